@@ -1,0 +1,204 @@
+"""What is run: frozen descriptions of a trial, of a search space and of a study.
+
+Everything here is plain data that YAML and JSON can hold; names (of datasets, selectors,
+parameters) are checked where their registries are known, in :mod:`mmlab.pipeline`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mmlab.errors import UserError
+
+#: Raised whenever a change of the code changes results: it is part of every digest.
+PROTOCOL_NUMBER = 1
+
+Scalar = bool | int | float | str
+Recipe = Literal["train_only", "paper"]
+Protocol = Literal["paper", "search"]
+
+
+class Spec(BaseModel):
+    """Base of all specifications: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+
+class DataSpec(Spec):
+    """Which cells: the name of a dataset, or an ``.h5ad`` file with its label column."""
+
+    name: str | None = Field(None, description="a name of `mmlab datasets list`")
+    path: str | None = Field(None, description="an .h5ad file with raw counts")
+    label_key: str | None = Field(None, description="the obs column with the cell types")
+    layer: str | None = Field(None, description="the layer that holds the counts; default X")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.name is None) == (self.path is None):
+            raise ValueError("give either a dataset's name or the path of an .h5ad file")
+        if self.path is not None and self.label_key is None:
+            raise ValueError("a file needs label_key, the obs column that holds the cell types")
+        if self.name is not None and (self.label_key is not None or self.layer is not None):
+            raise ValueError("label_key and layer belong to a file, not to a named dataset")
+        return self
+
+    @property
+    def title(self) -> str:
+        """Name of the dataset, or the file's name without its ending."""
+        return self.name if self.name is not None else Path(str(self.path)).stem
+
+
+class Noise(Spec):
+    """Wrong labels for train and validation cells; test labels stay clean."""
+
+    level: Annotated[float, Field(ge=0, le=1)] = 0.0
+    clean_classifier: bool = Field(
+        False, description="only the selector sees wrong labels, the classifier true ones"
+    )
+
+
+class TrialSpec(Spec):
+    """The unit of work: data, recipe, selector with all its parameters, k, noise, R, seed."""
+
+    data: DataSpec
+    selector: str
+    params: dict[str, Scalar] = {}
+    n_markers: Annotated[int, Field(ge=1)] = 50
+    recipe: Recipe = "train_only"
+    protocol: Protocol = "paper"
+    noise: Noise = Noise()
+    replicates: Annotated[int, Field(ge=1)] = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def digest(self, fingerprint: str) -> str:
+        """Identity of the trial: sha256 over its canonical JSON and the data's fingerprint.
+
+        Where the data lie (name, path) does not count, what they hold (``fingerprint``) does.
+        """
+        content = self.model_dump(mode="json", exclude={"data"})
+        content |= {"fingerprint": fingerprint, "protocol_number": PROTOCOL_NUMBER}
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+class Range(Spec):
+    """An interval of a search space, both ends included."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low must be smaller than high, got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a log range needs low above 0, got {self.low}")
+        return self
+
+
+class Choices(Spec):
+    """A list of values of a search space."""
+
+    choices: Annotated[list[Scalar], Field(min_length=1)]
+
+
+class SearchSpec(Spec):
+    """A search space: which parameters of a selector vary, and which are fixed.
+
+    ``min_epochs_before_stop`` and ``reduction_factor`` steer asynchronous successive halving:
+    a trial is compared with the others after min, min * factor, ... epochs, and goes on if it
+    is among the best 1 / factor.
+    """
+
+    selector: str
+    parameters: Annotated[dict[str, Range | Choices], Field(min_length=1)]
+    fixed: dict[str, Scalar] = {}
+    min_epochs_before_stop: Annotated[int, Field(ge=1)] = 3
+    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
+
+
+class StudySpec(Spec):
+    """A search over one selector's parameters, with the baselines that go beside it."""
+
+    data: DataSpec
+    search: SearchSpec
+    trials: Annotated[int, Field(ge=1)]
+    n_markers: Annotated[int, Field(ge=1)] = 50
+    recipe: Recipe = "train_only"
+    replicates: Annotated[int, Field(ge=1)] = 2
+    baselines: list[str] = []
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def trial(self, selector: str, params: dict[str, Scalar]) -> TrialSpec:
+        """Trial of this study; it never sees the locked test cells."""
+        return TrialSpec(
+            data=self.data,
+            selector=selector,
+            params=params,
+            n_markers=self.n_markers,
+            recipe=self.recipe,
+            protocol="search",
+            replicates=self.replicates,
+            seed=self.seed,
+        )
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal content gives an equal string."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def read_yaml(path: Path, kind: type[SpecT]) -> SpecT:
+    """Read a specification from a YAML file.
+
+    Raises
+    ------
+    UserError
+        The file is missing, is no YAML mapping, or has mistakes: all of them are listed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"{path} is not valid YAML: {detail}.") from error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path} must hold a mapping with the keys {', '.join(kind.model_fields)}; "
+            f"it holds {type(content).__name__}."
+        )
+    return build(kind, content, str(path))
+
+
+def build(kind: type[SpecT], content: dict[str, Any], where: str) -> SpecT:
+    """Make a specification from plain data; every mistake becomes a line of one error."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        lines = dict.fromkeys(_describe(detail) for detail in error.errors())
+        raise UserError(f"{where}: " + "; ".join(lines) + ".") from error
+
+
+def _describe(detail: Any) -> str:
+    """One mistake found by pydantic: the field's path, the value, what would be right."""
+    location = [str(part) for part in detail["loc"] if part not in ("Range", "Choices")]
+    field = ".".join(location)
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        return f"{field} is not a known key"
+    if detail["type"] == "missing":
+        return f"{field} is missing"
+    if detail["type"] == "value_error":
+        return f"{field}: {message}" if field else message
+    return f"{field}: {message[0].lower()}{message[1:]}, got {detail['input']!r}"

@@ -1,0 +1,51 @@
+"""The training objective of MarkerMap (METHODS: Gregory et al. 2024, as its code has it)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmlab.nn.networks import Outputs
+
+
+def gaussian_nll(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    """Negative log-likelihood of each cell under a diagonal Gaussian, summed over genes (nats).
+
+    All arguments have shape (n_cells, n_genes); the result has shape (n_cells,).
+    """
+    terms = math.log(2 * math.pi) + log_var + (x - mean).square() * (-log_var).exp()
+    return 0.5 * terms.sum(dim=-1)
+
+
+def kl_to_standard_normal(mu: Tensor, log_var: Tensor) -> Tensor:
+    """KL( N(mu, exp(log_var)) || N(0, I) ) of each cell, summed over latents (nats)."""
+    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(dim=-1)
+
+
+def markermap_loss(
+    outputs: Outputs, x: Tensor, y: Tensor, *, alpha: float, kl_weight: float
+) -> Tensor:
+    """Mean over cells of ``alpha * R + (1 - alpha) * CE``.
+
+    R is the Gaussian negative log-likelihood of the whole cell plus ``kl_weight`` times the KL
+    term, both summed, so R is thousands of nats where the cross-entropy CE is about one.
+
+    Parameters
+    ----------
+    outputs
+        From :class:`mmlab.nn.networks.MaskedVAE`.
+    x
+        Cells before masking, shape (n_cells, n_genes), z-scores.
+    y
+        Class indices, shape (n_cells,), int64; not read where ``alpha`` is 1.
+    """
+    loss = x.new_zeros(())
+    if outputs.class_logits is not None:
+        loss = loss + (1 - alpha) * F.cross_entropy(outputs.class_logits, y)
+    if outputs.x_mean is not None and outputs.x_log_var is not None:
+        reconstruction = gaussian_nll(x, outputs.x_mean, outputs.x_log_var)
+        kl = kl_to_standard_normal(outputs.mu, outputs.log_var)
+        loss = loss + alpha * (reconstruction + kl_weight * kl).mean()
+    return loss

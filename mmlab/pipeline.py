@@ -1,0 +1,344 @@
+"""One trial from data to result: prepare, split, mislabel, select, evaluate; R times."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from mmlab.config import Scalar, TrialSpec
+from mmlab.datasets import load_cells
+from mmlab.datasets.base import Cells
+from mmlab.errors import UserError
+from mmlab.evaluate import Evaluation, evaluate_panel, score_pair
+from mmlab.preprocess import prepare
+from mmlab.selectors import get_selector, resolve_params
+from mmlab.selectors.base import Selector
+from mmlab.split import Split, Stream, mislabel, paper_split, random_stream, search_split
+
+if TYPE_CHECKING:
+    from mmlab.nn.training import Epoch
+
+#: What a search maximises: the score of the hard panel on the validation cells.
+OBJECTIVE = "validation/score"
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """Outcome of one replicate: its panel, scores, evaluation and seconds."""
+
+    index: int
+    panel: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    evaluation: Evaluation
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """Outcome of a finished trial.
+
+    Attributes
+    ----------
+    spec
+        With every default filled in.
+    digest, fingerprint
+        Identity of the trial and of its data.
+    panel
+        Columns rank (from 1), gene, gene_index, score: the panel of the only replicate, or
+        the consensus of all (:func:`consensus_panel`).
+    replicates
+        A row a replicate: replicate, epochs, seconds, panel (gene indices, best first) and
+        every metric.
+    metrics
+        Mean of every metric over the replicates and, for two or more, the population standard
+        deviation as ``..._std``. Under the search protocol the names begin with
+        ``validation/``: no test cell was seen.
+    confusion
+        By classifier, cells by true (row) and predicted (column) class, summed over replicates.
+    history
+        A row an epoch: epoch, temperature, train/loss, validation/loss, validation/score,
+        means over the replicates; empty for a method without epochs.
+    """
+
+    spec: TrialSpec
+    digest: str
+    fingerprint: str
+    panel: pd.DataFrame
+    replicates: pd.DataFrame
+    metrics: dict[str, float]
+    confusion: dict[str, NDArray[np.int64]]
+    classes: list[str]
+    history: pd.DataFrame
+    seconds: float
+
+
+class Trial:
+    """A trial under way: its replicates run side by side, one epoch at a time."""
+
+    def __init__(self, spec: TrialSpec, cells: Cells) -> None:
+        self.spec = resolve(spec, cells)
+        self.cells = cells
+        self.digest = self.spec.digest(cells.fingerprint)
+        self.history: list[dict[str, float]] = []
+        self._finished: list[Replicate] = []
+        self._started = time.perf_counter()
+
+    def epochs(self) -> Iterator[dict[str, float]]:
+        """Run the trial; each item is an epoch's metrics, means over the replicates.
+
+        The keys are those of ``TrialResult.history``. A replicate that has stopped early
+        counts with its last values.
+        """
+        active = {r: self._replicate(r) for r in range(self.spec.replicates)}
+        latest: dict[int, Epoch] = {}
+        while active:
+            progressed = False
+            for index, steps in list(active.items()):
+                try:
+                    latest[index] = next(steps)
+                    progressed = True
+                except StopIteration as stop:
+                    self._finished.append(stop.value)
+                    del active[index]
+            if progressed:
+                self.history.append(_mean_epoch(list(latest.values())))
+                yield self.history[-1]
+
+    def result(self) -> TrialResult:
+        """Result, once :meth:`epochs` is exhausted."""
+        done = sorted(self._finished, key=lambda replicate: replicate.index)
+        panel, scores = consensus_panel(done, len(self.cells.genes), self.spec.n_markers)
+        rows = [
+            {
+                "replicate": r.index,
+                "epochs": r.epochs,
+                "seconds": r.seconds,
+                "panel": r.panel.tolist(),
+                **r.evaluation.metrics,
+            }
+            for r in done
+        ]
+        confusion = {
+            name: np.sum([r.evaluation.confusion[name] for r in done], axis=0)
+            for name in done[0].evaluation.confusion
+        }
+        return TrialResult(
+            spec=self.spec,
+            digest=self.digest,
+            fingerprint=self.cells.fingerprint,
+            panel=panel_table(panel, scores, self.cells.genes),
+            replicates=pd.DataFrame(rows),
+            metrics=_summary(done),
+            confusion=confusion,
+            classes=self.cells.classes,
+            history=pd.DataFrame(self.history),
+            seconds=time.perf_counter() - self._started,
+        )
+
+    def _replicate(self, index: int) -> Generator[Epoch, None, Replicate]:
+        started, spec, cells = time.perf_counter(), self.spec, self.cells
+        y = cells.y
+        split = _split(spec, cells, index)
+        noise = random_stream(spec.seed, index, Stream.NOISE)
+        noisy = mislabel(y, split.train_validation, spec.noise.level, len(cells.classes), noise)
+        layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train).layers
+        selector = make_selector(spec, index)
+        epochs = 0
+        for epoch in _fit(selector, layers[selector.layer], noisy, split):
+            epochs = epoch.epoch
+            yield epoch
+        seen_by_classifier = y if spec.noise.clean_classifier else noisy
+        evaluation = _evaluate(selector, layers["zscore"], seen_by_classifier, split, self, index)
+        seconds = time.perf_counter() - started
+        return Replicate(index, selector.panel_, selector.scores_, evaluation, epochs, seconds)
+
+
+def run_trial(
+    spec: TrialSpec,
+    cells: Cells | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    threads: int = 1,
+) -> TrialResult:
+    """Run a trial to its end: the same specification gives the same result, wherever.
+
+    Parameters
+    ----------
+    spec
+        What to run; defaults are filled in.
+    cells
+        The data that ``spec.data`` names, if they are loaded already.
+    on_epoch
+        Called with the metrics of every epoch.
+    threads
+        CPU threads; results are equal to the last bit only for an equal number.
+
+    Raises
+    ------
+    UserError
+        Anything in ``spec`` that cannot be run, before any work is done.
+    """
+    trial = Trial(spec, load_cells(spec.data) if cells is None else cells)
+    with cpu_threads(threads):
+        for epoch in trial.epochs():
+            if on_epoch is not None:
+                on_epoch(epoch)
+        return trial.result()
+
+
+def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
+    """Check a specification against the registries and its data, and fill in the defaults."""
+    try:
+        params = resolve_params(spec.selector, spec.params)
+        full = spec.model_copy(update={"params": params})
+        make_selector(full, 0).check_params()
+        n_genes = len(cells.genes)
+        if spec.n_markers > n_genes:
+            raise UserError(
+                f"n_markers is {spec.n_markers}, but {cells.name} has {n_genes} genes; give a "
+                f"number from 1 to {n_genes}."
+            )
+        _split(full, cells, 0)
+    except UserError as error:
+        raise UserError(f"{spec.selector} on {cells.name}: {error}") from error
+    return full
+
+
+def make_selector(spec: TrialSpec, replicate: int) -> Selector:
+    """The selector of one replicate, not fitted."""
+    stream = random_stream(spec.seed, replicate, Stream.SELECTOR)
+    params: dict[str, Scalar] = {"seed": int(stream.integers(2**31)), **spec.params}
+    factory: Any = get_selector(spec.selector)
+    selector: Selector = factory(spec.n_markers, **params)
+    return selector
+
+
+def consensus_panel(
+    replicates: list[Replicate], n_genes: int, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """One panel for all replicates, with a score a gene.
+
+    For one replicate its own panel and scores. For several, genes are ranked by their Borda
+    count: a gene gets (k - rank) / k from every replicate that chose it (rank from 0), and the
+    mean over the replicates, in [0, 1], is its score; ties go to the lower gene index.
+    """
+    if len(replicates) == 1:
+        return replicates[0].panel, replicates[0].scores
+    scores = np.zeros(n_genes)
+    for replicate in replicates:
+        scores[replicate.panel] += (k - np.arange(k)) / k
+    scores /= len(replicates)
+    return np.argsort(-scores, kind="stable")[:k].astype(np.int64), scores
+
+
+def panel_table(
+    panel: NDArray[np.int64], scores: NDArray[np.float64], genes: NDArray[np.str_]
+) -> pd.DataFrame:
+    """Columns rank (from 1), gene, gene_index, score; a row a marker, best first."""
+    return pd.DataFrame(
+        {
+            "rank": np.arange(1, len(panel) + 1),
+            "gene": genes[panel],
+            "gene_index": panel,
+            "score": scores[panel],
+        }
+    )
+
+
+@contextmanager
+def cpu_threads(n: int) -> Iterator[None]:
+    """Use ``n`` threads for torch, BLAS and OpenMP while the block runs.
+
+    Two trials with a thread each are far faster than one after the other with two.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        with threadpool_limits(limits=n):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _split(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
+    rng = random_stream(spec.seed, replicate, Stream.SPLIT)
+    if spec.protocol == "search":
+        return search_split(cells.y, cells.fingerprint, rng)
+    return paper_split(cells.y, rng)
+
+
+def _fit(
+    selector: Selector, layer: Any, y: NDArray[np.int64], split: Split
+) -> Iterator[Epoch]:
+    if selector.fits_on_validation:
+        cells = split.train_validation
+        return selector.fit_epochs(layer[cells], y[cells])
+    train, validation = split.train, split.validation
+    return selector.fit_epochs(
+        layer[train], y[train], X_val=layer[validation], y_val=y[validation]
+    )
+
+
+def _evaluate(
+    selector: Selector,
+    zscore: NDArray[np.float32],
+    y_fit: NDArray[np.int64],
+    split: Split,
+    trial: Trial,
+    replicate: int,
+) -> Evaluation:
+    """On the test cells, or, in a search, on the validation cells with ``validation/`` names."""
+    search = trial.spec.protocol == "search"
+    fit_on = split.train if search else split.train_validation
+    judge_on = split.validation if search else split.test
+    truth = y_fit if search else trial.cells.y
+    rng = random_stream(trial.spec.seed, replicate, Stream.EVALUATION)
+    evaluation = evaluate_panel(
+        selector.panel_,
+        zscore[fit_on],
+        y_fit[fit_on],
+        zscore[judge_on],
+        truth[judge_on],
+        len(trial.cells.classes),
+        int(rng.integers(2**31)),
+    )
+    metrics = evaluation.metrics
+    rebuilt = selector.reconstruct(zscore[judge_on])
+    if rebuilt is not None:
+        metrics |= score_pair("decoder", "reconstruction", zscore[judge_on], rebuilt)
+    if search:
+        metrics = {f"validation/{name}": value for name, value in metrics.items()}
+    return Evaluation(metrics, evaluation.confusion)
+
+
+def _mean_epoch(epochs: list[Epoch]) -> dict[str, float]:
+    def mean(values: list[float | None]) -> float:
+        known = [v for v in values if v is not None]
+        return float(np.mean(known)) if known else math.nan
+
+    return {
+        "epoch": max(e.epoch for e in epochs),
+        "temperature": epochs[0].temperature,
+        "train/loss": mean([e.train_loss for e in epochs]),
+        "validation/loss": mean([e.validation_loss for e in epochs]),
+        OBJECTIVE: mean([e.validation_score for e in epochs]),
+    }
+
+
+def _summary(replicates: list[Replicate]) -> dict[str, float]:
+    table = pd.DataFrame([r.evaluation.metrics for r in replicates])
+    summary = {str(name): float(value) for name, value in table.mean().items()}
+    if len(replicates) > 1:
+        summary |= {f"{name}_std": float(v) for name, v in table.std(ddof=0).items()}
+    return summary

@@ -1,0 +1,154 @@
+"""Which cells train, validate and test, and which of them get a wrong label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmlab.errors import UserError
+
+Indices = NDArray[np.int64]
+
+TRAIN_SHARE = 0.7
+VALIDATION_SHARE = 0.1
+#: Cells of every class that train, validation and test get at least.
+MINIMUM = (2, 1, 1)
+MIN_CELLS_PER_CLASS = sum(MINIMUM)
+
+
+class Stream(IntEnum):
+    """The independent random streams of one replicate."""
+
+    SPLIT = 0
+    NOISE = 1
+    SELECTOR = 2
+    EVALUATION = 3
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint cell indices, int64."""
+
+    train: Indices
+    validation: Indices
+    test: Indices
+
+    @property
+    def train_validation(self) -> Indices:
+        """Train cells, then validation cells."""
+        return np.concatenate([self.train, self.validation])
+
+
+def random_stream(seed: int, replicate: int, stream: Stream) -> np.random.Generator:
+    """Generator of one stream; it depends on nothing but its three arguments."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(replicate, int(stream)))
+    return np.random.default_rng(sequence)
+
+
+def partition(
+    y: NDArray[np.int64],
+    cells: Indices,
+    sizes: Sequence[int],
+    minimum: Sequence[int],
+    rng: np.random.Generator,
+) -> list[Indices]:
+    """Deal ``cells`` into parts of given sizes that each hold some cells of every class.
+
+    As in the code of Gregory et al. 2024: for each part, for each class, ``minimum`` cells
+    are reserved; the rest is shuffled once and fills the parts in order. Beyond the minimum
+    the parts are not stratified.
+
+    Parameters
+    ----------
+    y
+        Class index of all cells, shape (n_cells,).
+    cells
+        The cells to deal out.
+    sizes
+        Cells of each part; they add up to ``len(cells)``.
+    minimum
+        Cells of every class that each part gets at least.
+
+    Raises
+    ------
+    UserError
+        A class has too few cells, or a part is too small for its minimum of every class.
+    """
+    classes = np.unique(y[cells])
+    for size, least in zip(sizes, minimum, strict=True):
+        if size < least * len(classes):
+            raise UserError(
+                f"a part of {size} cells cannot hold {least} cells of each of {len(classes)} "
+                f"classes: {len(cells)} cells are too few for a 70/10/20 split."
+            )
+    pools = {c: rng.permutation(cells[y[cells] == c]) for c in classes}
+    reserved: list[list[Indices]] = [[] for _ in sizes]
+    for part, least in zip(reserved, minimum, strict=True):
+        for c in classes:
+            if len(pools[c]) < least:
+                raise UserError(
+                    f"class {c} has {int((y[cells] == c).sum())} cells, fewer than the "
+                    f"{sum(minimum)} that the split needs."
+                )
+            part.append(pools[c][:least])
+            pools[c] = pools[c][least:]
+    rest = rng.permutation(np.concatenate(list(pools.values())))
+    parts, start = [], 0
+    for size, kept in zip(sizes, reserved, strict=True):
+        own = np.concatenate(kept)
+        end = start + size - len(own)
+        parts.append(np.concatenate([rest[start:end], own]))
+        start = end
+    return parts
+
+
+def paper_split(y: NDArray[np.int64], rng: np.random.Generator) -> Split:
+    """Random 70/10/20 split of all cells, at least 2/1/1 cells of every class."""
+    n = len(y)
+    n_train, n_validation = int(TRAIN_SHARE * n), int(VALIDATION_SHARE * n)
+    sizes = (n_train, n_validation, n - n_train - n_validation)
+    return Split(*partition(y, np.arange(n), sizes, MINIMUM, rng))
+
+
+def search_split(y: NDArray[np.int64], fingerprint: str, rng: np.random.Generator) -> Split:
+    """Random train and validation cells beside a test set that the data alone fix.
+
+    The test set (20 % of the cells) depends on ``fingerprint`` and nothing else: it is the
+    same for every trial of every search, and none of them may look at it.
+    """
+    n = len(y)
+    n_train, n_validation = int(TRAIN_SHARE * n), int(VALIDATION_SHARE * n)
+    locked = np.random.default_rng(int(fingerprint, 16))
+    n_open = n_train + n_validation
+    seen, test = partition(y, np.arange(n), (n_open, n - n_open), (sum(MINIMUM[:2]), 1), locked)
+    train, validation = partition(y, seen, (n_train, n_validation), MINIMUM[:2], rng)
+    return Split(train, validation, test)
+
+
+def mislabel(
+    y: NDArray[np.int64],
+    cells: Indices,
+    level: float,
+    n_classes: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Labels of which a share is drawn anew, uniformly over all classes (the paper's noise).
+
+    ``floor(level * len(cells))`` of ``cells`` get a random class, which is the true one with
+    probability 1 / n_classes. With the same generator, the cells and wrong labels at a higher
+    level contain those at a lower one.
+
+    Returns
+    -------
+    A new array of the shape of ``y``; cells outside ``cells`` keep their label.
+    """
+    order = rng.permutation(np.sort(cells))
+    drawn = rng.integers(n_classes, size=len(cells))
+    n_wrong = int(level * len(cells))
+    noisy = y.copy()
+    noisy[order[:n_wrong]] = drawn[:n_wrong]
+    return noisy
