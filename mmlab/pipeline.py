@@ -278,16 +278,12 @@ def _split(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
     return paper_split(cells.y, rng)
 
 
-def _fit(
-    selector: Selector, layer: Any, y: NDArray[np.int64], split: Split
-) -> Iterator[Epoch]:
+def _fit(selector: Selector, layer: Any, y: NDArray[np.int64], split: Split) -> Iterator[Epoch]:
     if selector.fits_on_validation:
         cells = split.train_validation
         return selector.fit_epochs(layer[cells], y[cells])
     train, validation = split.train, split.validation
-    return selector.fit_epochs(
-        layer[train], y[train], X_val=layer[validation], y_val=y[validation]
-    )
+    return selector.fit_epochs(layer[train], y[train], X_val=layer[validation], y_val=y[validation])
 
 
 def _evaluate(

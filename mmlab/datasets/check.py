@@ -8,7 +8,6 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from mmlab.errors import UserError
 from mmlab.split import MIN_CELLS_PER_CLASS
@@ -33,9 +32,7 @@ def find_problems(adata: ad.AnnData, label_key: str, layer: str | None = None) -
     ]
 
 
-def require_usable(
-    adata: ad.AnnData, label_key: str, layer: str | None, where: str
-) -> ad.AnnData:
+def require_usable(adata: ad.AnnData, label_key: str, layer: str | None, where: str) -> ad.AnnData:
     """Return an AnnData with the counts in ``X``, or raise one error with all problems."""
     problems = find_problems(adata, label_key, layer)
     if problems:
@@ -48,7 +45,7 @@ def require_usable(
 def _matrix_problems(matrix: Any, place: str) -> list[str]:
     if matrix is None:
         return [f"{place} is empty; raw counts are needed there"]
-    values = matrix.data if sp.issparse(matrix) else np.asarray(matrix).ravel()
+    values = np.ravel(matrix.data if hasattr(matrix, "nnz") else matrix)
     if values.dtype.kind not in "biuf":
         return [f"{place} holds values of type {values.dtype}; raw counts are needed"]
     n_nan = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0

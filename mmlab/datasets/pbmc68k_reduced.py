@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-
 from mmlab.datasets.base import Dataset
 
 

@@ -36,9 +36,7 @@ def mean_misclassification(y_true: Labels, y_pred: Labels) -> float:
     predicted has precision 0. The published tables report accuracy instead.
     """
     present = np.unique(y_true)
-    precision = sk.precision_score(
-        y_true, y_pred, labels=present, average="macro", zero_division=0
-    )
+    precision = sk.precision_score(y_true, y_pred, labels=present, average="macro", zero_division=0)
     return float(1 - precision)
 
 

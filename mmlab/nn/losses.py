@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from mmlab.nn.networks import Outputs
 
@@ -43,7 +43,7 @@ def markermap_loss(
     """
     loss = x.new_zeros(())
     if outputs.class_logits is not None:
-        loss = loss + (1 - alpha) * F.cross_entropy(outputs.class_logits, y)
+        loss = loss + (1 - alpha) * functional.cross_entropy(outputs.class_logits, y)
     if outputs.x_mean is not None and outputs.x_log_var is not None:
         reconstruction = gaussian_nll(x, outputs.x_mean, outputs.x_log_var)
         kl = kl_to_standard_normal(outputs.mu, outputs.log_var)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from mmlab.nn.subset import gumbel_noise, relaxed_top_k, top_k_mask
 
@@ -47,7 +47,12 @@ class GeneLogits(nn.Module):
     """
 
     def __init__(
-        self, n_genes: int, n_markers: int, hidden_size: int, beta: float, generator: torch.Generator
+        self,
+        n_genes: int,
+        n_markers: int,
+        hidden_size: int,
+        beta: float,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.n_markers = n_markers
@@ -65,7 +70,7 @@ class GeneLogits(nn.Module):
             return top_k_mask(self.logits, self.n_markers)
         hidden = self.first(x)
         keep = torch.empty_like(hidden).bernoulli_(0.5, generator=self.generator)
-        hidden = F.leaky_relu(self.second(hidden * keep * 2))
+        hidden = functional.leaky_relu(self.second(hidden * keep * 2))
         proposal = self.last(hidden.mean(dim=0))
         logits = self.beta * self.logits + (1 - self.beta) * proposal
         self.logits = logits.detach()
@@ -123,6 +128,7 @@ class MaskedVAE(nn.Module):
         self.classifier = head(n_classes) if alpha < 1 else None
 
     def forward(self, x: Tensor) -> Outputs:
+        """Outputs for masked cells ``x`` of shape (n_cells, n_genes)."""
         hidden = self.encoder(x)
         mu, log_var = self.mu(hidden), self.log_var(hidden)
         x_mean = x_log_var = None
@@ -145,6 +151,7 @@ class PanelModel(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, temperature: float) -> Outputs:
+        """Outputs for whole cells ``x``: the proposal masks them, the network sees the rest."""
         outputs: Outputs = self.network(x * self.proposal(x, temperature))
         return outputs
 

@@ -109,7 +109,7 @@ def _train_epoch(
         cells, labels = x[indices], y[indices]
         value = loss(model(cells, temperature), cells, labels)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         optimizer.step()
         total += float(value.detach()) * len(indices)
     return total / len(x)
@@ -184,9 +184,7 @@ def train(
     for epoch in range(1, config.max_epochs + 1):
         temperature = config.temperature(epoch)
         with fast_cpu_arithmetic():
-            train_loss = _train_epoch(
-                model, optimizer, loss, x, y, config, temperature, generator
-            )
+            train_loss = _train_epoch(model, optimizer, loss, x, y, config, temperature, generator)
             validation_loss = None
             if x_val is not None and y_val is not None:
                 validation_loss = evaluate_loss(model, loss, x_val, y_val)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.validation import check_is_fitted
 
@@ -217,27 +216,29 @@ class MarkerMap(Selector):
 
 
 class MarkerMapSupervised(MarkerMap):
-    __doc__ = (MarkerMap.__doc__ or "").replace(
-        "Base of the three modes; they differ in ``alpha``, the weight of the reconstruction.",
-        "MarkerMap that learns to tell the types apart (alpha 0).",
-    )
+    """MarkerMap that learns to tell the types apart (alpha 0); see :class:`MarkerMap`."""
+
     alpha: ClassVar[float] = 0.0
     summary: ClassVar[str] = "MarkerMap that learns to tell the types apart"
 
 
 class MarkerMapUnsupervised(MarkerMap):
+    """MarkerMap that learns to reconstruct all genes (alpha 1); see :class:`MarkerMap`."""
+
     alpha: ClassVar[float] = 1.0
     supervised: ClassVar[bool] = False
     summary: ClassVar[str] = "MarkerMap that learns to reconstruct all genes, without labels"
 
 
 class MarkerMapJoint(MarkerMap):
+    """MarkerMap that learns both at once (alpha 0.5); see :class:`MarkerMap`."""
+
     alpha: ClassVar[float] = 0.5
     summary: ClassVar[str] = "MarkerMap that learns both at once, losses weighted equally"
 
 
 def _dense(X: Any) -> NDArray[np.float32]:
-    return np.asarray(X.toarray() if issparse(X) else X, dtype=np.float32)
+    return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float32)
 
 
 def _device(name: str) -> str:

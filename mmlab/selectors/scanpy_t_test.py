@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from mmlab.selectors.base import DirectSelector
 
 
-def fill_budget(
-    ranked: NDArray[np.int64], strength: NDArray[np.float64], k: int
-) -> list[int]:
+def fill_budget(ranked: NDArray[np.int64], strength: NDArray[np.float64], k: int) -> list[int]:
     """Take genes from several ranked lists, row by row, until k distinct ones are found.
 
     Row r holds the r-th best gene of every class. A row is taken whole while it fits;
@@ -77,8 +75,8 @@ class ScanpyTTest(DirectSelector):
         groups = pd.Categorical(np.asarray(y).astype(str))
         cells = ad.AnnData(
             X=X,
-            obs=pd.DataFrame({"y": groups}, index=_names(len(groups))),
-            var=pd.DataFrame(index=_names(n_genes)),
+            obs=pd.DataFrame({"y": groups}, index=[str(i) for i in range(len(groups))]),
+            var=pd.DataFrame(index=[str(i) for i in range(n_genes)]),
         )
         # Fold changes of z-scores are logarithms of negative numbers; nothing here reads them.
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -94,7 +92,3 @@ class ScanpyTTest(DirectSelector):
         scores = np.full(n_genes, -np.inf)
         np.maximum.at(scores, ranked, np.nan_to_num(statistic))
         return fill_budget(ranked, strength, self.n_markers), scores
-
-
-def _names(n: int) -> pd.Index:
-    return pd.Index(np.arange(n).astype(str))
