@@ -1,0 +1,9 @@
+"""mmlab: the laboratory where gene panels are chosen and compared."""
+
+from __future__ import annotations
+
+from mmlab.api import select_markers
+
+__all__ = ["__version__", "select_markers"]
+
+__version__ = "0.1.0"

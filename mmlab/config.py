@@ -126,6 +126,17 @@ class SearchSpec(Spec):
     min_epochs_before_stop: Annotated[int, Field(ge=1)] = 3
     reduction_factor: Annotated[float, Field(gt=1)] = 3.0
 
+    def corners(self) -> list[dict[str, Scalar]]:
+        """Points at the ends of each range and at each choice: if these are valid, all are."""
+        points: list[dict[str, Scalar]] = []
+        for name, space in self.parameters.items():
+            if isinstance(space, Choices):
+                points += [{name: value} for value in space.choices]
+            else:
+                kind = int if space.integer else float
+                points += [{name: kind(end)} for end in (space.low, space.high)]
+        return points
+
 
 class StudySpec(Spec):
     """A search over one selector's parameters, with the baselines that go beside it."""
@@ -151,6 +162,25 @@ class StudySpec(Spec):
             replicates=self.replicates,
             seed=self.seed,
         )
+
+
+def default_search_file(selector: str, dataset: str) -> Path:
+    """The shipped search space of a selector: the dataset's own if there is one.
+
+    Raises
+    ------
+    UserError
+        None is shipped for this selector.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "tune_configs", package.parent / "tune_configs"):
+        for name in (f"{selector}.{dataset}.yaml", f"{selector}.yaml"):
+            if (folder / name).is_file():
+                return folder / name
+    raise UserError(
+        f"no search space is shipped for {selector}; describe one in a YAML file and name it "
+        "with --search."
+    )
 
 
 def canonical_json(value: Any) -> str:

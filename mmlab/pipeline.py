@@ -9,26 +9,43 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mmlab.config import Scalar, TrialSpec
+from mmlab.config import DataSpec, Scalar, TrialSpec
 from mmlab.datasets import load_cells
-from mmlab.datasets.base import Cells
+from mmlab.datasets.base import Cells, make_cells
+from mmlab.datasets.check import require_usable
 from mmlab.errors import UserError
 from mmlab.evaluate import Evaluation, evaluate_panel, score_pair
 from mmlab.preprocess import prepare
 from mmlab.selectors import get_selector, resolve_params
 from mmlab.selectors.base import Selector
-from mmlab.split import Split, Stream, mislabel, paper_split, random_stream, search_split
+from mmlab.split import (
+    MINIMUM,
+    Split,
+    Stream,
+    mislabel,
+    paper_split,
+    partition,
+    random_stream,
+    search_split,
+)
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
 
 #: What a search maximises: the score of the hard panel on the validation cells.
 OBJECTIVE = "validation/score"
+
+
+def final_objective(selector: str) -> str:
+    """The metric that :data:`OBJECTIVE` equals at the end of a search trial."""
+    supervised = get_selector(selector).supervised
+    return "validation/knn/accuracy" if supervised else "validation/linear/explained_variance"
 
 
 @dataclass(frozen=True)
@@ -193,6 +210,46 @@ def run_trial(
             if on_epoch is not None:
                 on_epoch(epoch)
         return trial.result()
+
+
+def select_from_all_cells(
+    adata: ad.AnnData,
+    label_key: str,
+    n_markers: int,
+    *,
+    method: str,
+    layer: str | None,
+    seed: int,
+    params: dict[str, Scalar],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, Scalar]]:
+    """One panel from all cells, none kept for testing; see :func:`mmlab.select_markers`.
+
+    Returns
+    -------
+    Gene indices best first, a score a gene, and the method's parameters with the defaults.
+    """
+    usable = require_usable(adata, label_key, layer, "adata")
+    cells = make_cells(usable, label_key, name="adata", normalization="total", origin="memory")
+    data = DataSpec(path="memory", label_key=label_key)
+    spec = resolve(
+        TrialSpec(data=data, selector=method, params=params, n_markers=n_markers, seed=seed), cells
+    )
+    n = len(cells.y)
+    n_validation = n // 8
+    train, validation = partition(
+        cells.y,
+        np.arange(n),
+        (n - n_validation, n_validation),
+        MINIMUM[:2],
+        random_stream(seed, 0, Stream.SPLIT),
+    )
+    split = Split(train, validation, validation[:0])
+    selector = make_selector(spec, 0)
+    layers = prepare(cells.adata, cells.normalization, spec.recipe, train).layers
+    with cpu_threads(1):
+        for _ in _fit(selector, layers[selector.layer], cells.y, split):
+            pass
+    return selector.panel_, selector.scores_, spec.params
 
 
 def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:

@@ -1,0 +1,39 @@
+"""The command line. Modules of mmlab that are slow to import are imported where they are used."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from mmlab.cli import datasets, methods, select, service, tune
+from mmlab.errors import UserError
+
+app = typer.Typer(
+    name="mmlab",
+    help=(
+        "Choose gene panels and compare the methods that choose them.\n\n"
+        "A panel for your cells: mmlab select --data FILE.h5ad --label-key KEY -o panel.csv. "
+        "The best settings of a method: mmlab tune --dataset zeisel --trials 50. "
+        "What was found: mmlab ui."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("select")(select.select)
+app.command("tune")(tune.tune)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(methods.app, name="methods")
+app.command("ui")(service.ui)
+app.command("doctor")(service.doctor)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -42,5 +42,8 @@ METRICS: dict[str, Metric] = {
     ),
     "mean_f1": Metric(classification.mean_f1, "classification", "max"),
     "l2": Metric(reconstruction.mean_squared_error, "reconstruction", "min", high=math.inf),
+    "explained_variance": Metric(
+        reconstruction.explained_variance, "reconstruction", "max", low=-math.inf
+    ),
     "l1": Metric(reconstruction.mean_absolute_error, "reconstruction", "min", high=math.inf),
 }

@@ -17,6 +17,10 @@ Loss = Callable[[Outputs, Tensor, Tensor], Tensor]
 PanelScore = Callable[[NDArray[np.int64]], float]
 
 
+class TrainingDivergedError(RuntimeError):
+    """The training loss is no longer finite; another configuration is needed."""
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """How long, how fast and how warm a model trains; checked by the selector that fills it."""
@@ -177,6 +181,11 @@ def train(
         Validation cells, for the reported loss only.
     score
         Panel -> score on the validation cells, higher is better.
+
+    Raises
+    ------
+    TrainingDivergedError
+        The training loss of an epoch is not finite.
     """
     fused = x.device.type in ("cpu", "cuda")
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=fused)
@@ -188,6 +197,11 @@ def train(
             validation_loss = None
             if x_val is not None and y_val is not None:
                 validation_loss = evaluate_loss(model, loss, x_val, y_val)
+        if not np.isfinite(train_loss):
+            raise TrainingDivergedError(
+                f"training diverged in epoch {epoch}: the loss is {train_loss}; "
+                "lower the learning rate."
+            )
         panel = model.panel()
         value = None if score is None else score(panel)
         yield Epoch(epoch, temperature, train_loss, validation_loss, value, panel)

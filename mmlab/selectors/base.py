@@ -25,8 +25,8 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
 
     Class attributes tell the pipeline what to hand over: ``layer`` (the matrix that ``fit``
     reads), ``supervised`` (labels are needed), ``fits_on_validation`` (the validation cells
-    join the training cells, because nothing is stopped on them), ``default_epochs`` (0 for a
-    method that does not train in epochs).
+    join the training cells, because nothing is stopped on them), ``trains_in_epochs`` (its
+    epochs can be watched and stopped).
 
     Attributes
     ----------
@@ -39,6 +39,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     layer: ClassVar[Layer] = "zscore"
     supervised: ClassVar[bool] = True
     fits_on_validation: ClassVar[bool] = True
+    trains_in_epochs: ClassVar[bool] = False
     summary: ClassVar[str] = ""
     reference: ClassVar[str] = ""
 

@@ -69,6 +69,7 @@ class MarkerMap(Selector):
 
     alpha: ClassVar[float]
     fits_on_validation: ClassVar[bool] = False
+    trains_in_epochs: ClassVar[bool] = True
     reference: ClassVar[str] = "Gregory et al., npj Syst Biol Appl 2024"
 
     def __init__(

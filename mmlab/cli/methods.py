@@ -1,0 +1,58 @@
+"""`mmlab methods`: what methods there are, and what can be set."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated
+
+import typer
+
+from mmlab.cli.options import JsonOption, print_json, stdout
+
+app = typer.Typer(help="The marker selection methods.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_methods(as_json: JsonOption = False) -> None:
+    """List the methods."""
+    from rich.table import Table
+
+    from mmlab.selectors import SELECTORS
+
+    if as_json:
+        print_json([{"name": name, "summary": s.summary} for name, s in SELECTORS.items()])
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("name", "labels", "what"):
+        table.add_column(column)
+    for name, selector in SELECTORS.items():
+        table.add_row(name, "needed" if selector.supervised else "not used", selector.summary)
+    stdout().print(table)
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(help="A name of `mmlab methods list`.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what a method does, what it reads, and which parameters it has."""
+    from mmlab.selectors import default_params, get_selector
+
+    selector = get_selector(name)
+    params = default_params(name)
+    described = next(c for c in selector.__mro__ if "Parameters\n" in (c.__doc__ or ""))
+    if as_json:
+        print_json(
+            {
+                "name": name,
+                "summary": selector.summary,
+                "reference": selector.reference,
+                "supervised": selector.supervised,
+                "layer": selector.layer,
+                "params": params,
+            }
+        )
+        return
+    print(f"{name}: {selector.summary}\n")
+    print(inspect.cleandoc(described.__doc__ or ""))
+    print("\nDefaults: " + (", ".join(f"{k}={v}" for k, v in params.items()) or "no parameters"))

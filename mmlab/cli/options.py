@@ -1,0 +1,106 @@
+"""Options that several commands share, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmlab.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mmlab.config import DataSpec
+
+_DATA = "Data"
+_RUN = "Where it runs and is kept"
+
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", help="A name of `mmlab datasets list`.", rich_help_panel=_DATA),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Your own .h5ad file with raw counts.", rich_help_panel=_DATA),
+]
+LabelKeyOption = Annotated[
+    str | None,
+    typer.Option("--label-key", help="With --data: the obs column of the cell types."),
+]
+LayerOption = Annotated[
+    str | None, typer.Option("--layer", help="With --data: the layer of the counts; default X.")
+]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        help="MLflow store, e.g. http://server:5000; default sqlite:///mlflow.db in this folder.",
+        rich_help_panel=_RUN,
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", help="Ray cluster, e.g. ray://head:10001; default: this machine."),
+]
+CpusOption = Annotated[int, typer.Option("--cpus-per-trial", help="CPU threads of a trial.")]
+GpusOption = Annotated[
+    float, typer.Option("--gpus-per-trial", help="GPUs of a trial; 0.25 puts four on one GPU.")
+]
+ConcurrentOption = Annotated[
+    int | None, typer.Option("--max-concurrent", help="Trials at a time; default: all that fit.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
+]
+
+
+def data_spec(
+    dataset: str | None, data: Path | None, label_key: str | None, layer: str | None
+) -> DataSpec:
+    """The cells that the options name.
+
+    Raises
+    ------
+    UserError
+        Neither or both of --dataset and --data, or options that do not go together.
+    """
+    from mmlab.config import DataSpec, build
+
+    if dataset is None and data is None:
+        raise UserError(
+            "no cells are named: give --dataset NAME (see `mmlab datasets list`), or "
+            "--data FILE.h5ad with --label-key KEY."
+        )
+    path = None if data is None else str(data.absolute())
+    content = {"name": dataset, "path": path, "label_key": label_key, "layer": layer}
+    return build(DataSpec, content, "data")
+
+
+def print_json(content: Any) -> None:
+    """One JSON document on stdout; NaN becomes null."""
+    print(json.dumps(_without_nan(content), indent=2))
+
+
+def stdout() -> Console:
+    """Console for results."""
+    from rich.console import Console
+
+    return Console()
+
+
+def stderr() -> Console:
+    """Console for progress and messages."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value

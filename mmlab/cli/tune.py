@@ -1,0 +1,208 @@
+"""`mmlab tune`: search a method's hyperparameters."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmlab.cli.options import (
+    AddressOption,
+    ConcurrentOption,
+    CpusOption,
+    DataOption,
+    DatasetOption,
+    GpusOption,
+    JsonOption,
+    LabelKeyOption,
+    LayerOption,
+    TrackingOption,
+    data_spec,
+    print_json,
+    stderr,
+    stdout,
+)
+from mmlab.errors import UserError
+
+if TYPE_CHECKING:
+    from mmlab.config import StudySpec
+    from mmlab.schedule import StudyResult
+
+
+def tune(
+    dataset: DatasetOption = None,
+    data: DataOption = None,
+    label_key: LabelKeyOption = None,
+    layer: LayerOption = None,
+    method: Annotated[
+        str | None, typer.Option(help="Method to tune; default markermap_supervised.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Configurations to try; default 20.")
+    ] = None,
+    n_markers: Annotated[
+        int | None, typer.Option("--n-markers", "-k", help="Genes in the panel; default 50.")
+    ] = None,
+    search: Annotated[
+        Path | None,
+        typer.Option(help="YAML search space; default: the one shipped for the method."),
+    ] = None,
+    replicates: Annotated[
+        int | None, typer.Option(min=1, help="Train/validation splits a trial; default 2.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Most epochs of a trial; default: the method's own.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="train_only (default) or paper.")] = None,
+    with_baselines: Annotated[
+        bool, typer.Option("--with-baselines", help="Add the untuned methods as trials.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of everything random; default 0.")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="STUDY", help="Go on with a study; --trials may be raised."),
+    ] = None,
+    tracking_uri: TrackingOption = None,
+    address: AddressOption = None,
+    cpus_per_trial: CpusOption = 1,
+    gpus_per_trial: GpusOption = 0.0,
+    max_concurrent: ConcurrentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search a method's hyperparameters on validation cells; test cells stay locked.
+
+    Ray Tune runs the trials, Optuna proposes them, hopeless ones are stopped early, and MLflow
+    keeps all of them.
+    """
+    given = {
+        "dataset": dataset,
+        "data": data,
+        "label_key": label_key,
+        "layer": layer,
+        "method": method,
+        "n_markers": n_markers,
+        "search": search,
+        "replicates": replicates,
+        "epochs": epochs,
+        "recipe": recipe,
+        "seed": seed,
+    }
+    if resume is None:
+        spec = _study_spec(given, trials, with_baselines)
+    else:
+        fixed = [
+            f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None
+        ]
+        if fixed or with_baselines:
+            raise UserError(
+                f"--resume takes everything but --trials from study {resume}: leave out "
+                + ", ".join(fixed or ["--with-baselines"])
+                + "."
+            )
+
+    from mmlab.schedule import Resources, resume_study, run_study
+    from mmlab.tracking import Store
+
+    resources = Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
+    store = Store(tracking_uri)
+    try:
+        if resume is None:
+            command = shlex.join(["mmlab", *sys.argv[1:]])
+            result = run_study(spec, store, resources, stderr(), command)
+        else:
+            result = resume_study(resume, store, resources, stderr(), trials)
+    except KeyboardInterrupt:
+        stderr().print(
+            "interrupted; finished trials are kept, and `mmlab tune --resume STUDY` goes on.",
+            highlight=False,
+        )
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(study_json(result))
+    else:
+        _print_result(result)
+
+
+def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool) -> StudySpec:
+    from mmlab.config import SearchSpec, StudySpec, build, default_search_file, read_yaml
+    from mmlab.selectors import SELECTORS, get_selector
+
+    data = data_spec(given["dataset"], given["data"], given["label_key"], given["layer"])
+    method = given["method"]
+    if method is not None:
+        get_selector(method)
+    path = given["search"] or default_search_file(method or "markermap_supervised", data.title)
+    space = read_yaml(path, SearchSpec)
+    get_selector(space.selector)
+    if method is not None and space.selector != method:
+        raise UserError(f"{path} is a search space of {space.selector}, not of {method}.")
+    if given["epochs"] is not None:
+        fixed = space.fixed | {"max_epochs": given["epochs"]}
+        space = space.model_copy(update={"fixed": fixed})
+    content = {"data": data, "search": space, "trials": trials or 20}
+    for name in ("n_markers", "replicates", "recipe", "seed"):
+        if given[name] is not None:
+            content[name] = given[name]
+    if with_baselines:
+        content["baselines"] = [
+            name for name, selector in SELECTORS.items() if not selector.trains_in_epochs
+        ]
+    return build(StudySpec, content, "options")
+
+
+def study_json(result: StudyResult) -> dict[str, Any]:
+    """What ``--json`` prints of a study."""
+    best = result.best
+    return {
+        "study": result.study.name,
+        "run_id": result.study.run_id,
+        "tracking_uri": result.study.store.uri,
+        "trials": [
+            {
+                "digest": trial.digest,
+                "run_id": trial.run_id,
+                "selector": trial.selector,
+                "status": str(trial.outcome),
+                "params": trial.spec.params,
+                "metrics": trial.metrics,
+            }
+            for trial in result.trials
+        ],
+        "best": None
+        if best is None
+        else {
+            "digest": best.digest,
+            "run_id": best.run_id,
+            "config": best.spec.params,
+            "metrics": best.metrics,
+            "panel": result.study.panel(best),
+        },
+    }
+
+
+def _print_result(result: StudyResult) -> None:
+    from rich.table import Table
+
+    study, console = result.study, stdout()
+    if result.best is None:
+        console.print("no trial ran to its end; see why with: mmlab ui")
+    else:
+        best = result.best
+        table = Table(box=None, show_header=False)
+        table.add_row("validation score", f"{best.score:.4f}")
+        for name in study.spec.search.parameters:
+            value = best.spec.params[name]
+            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+        console.print(f"best of {len(result.trials)} trials: {best.digest[:8]}", highlight=False)
+        console.print(table)
+        genes = ", ".join(study.panel(best)[:10])
+        console.print(f"first markers: {genes}", highlight=False, markup=False, soft_wrap=True)
+    store = study.store.uri
+    console.print(f"study {study.name} kept in {store}", highlight=False, soft_wrap=True)
+    option = "" if store.endswith("/mlflow.db") else f" --tracking-uri {store}"
+    console.print(f"look at it with: mmlab ui{option}", highlight=False, soft_wrap=True)

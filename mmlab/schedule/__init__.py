@@ -1,0 +1,26 @@
+"""Ray Tune and Optuna: who runs which trial, where and when.
+
+The only part of mmlab that imports ray or optuna. Tune's own state on disk is never read back:
+the tracking store is the record of what is finished, and a resumed study starts from that.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Read by Ray when it is imported or started; a user's own setting wins.
+for _name, _value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+from mmlab.schedule.cluster import Resources
+from mmlab.schedule.study import StudyResult, resume_study, run_study
+
+__all__ = ["Resources", "StudyResult", "resume_study", "run_study"]

@@ -1,0 +1,99 @@
+"""The Ray actor that works on trials, one after the other."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from ray import tune
+from threadpoolctl import threadpool_limits
+
+from mmlab.config import TrialSpec
+from mmlab.datasets.base import Cells
+from mmlab.nn.training import TrainingDivergedError
+from mmlab.pipeline import OBJECTIVE, Trial, final_objective
+from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRun
+
+#: Tune's name for the score that the search maximises.
+SCORE = "score"
+#: Score of a trial whose training diverged: below any that a panel can have.
+DIVERGED_SCORE = -1.0
+
+
+class TrialActor(tune.Trainable):
+    """Runs a trial an epoch a step, and writes it to the tracking store as it goes.
+
+    ``config`` holds ``selector`` and ``params``. Actors are reused: what a trial leaves
+    behind is only what :meth:`_start` replaces.
+    """
+
+    def setup(self, config: dict[str, Any], **shared: Any) -> None:
+        """Begin the first trial; ``shared`` is what ``tune.with_parameters`` adds.
+
+        ``cells`` come from the object store, ``study`` names where results go, ``threads`` is
+        the number of CPU threads.
+        """
+        self.cells: Cells = shared["cells"]
+        self.study: StudyRun = shared["study"]
+        torch.set_num_threads(shared["threads"])
+        self._limits = threadpool_limits(limits=shared["threads"])
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin the next trial."""
+        self._start(new_config)
+        return True
+
+    def _start(self, config: dict[str, Any]) -> None:
+        spec: TrialSpec = self.study.spec.trial(config["selector"], config["params"])
+        self.trial = Trial(spec, self.cells)
+        self.run: TrialRun | None = None
+        self.epochs = self.trial.epochs()
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch, or, after the last one, evaluate and finish."""
+        if self.run is None:
+            study, trial = self.study, self.trial
+            self.run = TrialRun.open(
+                study.store,
+                study.experiment_id,
+                trial.spec,
+                trial.digest,
+                self.cells,
+                parent=(study.name, study.run_id),
+            )
+            if self.run.ended:
+                return self._report(Outcome.COMPLETE, 0, -math.inf, repeated=True)
+        try:
+            epoch = next(self.epochs, None)
+        except TrainingDivergedError as error:
+            return self._report(Outcome.FAILED, 0, DIVERGED_SCORE, reason=str(error))
+        if epoch is not None:
+            self.run.log_epoch(epoch)
+            return self._report(Outcome.RUNNING, int(epoch["epoch"]), epoch[OBJECTIVE])
+        result = self.trial.result()
+        score = result.metrics[final_objective(self.study.spec.search.selector)]
+        self.run.log_result(result, {OBJECTIVE: score})
+        return self._report(Outcome.COMPLETE, len(result.history), score)
+
+    def _report(
+        self,
+        outcome: Outcome,
+        epoch: int,
+        score: float,
+        *,
+        reason: str = "",
+        repeated: bool = False,
+    ) -> dict[str, Any]:
+        assert self.run is not None
+        return {
+            SCORE: score,
+            "epoch": epoch,
+            "outcome": str(outcome),
+            "reason": reason,
+            "repeated": repeated,
+            "run_id": self.run.run_id,
+            "digest": self.trial.digest,
+            "done": outcome in ENDED,
+        }

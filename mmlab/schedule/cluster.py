@@ -1,0 +1,89 @@
+"""The Ray cluster that trials run on: this machine, or one that is named."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from mmlab.errors import UserError
+
+# Failed trials are told of in the progress lines and kept in the tracking store.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where trials run and what each of them gets.
+
+    Attributes
+    ----------
+    address
+        Of a Ray cluster; None starts Ray on this machine.
+    cpus_per_trial, gpus_per_trial
+        A fraction of a GPU lets several trials share one.
+    max_concurrent
+        Trials at a time; None fills the cluster.
+    """
+
+    address: str | None = None
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0.0
+    max_concurrent: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cpus_per_trial < 1:
+            raise UserError(f"cpus-per-trial is {self.cpus_per_trial}; it must be at least 1.")
+        if self.gpus_per_trial < 0:
+            raise UserError(f"gpus-per-trial is {self.gpus_per_trial}; it must not be negative.")
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise UserError(f"max-concurrent is {self.max_concurrent}; it must be at least 1.")
+
+
+@contextmanager
+def cluster(resources: Resources) -> Iterator[int]:
+    """Connect to Ray while the block runs; gives the number of trials that fit at a time.
+
+    Raises
+    ------
+    UserError
+        The cluster cannot be reached, or is too small for a single trial.
+    """
+    if resources.address is None:
+        # Nothing outside this machine can reach the processes of a local Ray.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ray.init(
+                address=resources.address,
+                include_dashboard=False if resources.address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except ConnectionError as error:
+            raise UserError(
+                f"no Ray cluster answers at {resources.address!r}; start one with "
+                "`ray start --head`, or leave --address out to use this machine."
+            ) from error
+    try:
+        yield _slots(resources)
+    finally:
+        ray.shutdown()
+
+
+def _slots(resources: Resources) -> int:
+    have: dict[str, float] = ray.cluster_resources()
+    need = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}
+    for kind, amount in need.items():
+        if amount > have.get(kind, 0.0):
+            raise UserError(
+                f"a trial asks for {amount:g} {kind}s, but the cluster has {have.get(kind, 0.0):g}."
+            )
+    fits = min(int(have.get(kind, 0.0) / amount) for kind, amount in need.items() if amount)
+    return fits if resources.max_concurrent is None else min(fits, resources.max_concurrent)

@@ -1,0 +1,159 @@
+"""Optuna proposes, successive halving stops; both start from the record of a resumed study."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+from matplotlib.figure import Figure
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from mmlab.config import Choices, Range, Scalar, SearchSpec
+from mmlab.pipeline import OBJECTIVE
+from mmlab.schedule.actor import DIVERGED_SCORE, SCORE
+from mmlab.selectors import resolve_params
+from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRecord
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+_PREFIX = "params/"
+
+
+def distributions(search: SearchSpec) -> dict[str, BaseDistribution]:
+    """The search space in Optuna's terms."""
+    return {name: _distribution(space) for name, space in search.parameters.items()}
+
+
+def _distribution(space: Range | Choices) -> BaseDistribution:
+    if isinstance(space, Choices):
+        return CategoricalDistribution(space.choices)
+    if space.integer:
+        return IntDistribution(int(space.low), int(space.high), log=space.log)
+    return FloatDistribution(space.low, space.high, log=space.log)
+
+
+def make_searcher(study: StudyRun, records: list[TrialRecord]) -> OptunaSearch:
+    """TPE that knows the ended trials, and first proposes what was interrupted.
+
+    A new study begins with the selector's default configuration, where the space holds it.
+    """
+    search = study.spec.search
+    space = distributions(search)
+    interrupted = [_searched(r.spec.params, space) for r in records if r.outcome not in ENDED]
+    first = interrupted if records else _default_point(search, space)
+    searcher = OptunaSearch(
+        space={_PREFIX + name: distribution for name, distribution in space.items()},
+        metric=SCORE,
+        mode="max",
+        points_to_evaluate=[_prefixed(point) for point in first],
+        # Proposals after a resume differ from those before it, as with any asynchronous search.
+        sampler=optuna.samplers.TPESampler(seed=study.spec.seed + len(records)),
+    )
+    for record in records:
+        if record.outcome in ENDED:
+            point = _prefixed(_searched(record.spec.params, space))
+            score = DIVERGED_SCORE if record.score is None else record.score
+            searcher.add_evaluated_point(point, score)
+    return searcher
+
+
+class RecordedHalving(ASHAScheduler):
+    """Asynchronous successive halving whose rungs already hold the recorded trials."""
+
+    def __init__(self, study: StudyRun, max_epochs: int, records: list[TrialRecord]) -> None:
+        search = study.spec.search
+        super().__init__(
+            time_attr="epoch",
+            metric=SCORE,
+            mode="max",
+            # One more than there is: the last epoch is followed by the evaluation.
+            max_t=max_epochs + 1,
+            grace_period=min(search.min_epochs_before_stop, max_epochs),
+            reduction_factor=search.reduction_factor,
+            stop_last_trials=False,
+        )
+        for record in records:
+            past: Any = SimpleNamespace(trial_id=record.run_id)
+            for epoch, score in study.score_history(record, OBJECTIVE):
+                self._brackets[0].on_result(past, epoch, score)
+
+
+def optuna_study(study: StudyRun, records: list[TrialRecord]) -> optuna.Study:
+    """The search as an Optuna study, for its own analyses."""
+    space = distributions(study.spec.search)
+    result = optuna.create_study(direction="maximize", study_name=study.name)
+    states = {Outcome.COMPLETE: TrialState.COMPLETE, Outcome.STOPPED: TrialState.COMPLETE}
+    for record in records:
+        if record.outcome not in states or record.score is None:
+            continue
+        trial = optuna.trial.create_trial(
+            state=states[record.outcome],
+            value=record.score,
+            params=_searched(record.spec.params, space),
+            distributions=space,
+        )
+        result.add_trial(trial)
+    return result
+
+
+def search_figures(study: StudyRun, records: list[TrialRecord]) -> dict[str, Figure]:
+    """Optuna's own pictures of the search, by file name; empty for fewer than two trials."""
+    import matplotlib as mpl
+
+    search = optuna_study(study, records)
+    values = {trial.value for trial in search.trials}
+    if len(values) < 2:
+        return {}
+    from optuna.visualization import matplotlib as plots
+
+    figures: dict[str, Figure] = {}
+    names = {"score": "validation score"}
+    with warnings.catch_warnings(), mpl.rc_context({"figure.figsize": (9, 5)}):
+        warnings.simplefilter("ignore")
+        figures["optimization_history"] = _figure(
+            plots.plot_optimization_history(search, target_name=names["score"])
+        )
+        figures["parallel_coordinate"] = _figure(
+            plots.plot_parallel_coordinate(search, target_name=names["score"])
+        )
+        figures["param_importances"] = _figure(
+            plots.plot_param_importances(search, target_name=names["score"])
+        )
+    return figures
+
+
+def _figure(axes: Any) -> Figure:
+    figure: Figure = axes.get_figure()
+    return figure
+
+
+def _searched(params: dict[str, Scalar], space: dict[str, BaseDistribution]) -> dict[str, Scalar]:
+    return {name: params[name] for name in space}
+
+
+def _prefixed(point: dict[str, Scalar]) -> dict[str, Scalar]:
+    return {_PREFIX + name: value for name, value in point.items()}
+
+
+def _default_point(
+    search: SearchSpec, space: dict[str, BaseDistribution]
+) -> list[dict[str, Scalar]]:
+    defaults = _searched(resolve_params(search.selector, search.fixed), space)
+    inside = all(_holds(search.parameters[name], value) for name, value in defaults.items())
+    return [defaults] if inside else []
+
+
+def _holds(space: Range | Choices, value: Any) -> bool:
+    if isinstance(space, Choices):
+        return value in space.choices
+    return bool(space.low <= value <= space.high)

@@ -1,0 +1,40 @@
+"""MLflow: where studies and trials are kept, and read back from.
+
+The only part of mmlab that imports mlflow. A study is a parent run, a trial a nested child,
+the experiment is the dataset. The store is also mmlab's own record of what is finished.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Read by mlflow when it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+from mmlab.tracking.store import Store, resolve_uri
+from mmlab.tracking.study import (
+    StudyRun,
+    claim_study,
+    close_abandoned,
+    create_study,
+    open_study,
+)
+from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, TrialRun, close_trial, run_tracked
+
+__all__ = [
+    "ENDED",
+    "Outcome",
+    "Store",
+    "StudyRun",
+    "TrialRecord",
+    "TrialRun",
+    "claim_study",
+    "close_abandoned",
+    "close_trial",
+    "create_study",
+    "open_study",
+    "resolve_uri",
+    "run_tracked",
+]

@@ -1,0 +1,245 @@
+"""One trial as one MLflow run, nested under its study."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run
+
+from mmlab import figures
+from mmlab.config import TrialSpec
+from mmlab.datasets.base import Cells
+from mmlab.pipeline import OBJECTIVE, Trial, TrialResult, cpu_threads
+from mmlab.tracking.store import Store, owner_tags
+
+
+class Outcome(StrEnum):
+    """How a trial stands; kept in the tag ``mmlab.outcome``."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+#: Only a trial that ran to its end may look finished.
+_STATUS = {
+    Outcome.COMPLETE: "FINISHED",
+    Outcome.STOPPED: "KILLED",
+    Outcome.FAILED: "FAILED",
+    Outcome.INTERRUPTED: "KILLED",
+}
+
+#: Outcomes that a resumed study does not compute again.
+ENDED = frozenset({Outcome.COMPLETE, Outcome.STOPPED, Outcome.FAILED})
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What the store knows of a trial; metrics are the last values."""
+
+    run_id: str
+    digest: str
+    selector: str
+    outcome: Outcome
+    spec: TrialSpec
+    metrics: dict[str, float]
+    started_ms: int
+
+    @property
+    def score(self) -> float | None:
+        """Last validation score, None for a trial that never reported one."""
+        return self.metrics.get(OBJECTIVE)
+
+
+def read_record(run: Run) -> TrialRecord:
+    """Record of a trial's run."""
+    tags = run.data.tags
+    return TrialRecord(
+        run_id=run.info.run_id,
+        digest=tags["mmlab.digest"],
+        selector=tags["mmlab.selector"],
+        outcome=Outcome(tags["mmlab.outcome"]),
+        spec=TrialSpec.model_validate_json(tags["mmlab.spec"]),
+        metrics=dict(run.data.metrics),
+        started_ms=int(run.info.start_time),
+    )
+
+
+def spec_params(spec: TrialSpec) -> dict[str, Any]:
+    """The specification as flat MLflow params."""
+    return {
+        "dataset": spec.data.title,
+        "selector": spec.selector,
+        "n_markers": spec.n_markers,
+        "recipe": spec.recipe,
+        "protocol": spec.protocol,
+        "noise_level": spec.noise.level,
+        "noise_clean_classifier": spec.noise.clean_classifier,
+        "replicates": spec.replicates,
+        "seed": spec.seed,
+        **spec.params,
+    }
+
+
+class TrialRun:
+    """The run of a trial while it is worked on; made in the process that trains."""
+
+    def __init__(self, store: Store, run_id: str, last_step: int, ended: bool = False) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.ended = ended
+        self._last_step = last_step
+
+    @classmethod
+    def open(
+        cls,
+        store: Store,
+        experiment_id: str,
+        spec: TrialSpec,
+        digest: str,
+        cells: Cells,
+        parent: tuple[str, str] | None = None,
+    ) -> TrialRun:
+        """Run of the trial with this digest: the one that exists in the study, or a new one.
+
+        Parameters
+        ----------
+        parent
+            Name and run id of the study; None for a trial of its own.
+        """
+        if parent is not None:
+            condition = f"tags.`mmlab.study` = '{parent[0]}' and tags.`mmlab.digest` = '{digest}'"
+            for run in store.search(condition, [experiment_id]):
+                run_id, ended = run.info.run_id, read_record(run).outcome in ENDED
+                if not ended:
+                    store.reopen(run_id)
+                    store.set_tags(run_id, {"mmlab.outcome": Outcome.RUNNING})
+                return cls(store, run_id, int(run.data.metrics.get("epoch", 0)), ended)
+        tags = {
+            "mmlab.kind": "trial",
+            "mmlab.selector": spec.selector,
+            "mmlab.digest": digest,
+            "mmlab.fingerprint": cells.fingerprint,
+            "mmlab.outcome": Outcome.RUNNING,
+            "mmlab.spec": spec.model_dump_json(),
+        }
+        if parent is not None:
+            tags |= {"mmlab.study": parent[0], "mlflow.parentRunId": parent[1]}
+        else:
+            tags |= owner_tags()
+        run_id = store.create_run(experiment_id, f"{spec.selector} {digest[:8]}", tags)
+        store.log_params(run_id, spec_params(spec))
+        store.log_dataset(run_id, cells)
+        return cls(store, run_id, 0)
+
+    def log_epoch(self, metrics: dict[str, float]) -> None:
+        """Write an epoch's metrics, unless an earlier attempt at this run did."""
+        step = int(metrics["epoch"])
+        if step > self._last_step:
+            self.store.log_metrics(self.run_id, metrics, step, _now_ms())
+
+    def log_result(self, result: TrialResult, more: dict[str, float] | None = None) -> None:
+        """Write metrics (and ``more``), panel, replicates, figures, resolved specification."""
+        step = len(result.history)
+        metrics = result.metrics | {"seconds": result.seconds} | (more or {})
+        self.store.log_metrics(self.run_id, metrics, step, _now_ms())
+        self.store.log_files(self.run_id, lambda folder: write_result(result, folder))
+        self.store.set_tags(self.run_id, {"mlflow.note.content": describe(result)})
+
+
+def run_tracked(store: Store, spec: TrialSpec, cells: Cells) -> tuple[str, TrialResult]:
+    """Run one trial in this process, as a run of its own.
+
+    Returns
+    -------
+    The run's id and the result.
+    """
+    trial = Trial(spec, cells)
+    experiment_id = store.experiment(cells.name)
+    run = TrialRun.open(store, experiment_id, trial.spec, trial.digest, cells)
+    outcome, reason = Outcome.INTERRUPTED, ""
+    try:
+        with cpu_threads(1):
+            for epoch in trial.epochs():
+                run.log_epoch(epoch)
+            result = trial.result()
+        run.log_result(result)
+        outcome = Outcome.COMPLETE
+    except Exception as error:
+        outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        close_trial(store, run.run_id, outcome, reason)
+    return run.run_id, result
+
+
+def close_trial(store: Store, run_id: str, outcome: Outcome, reason: str = "") -> None:
+    """Set the final status of a trial's run, with the reason if it did not complete."""
+    tags: dict[str, str] = {"mmlab.outcome": outcome}
+    if reason:
+        tags |= {"mmlab.reason": reason[:4000], "mlflow.note.content": reason[:4000]}
+    store.close(run_id, _STATUS[outcome], tags)
+
+
+def write_result(result: TrialResult, folder: Path) -> None:
+    """Write the files of a trial's result into ``folder``."""
+    result.panel.to_parquet(folder / "markers.parquet", index=False)
+    result.panel.to_csv(folder / "panel.csv", index=False)
+    result.replicates.to_parquet(folder / "replicates.parquet", index=False)
+    content = {
+        "digest": result.digest,
+        "fingerprint": result.fingerprint,
+        "spec": result.spec.model_dump(mode="json"),
+    }
+    (folder / "trial.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    pictures = folder / "figures"
+    pictures.mkdir()
+    title = f"{result.spec.selector} on {result.spec.data.title}"
+    cells = "validation" if result.spec.protocol == "search" else "test"
+    for name, counts in result.confusion.items():
+        figure = figures.confusion_matrix(
+            counts, result.classes, f"{title}: {name.replace('_', ' ')}, {cells} cells"
+        )
+        figure.savefig(pictures / f"confusion_{name}.png")
+    if len(result.history):
+        figures.training_curves(result.history, title).savefig(pictures / "training.png")
+
+
+def describe(result: TrialResult) -> str:
+    """What a reader of the run's page should know first, as Markdown."""
+    spec = result.spec
+    seen = (
+        "validation cells (the locked test cells were not touched)"
+        if spec.protocol == "search"
+        else "test cells"
+    )
+    prefix = "validation/" if spec.protocol == "search" else ""
+    rows = [
+        f"| {name} | {result.metrics[prefix + name]:.4f} |"
+        for name in ("knn/accuracy", "random_forest/accuracy", "knn/weighted_f1", "linear/l2")
+    ]
+    genes = ", ".join(f"`{gene}`" for gene in result.panel["gene"].head(10))
+    return "\n".join(
+        [
+            f"**{spec.n_markers} markers for {spec.data.title}, chosen by {spec.selector}.**",
+            "",
+            f"Means over {spec.replicates} replicate(s), measured on {seen}:",
+            "",
+            "| metric | mean |",
+            "|---|---|",
+            *rows,
+            "",
+            f"First markers: {genes} (all in `panel.csv`).",
+        ]
+    )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
