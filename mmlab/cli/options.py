@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,6 +79,22 @@ def data_spec(
     path = None if data is None else str(data.absolute())
     content = {"name": dataset, "path": path, "label_key": label_key, "layer": layer}
     return build(DataSpec, content, "data")
+
+
+def program() -> str:
+    """How the user called mmlab: its name where that is on the path, else the file."""
+    called = sys.argv[0]
+    found = shutil.which("mmlab")
+    same = found is not None and Path(found).resolve() == Path(called).resolve()
+    return "mmlab" if same else called
+
+
+def look_hint(uri: str) -> str:
+    """The command that opens the MLflow UI on a store."""
+    from mmlab.tracking import resolve_uri
+
+    option = "" if uri == resolve_uri(None) else f" --tracking-uri {uri}"
+    return f"look at it with: {program()} ui{option}"
 
 
 def print_json(content: Any) -> None:

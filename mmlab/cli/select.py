@@ -15,6 +15,7 @@ from mmlab.cli.options import (
     LayerOption,
     TrackingOption,
     data_spec,
+    look_hint,
     print_json,
     stderr,
     stdout,
@@ -99,7 +100,8 @@ def select(
     _print_result(result)
     if output is not None:
         stderr().print(f"panel written to {output}", highlight=False)
-    stderr().print(f"run {run_id} kept in {store.uri}; look at it with: mmlab ui", highlight=False)
+    stderr().print(f"run {run_id} kept in {store.uri}", highlight=False, soft_wrap=True)
+    stderr().print(look_hint(store.uri), highlight=False, soft_wrap=True)
 
 
 def _params(pairs: list[str]) -> dict[str, Scalar]:

@@ -28,7 +28,11 @@ def ui(
         raise UserError(f"there is no tracking store at {store.uri}: run a study there first.")
     store.initialise()
     close_abandoned(store)
-    stderr().print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", highlight=False)
+    stderr().print(
+        f"MLflow UI: http://{host}:{port}/#/?workflowType=machine_learning (Ctrl-C ends it)",
+        highlight=False,
+        soft_wrap=True,
+    )
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     # Job workers would take 2 GB and half a minute; nothing here uses them.

@@ -21,7 +21,9 @@ from mmlab.cli.options import (
     LayerOption,
     TrackingOption,
     data_spec,
+    look_hint,
     print_json,
+    program,
     stderr,
     stdout,
 )
@@ -118,7 +120,7 @@ def tune(
             result = resume_study(resume, store, resources, stderr(), trials)
     except KeyboardInterrupt:
         stderr().print(
-            "interrupted; finished trials are kept, and `mmlab tune --resume STUDY` goes on.",
+            f"interrupted; ended trials are kept, `{program()} tune --resume STUDY` goes on.",
             highlight=False,
         )
         raise typer.Exit(130) from None
@@ -190,7 +192,7 @@ def _print_result(result: StudyResult) -> None:
 
     study, console = result.study, stdout()
     if result.best is None:
-        console.print("no trial ran to its end; see why with: mmlab ui")
+        console.print("no trial ran to its end")
     else:
         best = result.best
         table = Table(box=None, show_header=False)
@@ -198,11 +200,10 @@ def _print_result(result: StudyResult) -> None:
         for name in study.spec.search.parameters:
             value = best.spec.params[name]
             table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-        console.print(f"best of {len(result.trials)} trials: {best.digest[:8]}", highlight=False)
+        console.print(f"best of {study.spec.trials} trials: {best.digest[:8]}", highlight=False)
         console.print(table)
         genes = ", ".join(study.panel(best)[:10])
         console.print(f"first markers: {genes}", highlight=False, markup=False, soft_wrap=True)
-    store = study.store.uri
-    console.print(f"study {study.name} kept in {store}", highlight=False, soft_wrap=True)
-    option = "" if store.endswith("/mlflow.db") else f" --tracking-uri {store}"
-    console.print(f"look at it with: mmlab ui{option}", highlight=False, soft_wrap=True)
+    uri = study.store.uri
+    console.print(f"study {study.name} kept in {uri}", highlight=False, soft_wrap=True)
+    console.print(look_hint(uri), highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import socket
 import sqlite3
@@ -110,11 +111,19 @@ class Store:
         location = None
         if not self.uri.startswith("http"):
             location = (self._folder / ARTIFACT_FOLDER / quote(name, safe="")).as_uri()
-        return str(self.client.create_experiment(name, artifact_location=location))
+        # Without the tag MLflow's pages take the experiment for one about language models.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
 
     def create_run(self, experiment_id: str, name: str, tags: dict[str, str]) -> str:
-        """Id of a new run, RUNNING, with mmlab's own tags added to ``tags``."""
-        own = {"mmlab.version": mmlab.__version__, **source_commit()}
+        """Id of a new run, RUNNING, with version, commit and user added to ``tags``."""
+        own = {
+            "mmlab.version": mmlab.__version__,
+            "mlflow.user": getpass.getuser(),
+            "mlflow.source.name": "mmlab",
+            "mlflow.source.type": "LOCAL",
+            **source_commit(),
+        }
         run = self.client.create_run(experiment_id, tags=own | tags, run_name=name)
         return str(run.info.run_id)
 
@@ -211,7 +220,7 @@ def owner_is_alive(tags: dict[str, str]) -> bool:
 
 
 def source_commit() -> dict[str, str]:
-    """The commit of mmlab's source as a tag; empty where it does not run from a checkout."""
+    """The commit of mmlab's source as MLflow's tag; empty where it runs from no checkout."""
     folder = Path(mmlab.__file__).parent
 
     def git(*arguments: str) -> str | None:
@@ -230,7 +239,7 @@ def source_commit() -> dict[str, str]:
     if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return {}
     commit = git("rev-parse", "HEAD")
-    return {} if commit is None else {"mmlab.commit": commit}
+    return {} if commit is None else {"mlflow.source.git.commit": commit}
 
 
 def mlflow_version() -> str:

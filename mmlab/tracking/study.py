@@ -55,35 +55,33 @@ class StudyRun:
     def describe(self, records: list[TrialRecord], best: TrialRecord | None) -> None:
         """Write the summary that the study's page shows, and the best trial's panel."""
         counts = Counter(str(record.outcome) for record in records)
+        listed = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
         lines = [
-            f"**Search of {self.spec.search.selector} on {self.spec.data.title}**, "
-            f"{self.spec.n_markers} markers: "
-            + ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
-            + " trials.",
+            f"**{self.spec.search.selector} on {self.spec.data.title}, "
+            f"{self.spec.n_markers} markers:** {listed} trials. Scores are measured on "
+            "validation cells; the locked test cells were not touched.",
             "",
-            "The score is measured on validation cells; the locked test cells were not touched.",
-            "",
-            "| trial | selector | state | validation score |",
-            "|---|---|---|---|",
         ]
+        if best is not None:
+            params = ", ".join(
+                f"{name} {_short(best.spec.params[name])}" for name in self.spec.search.parameters
+            )
+            lines += [f"**Best:** score {best.score:.4f} with {params}.", ""]
+            self._keep_best(best)
+        lines += ["| trial | selector | state | validation score |", "|---|---|---|---|"]
         ranked = sorted(records, key=lambda r: (r.outcome != Outcome.COMPLETE, -(r.score or -1)))
         for record in ranked[:10]:
             link = f"[{record.digest[:8]}](#/experiments/{self.experiment_id}/runs/{record.run_id})"
             score = "" if record.score is None else f"{record.score:.4f}"
             lines.append(f"| {link} | {record.selector} | {record.outcome} | {score} |")
-        if best is not None:
-            params = ", ".join(
-                f"`{name}` {best.spec.params[name]:.4g}"
-                if isinstance(best.spec.params[name], float)
-                else f"`{name}` {best.spec.params[name]}"
-                for name in self.spec.search.parameters
-            )
-            lines += ["", f"Best configuration: {params}."]
-            self._keep_best(best)
         self.store.set_tags(self.run_id, {"mlflow.note.content": "\n".join(lines)})
 
     def _keep_best(self, best: TrialRecord) -> None:
-        metrics = {f"best/{name}": value for name, value in best.metrics.items()}
+        metrics = {
+            f"best/{name.removeprefix('validation/')}": value
+            for name, value in best.metrics.items()
+            if name.startswith("validation/") and not name.endswith(("_std", "/loss"))
+        }
         self.store.log_metrics(self.run_id, metrics, 0, int(time.time() * 1000))
         self.store.set_tags(self.run_id, {"mmlab.best": best.run_id})
 
@@ -192,3 +190,7 @@ def _study(store: Store, run: Run) -> StudyRun:
 
 def _write(path: Path, content: str) -> None:
     path.write_text(content, encoding="utf-8")
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,30 @@
+# Two commands do everything on a machine with Python and make: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: help demo test clean
+
+help:
+	@echo "make demo   install into .venv and search MarkerMap's settings on real cells (minutes)"
+	@echo "make test   install into .venv and run the linters and all tests"
+	@echo "make clean  remove .venv and what the demo has written"
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	@echo "installing torch and mmlab into .venv (a few minutes)"
+	$(PIP) torch
+	$(PIP) --editable '.[test]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/mmlab tune --dataset citeseq --trials 8 --with-baselines
+
+test: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+clean:
+	rm -rf .venv mlflow.db mlflow.db-shm mlflow.db-wal mlartifacts
