@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from mmlab.config import Scalar
+    from mmlab.selectors import Selector
 
 
 def select_markers(
@@ -66,17 +67,14 @@ def select_markers(
     10
     """
     import mmlab
-    from mmlab.pipeline import select_from_all_cells
 
-    panel, scores, resolved = select_from_all_cells(
+    selector, resolved = _fit_on_all_cells(
         adata, label_key, n_markers, method=method, layer=layer, seed=seed, params=params
     )
+    panel = selector.panel_
     target = adata.copy() if copy else adata
-    is_marker = [False] * target.n_vars
-    for gene in panel:
-        is_marker[gene] = True
-    target.var["mmlab_marker"] = is_marker
-    target.var["mmlab_score"] = scores
+    target.var["mmlab_marker"] = selector.get_support()
+    target.var["mmlab_score"] = selector.scores_
     target.uns["mmlab"] = {
         "panel": [str(target.var_names[gene]) for gene in panel],
         "method": method,
@@ -87,3 +85,46 @@ def select_markers(
         "version": mmlab.__version__,
     }
     return target if copy else None
+
+
+def _fit_on_all_cells(
+    adata: AnnData,
+    label_key: str,
+    n_markers: int,
+    *,
+    method: str,
+    layer: str | None,
+    seed: int,
+    params: dict[str, Scalar],
+) -> tuple[Selector, dict[str, Scalar]]:
+    """Fitted selector, and its parameters with the defaults filled in."""
+    import numpy as np
+
+    from mmlab.config import DataSpec, TrialSpec, build
+    from mmlab.datasets.base import make_cells
+    from mmlab.datasets.check import require_usable
+    from mmlab.pipeline import cpu_threads, fit_epochs, make_selector, resolve
+    from mmlab.preprocess import prepare
+    from mmlab.split import MINIMUM, Split, Stream, partition, random_stream
+
+    usable = require_usable(adata, label_key, layer, "adata")
+    cells = make_cells(usable, label_key, name="adata", normalization="total", origin="memory")
+    content = {
+        "data": DataSpec(path="memory", label_key=label_key),
+        "selector": method,
+        "params": params,
+        "n_markers": n_markers,
+        "seed": seed,
+    }
+    spec = resolve(build(TrialSpec, content, "select_markers"), cells)
+    n = len(cells.y)
+    sizes = (n - n // 8, n // 8)
+    rng = random_stream(seed, 0, Stream.SPLIT)
+    train, validation = partition(cells.y, np.arange(n), sizes, MINIMUM[:2], rng)
+    layers = prepare(cells.adata, cells.normalization, spec.recipe, train).layers
+    selector = make_selector(spec, 0)
+    split = Split(train, validation, test=validation[:0])
+    with cpu_threads(1):
+        for _ in fit_epochs(selector, layers[selector.layer], cells.y, split):
+            pass
+    return selector, spec.params

@@ -6,31 +6,27 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mmlab.config import DataSpec, Scalar, TrialSpec
+from mmlab.config import Scalar, TrialSpec
 from mmlab.datasets import load_cells
-from mmlab.datasets.base import Cells, make_cells
-from mmlab.datasets.check import require_usable
+from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.evaluate import Evaluation, evaluate_panel, score_pair
 from mmlab.preprocess import prepare
+from mmlab.results import Replicate, TrialResult, consensus_panel, panel_table, summarise
 from mmlab.selectors import get_selector, resolve_params
 from mmlab.selectors.base import Selector
 from mmlab.split import (
-    MINIMUM,
     Split,
     Stream,
     mislabel,
     paper_split,
-    partition,
     random_stream,
     search_split,
 )
@@ -46,57 +42,6 @@ def final_objective(selector: str) -> str:
     """The metric that :data:`OBJECTIVE` equals at the end of a search trial."""
     supervised = get_selector(selector).supervised
     return "validation/knn/accuracy" if supervised else "validation/linear/explained_variance"
-
-
-@dataclass(frozen=True)
-class Replicate:
-    """Outcome of one replicate: its panel, scores, evaluation and seconds."""
-
-    index: int
-    panel: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    evaluation: Evaluation
-    epochs: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """Outcome of a finished trial.
-
-    Attributes
-    ----------
-    spec
-        With every default filled in.
-    digest, fingerprint
-        Identity of the trial and of its data.
-    panel
-        Columns rank (from 1), gene, gene_index, score: the panel of the only replicate, or
-        the consensus of all (:func:`consensus_panel`).
-    replicates
-        A row a replicate: replicate, epochs, seconds, panel (gene indices, best first) and
-        every metric.
-    metrics
-        Mean of every metric over the replicates and, for two or more, the population standard
-        deviation as ``..._std``. Under the search protocol the names begin with
-        ``validation/``: no test cell was seen.
-    confusion
-        By classifier, cells by true (row) and predicted (column) class, summed over replicates.
-    history
-        A row an epoch: epoch, temperature, train/loss, validation/loss, validation/score,
-        means over the replicates; empty for a method without epochs.
-    """
-
-    spec: TrialSpec
-    digest: str
-    fingerprint: str
-    panel: pd.DataFrame
-    replicates: pd.DataFrame
-    metrics: dict[str, float]
-    confusion: dict[str, NDArray[np.int64]]
-    classes: list[str]
-    history: pd.DataFrame
-    seconds: float
 
 
 class Trial:
@@ -155,7 +100,7 @@ class Trial:
             fingerprint=self.cells.fingerprint,
             panel=panel_table(panel, scores, self.cells.genes),
             replicates=pd.DataFrame(rows),
-            metrics=_summary(done),
+            metrics=summarise(done),
             confusion=confusion,
             classes=self.cells.classes,
             history=pd.DataFrame(self.history),
@@ -171,7 +116,7 @@ class Trial:
         layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train).layers
         selector = make_selector(spec, index)
         epochs = 0
-        for epoch in _fit(selector, layers[selector.layer], noisy, split):
+        for epoch in fit_epochs(selector, layers[selector.layer], noisy, split):
             epochs = epoch.epoch
             yield epoch
         seen_by_classifier = y if spec.noise.clean_classifier else noisy
@@ -212,46 +157,6 @@ def run_trial(
         return trial.result()
 
 
-def select_from_all_cells(
-    adata: ad.AnnData,
-    label_key: str,
-    n_markers: int,
-    *,
-    method: str,
-    layer: str | None,
-    seed: int,
-    params: dict[str, Scalar],
-) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, Scalar]]:
-    """One panel from all cells, none kept for testing; see :func:`mmlab.select_markers`.
-
-    Returns
-    -------
-    Gene indices best first, a score a gene, and the method's parameters with the defaults.
-    """
-    usable = require_usable(adata, label_key, layer, "adata")
-    cells = make_cells(usable, label_key, name="adata", normalization="total", origin="memory")
-    data = DataSpec(path="memory", label_key=label_key)
-    spec = resolve(
-        TrialSpec(data=data, selector=method, params=params, n_markers=n_markers, seed=seed), cells
-    )
-    n = len(cells.y)
-    n_validation = n // 8
-    train, validation = partition(
-        cells.y,
-        np.arange(n),
-        (n - n_validation, n_validation),
-        MINIMUM[:2],
-        random_stream(seed, 0, Stream.SPLIT),
-    )
-    split = Split(train, validation, validation[:0])
-    selector = make_selector(spec, 0)
-    layers = prepare(cells.adata, cells.normalization, spec.recipe, train).layers
-    with cpu_threads(1):
-        for _ in _fit(selector, layers[selector.layer], cells.y, split):
-            pass
-    return selector.panel_, selector.scores_, spec.params
-
-
 def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     """Check a specification against the registries and its data, and fill in the defaults."""
     try:
@@ -279,38 +184,6 @@ def make_selector(spec: TrialSpec, replicate: int) -> Selector:
     return selector
 
 
-def consensus_panel(
-    replicates: list[Replicate], n_genes: int, k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """One panel for all replicates, with a score a gene.
-
-    For one replicate its own panel and scores. For several, genes are ranked by their Borda
-    count: a gene gets (k - rank) / k from every replicate that chose it (rank from 0), and the
-    mean over the replicates, in [0, 1], is its score; ties go to the lower gene index.
-    """
-    if len(replicates) == 1:
-        return replicates[0].panel, replicates[0].scores
-    scores = np.zeros(n_genes)
-    for replicate in replicates:
-        scores[replicate.panel] += (k - np.arange(k)) / k
-    scores /= len(replicates)
-    return np.argsort(-scores, kind="stable")[:k].astype(np.int64), scores
-
-
-def panel_table(
-    panel: NDArray[np.int64], scores: NDArray[np.float64], genes: NDArray[np.str_]
-) -> pd.DataFrame:
-    """Columns rank (from 1), gene, gene_index, score; a row a marker, best first."""
-    return pd.DataFrame(
-        {
-            "rank": np.arange(1, len(panel) + 1),
-            "gene": genes[panel],
-            "gene_index": panel,
-            "score": scores[panel],
-        }
-    )
-
-
 @contextmanager
 def cpu_threads(n: int) -> Iterator[None]:
     """Use ``n`` threads for torch, BLAS and OpenMP while the block runs.
@@ -335,7 +208,10 @@ def _split(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
     return paper_split(cells.y, rng)
 
 
-def _fit(selector: Selector, layer: Any, y: NDArray[np.int64], split: Split) -> Iterator[Epoch]:
+def fit_epochs(
+    selector: Selector, layer: Any, y: NDArray[np.int64], split: Split
+) -> Iterator[Epoch]:
+    """Fit a selector on the cells of a split that it may see; an item an epoch."""
     if selector.fits_on_validation:
         cells = split.train_validation
         return selector.fit_epochs(layer[cells], y[cells])
@@ -387,11 +263,3 @@ def _mean_epoch(epochs: list[Epoch]) -> dict[str, float]:
         "validation/loss": mean([e.validation_loss for e in epochs]),
         OBJECTIVE: mean([e.validation_score for e in epochs]),
     }
-
-
-def _summary(replicates: list[Replicate]) -> dict[str, float]:
-    table = pd.DataFrame([r.evaluation.metrics for r in replicates])
-    summary = {str(name): float(value) for name, value in table.mean().items()}
-    if len(replicates) > 1:
-        summary |= {f"{name}_std": float(v) for name, v in table.std(ddof=0).items()}
-    return summary

@@ -24,7 +24,7 @@ from mmlab.errors import UserError
 
 if TYPE_CHECKING:
     from mmlab.config import Scalar
-    from mmlab.pipeline import TrialResult
+    from mmlab.results import TrialResult
 
 
 def select(

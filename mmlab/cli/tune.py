@@ -107,7 +107,7 @@ def tune(
                 + "."
             )
 
-    from mmlab.schedule import Resources, resume_study, run_study
+    from mmlab.schedule import Resources, StudyInterruptedError, resume_study, run_study
     from mmlab.tracking import Store
 
     resources = Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
@@ -118,10 +118,11 @@ def tune(
             result = run_study(spec, store, resources, stderr(), command)
         else:
             result = resume_study(resume, store, resources, stderr(), trials)
-    except KeyboardInterrupt:
+    except StudyInterruptedError as study:
         stderr().print(
-            f"interrupted; ended trials are kept, `{program()} tune --resume STUDY` goes on.",
+            f"interrupted; ended trials are kept. Go on with: {program()} tune --resume {study}",
             highlight=False,
+            soft_wrap=True,
         )
         raise typer.Exit(130) from None
     if as_json:

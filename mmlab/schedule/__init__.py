@@ -21,6 +21,11 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 from mmlab.schedule.cluster import Resources
-from mmlab.schedule.study import StudyResult, resume_study, run_study
+from mmlab.schedule.study import (
+    StudyInterruptedError,
+    StudyResult,
+    resume_study,
+    run_study,
+)
 
-__all__ = ["Resources", "StudyResult", "resume_study", "run_study"]
+__all__ = ["Resources", "StudyInterruptedError", "StudyResult", "resume_study", "run_study"]

@@ -42,6 +42,10 @@ from mmlab.tracking import (
 _RETRIES = 1
 
 
+class StudyInterruptedError(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM while a study ran; the message is its name."""
+
+
 @dataclass(frozen=True)
 class StudyResult:
     """What a study has found.
@@ -74,7 +78,7 @@ def run_study(
     """
     cells = load_cells(spec.data)
     check_study(spec, cells)
-    with _sigterm_as_interrupt(), cluster(resources) as slots:
+    with cluster(resources) as slots, _sigterm_as_interrupt():
         store.initialise()
         close_abandoned(store)
         study = create_study(store, spec, cells, command)
@@ -109,7 +113,7 @@ def resume_study(
             f"the data of study {study.name} have changed: their fingerprint was "
             f"{recorded[:12]} and is {cells.fingerprint[:12]} now; start a new study."
         )
-    with _sigterm_as_interrupt(), cluster(resources) as slots:
+    with cluster(resources) as slots, _sigterm_as_interrupt():
         store.initialise()
         claim_study(study)
         return _work(study, cells, resources, slots, console)
@@ -148,6 +152,8 @@ def _work(
             fan_out.baselines(records)
             fan_out.search()
         complete = True
+    except KeyboardInterrupt as interrupt:
+        raise StudyInterruptedError(study.name) from interrupt
     finally:
         study.finish(complete)
     records = study.trials()
@@ -280,7 +286,10 @@ def _write_summary(study: StudyRun, records: list[TrialRecord], folder: Path) ->
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a study the way Ctrl-C does: runs are closed on the way out."""
+    """Let SIGTERM end a study the way Ctrl-C does: runs are closed on the way out.
+
+    To be entered after Ray has started: ``ray.init`` sets a handler of its own.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

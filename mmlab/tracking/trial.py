@@ -14,7 +14,8 @@ from mlflow.entities import Run
 from mmlab import figures
 from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
-from mmlab.pipeline import OBJECTIVE, Trial, TrialResult, cpu_threads
+from mmlab.pipeline import OBJECTIVE, Trial, cpu_threads
+from mmlab.results import TrialResult
 from mmlab.tracking.store import Store, owner_tags
 
 

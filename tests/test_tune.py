@@ -1,0 +1,206 @@
+"""`mmlab tune` as a user runs it: real processes, real Ray, a real MLflow database."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mmlab.tracking import Outcome, Store, StudyRun, open_study
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+SMALL = ["--dataset", "pbmc68k_reduced", "--n-markers", "10", "--replicates", "1"]
+
+
+def mmlab_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from mmlab.cli import main; main()", *arguments]
+
+
+def run_mmlab(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        mmlab_command(*arguments), cwd=folder, capture_output=True, text=True, timeout=500
+    )
+
+
+def tune(folder: Path, *arguments: str) -> dict[str, Any]:
+    done = run_mmlab(folder, "tune", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def study_of(folder: Path, name: str) -> StudyRun:
+    return open_study(Store(f"sqlite:///{folder}/mlflow.db"), name)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A small study with baselines, one trial at a time, and what it printed."""
+    folder = tmp_path_factory.mktemp("study")
+    options = ["--trials", "4", "--epochs", "4", "--max-concurrent", "1", "--with-baselines"]
+    return folder, tune(folder, *SMALL, *options)
+
+
+def test_study_prints_its_trials_and_its_best_panel(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    _, study = finished
+    searched = [t for t in study["trials"] if t["selector"] == "markermap_supervised"]
+    assert len(searched) == 4
+    assert {t["selector"] for t in study["trials"]} == {
+        "markermap_supervised",
+        "random",
+        "scanpy_t_test",
+    }
+    complete = [t for t in searched if t["status"] == "complete"]
+    best = max(complete, key=lambda t: t["metrics"]["validation/score"])
+    assert study["best"]["digest"] == best["digest"]
+    assert len(set(study["best"]["panel"])) == 10
+    assert set(study["best"]["config"]) >= {"hidden_size", "beta", "learning_rate"}
+
+
+def test_store_keeps_every_trial_nested_and_closed(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, content = finished
+    study = study_of(folder, content["study"])
+    client = study.store.client
+    parent = client.get_run(study.run_id)
+    assert parent.info.status == "FINISHED"
+    assert client.get_experiment(study.experiment_id).name == "pbmc68k_reduced"
+    assert parent.inputs.dataset_inputs[0].dataset.name == "pbmc68k_reduced"
+    for trial in study.trials():
+        run = client.get_run(trial.run_id)
+        assert run.data.tags["mlflow.parentRunId"] == study.run_id
+        assert run.info.status == ("FINISHED" if trial.outcome == Outcome.COMPLETE else "KILLED")
+        assert run.data.params["n_markers"] == "10"
+        fingerprint = run.data.tags["mmlab.fingerprint"]
+        assert run.inputs.dataset_inputs[0].dataset.digest == fingerprint[:32]
+        assert trial.digest == trial.spec.digest(fingerprint)
+
+
+def test_complete_trial_has_panel_curves_and_figures(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, content = finished
+    study = study_of(folder, content["study"])
+    client, run_id = study.store.client, content["best"]["run_id"]
+    local = Path(client.download_artifacts(run_id, "", str(tmp_path)))
+    markers = pd.read_parquet(local / "markers.parquet")
+    assert list(markers.columns) == ["rank", "gene", "gene_index", "score"]
+    assert markers["gene"].tolist() == content["best"]["panel"]
+    pd.testing.assert_frame_equal(pd.read_csv(local / "panel.csv"), markers)
+    assert len(pd.read_parquet(local / "replicates.parquet")) == 1
+    assert json.loads((local / "trial.json").read_text())["digest"] == content["best"]["digest"]
+    for picture in ("confusion_knn", "confusion_random_forest", "training"):
+        assert (local / "figures" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    curve = client.get_metric_history(run_id, "validation/score")
+    steps = [point.step for point in curve]
+    assert sorted(set(steps)) == [1, 2, 3, 4]
+    temperatures = client.get_metric_history(run_id, "temperature")
+    assert temperatures[0].value > temperatures[-1].value
+
+
+def test_study_run_has_table_best_and_search_figures(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, content = finished
+    study = study_of(folder, content["study"])
+    local = Path(study.store.client.download_artifacts(study.run_id, "", str(tmp_path)))
+    assert len(pd.read_parquet(local / "trials.parquet")) == 6
+    assert json.loads((local / "best.json").read_text())["digest"] == content["best"]["digest"]
+    pictures = {path.name for path in (local / "figures").iterdir()}
+    assert pictures == {
+        "optimization_history.png",
+        "parallel_coordinate.png",
+        "param_importances.png",
+    }
+    run = study.store.client.get_run(study.run_id)
+    assert content["best"]["digest"][:8] in run.data.tags["mlflow.note.content"]
+
+
+def test_search_never_measures_test_cells(finished: tuple[Path, dict[str, Any]]) -> None:
+    _, content = finished
+    names = {name for trial in content["trials"] for name in trial["metrics"]}
+    assert names - {"epoch", "temperature", "seconds", "train/loss"} == {
+        name for name in names if name.startswith("validation/")
+    }
+
+
+def test_same_seed_one_at_a_time_gives_the_same_panels(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, first = finished
+    options = ["--trials", "4", "--epochs", "4", "--max-concurrent", "1"]
+    second = tune(tmp_path, *SMALL, *options)
+    searched = [t for t in first["trials"] if t["selector"] == "markermap_supervised"]
+    assert [t["digest"] for t in searched] == [t["digest"] for t in second["trials"]]
+    assert [t["status"] for t in searched] == [t["status"] for t in second["trials"]]
+    assert first["best"]["panel"] == second["best"]["panel"]
+
+
+def test_killed_study_resumes_to_the_trials_asked_for(tmp_path: Path) -> None:
+    options = ["--trials", "5", "--epochs", "60", "--seed", "3"]
+    with (tmp_path / "stderr").open("w") as stderr:
+        driver = subprocess.Popen(
+            mmlab_command("tune", *SMALL, *options), cwd=tmp_path, stderr=stderr, text=True
+        )
+        wait_for(lambda: "[1/5]" in (tmp_path / "stderr").read_text(), driver)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    name = (tmp_path / "stderr").read_text().split(":")[0]
+    before = {t.run_id: t for t in study_of(tmp_path, name).trials()}
+    ended = {r for r, t in before.items() if t.outcome in ("complete", "stopped")}
+    assert 1 <= len(ended) < 5
+
+    resumed = tune(tmp_path, "--resume", name)
+
+    study = study_of(tmp_path, name)
+    after = {t.run_id: t for t in study.trials()}
+    assert len(after) == 5
+    assert set(before) <= set(after)
+    assert len({t.digest for t in after.values()}) == 5
+    assert all(t.outcome in ("complete", "stopped") for t in after.values())
+    for run_id in ended:
+        assert after[run_id].metrics == before[run_id].metrics
+    for run in study.store.search("attributes.status = 'RUNNING'"):
+        pytest.fail(f"run {run.info.run_name} is still RUNNING")
+    assert resumed["best"] is not None
+    for trial in after.values():
+        epochs = [epoch for epoch, _ in study.score_history(trial, "train/loss")]
+        assert epochs == sorted(set(epochs))
+
+
+def test_second_driver_on_a_running_study_is_refused(tmp_path: Path) -> None:
+    options = ["--trials", "3", "--epochs", "100"]
+    with (tmp_path / "stderr").open("w") as stderr:
+        driver = subprocess.Popen(
+            mmlab_command("tune", *SMALL, *options), cwd=tmp_path, stderr=stderr, text=True
+        )
+        wait_for(lambda: ": 0 of 3" in (tmp_path / "stderr").read_text(), driver)
+        name = (tmp_path / "stderr").read_text().split(":")[0]
+        second = run_mmlab(tmp_path, "tune", "--resume", name)
+        driver.send_signal(signal.SIGTERM)
+        assert driver.wait(timeout=120) == 130
+    assert second.returncode == 2
+    assert f"process {driver.pid}" in second.stderr
+    study = study_of(tmp_path, name)
+    assert study.store.client.get_run(study.run_id).info.status == "KILLED"
+    assert all(t.outcome != Outcome.RUNNING for t in study.trials())
+
+
+def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert driver.poll() is None, f"the driver ended early with {driver.returncode}"
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
