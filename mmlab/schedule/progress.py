@@ -37,6 +37,7 @@ class Progress:
 
     console: Console
     title: str
+    searched: list[str]
     total: int
     ended: int = 0
     rows: dict[str, Row] = field(default_factory=dict)
@@ -107,18 +108,22 @@ class Progress:
         """Progress bar, and the best trials with their parameters."""
         best = sorted(self.rows.values(), key=lambda r: -r.score)[:_BEST_SHOWN]
         running = sum(r.outcome == Outcome.RUNNING for r in self.rows.values())
-        head = Text(f"{self.title}  {self.ended}/{self.total} trials, {running} running, ")
-        head.append(self.time_left())
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(
+            ProgressBar(total=self.total, completed=self.ended, width=40),
+            f"{self.ended} of {self.total} trials, {running} running, {self.time_left()}",
+        )
         table = Table(box=None, header_style="bold", pad_edge=False)
-        names = list(dict.fromkeys(name for row in best for name in row.params))
-        for column in ("trial", "score", "epoch", "state", *names):
-            table.add_column(column, justify="left" if column in ("trial", "state") else "right")
+        for column in ("trial", "method", "score", "epoch", "state", *self.searched):
+            numeric = column not in ("trial", "method", "state")
+            table.add_column(column, justify="right" if numeric else "left")
         for row in best:
-            values = [_short(row.params.get(name, "")) for name in names]
-            label = f"{row.selector} {row.digest}" if not row.params else row.digest
-            table.add_row(label, f"{row.score:.4f}", str(row.epoch), str(row.outcome), *values)
-        bar = ProgressBar(total=self.total, completed=self.ended, width=60)
-        return Group(head, bar, table)
+            values = [_short(row.params.get(name, "")) for name in self.searched]
+            score = f"{row.score:.4f}"
+            table.add_row(
+                row.digest, row.selector, score, str(row.epoch), str(row.outcome), *values
+            )
+        return Group(Text(self.title), bar, table)
 
 
 class Recorder(Callback):

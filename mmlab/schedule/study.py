@@ -147,7 +147,8 @@ def _work(
         records = study.trials()
         total = study.spec.trials + len(study.spec.baselines)
         ended = sum(record.outcome in ENDED for record in records)
-        with Progress(console, study.name, total, ended) as progress:
+        searched = list(study.spec.search.parameters)
+        with Progress(console, study.name, searched, total, ended) as progress:
             fan_out = _FanOut(study, cells, resources, slots, progress)
             fan_out.baselines(records)
             fan_out.search()

@@ -1,0 +1,243 @@
+"""The command line: what it prints, and how it answers mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from mmlab.cli import app
+from mmlab.datasets import DATASETS
+from mmlab.errors import UserError
+from mmlab.tracking import Store
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=True)
+
+
+def mistake(*arguments: str) -> str:
+    """Message of the mistake that a command ends with."""
+    result = call(*arguments)
+    assert isinstance(result.exception, UserError), result.output
+    return str(result.exception)
+
+
+@pytest.fixture
+def counts(folder: Path, tiny_adata: ad.AnnData) -> Path:
+    path = folder / "cells.h5ad"
+    tiny_adata.write_h5ad(path)
+    return path
+
+
+def write_changed(path: Path, target: Path, change: str) -> Path:
+    """A copy of a good file with one thing broken."""
+    adata = ad.read_h5ad(path)
+    dense = adata.X.toarray() if hasattr(adata.X, "toarray") else np.array(adata.X)
+    dense = dense.astype(np.float32)
+    if change == "nan":
+        dense[3, 4] = np.nan
+    elif change == "negative":
+        dense[3, 4] = -2
+    elif change == "log":
+        dense = np.log1p(dense)
+    labels = adata.obs.copy()
+    if change == "small_class":
+        column = labels.columns[0]
+        labels[column] = labels[column].astype(str)
+        labels.iloc[:3, 0] = "rare"
+    ad.AnnData(X=dense, obs=labels, var=adata.var).write_h5ad(target)
+    return target
+
+
+def test_help_names_every_command() -> None:
+    text = call("--help").output
+    for command in ("select", "tune", "datasets", "methods", "ui", "doctor"):
+        assert command in text
+
+
+def test_mistake_is_one_sentence_on_stderr_and_exit_code_2(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mmlab", "datasets", "info", "zeizel"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: dataset 'zeizel' is not among ")
+    assert "Did you mean 'zeisel'?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_datasets_list_and_info() -> None:
+    listed = json.loads(call("datasets", "list", "--json").stdout)
+    assert [d["name"] for d in listed] == list(DATASETS)
+    info = json.loads(call("datasets", "info", "zeisel_subtypes", "--json").stdout)
+    assert (info["cells"], info["genes"], len(info["types"])) == (2816, 4000, 47)
+    assert any("names were lost" in note for note in info["notes"])
+    assert "4000 genes" in call("datasets", "info", "zeisel_subtypes").output
+
+
+def test_methods_info_tells_the_parameters() -> None:
+    info = json.loads(call("methods", "info", "markermap_joint", "--json").stdout)
+    assert info["supervised"] is True
+    assert {"hidden_size", "initial_temperature", "beta"} <= set(info["params"])
+    assert "hidden_size" in call("methods", "info", "markermap_joint").output
+
+
+def test_datasets_check_accepts_and_refuses(counts: Path, folder: Path) -> None:
+    assert "can be used" in call("datasets", "check", str(counts), "--label-key", "cell_type").output
+    broken = write_changed(counts, folder / "log.h5ad", "log")
+    answer = call("datasets", "check", str(broken), "--label-key", "cell_type", "--json")
+    assert json.loads(answer.stdout)["usable"] is False
+    assert "log-normalised" in str(answer.exception)
+
+
+def test_doctor_tells_versions(folder: Path) -> None:
+    content = json.loads(call("doctor", "--json").stdout)
+    assert {"torch", "ray", "optuna", "mlflow"} <= set(content["packages"])
+    assert content["tracking_store"] == "not created yet"
+    assert list(folder.iterdir()) == []
+
+
+def test_select_writes_panel_and_run(counts: Path, folder: Path) -> None:
+    options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "--seed", "0"]
+    result = call("select", *options, "--method", "scanpy_t_test", "-o", "panel.csv", "--json")
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    panel = pd.read_csv(folder / "panel.csv")
+    assert list(panel.columns) == ["rank", "gene", "gene_index", "score"]
+    assert panel["gene"].tolist() == [row["gene"] for row in content["panel"]]
+    assert 0 <= content["metrics"]["knn/accuracy"] <= 1
+    run = Store().client.get_run(content["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mmlab.digest"] == content["digest"]
+    assert Store().client.get_experiment(run.info.experiment_id).name == "cells"
+
+
+def test_select_prints_a_table_and_where_the_run_is(counts: Path) -> None:
+    options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "--method", "random"]
+    result = call("select", *options, "--replicates", "2")
+    assert result.exit_code == 0, result.output
+    assert "knn/accuracy" in result.stdout
+    assert "std" in result.stdout
+    assert "sqlite:///" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("nan", "1 NaN values"),
+        ("negative", "1 negative values"),
+        ("log", "looks log-normalised"),
+        ("small_class", "'rare' has 3"),
+    ],
+)
+@pytest.mark.parametrize("command", ["select", "tune"])
+def test_unusable_cells_leave_no_run(
+    command: str, change: str, expected: str, counts: Path, folder: Path
+) -> None:
+    broken = write_changed(counts, folder / "broken.h5ad", change)
+    counts.unlink()
+    message = mistake(command, "--data", str(broken), "--label-key", "cell_type", "-k", "5")
+    assert expected in message
+    assert "broken.h5ad" in message
+    assert [path.name for path in folder.iterdir()] == ["broken.h5ad"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--dataset", "zeisl"], "Did you mean 'zeisel'?"),
+        ([], "give --dataset NAME"),
+        (["--data", "missing.h5ad", "--label-key", "x"], "is not a file"),
+        (["--data", "missing.h5ad"], "a file needs label_key"),
+        (["--dataset", "toy_xor", "--label-key", "x"], "label_key and layer belong to a file"),
+        (["--dataset", "toy_xor", "--method", "markermap"], "method 'markermap' is not among"),
+        (["--dataset", "toy_xor", "-k", "501"], "n_markers is 501, but toy_xor has 500 genes"),
+        (["--dataset", "toy_xor", "-k", "0"], "n_markers"),
+    ],
+)
+@pytest.mark.parametrize("command", ["select", "tune"])
+def test_wrong_options_leave_no_run(
+    command: str, arguments: list[str], expected: str, folder: Path
+) -> None:
+    assert expected in mistake(command, *arguments)
+    assert list(folder.iterdir()) == []
+
+
+def test_label_column_that_is_missing_names_the_nearest(counts: Path) -> None:
+    message = mistake("select", "--data", str(counts), "--label-key", "cell_typ")
+    assert "did you mean 'cell_type'?" in message
+
+
+def test_parameter_that_is_unknown_lists_the_known(folder: Path) -> None:
+    message = mistake("select", "--dataset", "toy_xor", "--param", "hiden_size=3")
+    assert "hiden_size is not a parameter of markermap_supervised" in message
+    assert "hidden_size" in message
+    assert list(folder.iterdir()) == []
+
+
+def test_search_space_mistakes_are_told_together(folder: Path) -> None:
+    path = folder / "space.yaml"
+    path.write_text(
+        "selector: markermap_supervised\n"
+        "colour: red\n"
+        "parameters:\n"
+        "  beta: {low: 0.9, high: 0.5}\n"
+        "  hidden_size: {choices: []}\n"
+    )
+    message = mistake("tune", "--dataset", "toy_xor", "--search", str(path))
+    assert "space.yaml" in message
+    assert "colour is not a known key" in message
+    assert "low must be smaller than high, got 0.9 and 0.5" in message
+    assert "hidden_size" in message
+    assert [p.name for p in folder.iterdir()] == ["space.yaml"]
+
+
+def test_search_space_values_are_checked_before_anything_runs(folder: Path) -> None:
+    path = folder / "space.yaml"
+    path.write_text(
+        "selector: markermap_supervised\nparameters:\n  beta: {low: 0.5, high: 1.5}\n"
+    )
+    assert "beta is 1.5, but must be in [0, 1)" in mistake(
+        "tune", "--dataset", "toy_xor", "--search", str(path)
+    )
+    path.write_text("selector: markermap_supervised\nparameters:\n  hidden: {choices: [8]}\n")
+    assert "hidden is not a parameter of markermap_supervised" in mistake(
+        "tune", "--dataset", "toy_xor", "--search", str(path)
+    )
+    assert [p.name for p in folder.iterdir()] == ["space.yaml"]
+
+
+def test_method_without_epochs_cannot_be_tuned(folder: Path) -> None:
+    assert "no search space is shipped for random" in mistake(
+        "tune", "--dataset", "toy_xor", "--method", "random"
+    )
+    assert list(folder.iterdir()) == []
+
+
+def test_resume_refuses_other_options_and_unknown_studies(folder: Path) -> None:
+    assert "leave out --dataset" in mistake("tune", "--resume", "x", "--dataset", "zeisel")
+    assert "study 'x' is not in sqlite:///" in mistake("tune", "--resume", "x")
+    assert list(folder.iterdir()) == []
+
+
+def test_ui_without_a_store_says_so(folder: Path) -> None:
+    assert "run a study there first" in mistake("ui")
+    assert list(folder.iterdir()) == []
