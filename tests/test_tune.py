@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from mmlab.tracking import Outcome, Store, StudyRun, open_study
@@ -204,3 +205,47 @@ def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 240
         assert driver.poll() is None, f"the driver ended early with {driver.returncode}"
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.2)
+
+
+def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path: Path) -> None:
+    options = ["--trials", "3", "--epochs", "40", "--max-concurrent", "1"]
+    with (tmp_path / "stderr").open("w") as stderr:
+        driver = subprocess.Popen(
+            mmlab_command("tune", *SMALL, *options), cwd=tmp_path, stderr=stderr, text=True
+        )
+        wait_for(lambda: "[1/3]" in (tmp_path / "stderr").read_text(), driver)
+        workers = [
+            process
+            for process in psutil.Process(driver.pid).children(recursive=True)
+            if "TrialActor" in " ".join(process.cmdline())
+        ]
+        assert workers
+        for worker in workers:
+            worker.kill()
+        assert driver.wait(timeout=300) == 0
+    name = (tmp_path / "stderr").read_text().split(":")[0]
+    outcomes = [trial.outcome for trial in study_of(tmp_path, name).trials()]
+    assert len(outcomes) == 3
+    assert set(outcomes) <= {Outcome.COMPLETE, Outcome.STOPPED}
+
+
+def test_trial_that_raises_fails_with_its_reason_and_the_others_go_on(tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(
+        "selector: markermap_supervised\n"
+        "parameters:\n"
+        "  learning_rate: {choices: [0.002, 1.0e+30]}\n"
+        "fixed: {max_epochs: 3}\n"
+    )
+    content = tune(tmp_path, *SMALL, "--search", "space.yaml", "--trials", "2")
+    by_rate = {t["params"]["learning_rate"]: t for t in content["trials"]}
+    assert by_rate[0.002]["status"] == "complete"
+    assert by_rate[1e30]["status"] == "failed"
+    study = study_of(tmp_path, content["study"])
+    run = study.store.client.get_run(by_rate[1e30]["run_id"])
+    assert run.info.status == "FAILED"
+    assert "lower the learning rate" in run.data.tags["mmlab.reason"]
+    # The space has two points: a third trial cannot be found, and that is said.
+    more = run_mmlab(tmp_path, "tune", "--resume", content["study"], "--trials", "3")
+    assert more.returncode == 2
+    assert "search space is exhausted" in more.stderr

@@ -54,15 +54,7 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train one epoch, or, after the last one, evaluate and finish."""
         if self.run is None:
-            study, trial = self.study, self.trial
-            self.run = TrialRun.open(
-                study.store,
-                study.experiment_id,
-                trial.spec,
-                trial.digest,
-                self.cells,
-                parent=(study.name, study.run_id),
-            )
+            self.run = open_trial(self.study, self.trial.spec, self.trial.digest, self.cells)
             if self.run.ended:
                 return self._report(Outcome.COMPLETE, 0, -math.inf, repeated=True)
         try:
@@ -97,3 +89,9 @@ class TrialActor(tune.Trainable):
             "digest": self.trial.digest,
             "done": outcome in ENDED,
         }
+
+
+def open_trial(study: StudyRun, spec: TrialSpec, digest: str, cells: Cells) -> TrialRun:
+    """Run of a study's trial: the one that exists, opened again, or a new one."""
+    parent = (study.name, study.run_id)
+    return TrialRun.open(study.store, study.experiment_id, spec, digest, cells, parent)

@@ -13,7 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mmlab.schedule.actor import SCORE
+from mmlab.datasets.base import Cells
+from mmlab.pipeline import resolve
+from mmlab.schedule.actor import SCORE, open_trial
 from mmlab.tracking import Outcome, StudyRun, close_trial
 
 _BEST_SHOWN = 5
@@ -132,8 +134,9 @@ class Recorder(Callback):
     The final status of a run is set here and nowhere else while the study runs.
     """
 
-    def __init__(self, study: StudyRun, progress: Progress) -> None:
+    def __init__(self, study: StudyRun, cells: Cells, progress: Progress) -> None:
         self.study = study
+        self.cells = cells
         self.progress = progress
 
     def __getstate__(self) -> dict[str, Any]:
@@ -175,10 +178,13 @@ class Recorder(Callback):
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Close the run of a trial that failed for good, with the error."""
-        run_id = trial.last_result.get("run_id") if trial.last_result else None
-        if run_id is not None:
-            reason = str(trial.get_error() or "the worker died")
-            close_trial(self.study.store, run_id, Outcome.FAILED, reason)
+        config = trial.config
+        spec = resolve(self.study.spec.trial(config["selector"], config["params"]), self.cells)
+        digest = spec.digest(self.cells.fingerprint)
+        # The trial may have failed before it had a run: then it gets one, to be seen at all.
+        run = open_trial(self.study, spec, digest, self.cells)
+        reason = str(trial.get_error() or "the worker process died")
+        close_trial(self.study.store, run.run_id, Outcome.FAILED, reason)
         self.progress.end(trial.trial_id, Outcome.FAILED)
 
 

@@ -116,6 +116,7 @@ def resume_study(
     with cluster(resources) as slots, _sigterm_as_interrupt():
         store.initialise()
         claim_study(study)
+        store.set_tags(study.run_id, {"mmlab.spec": study.spec.model_dump_json()})
         return _work(study, cells, resources, slots, console)
 
 
@@ -152,15 +153,16 @@ def _work(
             fan_out = _FanOut(study, cells, resources, slots, progress)
             fan_out.baselines(records)
             fan_out.search()
+        study.close_open_trials()
+        records = study.trials()
+        best = best_trial(study, records)
+        study.store.log_files(study.run_id, lambda folder: _write_summary(study, records, folder))
+        study.describe(records, best)
         complete = True
     except KeyboardInterrupt as interrupt:
         raise StudyInterruptedError(study.name) from interrupt
     finally:
         study.finish(complete)
-    records = study.trials()
-    best = best_trial(study, records)
-    study.store.log_files(study.run_id, lambda folder: _write_summary(study, records, folder))
-    study.describe(records, best)
     return StudyResult(study, records, best)
 
 
@@ -227,7 +229,7 @@ class _FanOut:
                 run_config=tune.RunConfig(
                     name=self.study.name,
                     storage_path=folder,
-                    callbacks=[Recorder(self.study, self.progress)],
+                    callbacks=[Recorder(self.study, self.cells, self.progress)],
                     # A trial is minutes of work: one that is interrupted begins again.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=_RETRIES),

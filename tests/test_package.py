@@ -1,0 +1,75 @@
+"""What is shipped: the wheel holds the data and the search spaces, and the two fit together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmlab.config import SearchSpec, read_yaml
+from mmlab.selectors import SELECTORS, resolve_params
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+def test_wheel_holds_data_and_search_spaces(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"mmlab/datasets/data/zeisel.h5ad", "mmlab/datasets/data/citeseq.h5ad"} <= names
+    assert "mmlab/py.typed" in names
+    for space in (ROOT / "tune_configs").glob("*.yaml"):
+        assert f"mmlab/tune_configs/{space.name}" in names
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tune_configs").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_shipped_search_spaces_are_valid(path: Path) -> None:
+    space = read_yaml(path, SearchSpec)
+    assert path.name.split(".")[0] == space.selector
+    assert SELECTORS[space.selector].trains_in_epochs
+    for point in space.corners():
+        resolve_params(space.selector, space.fixed | point)
+
+
+def test_every_method_with_epochs_has_a_search_space() -> None:
+    shipped = {path.stem for path in (ROOT / "tune_configs").glob("*.yaml")}
+    assert {name for name, s in SELECTORS.items() if s.trains_in_epochs} <= shipped
+
+
+def test_constraints_pin_every_direct_dependency() -> None:
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    names = {requirement.split("[")[0].split(">")[0].split("<")[0] for requirement in wanted}
+    assert {name.lower() for name in names} <= pinned
+
+
+def test_readme_tables_name_what_exists() -> None:
+    from mmlab.datasets import DATASETS
+
+    text = (ROOT / "README.md").read_text()
+    for name in (*DATASETS, *SELECTORS):
+        assert f"`{name}`" in text
+
+
+def test_search_spaces_are_plain_yaml() -> None:
+    for path in (ROOT / "tune_configs").glob("*.yaml"):
+        assert isinstance(yaml.safe_load(path.read_text()), dict)

@@ -1,0 +1,88 @@
+"""`mmlab ui` serves what was written, and a server can be written to."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mmlab.tracking import Store
+
+pytestmark = pytest.mark.slow
+
+
+def run_select(folder: Path, *arguments: str) -> dict[str, object]:
+    options = ["--dataset", "pbmc68k_reduced", "--method", "random", "-k", "5", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mmlab", "select", *options, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    content: dict[str, object] = json.loads(done.stdout)
+    return content
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Address of the UI on a store, and the id of a run that was written to it before."""
+    folder = tmp_path_factory.mktemp("service")
+    run_id = str(run_select(folder)["run_id"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmlab", "ui", "--port", str(port)],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health").close()
+                break
+            except urllib.error.URLError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline, "the server did not start"
+                time.sleep(0.3)
+        yield address, run_id
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def test_ui_serves_the_runs_of_the_store(server: tuple[str, str], tmp_path: Path) -> None:
+    address, run_id = server
+    client = Store(address).client
+    assert client.get_run(run_id).data.params["selector"] == "random"
+    panel = Path(client.download_artifacts(run_id, "panel.csv", str(tmp_path)))
+    assert panel.read_text().startswith("rank,gene,gene_index,score\n")
+    with urllib.request.urlopen(address) as page:
+        assert b"MLflow" in page.read()
+
+
+def test_runs_and_artifacts_can_be_sent_to_a_server(
+    server: tuple[str, str], tmp_path: Path
+) -> None:
+    address, _ = server
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    run_id = str(run_select(folder, "--tracking-uri", address)["run_id"])
+    client = Store(address).client
+    assert client.get_run(run_id).info.status == "FINISHED"
+    files = {file.path for file in client.list_artifacts(run_id)}
+    assert {"markers.parquet", "replicates.parquet", "trial.json"} <= files
+    assert list(folder.iterdir()) == []
