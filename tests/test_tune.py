@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,20 @@ def run_mmlab(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         mmlab_command(*arguments), cwd=folder, capture_output=True, text=True, timeout=500
     )
+
+
+@contextmanager
+def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A running mmlab that writes to ``folder/stderr``; it does not outlive the block."""
+    with (folder / "stderr").open("w") as stderr:
+        driver = subprocess.Popen(
+            mmlab_command(*arguments), cwd=folder, stdout=stderr, stderr=stderr, text=True
+        )
+        try:
+            yield driver
+        finally:
+            driver.kill()
+            driver.wait()
 
 
 def tune(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -151,10 +167,7 @@ def test_same_seed_one_at_a_time_gives_the_same_panels(
 
 def test_killed_study_resumes_to_the_trials_asked_for(tmp_path: Path) -> None:
     options = ["--trials", "5", "--epochs", "60", "--seed", "3"]
-    with (tmp_path / "stderr").open("w") as stderr:
-        driver = subprocess.Popen(
-            mmlab_command("tune", *SMALL, *options), cwd=tmp_path, stderr=stderr, text=True
-        )
+    with started(tmp_path, "tune", *SMALL, *options) as driver:
         wait_for(lambda: "[1/5]" in (tmp_path / "stderr").read_text(), driver)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
@@ -183,10 +196,7 @@ def test_killed_study_resumes_to_the_trials_asked_for(tmp_path: Path) -> None:
 
 def test_second_driver_on_a_running_study_is_refused(tmp_path: Path) -> None:
     options = ["--trials", "3", "--epochs", "100"]
-    with (tmp_path / "stderr").open("w") as stderr:
-        driver = subprocess.Popen(
-            mmlab_command("tune", *SMALL, *options), cwd=tmp_path, stderr=stderr, text=True
-        )
+    with started(tmp_path, "tune", *SMALL, *options) as driver:
         wait_for(lambda: ": 0 of 3" in (tmp_path / "stderr").read_text(), driver)
         name = (tmp_path / "stderr").read_text().split(":")[0]
         second = run_mmlab(tmp_path, "tune", "--resume", name)
@@ -209,15 +219,12 @@ def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 240
 
 def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path: Path) -> None:
     options = ["--trials", "3", "--epochs", "40", "--max-concurrent", "1"]
-    with (tmp_path / "stderr").open("w") as stderr:
-        driver = subprocess.Popen(
-            mmlab_command("tune", *SMALL, *options), cwd=tmp_path, stderr=stderr, text=True
-        )
+    with started(tmp_path, "tune", *SMALL, *options) as driver:
         wait_for(lambda: "[1/3]" in (tmp_path / "stderr").read_text(), driver)
         workers = [
             process
             for process in psutil.Process(driver.pid).children(recursive=True)
-            if "TrialActor" in " ".join(process.cmdline())
+            if "Trainable" in " ".join(process.cmdline())
         ]
         assert workers
         for worker in workers:
