@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 _DPI = 120
@@ -63,6 +64,7 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     right.set_title("temperature", fontsize=10)
     for axes in (left, middle, right):
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=11)
     return figure

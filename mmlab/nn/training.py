@@ -32,12 +32,16 @@ class TrainingConfig:
     patience: int
     initial_temperature: float
     final_temperature: float
+    annealing_share: float
 
     def temperature(self, epoch: int) -> float:
-        """Temperature of an epoch (from 1): geometric, the last epoch has the final one."""
-        if self.max_epochs == 1:
-            return self.final_temperature
-        progress = (epoch - 1) / (self.max_epochs - 1)
+        """Temperature of an epoch (from 1).
+
+        It falls geometrically from the initial temperature in the first epoch to the final one
+        after ``annealing_share`` of ``max_epochs``, and stays there.
+        """
+        last = max(round(self.annealing_share * self.max_epochs), 1)
+        progress = 1.0 if last == 1 else min((epoch - 1) / (last - 1), 1.0)
         ratio = self.final_temperature / self.initial_temperature
         return float(self.initial_temperature * ratio**progress)
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import optuna
+from matplotlib import pyplot, rc_context
 from matplotlib.figure import Figure
 from optuna.distributions import (
     BaseDistribution,
@@ -15,6 +16,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import TrialState
+from optuna.visualization import matplotlib as plots
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
@@ -108,32 +110,30 @@ def optuna_study(study: StudyRun, records: list[TrialRecord]) -> optuna.Study:
 
 def search_figures(study: StudyRun, records: list[TrialRecord]) -> dict[str, Figure]:
     """Optuna's own pictures of the search, by file name; empty for fewer than two trials."""
-    import matplotlib as mpl
-
     search = optuna_study(study, records)
     values = {trial.value for trial in search.trials}
     if len(values) < 2:
         return {}
-    from optuna.visualization import matplotlib as plots
-
     figures: dict[str, Figure] = {}
-    names = {"score": "validation score"}
-    with warnings.catch_warnings(), mpl.rc_context({"figure.figsize": (9, 5)}):
+    target = "validation score"
+    with warnings.catch_warnings(), rc_context({"figure.figsize": (9, 5)}):
         warnings.simplefilter("ignore")
         figures["optimization_history"] = _figure(
-            plots.plot_optimization_history(search, target_name=names["score"])
+            plots.plot_optimization_history(search, target_name=target)
         )
         figures["parallel_coordinate"] = _figure(
-            plots.plot_parallel_coordinate(search, target_name=names["score"])
+            plots.plot_parallel_coordinate(search, target_name=target)
         )
         figures["param_importances"] = _figure(
-            plots.plot_param_importances(search, target_name=names["score"])
+            plots.plot_param_importances(search, target_name=target)
         )
     return figures
 
 
 def _figure(axes: Any) -> Figure:
     figure: Figure = axes.get_figure()
+    # Optuna draws with pyplot, which would keep the figure for ever; it can still be saved.
+    pyplot.close(figure)
     return figure
 
 

@@ -31,8 +31,8 @@ class MarkerMap(Selector):
     :mod:`mmlab.nn.networks`. The panel is the top-k of the running logits, which are also the
     scores.
 
-    Training runs ``max_epochs`` epochs while the temperature falls geometrically from the
-    initial to the final one. With validation cells it can end earlier, from ``min_epochs`` on,
+    Training runs ``max_epochs`` epochs; over the first ``annealing_share`` of them the
+    temperature falls geometrically from the initial to the final one. With validation cells it can end earlier, from ``min_epochs`` on,
     once the score of the hard panel has not risen for ``patience`` epochs. That score is the
     5-nearest-neighbour accuracy where labels are used, else the share of variance that a
     linear regression on the panel explains.
@@ -44,7 +44,9 @@ class MarkerMap(Selector):
     hidden_size
         Width of all hidden layers.
     initial_temperature, final_temperature
-        Of the relaxed top-k in the first and in the last epoch.
+        Of the relaxed top-k in the first epoch, and once annealing has ended.
+    annealing_share
+        Share of ``max_epochs``, in (0, 1], over which the temperature falls.
     beta
         Weight of the old running logits, in [0, 1).
     learning_rate
@@ -78,11 +80,12 @@ class MarkerMap(Selector):
         *,
         hidden_size: int = 256,
         initial_temperature: float = 3.0,
-        final_temperature: float = 0.2,
+        final_temperature: float = 0.6,
+        annealing_share: float = 0.6,
         beta: float = 0.95,
-        learning_rate: float = 2e-3,
-        batch_size: int = 128,
-        max_epochs: int = 25,
+        learning_rate: float = 3e-4,
+        batch_size: int = 64,
+        max_epochs: int = 30,
         min_epochs: int = 25,
         patience: int = 5,
         latent_size: int = 16,
@@ -94,6 +97,7 @@ class MarkerMap(Selector):
         self.hidden_size = hidden_size
         self.initial_temperature = initial_temperature
         self.final_temperature = final_temperature
+        self.annealing_share = annealing_share
         self.beta = beta
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -139,6 +143,7 @@ class MarkerMap(Selector):
             patience=self.patience,
             initial_temperature=self.initial_temperature,
             final_temperature=self.final_temperature,
+            annealing_share=self.annealing_share,
         )
         loss = partial(markermap_loss, alpha=self.alpha, kl_weight=self.kl_weight)
         for epoch in train(self.model_, loss, config, generator, x, targets, **validation):
@@ -208,6 +213,8 @@ class MarkerMap(Selector):
         ]
         if self.batch_size < 2:
             problems.append(f"batch_size is {self.batch_size}, but must be at least 2")
+        if not 0 < self.annealing_share <= 1:
+            problems.append(f"annealing_share is {self.annealing_share}, but must be in (0, 1]")
         if not 0 <= self.beta < 1:
             problems.append(f"beta is {self.beta}, but must be in [0, 1)")
         if self.kl_weight < 0:
