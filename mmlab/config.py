@@ -8,18 +8,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from mmlab.errors import UserError
 
 #: Raised whenever a change of the code changes results: it is part of every digest.
 PROTOCOL_NUMBER = 1
 
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"must be a text, true, false or a finite number, got {value!r}")
+    return value
+
+
 Scalar = bool | int | float | str
+#: A scalar that JSON can hold.
+Value = Annotated[Scalar, BeforeValidator(_plain)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Seed = Annotated[int, Field(strict=True, ge=0)]
 Recipe = Literal["train_only", "paper"]
 Protocol = Literal["paper", "search"]
 
@@ -71,13 +94,13 @@ class TrialSpec(Spec):
 
     data: DataSpec
     selector: str
-    params: dict[str, Scalar] = {}
-    n_markers: Annotated[int, Field(ge=1)] = 50
+    params: dict[str, Value] = {}
+    n_markers: Count = 50
     recipe: Recipe = "train_only"
     protocol: Protocol = "paper"
     noise: Noise = Noise()
-    replicates: Annotated[int, Field(ge=1)] = 1
-    seed: Annotated[int, Field(ge=0)] = 0
+    replicates: Count = 1
+    seed: Seed = 0
 
     def digest(self, fingerprint: str) -> str:
         """Identity of the trial: sha256 over its canonical JSON and the data's fingerprint.
@@ -88,12 +111,21 @@ class TrialSpec(Spec):
         content |= {"fingerprint": fingerprint, "protocol_number": PROTOCOL_NUMBER}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
+    @model_validator(mode="after")
+    def _locked_cells_stay_unseen(self) -> Self:
+        if self.protocol == "search" and self.recipe == "paper":
+            raise ValueError(
+                "recipe paper takes statistics from all cells, but a search must not see the "
+                "locked test cells: use train_only"
+            )
+        return self
+
 
 class Range(Spec):
     """An interval of a search space, both ends included."""
 
-    low: float
-    high: float
+    low: FiniteFloat
+    high: FiniteFloat
     log: bool = False
     integer: bool = False
 
@@ -103,13 +135,26 @@ class Range(Spec):
             raise ValueError(f"low must be smaller than high, got {self.low} and {self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"a log range needs low above 0, got {self.low}")
+        if self.integer and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(f"an integer range needs integers, got {self.low} and {self.high}")
         return self
 
 
 class Choices(Spec):
     """A list of values of a search space."""
 
-    choices: Annotated[list[Scalar], Field(min_length=1)]
+    choices: Annotated[list[Value], Field(min_length=1)]
+
+
+def _range_or_choices(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    return "Choices" if "choices" in keys else "Range"
+
+
+Parameter = Annotated[
+    Annotated[Range, Tag("Range")] | Annotated[Choices, Tag("Choices")],
+    Discriminator(_range_or_choices),
+]
 
 
 class SearchSpec(Spec):
@@ -121,9 +166,9 @@ class SearchSpec(Spec):
     """
 
     selector: str
-    parameters: Annotated[dict[str, Range | Choices], Field(min_length=1)]
-    fixed: dict[str, Scalar] = {}
-    min_epochs_before_stop: Annotated[int, Field(ge=1)] = 3
+    parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+    fixed: dict[str, Value] = {}
+    min_epochs_before_stop: Count = 3
     reduction_factor: Annotated[float, Field(gt=1)] = 3.0
 
     def corners(self) -> list[dict[str, Scalar]]:
@@ -143,12 +188,11 @@ class StudySpec(Spec):
 
     data: DataSpec
     search: SearchSpec
-    trials: Annotated[int, Field(ge=1)]
-    n_markers: Annotated[int, Field(ge=1)] = 50
-    recipe: Recipe = "train_only"
-    replicates: Annotated[int, Field(ge=1)] = 2
+    trials: Count
+    n_markers: Count = 50
+    replicates: Count = 2
     baselines: list[str] = []
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     def trial(self, selector: str, params: dict[str, Scalar]) -> TrialSpec:
         """Trial of this study; it never sees the locked test cells."""
@@ -157,7 +201,6 @@ class StudySpec(Spec):
             selector=selector,
             params=params,
             n_markers=self.n_markers,
-            recipe=self.recipe,
             protocol="search",
             replicates=self.replicates,
             seed=self.seed,
@@ -188,6 +231,28 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+class _Yaml(yaml.SafeLoader):
+    """Safe YAML that reads 1e-4 as a number, as YAML 1.2 does, and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Mapping of a node; the same key twice is an error."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is given twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
 def read_yaml(path: Path, kind: type[SpecT]) -> SpecT:
     """Read a specification from a YAML file.
 
@@ -197,10 +262,10 @@ def read_yaml(path: Path, kind: type[SpecT]) -> SpecT:
         The file is missing, is no YAML mapping, or has mistakes: all of them are listed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Yaml)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         detail = " ".join(str(error).split())
         raise UserError(f"{path} is not valid YAML: {detail}.") from error
     if not isinstance(content, dict):

@@ -29,6 +29,7 @@ from mmlab.split import (
     paper_split,
     random_stream,
     search_split,
+    split_problems,
 )
 
 if TYPE_CHECKING:
@@ -116,7 +117,9 @@ class Trial:
         layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train).layers
         selector = make_selector(spec, index)
         epochs = 0
-        for epoch in fit_epochs(selector, layers[selector.layer], noisy, split):
+        in_search = spec.protocol == "search"
+        steps = fit_epochs(selector, layers[selector.layer], noisy, split, in_search=in_search)
+        for epoch in steps:
             epochs = epoch.epoch
             yield epoch
         seen_by_classifier = y if spec.noise.clean_classifier else noisy
@@ -159,19 +162,28 @@ def run_trial(
 
 def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     """Check a specification against the registries and its data, and fill in the defaults."""
+    problems, full = [], spec
     try:
-        params = resolve_params(spec.selector, spec.params)
-        full = spec.model_copy(update={"params": params})
+        full = spec.model_copy(update={"params": resolve_params(spec.selector, spec.params)})
         make_selector(full, 0).check_params()
-        n_genes = len(cells.genes)
-        if spec.n_markers > n_genes:
-            raise UserError(
-                f"n_markers is {spec.n_markers}, but {cells.name} has {n_genes} genes; give a "
-                f"number from 1 to {n_genes}."
-            )
-        _split(full, cells, 0)
     except UserError as error:
-        raise UserError(f"{spec.selector} on {cells.name}: {error}") from error
+        problems.append(str(error))
+    n_genes = len(cells.genes)
+    if spec.n_markers > n_genes:
+        problems.append(
+            f"n_markers is {spec.n_markers}, but {cells.name} has {n_genes} genes; give a "
+            f"number from 1 to {n_genes}."
+        )
+    too_small = split_problems(cells.y, cells.classes)
+    problems += too_small
+    if not too_small:
+        try:
+            _split(spec, cells, 0)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        listed = "; ".join(problem.rstrip(".") for problem in problems)
+        raise UserError(f"{spec.selector} on {cells.name}: {listed}.")
     return full
 
 
@@ -209,9 +221,19 @@ def _split(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
 
 
 def fit_epochs(
-    selector: Selector, layer: Any, y: NDArray[np.int64], split: Split
+    selector: Selector,
+    layer: Any,
+    y: NDArray[np.int64],
+    split: Split,
+    *,
+    in_search: bool = False,
 ) -> Iterator[Epoch]:
-    """Fit a selector on the cells of a split that it may see; an item an epoch."""
+    """Fit a selector on the cells of a split that it may see; an item an epoch.
+
+    In a search the validation cells are the ones to judge on: no method is fitted on them.
+    """
+    if selector.fits_on_validation and in_search:
+        return selector.fit_epochs(layer[split.train], y[split.train])
     if selector.fits_on_validation:
         cells = split.train_validation
         return selector.fit_epochs(layer[cells], y[cells])
@@ -258,7 +280,7 @@ def _mean_epoch(epochs: list[Epoch]) -> dict[str, float]:
 
     return {
         "epoch": max(e.epoch for e in epochs),
-        "temperature": epochs[0].temperature,
+        "temperature": max(epochs, key=lambda e: e.epoch).temperature,
         "train/loss": mean([e.train_loss for e in epochs]),
         "validation/loss": mean([e.validation_loss for e in epochs]),
         OBJECTIVE: mean([e.validation_score for e in epochs]),

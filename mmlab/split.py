@@ -106,6 +106,16 @@ def partition(
     return parts
 
 
+def split_problems(y: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    """Everything that keeps labelled cells from being split, a sentence each."""
+    return [
+        f"class {name!r} has {size} cells, fewer than the {MIN_CELLS_PER_CLASS} that the split "
+        "needs"
+        for name, size in zip(classes, np.bincount(y, minlength=len(classes)), strict=True)
+        if size < MIN_CELLS_PER_CLASS
+    ]
+
+
 def paper_split(y: NDArray[np.int64], rng: np.random.Generator) -> Split:
     """Random 70/10/20 split of all cells, at least 2/1/1 cells of every class."""
     n = len(y)

@@ -101,7 +101,9 @@ def test_methods_info_tells_the_parameters() -> None:
 
 
 def test_datasets_check_accepts_and_refuses(counts: Path, folder: Path) -> None:
-    assert "can be used" in call("datasets", "check", str(counts), "--label-key", "cell_type").output
+    assert (
+        "can be used" in call("datasets", "check", str(counts), "--label-key", "cell_type").output
+    )
     broken = write_changed(counts, folder / "log.h5ad", "log")
     answer = call("datasets", "check", str(broken), "--label-key", "cell_type", "--json")
     assert json.loads(answer.stdout)["usable"] is False
@@ -212,9 +214,7 @@ def test_search_space_mistakes_are_told_together(folder: Path) -> None:
 
 def test_search_space_values_are_checked_before_anything_runs(folder: Path) -> None:
     path = folder / "space.yaml"
-    path.write_text(
-        "selector: markermap_supervised\nparameters:\n  beta: {low: 0.5, high: 1.5}\n"
-    )
+    path.write_text("selector: markermap_supervised\nparameters:\n  beta: {low: 0.5, high: 1.5}\n")
     assert "beta is 1.5, but must be in [0, 1)" in mistake(
         "tune", "--dataset", "toy_xor", "--search", str(path)
     )

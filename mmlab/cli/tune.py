@@ -58,7 +58,6 @@ def tune(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs of a trial; default: the method's own.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="train_only (default) or paper.")] = None,
     with_baselines: Annotated[
         bool, typer.Option("--with-baselines", help="Add the untuned methods as trials.")
     ] = False,
@@ -91,7 +90,6 @@ def tune(
         "search": search,
         "replicates": replicates,
         "epochs": epochs,
-        "recipe": recipe,
         "seed": seed,
     }
     if resume is None:
@@ -148,7 +146,7 @@ def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool)
         fixed = space.fixed | {"max_epochs": given["epochs"]}
         space = space.model_copy(update={"fixed": fixed})
     content = {"data": data, "search": space, "trials": trials or 20}
-    for name in ("n_markers", "replicates", "recipe", "seed"):
+    for name in ("n_markers", "replicates", "seed"):
         if given[name] is not None:
             content[name] = given[name]
     if with_baselines:

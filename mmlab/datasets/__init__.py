@@ -40,7 +40,7 @@ def read_h5ad(path: str) -> ad.AnnData:
         raise UserError(f"{path} is not a file; an .h5ad file is needed.")
     try:
         adata: ad.AnnData = ad.read_h5ad(path)
-    except (OSError, KeyError, ValueError, ad.io.AnnDataReadError) as error:
+    except Exception as error:  # whatever h5py and the readers of anndata raise
         detail = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as .h5ad: {detail}.") from error
     return adata

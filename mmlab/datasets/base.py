@@ -139,7 +139,7 @@ def make_cells(
         obs=pd.DataFrame({label_key: labels}, index=adata.obs_names.astype(str)),
         var=pd.DataFrame(index=adata.var_names.astype(str)),
     )
-    if "is_marker" in adata.var:
+    if simulated and "is_marker" in adata.var:
         clean.var["is_marker"] = adata.var["is_marker"].to_numpy(dtype=bool)
     return Cells(name, clean, label_key, normalization, origin, simulated)
 

@@ -45,6 +45,11 @@ def require_usable(adata: ad.AnnData, label_key: str, layer: str | None, where: 
 def _matrix_problems(matrix: Any, place: str) -> list[str]:
     if matrix is None:
         return [f"{place} is empty; raw counts are needed there"]
+    if hasattr(matrix, "check_format"):  # compressed sparse
+        try:
+            matrix.check_format(full_check=True)
+        except ValueError as error:
+            return [f"{place} is a broken sparse matrix: {error}"]
     values = np.ravel(matrix.data if hasattr(matrix, "nnz") else matrix)
     if values.dtype.kind not in "biuf":
         return [f"{place} holds values of type {values.dtype}; raw counts are needed"]

@@ -29,7 +29,9 @@ def simulate(n_cells: int = N_CELLS, n_genes: int = N_GENES, seed: int = SEED) -
     is_marker[markers] = True
     return ad.AnnData(
         X=sp.csr_matrix(counts.astype(np.float32)),
-        obs=pd.DataFrame({"class": labels}, index=[f"cell_{i}" for i in range(n_cells)]),
+        obs=pd.DataFrame(
+            {"class": pd.Categorical(labels)}, index=[f"cell_{i}" for i in range(n_cells)]
+        ),
         var=pd.DataFrame({"is_marker": is_marker}, index=[f"gene_{i}" for i in range(n_genes)]),
     )
 

@@ -43,6 +43,14 @@ def linear_reconstruction(x_fit: Matrix, x: Matrix, panel: NDArray[np.int64]) ->
 
 
 def explained_variance(x: Matrix, reconstructed: Matrix) -> float:
-    """One minus squared error over variance, all genes pooled; 1 is perfect, 0 is the mean."""
+    """One minus squared error over variance, all genes pooled; 1 is perfect, 0 is the mean.
+
+    Raises
+    ------
+    ValueError
+        No gene varies over the cells ``x``: there is nothing to explain.
+    """
     variance = np.mean(np.square(x - x.mean(axis=0)), dtype=np.float64)
+    if variance == 0:
+        raise ValueError(f"no gene varies over the {len(x)} cells: no variance to explain")
     return float(1 - mean_squared_error(x, reconstructed) / variance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,14 +145,17 @@ def recalibrate_batch_norm(model: PanelModel, x: Tensor, batch_size: int = 2048)
     never saw.
     """
     norms = [m for m in model.network.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    momenta = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None
+        norm.momentum = None  # the plain mean over the batches
         norm.train()
-    for cells in x.split(batch_size):
-        if len(cells) > 1:
-            model(cells, 0.0)
+    # Batches of equal size: they weigh alike.
+    for cells in x.tensor_split(math.ceil(len(x) / batch_size)):
+        model(cells, 0.0)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     model.eval()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
@@ -79,7 +80,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         self.check_params()
         cells = self._check_cells(X)
         if X_val is not None:
-            X_val = check_array(X_val, accept_sparse="csr", dtype=np.float32)
+            X_val = self._check_validation(cells, X_val, y_val)
         labels, val_labels = self._check_labels(cells, y, y_val)
         yield from self._run(cells, labels, X_val, val_labels)
 
@@ -107,7 +108,23 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
                 f"n_markers is {self.n_markers}, but the data have {n_genes} genes; "
                 f"give a number from 1 to {n_genes}."
             )
-        return X
+        return _one_sparse_class(X)
+
+    def _check_validation(self, X: Any, X_val: Any, y_val: Any) -> Any:
+        X_val = check_array(X_val, accept_sparse="csr", dtype=np.float32)
+        if X_val.shape[1] != X.shape[1]:
+            raise UserError(
+                f"the validation cells have {X_val.shape[1]} genes, the others {X.shape[1]}."
+            )
+        if y_val is None and self.supervised:
+            raise UserError(
+                f"{type(self).__name__} is supervised: its validation cells need labels."
+            )
+        if y_val is not None and len(y_val) != X_val.shape[0]:
+            raise UserError(
+                f"there are {X_val.shape[0]} validation cells but {len(y_val)} labels for them."
+            )
+        return _one_sparse_class(X_val)
 
     def _check_labels(
         self, X: Any, y: Any, y_val: Any
@@ -123,7 +140,9 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         validation = train[:0] if y_val is None else np.asarray(y_val)
         self.classes_, codes = np.unique(np.concatenate([train, validation]), return_inverse=True)
         if self.supervised and len(self.classes_) < 2:
-            raise UserError(f"the only class is {self.classes_[0]!r}; at least two are needed.")
+            raise UserError(
+                f"the only class is {str(self.classes_[0])!r}; at least two are needed."
+            )
         codes = codes.astype(np.int64)
         return codes[: len(train)], None if y_val is None else codes[len(train) :]
 
@@ -142,6 +161,11 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         tags.input_tags.sparse = True
         tags.target_tags.required = self.supervised
         return tags
+
+
+def _one_sparse_class(X: Any) -> Any:
+    """Scanpy 1.11 knows scipy's sparse matrices, not its sparse arrays."""
+    return sp.csr_matrix(X) if hasattr(X, "tocsr") else X
 
 
 class DirectSelector(Selector):

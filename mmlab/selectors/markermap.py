@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,10 +33,10 @@ class MarkerMap(Selector):
     scores.
 
     Training runs ``max_epochs`` epochs; over the first ``annealing_share`` of them the
-    temperature falls geometrically from the initial to the final one. With validation cells it can end earlier, from ``min_epochs`` on,
-    once the score of the hard panel has not risen for ``patience`` epochs. That score is the
-    5-nearest-neighbour accuracy where labels are used, else the share of variance that a
-    linear regression on the panel explains.
+    temperature falls geometrically from the initial to the final one. With validation cells
+    it can end earlier, from ``min_epochs`` on, once the score of the hard panel has not risen
+    for ``patience`` epochs. That score is the 5-nearest-neighbour accuracy where labels are
+    used, else the share of variance that a linear regression on the panel explains.
 
     Parameters
     ----------
@@ -207,9 +208,9 @@ class MarkerMap(Selector):
             if getattr(self, name) < 1
         ]
         problems += [
-            f"{name} is {getattr(self, name)}, but must be above 0"
+            f"{name} is {getattr(self, name)}, but must be a finite number above 0"
             for name in ("initial_temperature", "final_temperature", "learning_rate")
-            if not getattr(self, name) > 0
+            if not 0 < getattr(self, name) < math.inf
         ]
         if self.batch_size < 2:
             problems.append(f"batch_size is {self.batch_size}, but must be at least 2")
@@ -217,8 +218,8 @@ class MarkerMap(Selector):
             problems.append(f"annealing_share is {self.annealing_share}, but must be in (0, 1]")
         if not 0 <= self.beta < 1:
             problems.append(f"beta is {self.beta}, but must be in [0, 1)")
-        if self.kl_weight < 0:
-            problems.append(f"kl_weight is {self.kl_weight}, but must not be negative")
+        if not 0 <= self.kl_weight < math.inf:
+            problems.append(f"kl_weight is {self.kl_weight}, but must be finite and not negative")
         if problems:
             raise UserError("; ".join(problems) + ".")
 
@@ -254,4 +255,9 @@ def _device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+    try:
+        return str(torch.device(name))
+    except RuntimeError as error:
+        raise UserError(
+            f"device {name!r} is not one that torch knows (auto, cpu, cuda)."
+        ) from error

@@ -72,7 +72,11 @@ class ScanpyTTest(DirectSelector):
         import scanpy as sc
 
         n_genes = X.shape[1]
-        groups = pd.Categorical(np.asarray(y).astype(str))
+        codes = np.asarray(y)
+        classes, sizes = np.unique(codes, return_counts=True)
+        groups = pd.Categorical(codes.astype(str), categories=classes.astype(str))
+        # A single cell has no variance to test with.
+        tested = [str(c) for c in classes[sizes > 1]]
         cells = ad.AnnData(
             X=X,
             obs=pd.DataFrame({"y": groups}, index=[str(i) for i in range(len(groups))]),
@@ -80,7 +84,7 @@ class ScanpyTTest(DirectSelector):
         )
         # Fold changes of z-scores are logarithms of negative numbers; nothing here reads them.
         with np.errstate(invalid="ignore", divide="ignore"):
-            sc.tl.rank_genes_groups(cells, "y", method=self.method, use_raw=False)
+            sc.tl.rank_genes_groups(cells, "y", groups=tested, method=self.method, use_raw=False)
         found = cells.uns["rank_genes_groups"]
         names = list(found["names"].dtype.names)
         ranked = np.column_stack([found["names"][c].astype(np.int64) for c in names])

@@ -123,7 +123,6 @@ def create_study(store: Store, spec: StudySpec, cells: Cells, command: str) -> S
             "n_markers": spec.n_markers,
             "trials": spec.trials,
             "replicates": spec.replicates,
-            "recipe": spec.recipe,
             "seed": spec.seed,
             "baselines": ", ".join(spec.baselines),
         },

@@ -1,0 +1,587 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmlab.nn.losses import gaussian_nll, kl_to_standard_normal, markermap_loss
+from mmlab.nn.networks import GeneLogits, MaskedVAE, PanelModel
+from mmlab.nn.subset import gumbel_noise, relaxed_top_k, top_k_mask
+from mmlab.nn.training import (
+    Epoch,
+    TrainingConfig,
+    TrainingDivergedError,
+    batches,
+    evaluate_loss,
+    fast_cpu_arithmetic,
+    recalibrate_batch_norm,
+    train,
+)
+
+N_CELLS, N_GENES, N_MARKERS = 60, 12, 3
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
+
+
+# --- relaxed top-k
+
+
+def successive_softmaxes(keys: Tensor, k: int, temperature: float) -> Tensor:
+    """Equation of Xie & Ermon in plain torch, differentiated by torch itself."""
+    remaining, mask = keys, torch.zeros_like(keys)
+    for _ in range(k):
+        p = torch.softmax(remaining / temperature, dim=-1)
+        mask = mask + p
+        remaining = remaining + (1 - p).clamp_min(1e-7).log()
+    return mask
+
+
+def value_and_gradient(
+    function: Callable[[Tensor, int, float], Tensor], keys: Tensor, k: int, temperature: float
+) -> tuple[Tensor, Tensor]:
+    leaf = keys.clone().requires_grad_()
+    mask = function(leaf, k, temperature)
+    (mask * normal(*keys.shape, seed=9, dtype=keys.dtype)).sum().backward()
+    assert leaf.grad is not None
+    return mask.detach(), leaf.grad
+
+
+shapes = pytest.mark.parametrize(
+    ("shape", "k"), [((30,), 1), ((30,), 7), ((8,), 8), ((200,), 25), ((3, 20), 4)]
+)
+
+
+@shapes
+@pytest.mark.parametrize("temperature", [10.0, 3.0, 1.0, 0.2, 0.05])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_relaxed_top_k_is_the_recursion_in_value_and_gradient(
+    shape: tuple[int, ...], k: int, temperature: float, dtype: torch.dtype, tolerance: float
+) -> None:
+    keys = normal(*shape, dtype=dtype) * 2
+    value, gradient = value_and_gradient(relaxed_top_k, keys, k, temperature)
+    expected, expected_gradient = value_and_gradient(successive_softmaxes, keys, k, temperature)
+    torch.testing.assert_close(value, expected, rtol=tolerance, atol=tolerance)
+    largest = max(1.0, float(expected_gradient.abs().max()))
+    torch.testing.assert_close(
+        gradient / largest, expected_gradient / largest, rtol=0, atol=tolerance
+    )
+
+
+@pytest.mark.parametrize("temperature", [3.0, 0.5])
+def test_the_gradient_of_relaxed_top_k_is_the_one_of_finite_differences(
+    temperature: float,
+) -> None:
+    keys = normal(2, 9, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a: relaxed_top_k(a, 4, temperature), [keys])
+
+
+@shapes
+@pytest.mark.parametrize("temperature", [10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4])
+def test_relaxed_top_k_stays_finite_and_sums_to_k(
+    shape: tuple[int, ...], k: int, temperature: float
+) -> None:
+    mask, gradient = value_and_gradient(relaxed_top_k, normal(*shape) * 2, k, temperature)
+    assert torch.isfinite(mask).all()
+    assert torch.isfinite(gradient).all()
+    assert mask.min() >= 0
+    torch.testing.assert_close(
+        mask.sum(dim=-1), torch.full(shape[:-1], float(k)), rtol=1e-5, atol=0
+    )
+
+
+@pytest.mark.parametrize("k", [1, 4, 10])
+def test_relaxed_top_k_tends_to_the_hard_mask(k: int) -> None:
+    keys = torch.arange(10.0)[torch.randperm(10, generator=seeded())]
+    hard = top_k_mask(keys, k)
+    torch.testing.assert_close(relaxed_top_k(keys, k, 0.05), hard, rtol=0, atol=1e-5)
+    assert float((relaxed_top_k(keys, k, 5.0) - hard).abs().max()) > 0.1
+
+
+def test_relaxed_top_k_treats_each_row_by_itself() -> None:
+    keys = normal(5, 16)
+    together = relaxed_top_k(keys, 3, 0.7)
+    torch.testing.assert_close(together, torch.stack([relaxed_top_k(a, 3, 0.7) for a in keys]))
+
+
+def test_top_k_mask_marks_the_largest() -> None:
+    logits = torch.tensor([[0.1, 3.0, -2.0, 1.0], [5.0, -1.0, -3.0, -2.0]])
+    assert top_k_mask(logits, 2).tolist() == [[0, 1, 0, 1], [1, 1, 0, 0]]
+
+
+@given(st.integers(0, 1000), st.integers(1, 20))
+def test_top_k_mask_has_exactly_k_ones(seed: int, k: int) -> None:
+    # All logits are equal at the start of a training.
+    for logits in (normal(20, seed=seed), torch.zeros(20)):
+        mask = top_k_mask(logits, k)
+        assert mask.sum() == k
+        assert set(mask.tolist()) <= {0.0, 1.0}
+
+
+def test_gumbel_noise_is_standard() -> None:
+    n = 200_000
+    noise = gumbel_noise(torch.empty(n, dtype=torch.float32), seeded())
+    assert torch.isfinite(noise).all()
+    standard_error = math.pi / math.sqrt(6 * n)
+    assert float(noise.mean()) == pytest.approx(0.5772157, abs=5 * standard_error)
+    assert float(noise.std()) == pytest.approx(math.pi / math.sqrt(6), rel=0.02)
+    assert float((noise < 0).float().mean()) == pytest.approx(math.exp(-1), abs=0.006)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1.0, 1.0 - 2.0**-24])
+def test_gumbel_noise_is_finite_for_every_uniform_number(
+    monkeypatch: pytest.MonkeyPatch, uniform: float
+) -> None:
+    monkeypatch.setattr(Tensor, "uniform_", lambda self, generator: self.fill_(uniform))
+    assert torch.isfinite(gumbel_noise(torch.empty(3), seeded())).all()
+
+
+def test_gumbel_noise_has_shape_and_dtype_of_its_model() -> None:
+    noise = gumbel_noise(torch.empty(2, 3, dtype=torch.float64), seeded())
+    assert noise.shape == (2, 3)
+    assert noise.dtype == torch.float64
+
+
+# --- networks
+
+
+def gene_logits(seed: int = 0, beta: float = 0.95) -> GeneLogits:
+    return GeneLogits(N_GENES, N_MARKERS, 8, beta, seeded(seed))
+
+
+def test_the_mean_before_the_last_layer_is_the_mean_after_it() -> None:
+    module, x = gene_logits().train(), normal(20, N_GENES)
+    with torch.no_grad():
+        module.logits = normal(N_GENES, seed=3)
+        before = module.logits.clone()
+        state = module.generator.get_state()
+        mask = module(x, 0.8)
+        # The same random numbers once more, now with one row of logits a cell.
+        again = torch.Generator()
+        again.set_state(state)
+        hidden = module.first(x)
+        keep = torch.empty_like(hidden).bernoulli_(0.5, generator=again)
+        hidden = functional.leaky_relu(module.second(hidden * keep / 0.5))
+        per_cell = module.last(hidden)
+        logits = 0.95 * before + 0.05 * per_cell.mean(dim=0)
+        noise = gumbel_noise(logits, again)
+    torch.testing.assert_close(module.logits, logits)
+    torch.testing.assert_close(mask, successive_softmaxes(logits + noise, N_MARKERS, 0.8))
+
+
+def test_the_running_logits_carry_no_gradient_from_batch_to_batch() -> None:
+    module = gene_logits().train()
+    module(normal(20, N_GENES), 1.0)
+    assert not module.logits.requires_grad
+    mask = module(normal(20, N_GENES, seed=1), 1.0)
+    (mask * normal(N_GENES, seed=2)).sum().backward()
+    assert module.last.weight.grad is not None
+    assert float(module.last.weight.grad.abs().max()) > 0
+
+
+def test_evaluation_takes_the_hard_mask_and_draws_nothing() -> None:
+    module = gene_logits()
+    module(normal(20, N_GENES), 1.0)
+    module.eval()
+    before = module.logits.clone(), module.generator.get_state().clone()
+    mask = module(normal(20, N_GENES, seed=1), 1.0)
+    torch.testing.assert_close(mask, top_k_mask(module.logits, N_MARKERS))
+    assert torch.equal(module.logits, before[0])
+    assert torch.equal(module.generator.get_state(), before[1])
+
+
+def vae(alpha: float = 0.5, seed: int = 0, n_genes: int = N_GENES) -> MaskedVAE:
+    return MaskedVAE(n_genes, 4, 8, 5, alpha, seeded(seed))
+
+
+def linear_layers(*modules: nn.Module) -> list[nn.Linear]:
+    return [layer for m in modules for layer in m.modules() if isinstance(layer, nn.Linear)]
+
+
+def test_layers_are_initialised_as_torch_does_it() -> None:
+    layers = linear_layers(GeneLogits(200, 3, 100, 0.9, seeded()), vae(n_genes=200))
+    assert len(layers) == 3 + 3 + 2 + 3 * 2
+    for layer in layers:
+        default = nn.Linear(layer.in_features, layer.out_features)
+        bound = 1 / math.sqrt(layer.in_features)
+        assert float(default.weight.detach().abs().max()) <= bound
+        for values in (layer.weight.detach(), layer.bias.detach()):
+            assert float(values.abs().max()) <= bound
+        if layer.weight.numel() > 1000:
+            # Uniform over the whole interval, as the default is.
+            assert float(layer.weight.detach().abs().max()) > 0.99 * bound
+            ratio = float(layer.weight.detach().std() / default.weight.detach().std())
+            assert ratio == pytest.approx(1, rel=0.1)
+
+
+def test_the_networks_have_the_layers_of_the_paper() -> None:
+    def kinds(module: nn.Module) -> list[str]:
+        return [type(m).__name__ for m in module.modules() if not list(m.children())]
+
+    hidden = ["Linear", "BatchNorm1d", "LeakyReLU"]
+    network = vae()
+    assert kinds(network.encoder) == [*hidden, *hidden, "Linear", "LeakyReLU"]
+    for head in (network.decoder_mean, network.decoder_log_var, network.classifier):
+        assert head is not None
+        assert kinds(head) == [*hidden, "Linear"]
+    module = gene_logits()
+    assert kinds(module.first) == kinds(module.second) == hidden
+    slopes = {m.negative_slope for m in network.modules() if isinstance(m, nn.LeakyReLU)}
+    assert slopes == {0.01}
+
+
+@pytest.mark.parametrize(
+    ("alpha", "decodes", "classifies"), [(0.0, False, True), (0.5, True, True), (1.0, True, False)]
+)
+def test_a_part_without_weight_is_left_out(alpha: float, decodes: bool, classifies: bool) -> None:
+    network = vae(alpha)
+    outputs = network(normal(10, N_GENES))
+    assert (outputs.x_mean is not None) == (outputs.x_log_var is not None) == decodes
+    assert (outputs.class_logits is not None) == classifies
+    assert outputs.mu.shape == outputs.log_var.shape == (10, 5)
+    if decodes:
+        assert outputs.x_mean.shape == outputs.x_log_var.shape == (10, N_GENES)
+    if classifies:
+        assert outputs.class_logits.shape == (10, 4)
+
+
+def test_the_decoder_reads_a_sample_in_training_and_the_mean_in_evaluation() -> None:
+    network, x = vae(1.0), normal(10, N_GENES)
+    assert network.decoder_mean is not None
+    with torch.no_grad():
+        one, other = network.train()(x), network(x)
+        torch.testing.assert_close(one.mu, other.mu)
+        assert not torch.equal(one.x_mean, other.x_mean)
+        network.eval()
+        outputs = network(x)
+        torch.testing.assert_close(outputs.x_mean, network.decoder_mean(outputs.mu))
+        torch.testing.assert_close(network(x).x_mean, outputs.x_mean)
+
+
+def test_the_classifier_reads_the_latent_mean() -> None:
+    network, x = vae(0.5).train(), normal(10, N_GENES)
+    assert network.classifier is not None
+    with torch.no_grad():
+        outputs = network(x)
+        torch.testing.assert_close(outputs.class_logits, network.classifier(outputs.mu))
+
+
+def panel_model(alpha: float = 0.5, seed: int = 0) -> PanelModel:
+    generator = seeded(seed)
+    proposal = GeneLogits(N_GENES, N_MARKERS, 8, 0.9, generator)
+    return PanelModel(proposal, MaskedVAE(N_GENES, 4, 8, 5, alpha, generator))
+
+
+def test_the_network_sees_nothing_but_the_panel() -> None:
+    model, x = panel_model(), normal(10, N_GENES)
+    model.proposal.logits = torch.arange(float(N_GENES))
+    changed = x.clone()
+    changed[:, : N_GENES - N_MARKERS] += 100
+    model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, 0.0).mu, model(changed, 0.0).mu)
+        changed[:, -1] += 1
+        assert not torch.equal(model(x, 0.0).mu, model(changed, 0.0).mu)
+
+
+def test_the_panel_is_ranked_and_ties_go_to_the_lower_index() -> None:
+    model = panel_model()
+    model.proposal.logits = torch.zeros(N_GENES)
+    assert model.panel().tolist() == [0, 1, 2]
+    model.proposal.logits[[7, 4, 9]] = torch.tensor([1.0, 3.0, 2.0])
+    assert model.panel().tolist() == [4, 9, 7]
+    assert model.panel().dtype == np.int64
+
+
+# --- losses
+
+
+def test_gaussian_nll_is_torchs() -> None:
+    x, mean, log_var = (normal(6, 9, seed=s) for s in range(3))
+    density = torch.distributions.Normal(mean, (log_var / 2).exp())
+    torch.testing.assert_close(gaussian_nll(x, mean, log_var), -density.log_prob(x).sum(dim=-1))
+
+
+def test_kl_is_torchs() -> None:
+    mu, log_var = (normal(6, 5, seed=s) for s in range(2))
+    ours = kl_to_standard_normal(mu, log_var)
+    posterior = torch.distributions.Normal(mu, (log_var / 2).exp())
+    prior = torch.distributions.Normal(torch.zeros(()), torch.ones(()))
+    expected = torch.distributions.kl_divergence(posterior, prior).sum(dim=-1)
+    torch.testing.assert_close(ours, expected)
+    assert float(kl_to_standard_normal(torch.zeros(1, 5), torch.zeros(1, 5))) == 0
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("kl_weight", [0.0, 0.1])
+def test_the_loss_weighs_reconstruction_and_classification(alpha: float, kl_weight: float) -> None:
+    x, y = normal(7, N_GENES), torch.arange(7) % 4
+    outputs = vae(alpha).train()(x)
+    expected = torch.zeros(())
+    if alpha < 1:
+        log_p = torch.log_softmax(outputs.class_logits, dim=-1)
+        expected = expected - (1 - alpha) * log_p[torch.arange(7), y].mean()
+    if alpha > 0:
+        nll = gaussian_nll(x, outputs.x_mean, outputs.x_log_var).mean()
+        kl = kl_to_standard_normal(outputs.mu, outputs.log_var).mean()
+        expected = expected + alpha * (nll + kl_weight * kl)
+    loss = markermap_loss(outputs, x, y, alpha=alpha, kl_weight=kl_weight)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_without_supervision_the_labels_are_not_read() -> None:
+    x = normal(7, N_GENES)
+    outputs = vae(1.0)(x)
+    nonsense = torch.full((7,), 10**6)
+    assert torch.isfinite(markermap_loss(outputs, x, nonsense, alpha=1.0, kl_weight=0.1))
+
+
+# --- training
+
+
+def config(**changes: Any) -> TrainingConfig:
+    settings: dict[str, Any] = {
+        "learning_rate": 1e-2,
+        "batch_size": 16,
+        "max_epochs": 6,
+        "min_epochs": 1,
+        "patience": 100,
+        "initial_temperature": 3.0,
+        "final_temperature": 0.1,
+        "annealing_share": 1.0,
+    }
+    return TrainingConfig(**(settings | changes))
+
+
+def cells_and_labels(seed: int = 0) -> tuple[Tensor, Tensor]:
+    y = torch.arange(N_CELLS) % 4
+    x = normal(N_CELLS, N_GENES, seed=seed)
+    x[torch.arange(N_CELLS), y] += 4
+    return x, y
+
+
+def run(
+    alpha: float = 0.5, seed: int = 0, score: Any = None, **changes: Any
+) -> tuple[PanelModel, list[Epoch]]:
+    x, y = cells_and_labels()
+    x_val, y_val = cells_and_labels(1)
+    model = panel_model(alpha, seed)
+    loss = partial(markermap_loss, alpha=alpha, kl_weight=0.1)
+    generator = model.proposal.generator
+    steps = train(model, loss, config(**changes), generator, x, y, x_val, y_val, score)
+    return model, list(steps)
+
+
+def final_weights(model: PanelModel) -> dict[str, Tensor]:
+    return dict(model.state_dict())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_the_same_seed_gives_the_same_training(alpha: float) -> None:
+    (one, epochs), (other, other_epochs) = run(alpha), run(alpha)
+    assert [e.train_loss for e in epochs] == [e.train_loss for e in other_epochs]
+    assert [e.panel.tolist() for e in epochs] == [e.panel.tolist() for e in other_epochs]
+    torch.testing.assert_close(final_weights(one), final_weights(other), rtol=0, atol=0)
+
+
+def test_another_seed_gives_another_training() -> None:
+    (one, epochs), (other, other_epochs) = run(seed=0), run(seed=1)
+    assert epochs[-1].train_loss != other_epochs[-1].train_loss
+    assert not torch.equal(one.proposal.logits, other.proposal.logits)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_training_neither_reads_nor_moves_torchs_global_generator(alpha: float) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one, _ = run(alpha)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    other, _ = run(alpha)
+    torch.testing.assert_close(final_weights(one), final_weights(other), rtol=0, atol=0)
+
+
+def test_training_lowers_the_loss_and_reports_every_epoch() -> None:
+    _, epochs = run(0.0, max_epochs=15)
+    assert [e.epoch for e in epochs] == list(range(1, 16))
+    assert epochs[-1].train_loss < 0.7 * epochs[0].train_loss
+    for epoch in epochs:
+        assert epoch.validation_loss is not None
+        assert math.isfinite(epoch.validation_loss)
+        assert epoch.validation_score is None
+        assert len(set(epoch.panel.tolist())) == N_MARKERS
+
+
+def test_the_reported_validation_loss_is_the_one_of_the_hard_panel() -> None:
+    model, epochs = run(0.5)
+    x_val, y_val = cells_and_labels(1)
+    model.eval()
+    with torch.no_grad():
+        outputs = model.network(x_val * top_k_mask(model.proposal.logits, N_MARKERS))
+        expected = markermap_loss(outputs, x_val, y_val, alpha=0.5, kl_weight=0.1)
+    assert epochs[-1].validation_loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_loss_does_not_depend_on_the_size_of_the_batches_it_is_read_in() -> None:
+    model, _ = run(0.5)
+    x, y = cells_and_labels(2)
+    loss = partial(markermap_loss, alpha=0.5, kl_weight=0.1)
+    whole = evaluate_loss(model, loss, x, y)
+    assert evaluate_loss(model, loss, x, y, batch_size=7) == pytest.approx(whole, rel=1e-5)
+
+
+def test_the_temperature_falls_geometrically_from_the_first_to_the_last_epoch() -> None:
+    schedule = [config(max_epochs=5).temperature(epoch) for epoch in range(1, 6)]
+    assert schedule[0] == pytest.approx(3.0)
+    assert schedule[-1] == pytest.approx(0.1)
+    ratios = np.divide(schedule[1:], schedule[:-1])
+    np.testing.assert_allclose(ratios, (0.1 / 3.0) ** 0.25)
+    assert [e.temperature for e in run(max_epochs=5)[1]] == schedule
+
+
+def test_after_its_share_of_the_epochs_the_temperature_stays() -> None:
+    whole = config(max_epochs=5)
+    part = config(max_epochs=10, annealing_share=0.5)
+    schedule = [part.temperature(epoch) for epoch in range(1, 11)]
+    assert schedule[:5] == [whole.temperature(epoch) for epoch in range(1, 6)]
+    assert schedule[5:] == pytest.approx([0.1] * 5)
+
+
+@pytest.mark.parametrize("max_epochs", [1, 3])
+def test_where_there_is_no_time_to_fall_the_temperature_is_the_final_one(max_epochs: int) -> None:
+    schedule = config(max_epochs=max_epochs, annealing_share=1e-3)
+    assert schedule.temperature(1) == pytest.approx(0.1)
+    assert schedule.temperature(max_epochs) == pytest.approx(0.1)
+
+
+class Scores:
+    """Stands for a score of panels: gives the listed values one after the other."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = list(values)
+
+    def __call__(self, panel: Any) -> float:
+        assert len(panel) == N_MARKERS
+        return self.values.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "min_epochs", "patience", "expected"),
+    [
+        ([1, 1, 1, 1, 1, 1], 1, 2, 3),
+        ([1, 2, 1, 2, 1, 1], 1, 3, 5),
+        ([1, 2, 3, 4, 5, 6], 1, 1, 6),
+        ([1, 0, 0, 0, 2, 0], 5, 2, 6),
+        ([1, 0, 0, 0, 0, 0], 5, 2, 5),
+        ([1, 0.5, 2, 0, 0, 0], 1, 2, 5),
+    ],
+    ids=["never rises", "equal is no rise", "always rises", "recovers", "held", "drops"],
+)
+def test_training_stops_when_the_score_has_not_risen(
+    scores: list[float], min_epochs: int, patience: int, expected: int
+) -> None:
+    _, epochs = run(score=Scores(*scores), min_epochs=min_epochs, patience=patience)
+    assert len(epochs) == expected
+    assert [e.validation_score for e in epochs] == scores[:expected]
+
+
+def test_without_a_score_training_never_stops_early() -> None:
+    _, epochs = run(patience=1, max_epochs=8)
+    assert len(epochs) == 8
+
+
+def test_a_training_that_diverges_says_so() -> None:
+    with pytest.raises(TrainingDivergedError, match="lower the learning rate"):
+        run(0.5, learning_rate=1e30)
+
+
+@given(st.integers(2, 200), st.integers(2, 50), st.integers(0, 100))
+def test_batches_hold_every_cell_once_and_never_one_alone(
+    n_cells: int, batch_size: int, seed: int
+) -> None:
+    parts = batches(n_cells, batch_size, seeded(seed))
+    assert sorted(torch.cat(parts).tolist()) == list(range(n_cells))
+    assert min(len(part) for part in parts) > 1
+    assert max(len(part) for part in parts) <= batch_size + 1
+
+
+def test_batches_are_shuffled_anew_every_time() -> None:
+    generator = seeded()
+    one, other = (torch.cat(batches(100, 10, generator)).tolist() for _ in range(2))
+    assert one != other
+    assert one != sorted(one)
+
+
+def batch_norms(model: PanelModel) -> list[nn.BatchNorm1d]:
+    return [m for m in model.network.modules() if isinstance(m, nn.BatchNorm1d)]
+
+
+def test_recalibration_changes_nothing_but_batch_norm_statistics() -> None:
+    model, _ = run(0.5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    settings = [(norm.momentum, norm.eps, norm.affine) for norm in batch_norms(model)]
+    generator_state = model.proposal.generator.get_state()
+    recalibrate_batch_norm(model, cells_and_labels()[0])
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    changed = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert any(name.endswith("running_mean") for name in changed)
+    assert all(name.startswith("network.") and name.endswith(statistics) for name in changed)
+    assert [(norm.momentum, norm.eps, norm.affine) for norm in batch_norms(model)] == settings
+    assert torch.equal(model.proposal.generator.get_state(), generator_state)
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("batch_size", [2048, 50, 59])
+def test_recalibrated_statistics_are_those_of_all_cells(batch_size: int) -> None:
+    model, _ = run(0.5)
+    x, _ = cells_and_labels()
+    recalibrate_batch_norm(model, x, batch_size)
+    first_linear, first_norm, *_ = (m for m in model.network.encoder[0])
+    mask = top_k_mask(model.proposal.logits, N_MARKERS)
+    with torch.no_grad():
+        activations = first_linear(x * mask)
+    # A last batch of a few cells must not weigh as much as a full one.
+    torch.testing.assert_close(
+        first_norm.running_mean, activations.mean(dim=0), rtol=0.01, atol=0.01
+    )
+    torch.testing.assert_close(first_norm.running_var, activations.var(dim=0), rtol=0.1, atol=0.01)
+
+
+def is_flushed() -> bool:
+    smallest_normal = torch.full((1,), torch.finfo(torch.float32).tiny)
+    return bool((smallest_normal / 4 == 0).all())
+
+
+def test_denormals_are_flushed_inside_the_block_alone() -> None:
+    assert not is_flushed()
+    with fast_cpu_arithmetic():
+        assert is_flushed()
+    assert not is_flushed()
+    with pytest.raises(ZeroDivisionError), fast_cpu_arithmetic():
+        raise ZeroDivisionError
+    assert not is_flushed()
+
+
+def test_whoever_iterates_over_a_training_has_ordinary_arithmetic() -> None:
+    model = panel_model()
+    x, y = cells_and_labels()
+    loss = partial(markermap_loss, alpha=0.5, kl_weight=0.1)
+    steps = train(model, loss, config(), model.proposal.generator, x, y)
+    next(iter(steps))
+    assert not is_flushed()
