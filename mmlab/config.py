@@ -161,15 +161,15 @@ class SearchSpec(Spec):
     """A search space: which parameters of a selector vary, and which are fixed.
 
     ``min_epochs_before_stop`` and ``reduction_factor`` steer asynchronous successive halving:
-    a trial is compared with the others after min, min * factor, ... epochs, and goes on if it
-    is among the best 1 / factor.
+    a trial is compared with the others after min, min * factor, ... epochs (min is at most a
+    third of the epochs), and goes on if it is among the best 1 / factor.
     """
 
     selector: str
     parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
     fixed: dict[str, Value] = {}
-    min_epochs_before_stop: Count = 3
-    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
+    min_epochs_before_stop: Count = 10
+    reduction_factor: Annotated[float, Field(gt=1)] = 2.0
 
     def corners(self) -> list[dict[str, Scalar]]:
         """Points at the ends of each range and at each choice: if these are valid, all are."""

@@ -74,13 +74,14 @@ class RecordedHalving(ASHAScheduler):
 
     def __init__(self, study: StudyRun, max_epochs: int, records: list[TrialRecord]) -> None:
         search = study.spec.search
+        grace = min(search.min_epochs_before_stop, max(max_epochs // 3, 1))
         super().__init__(
             time_attr="epoch",
             metric=SCORE,
             mode="max",
-            # One more than there is: the last epoch is followed by the evaluation.
-            max_t=max_epochs + 1,
-            grace_period=min(search.min_epochs_before_stop, max_epochs),
+            # No comparison in the last epoch: whoever gets that far is evaluated.
+            max_t=max(max_epochs - 1, grace),
+            grace_period=grace,
             reduction_factor=search.reduction_factor,
             stop_last_trials=False,
         )
