@@ -253,6 +253,17 @@ _Yaml.add_implicit_resolver(
 )
 
 
+def parse_yaml(text: str) -> Any:
+    """Plain data from YAML text, which may hold numbers such as 1e-4.
+
+    Raises
+    ------
+    yaml.YAMLError, ValueError
+        The text is not valid.
+    """
+    return yaml.load(text, _Yaml)
+
+
 def read_yaml(path: Path, kind: type[SpecT]) -> SpecT:
     """Read a specification from a YAML file.
 
@@ -262,7 +273,7 @@ def read_yaml(path: Path, kind: type[SpecT]) -> SpecT:
         The file is missing, is no YAML mapping, or has mistakes: all of them are listed.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Yaml)
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError) as error:

@@ -195,6 +195,16 @@ def test_parameter_that_is_unknown_lists_the_known(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_parameters_are_read_as_numbers(counts: Path) -> None:
+    options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "--json"]
+    params = ["--param", "learning_rate=1e-3", "--param", "max_epochs=2"]
+    result = call("select", *options, *params)
+    assert result.exit_code == 0, result.output
+    run = Store().client.get_run(json.loads(result.stdout)["run_id"])
+    assert run.data.params["learning_rate"] == "0.001"
+    assert run.data.params["max_epochs"] == "2"
+
+
 def test_search_space_mistakes_are_told_together(folder: Path) -> None:
     path = folder / "space.yaml"
     path.write_text(

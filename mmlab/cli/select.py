@@ -105,14 +105,14 @@ def select(
 
 
 def _params(pairs: list[str]) -> dict[str, Scalar]:
-    import yaml
+    from mmlab.config import parse_yaml
 
     params: dict[str, Scalar] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"--param {pair!r} is not of the form name=value.")
-        params[name] = yaml.safe_load(value)
+        params[name] = parse_yaml(value)
     return params
 
 
