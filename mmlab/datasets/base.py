@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 import anndata as ad
 import numpy as np
@@ -87,7 +87,6 @@ class Cells:
     normalization: Normalization
     origin: str
     simulated: bool = False
-    info: dict[str, Any] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:

@@ -36,7 +36,8 @@ class MarkerMap(Selector):
     temperature falls geometrically from the initial to the final one. With validation cells
     it can end earlier, from ``min_epochs`` on, once the score of the hard panel has not risen
     for ``patience`` epochs. That score is the 5-nearest-neighbour accuracy where labels are
-    used, else the share of variance that a linear regression on the panel explains.
+    used, else the share of variance that a linear regression on the panel explains. By default
+    it never ends early: the score is noisy, and panels go on improving while it looks flat.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ class MarkerMap(Selector):
         self,
         n_markers: int = 50,
         *,
-        hidden_size: int = 128,
+        hidden_size: int = 256,
         initial_temperature: float = 3.0,
         final_temperature: float = 0.6,
         annealing_share: float = 0.6,
@@ -87,8 +88,8 @@ class MarkerMap(Selector):
         learning_rate: float = 3e-4,
         batch_size: int = 64,
         max_epochs: int = 60,
-        min_epochs: int = 40,
-        patience: int = 20,
+        min_epochs: int = 60,
+        patience: int = 10,
         latent_size: int = 16,
         kl_weight: float = 0.1,
         seed: int = 0,
