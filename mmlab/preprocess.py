@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -13,7 +13,6 @@ from sklearn.preprocessing import normalize
 from mmlab.config import Recipe
 from mmlab.datasets.base import Normalization
 
-RECIPES: tuple[Recipe, ...] = get_args(Recipe)
 TARGET_SUM = 1e4
 MAX_Z_SCORE = 10.0
 

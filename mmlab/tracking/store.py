@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import mlflow
 import psutil
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
@@ -240,8 +239,3 @@ def source_commit() -> dict[str, str]:
         return {}
     commit = git("rev-parse", "HEAD")
     return {} if commit is None else {"mlflow.source.git.commit": commit}
-
-
-def mlflow_version() -> str:
-    """Version of the installed MLflow."""
-    return str(mlflow.__version__)

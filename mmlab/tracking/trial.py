@@ -51,7 +51,6 @@ class TrialRecord:
     outcome: Outcome
     spec: TrialSpec
     metrics: dict[str, float]
-    started_ms: int
 
     @property
     def score(self) -> float | None:
@@ -69,7 +68,6 @@ def read_record(run: Run) -> TrialRecord:
         outcome=Outcome(tags["mmlab.outcome"]),
         spec=TrialSpec.model_validate_json(tags["mmlab.spec"]),
         metrics=dict(run.data.metrics),
-        started_ms=int(run.info.start_time),
     )
 
 
