@@ -232,10 +232,8 @@ def fit_epochs(
 
     In a search the validation cells are the ones to judge on: no method is fitted on them.
     """
-    if selector.fits_on_validation and in_search:
-        return selector.fit_epochs(layer[split.train], y[split.train])
     if selector.fits_on_validation:
-        cells = split.train_validation
+        cells = split.train if in_search else split.train_validation
         return selector.fit_epochs(layer[cells], y[cells])
     train, validation = split.train, split.validation
     return selector.fit_epochs(layer[train], y[train], X_val=layer[validation], y_val=y[validation])

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
-from tiny import as_cells, simulate_cells
+from tiny import SMALL, as_cells, simulate_cells
 
 from mmlab.config import DataSpec, Noise, TrialSpec
 from mmlab.datasets.base import Cells
@@ -30,14 +30,6 @@ from mmlab.results import TrialResult
 from mmlab.selectors import SELECTORS, default_params
 from mmlab.split import Split, Stream, mislabel, paper_split, random_stream, search_split
 
-SMALL = {
-    "max_epochs": 3,
-    "min_epochs": 1,
-    "hidden_size": 16,
-    "batch_size": 32,
-    "learning_rate": 2e-3,
-    "final_temperature": 0.2,
-}
 DEEP = "markermap_joint"
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))

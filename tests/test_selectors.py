@@ -16,6 +16,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
+from tiny import SMALL
 
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
@@ -24,15 +25,6 @@ from mmlab.selectors.markermap import MarkerMap
 from mmlab.selectors.scanpy_t_test import ScanpyTTest, fill_budget
 
 K = 6
-#: Whoever trains in epochs trains little and fast here.
-SMALL = {
-    "max_epochs": 3,
-    "min_epochs": 1,
-    "hidden_size": 16,
-    "batch_size": 32,
-    "learning_rate": 2e-3,
-    "final_temperature": 0.2,
-}
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
 every_supervised = pytest.mark.parametrize(

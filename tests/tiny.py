@@ -16,6 +16,16 @@ CLASSES = ("astrocyte", "microglia", "neuron")
 MARKERS = ((3, 17, 31), (5, 19, 38), (8, 22, 27))
 N_CELLS, N_GENES = 120, 40
 
+#: Whoever trains in epochs trains little and fast on them.
+SMALL = {
+    "max_epochs": 3,
+    "min_epochs": 1,
+    "hidden_size": 16,
+    "batch_size": 32,
+    "learning_rate": 2e-3,
+    "final_temperature": 0.2,
+}
+
 
 def simulate_cells(
     n_cells: int = N_CELLS, n_genes: int = N_GENES, *, markers: Any = MARKERS, seed: int = 7

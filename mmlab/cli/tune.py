@@ -189,6 +189,8 @@ def study_json(result: StudyResult) -> dict[str, Any]:
 def _print_result(result: StudyResult) -> None:
     from rich.table import Table
 
+    from mmlab.tracking import short
+
     study, console = result.study, stdout()
     if result.best is None:
         console.print("no trial ran to its end")
@@ -197,8 +199,7 @@ def _print_result(result: StudyResult) -> None:
         table = Table(box=None, show_header=False)
         table.add_row("validation score", f"{best.score:.4f}")
         for name in study.spec.search.parameters:
-            value = best.spec.params[name]
-            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            table.add_row(name, short(best.spec.params[name]))
         console.print(f"best of {study.spec.trials} trials: {best.digest[:8]}", highlight=False)
         console.print(table)
         genes = ", ".join(study.panel(best)[:10])

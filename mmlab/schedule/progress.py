@@ -16,7 +16,7 @@ from rich.text import Text
 from mmlab.datasets.base import Cells
 from mmlab.pipeline import resolve
 from mmlab.schedule.actor import SCORE, open_trial
-from mmlab.tracking import Outcome, StudyRun, close_trial
+from mmlab.tracking import Outcome, StudyRun, close_trial, short
 
 _BEST_SHOWN = 5
 
@@ -120,7 +120,7 @@ class Progress:
             numeric = column not in ("trial", "method", "state")
             table.add_column(column, justify="right" if numeric else "left")
         for row in best:
-            values = [_short(row.params.get(name, "")) for name in self.searched]
+            values = [short(row.params.get(name, "")) for name in self.searched]
             score = f"{row.score:.4f}"
             table.add_row(
                 row.digest, row.selector, score, str(row.epoch), str(row.outcome), *values
@@ -186,7 +186,3 @@ class Recorder(Callback):
         reason = str(trial.get_error() or "the worker process died")
         close_trial(self.study.store, run.run_id, Outcome.FAILED, reason)
         self.progress.end(trial.trial_id, Outcome.FAILED)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -156,7 +156,9 @@ def _work(
         study.close_open_trials()
         records = study.trials()
         best = best_trial(study, records)
-        study.store.log_files(study.run_id, lambda folder: _write_summary(study, records, folder))
+        study.store.log_files(
+            study.run_id, lambda folder: _write_summary(study, records, best, folder)
+        )
         study.describe(records, best)
         complete = True
     except KeyboardInterrupt as interrupt:
@@ -267,11 +269,12 @@ def trial_table(records: list[TrialRecord]) -> pd.DataFrame:
     )
 
 
-def _write_summary(study: StudyRun, records: list[TrialRecord], folder: Path) -> None:
+def _write_summary(
+    study: StudyRun, records: list[TrialRecord], best: TrialRecord | None, folder: Path
+) -> None:
     table = trial_table(records)
     table.to_parquet(folder / "trials.parquet", index=False)
     table.to_csv(folder / "trials.csv", index=False)
-    best = best_trial(study, records)
     if best is not None:
         content = {
             "digest": best.digest,

@@ -20,6 +20,7 @@ from mmlab.tracking.study import (
     close_abandoned,
     create_study,
     open_study,
+    short,
 )
 from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, TrialRun, close_trial, run_tracked
 
@@ -37,4 +38,5 @@ __all__ = [
     "open_study",
     "resolve_uri",
     "run_tracked",
+    "short",
 ]

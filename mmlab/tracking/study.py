@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import tempfile
 import time
@@ -53,7 +54,7 @@ class StudyRun:
         return str(run.data.tags["mmlab.fingerprint"])
 
     def describe(self, records: list[TrialRecord], best: TrialRecord | None) -> None:
-        """Write the summary that the study's page shows, and the best trial's panel."""
+        """Write the summary that the study's page shows, and the best trial's metrics."""
         counts = Counter(str(record.outcome) for record in records)
         listed = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
         lines = [
@@ -64,12 +65,12 @@ class StudyRun:
         ]
         if best is not None:
             params = ", ".join(
-                f"{name} {_short(best.spec.params[name])}" for name in self.spec.search.parameters
+                f"{name} {short(best.spec.params[name])}" for name in self.spec.search.parameters
             )
             lines += [f"**Best:** score {best.score:.4f} with {params}.", ""]
             self._keep_best(best)
         lines += ["| trial | selector | state | validation score |", "|---|---|---|---|"]
-        ranked = sorted(records, key=lambda r: (r.outcome != Outcome.COMPLETE, -(r.score or -1)))
+        ranked = sorted(records, key=_complete_and_best_first)
         for record in ranked[:10]:
             link = f"[{record.digest[:8]}](#/experiments/{self.experiment_id}/runs/{record.run_id})"
             score = "" if record.score is None else f"{record.score:.4f}"
@@ -191,5 +192,11 @@ def _write(path: Path, content: str) -> None:
     path.write_text(content, encoding="utf-8")
 
 
-def _short(value: object) -> str:
+def _complete_and_best_first(record: TrialRecord) -> tuple[bool, float]:
+    score = -math.inf if record.score is None else record.score
+    return record.outcome != Outcome.COMPLETE, -score
+
+
+def short(value: object) -> str:
+    """A parameter's value for people: four digits of a float."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
