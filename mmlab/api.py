@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -18,6 +19,8 @@ def select_markers(
     *,
     method: str = "markermap_supervised",
     layer: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     seed: int = 0,
     copy: bool = False,
     **params: Scalar,
@@ -39,6 +42,8 @@ def select_markers(
         A name of ``mmlab methods list``.
     layer
         The layer that holds the counts; default ``X``.
+    include, exclude
+        Names of genes that the panel must hold, and must not hold.
     seed
         Of everything random; the same seed gives the same panel.
     copy
@@ -68,9 +73,16 @@ def select_markers(
     """
     import mmlab
 
-    selector, resolved = _fit_on_all_cells(
-        adata, label_key, n_markers, method=method, layer=layer, seed=seed, params=params
-    )
+    content = {
+        "data": {"path": "memory", "label_key": label_key},
+        "selector": method,
+        "params": params,
+        "n_markers": n_markers,
+        "include": list(include),
+        "exclude": list(exclude),
+        "seed": seed,
+    }
+    selector, resolved = _fit_on_all_cells(adata, label_key, layer, content)
     panel = selector.panel_
     target = adata.copy() if copy else adata
     target.var["mmlab_marker"] = selector.get_support()
@@ -88,43 +100,29 @@ def select_markers(
 
 
 def _fit_on_all_cells(
-    adata: AnnData,
-    label_key: str,
-    n_markers: int,
-    *,
-    method: str,
-    layer: str | None,
-    seed: int,
-    params: dict[str, Scalar],
+    adata: AnnData, label_key: str, layer: str | None, content: dict[str, Any]
 ) -> tuple[Selector, dict[str, Scalar]]:
     """Fitted selector, and its parameters with the defaults filled in."""
     import numpy as np
 
-    from mmlab.config import DataSpec, TrialSpec, build
+    from mmlab.config import TrialSpec, build
     from mmlab.datasets.base import make_cells
     from mmlab.datasets.check import require_usable
-    from mmlab.pipeline import cpu_threads, fit_epochs, make_selector, resolve
+    from mmlab.pipeline import cpu_threads, fit_epochs, gene_lists, make_selector, resolve
     from mmlab.preprocess import prepare
     from mmlab.split import MINIMUM, Split, Stream, partition, random_stream
 
     usable = require_usable(adata, label_key, layer, "adata")
     cells = make_cells(usable, label_key, name="adata", normalization="total", origin="memory")
-    content = {
-        "data": DataSpec(path="memory", label_key=label_key),
-        "selector": method,
-        "params": params,
-        "n_markers": n_markers,
-        "seed": seed,
-    }
     spec = resolve(build(TrialSpec, content, "select_markers"), cells)
     n = len(cells.y)
     sizes = (n - n // 8, n // 8)
-    rng = random_stream(seed, 0, Stream.SPLIT)
+    rng = random_stream(spec.seed, 0, Stream.SPLIT)
     train, validation = partition(cells.y, np.arange(n), sizes, MINIMUM[:2], rng)
     layers = prepare(cells.adata, cells.normalization, spec.recipe, train).layers
-    selector = make_selector(spec, 0)
+    selector = make_selector(spec, cells, 0)
     split = Split(train, validation, test=validation[:0])
     with cpu_threads(1):
-        for _ in fit_epochs(selector, layers[selector.layer], cells.y, split):
+        for _ in fit_epochs(selector, layers, cells.y, split, gene_lists(spec, cells)):
             pass
     return selector, spec.params

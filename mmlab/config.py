@@ -99,7 +99,10 @@ class TrialSpec(Spec):
     recipe: Recipe = "train_only"
     protocol: Protocol = "paper"
     noise: Noise = Noise()
+    include: list[str] = Field([], description="genes that every panel must hold")
+    exclude: list[str] = Field([], description="genes that no panel may hold")
     replicates: Count = 1
+    first_replicate: Seed = Field(0, description="index of the first replicate's split")
     seed: Seed = 0
 
     def digest(self, fingerprint: str) -> str:

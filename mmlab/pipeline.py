@@ -13,15 +13,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mmlab.config import Scalar, TrialSpec
+from mmlab.config import TrialSpec
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.evaluate import Evaluation, evaluate_panel, score_pair
 from mmlab.preprocess import prepare
 from mmlab.results import Replicate, TrialResult, consensus_panel, panel_table, summarise
-from mmlab.selectors import get_selector, resolve_params
+from mmlab.selectors import SELECTORS, get_selector, resolve_params
 from mmlab.selectors.base import Selector
+from mmlab.selectors.controls import AllGenes, Oracle, ShuffledLabels
 from mmlab.split import (
     Split,
     Stream,
@@ -62,7 +63,8 @@ class Trial:
         The keys are those of ``TrialResult.history``. A replicate that has stopped early
         counts with its last values.
         """
-        active = {r: self._replicate(r) for r in range(self.spec.replicates)}
+        first = self.spec.first_replicate
+        active = {r: self._replicate(r) for r in range(first, first + self.spec.replicates)}
         latest: dict[int, Epoch] = {}
         while active:
             progressed = False
@@ -115,10 +117,12 @@ class Trial:
         noise = random_stream(spec.seed, index, Stream.NOISE)
         noisy = mislabel(y, split.train_validation, spec.noise.level, len(cells.classes), noise)
         layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train).layers
-        selector = make_selector(spec, index)
+        selector = make_selector(spec, cells, index)
+        if isinstance(selector, ShuffledLabels):
+            noisy = selector.shuffle(noisy, split.train_validation)
         epochs = 0
-        in_search = spec.protocol == "search"
-        steps = fit_epochs(selector, layers[selector.layer], noisy, split, in_search=in_search)
+        lists, in_search = gene_lists(spec, cells), spec.protocol == "search"
+        steps = fit_epochs(selector, layers, noisy, split, lists, in_search=in_search)
         for epoch in steps:
             epochs = epoch.epoch
             yield epoch
@@ -163,11 +167,17 @@ def run_trial(
 def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     """Check a specification against the registries and its data, and fill in the defaults."""
     problems, full = [], spec
+    if SELECTORS.get(spec.selector) is AllGenes:
+        spec = full = spec.model_copy(update={"n_markers": len(cells.genes)})
     try:
-        full = spec.model_copy(update={"params": resolve_params(spec.selector, spec.params)})
-        make_selector(full, 0).check_params()
+        params = resolve_params(spec.selector, spec.params)
+        selector = make_selector(spec.model_copy(update={"params": params}), cells, 0)
+        selector.check_params()
+        params |= selector.settled_params(len(cells.genes))
+        full = spec.model_copy(update={"params": params})
     except UserError as error:
         problems.append(str(error))
+    problems += gene_list_problems(spec, cells)
     n_genes = len(cells.genes)
     if spec.n_markers > n_genes:
         problems.append(
@@ -187,13 +197,68 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     return full
 
 
-def make_selector(spec: TrialSpec, replicate: int) -> Selector:
-    """The selector of one replicate, not fitted."""
+def make_selector(spec: TrialSpec, cells: Cells, replicate: int) -> Selector:
+    """The selector of one replicate, not fitted.
+
+    Raises
+    ------
+    UserError
+        The oracle is asked for on data whose markers are not known.
+    """
     stream = random_stream(spec.seed, replicate, Stream.SELECTOR)
-    params: dict[str, Scalar] = {"seed": int(stream.integers(2**31)), **spec.params}
+    params: dict[str, Any] = {"seed": int(stream.integers(2**31)), **spec.params}
     factory: Any = get_selector(spec.selector)
+    if factory is Oracle:
+        params["markers"] = known_markers(cells)
     selector: Selector = factory(spec.n_markers, **params)
     return selector
+
+
+def known_markers(cells: Cells) -> list[int]:
+    """Indices of the true markers of simulated cells.
+
+    Raises
+    ------
+    UserError
+        Nobody knows them.
+    """
+    if "is_marker" not in cells.adata.var:
+        raise UserError(
+            f"oracle needs data whose markers are known, and nobody knows those of {cells.name}; "
+            "simulated data have them."
+        )
+    return np.flatnonzero(cells.adata.var["is_marker"].to_numpy()).tolist()
+
+
+def gene_lists(spec: TrialSpec, cells: Cells) -> dict[str, list[int]]:
+    """Indices of the genes to ``include`` and to ``exclude``; their names have been checked."""
+    position = {gene: index for index, gene in enumerate(cells.genes.tolist())}
+    lists = {"include": spec.include, "exclude": spec.exclude}
+    return {key: [position[name] for name in names] for key, names in lists.items()}
+
+
+def gene_list_problems(spec: TrialSpec, cells: Cells) -> list[str]:
+    """What is wrong with the genes to include and to exclude, a sentence each."""
+    known = set(cells.genes.tolist())
+    problems = []
+    for key, names in (("include", spec.include), ("exclude", spec.exclude)):
+        missing = [name for name in names if name not in known]
+        if missing:
+            shown = ", ".join(repr(name) for name in missing[:5])
+            problems.append(f"{key}: {len(missing)} genes are not in {cells.name}: {shown}")
+        if len(set(names)) < len(names):
+            problems.append(f"{key} names a gene twice")
+    both = sorted(set(spec.include) & set(spec.exclude))
+    if both:
+        problems.append(f"{', '.join(both[:5])}: both included and excluded")
+    if len(spec.include) > spec.n_markers:
+        problems.append(
+            f"include names {len(spec.include)} genes, more than n_markers {spec.n_markers}"
+        )
+    left = len(known) - len(spec.exclude)
+    if spec.exclude and left < spec.n_markers:
+        problems.append(f"exclude leaves {left} genes, fewer than n_markers {spec.n_markers}")
+    return problems
 
 
 @contextmanager
@@ -222,21 +287,33 @@ def _split(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
 
 def fit_epochs(
     selector: Selector,
-    layer: Any,
+    layers: Any,
     y: NDArray[np.int64],
     split: Split,
+    lists: dict[str, list[int]],
     *,
     in_search: bool = False,
 ) -> Iterator[Epoch]:
     """Fit a selector on the cells of a split that it may see; an item an epoch.
 
     In a search the validation cells are the ones to judge on: no method is fitted on them.
+
+    Parameters
+    ----------
+    layers
+        Matrices of all cells by name, from :func:`mmlab.preprocess.prepare`.
+    lists
+        Gene indices to ``include`` and to ``exclude``.
     """
+    layer, more = layers[selector.input_layer], dict[str, Any](lists)
+    cells = split.train
     if selector.fits_on_validation:
         cells = split.train if in_search else split.train_validation
-        return selector.fit_epochs(layer[cells], y[cells])
-    train, validation = split.train, split.validation
-    return selector.fit_epochs(layer[train], y[train], X_val=layer[validation], y_val=y[validation])
+    else:
+        more |= {"X_val": layer[split.validation], "y_val": y[split.validation]}
+    if selector.needs_counts:
+        more["counts"] = layers["counts"][cells]
+    return selector.fit_epochs(layer[cells], y[cells], **more)
 
 
 def _evaluate(

@@ -50,7 +50,10 @@ def test_defaults_of_a_trial_are_the_documented_ones() -> None:
         "recipe": "train_only",
         "protocol": "paper",
         "noise": {"level": 0.0, "clean_classifier": False},
+        "include": [],
+        "exclude": [],
         "replicates": 1,
+        "first_replicate": 0,
         "seed": 0,
     }
 
@@ -71,7 +74,7 @@ def test_two_trials_do_not_share_the_default_of_params() -> None:
 def test_digest_is_the_one_that_was_recorded() -> None:
     # Finished trials are found by this number: a change of it needs a new PROTOCOL_NUMBER.
     assert trial().digest(FINGERPRINT) == (
-        "0400b1458f7e3e7893b219bb826c7c64e220819e5746e1026c5cb25c23b784b5"
+        "a526bfd1f123f18df619882fd003c7aed52d6b16a77f2d8d8c32eab5efdf61a4"
     )
 
 
@@ -95,7 +98,10 @@ CHANGES: dict[str, Any] = {
     "recipe": "paper",
     "protocol": "search",
     "noise": Noise(level=0.1),
+    "include": ["gene_3"],
+    "exclude": ["gene_4"],
     "replicates": 2,
+    "first_replicate": 1,
     "seed": 1,
 }
 

@@ -13,16 +13,24 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmlab.nn.batches import batches, fast_cpu_arithmetic
 from mmlab.nn.losses import gaussian_nll, kl_to_standard_normal, markermap_loss
-from mmlab.nn.networks import GeneLogits, MaskedVAE, PanelModel
+from mmlab.nn.networks import PanelModel, PanelVAE
+from mmlab.nn.proposals import (
+    Choice,
+    ConcreteSelectors,
+    FreeLogits,
+    GeneLogits,
+    MaskProposal,
+    distinct_choices,
+)
+from mmlab.nn.range_test import find_learning_rate, steepest_descent
+from mmlab.nn.recipe import Annealing, Decay, EarlyStopping, RangeTest, TrainingConfig
 from mmlab.nn.subset import gumbel_noise, relaxed_top_k, top_k_mask
 from mmlab.nn.training import (
     Epoch,
-    TrainingConfig,
     TrainingDivergedError,
-    batches,
     evaluate_loss,
-    fast_cpu_arithmetic,
     recalibrate_batch_norm,
     train,
 )
@@ -159,8 +167,17 @@ def test_gumbel_noise_has_shape_and_dtype_of_its_model() -> None:
 # --- networks
 
 
-def gene_logits(seed: int = 0, beta: float = 0.95) -> GeneLogits:
-    return GeneLogits(N_GENES, N_MARKERS, 8, beta, seeded(seed))
+def choice(
+    n_genes: int = N_GENES, k: int = N_MARKERS, include: Any = (), exclude: Any = ()
+) -> Choice:
+    """What there is to choose from; the included and excluded genes are not free."""
+    held = np.array(include, dtype=np.int64)
+    free = np.setdiff1d(np.arange(n_genes), [*include, *exclude]).astype(np.int64)
+    return Choice(n_genes, k, held, free)
+
+
+def gene_logits(seed: int = 0, beta: float = 0.95, **lists: Any) -> GeneLogits:
+    return GeneLogits(choice(**lists), 8, beta, seeded(seed))
 
 
 def test_the_mean_before_the_last_layer_is_the_mean_after_it() -> None:
@@ -169,7 +186,7 @@ def test_the_mean_before_the_last_layer_is_the_mean_after_it() -> None:
         module.logits = normal(N_GENES, seed=3)
         before = module.logits.clone()
         state = module.generator.get_state()
-        mask = module(x, 0.8)
+        masked = module(x, 0.8)
         # The same random numbers once more, now with one row of logits a cell.
         again = torch.Generator()
         again.set_state(state)
@@ -180,15 +197,16 @@ def test_the_mean_before_the_last_layer_is_the_mean_after_it() -> None:
         logits = 0.95 * before + 0.05 * per_cell.mean(dim=0)
         noise = gumbel_noise(logits, again)
     torch.testing.assert_close(module.logits, logits)
-    torch.testing.assert_close(mask, successive_softmaxes(logits + noise, N_MARKERS, 0.8))
+    mask = successive_softmaxes(logits + noise, N_MARKERS, 0.8)
+    torch.testing.assert_close(masked, x * mask)
 
 
 def test_the_running_logits_carry_no_gradient_from_batch_to_batch() -> None:
     module = gene_logits().train()
     module(normal(20, N_GENES), 1.0)
     assert not module.logits.requires_grad
-    mask = module(normal(20, N_GENES, seed=1), 1.0)
-    (mask * normal(N_GENES, seed=2)).sum().backward()
+    masked = module(normal(20, N_GENES, seed=1), 1.0)
+    (masked * normal(20, N_GENES, seed=2)).sum().backward()
     assert module.last.weight.grad is not None
     assert float(module.last.weight.grad.abs().max()) > 0
 
@@ -198,14 +216,97 @@ def test_evaluation_takes_the_hard_mask_and_draws_nothing() -> None:
     module(normal(20, N_GENES), 1.0)
     module.eval()
     before = module.logits.clone(), module.generator.get_state().clone()
-    mask = module(normal(20, N_GENES, seed=1), 1.0)
-    torch.testing.assert_close(mask, top_k_mask(module.logits, N_MARKERS))
+    x = normal(20, N_GENES, seed=1)
+    torch.testing.assert_close(module(x, 1.0), x * top_k_mask(module.logits, N_MARKERS))
     assert torch.equal(module.logits, before[0])
     assert torch.equal(module.generator.get_state(), before[1])
 
 
-def vae(alpha: float = 0.5, seed: int = 0, n_genes: int = N_GENES) -> MaskedVAE:
-    return MaskedVAE(n_genes, 4, 8, 5, alpha, seeded(seed))
+MASK_PROPOSALS: dict[str, Callable[..., MaskProposal]] = {
+    "gene logits": gene_logits,
+    "free logits": lambda **lists: FreeLogits(choice(**lists), seeded()),
+}
+
+
+@pytest.mark.parametrize("name", MASK_PROPOSALS)
+@pytest.mark.parametrize("training", [True, False])
+def test_included_genes_are_seen_whole_and_excluded_ones_never(name: str, training: bool) -> None:
+    module = MASK_PROPOSALS[name](include=[7, 2], exclude=[0, 11], k=4)
+    module.train(training)
+    x = normal(20, N_GENES) + 5
+    shown = (module(x, 0.5) / x).detach()
+    torch.testing.assert_close(shown[:, [7, 2]], torch.ones(20, 2))
+    assert float(shown[:, [0, 11]].abs().max()) == 0
+    assert float(shown[0].sum()) == pytest.approx(4, abs=1e-4)
+    chosen, scores = module.ranking()
+    assert len(chosen) == 2
+    assert not set(chosen.tolist()) & {7, 2, 0, 11}
+    assert scores.shape == (N_GENES,)
+    assert scores[chosen].min() >= scores.max(initial=-np.inf, where=scores < scores[chosen].min())
+
+
+def test_a_panel_of_included_genes_alone_leaves_nothing_to_choose() -> None:
+    for make in MASK_PROPOSALS.values():
+        module, x = make(include=[3, 1, 2]), normal(5, N_GENES)
+        for training in (True, False):
+            module.train(training)
+            expected = torch.zeros(N_GENES)
+            expected[[3, 1, 2]] = 1
+            torch.testing.assert_close(module(x, 1.0), x * expected)
+        assert len(module.ranking()[0]) == 0
+
+
+def test_free_logits_are_parameters_drawn_from_a_normal() -> None:
+    module = FreeLogits(choice(n_genes=4000), seeded())
+    assert [name for name, _ in module.named_parameters()] == ["logits"]
+    assert float(module.logits.detach().mean()) == pytest.approx(0, abs=0.06)
+    assert float(module.logits.detach().std()) == pytest.approx(1, abs=0.05)
+    (module.train()(normal(4, 4000), 1.0) * normal(4, 4000, seed=1)).sum().backward()
+    assert module.logits.grad is not None
+    assert float(module.logits.grad.abs().max()) > 0
+
+
+def test_concrete_selectors_show_convex_combinations_then_single_genes() -> None:
+    module = ConcreteSelectors(choice(include=[5]), seeded())
+    assert module.n_inputs == N_MARKERS
+    x = torch.eye(N_GENES)
+    columns = module.train()(x, 0.7).detach()
+    assert columns.shape == (N_GENES, N_MARKERS)
+    torch.testing.assert_close(columns[:, 0], x[:, 5])
+    torch.testing.assert_close(columns.sum(dim=0), torch.ones(N_MARKERS))
+    assert float(columns[5, 1:].max()) == 0
+    shown = module.eval()(x, 0.0)
+    chosen, scores = module.ranking()
+    torch.testing.assert_close(shown, x[:, [5, *chosen.tolist()]])
+    assert np.isfinite(scores).all()
+
+
+def test_the_published_concrete_panel_is_drawn_once_an_epoch() -> None:
+    module = ConcreteSelectors(choice(), seeded(), random_panel=True).train()
+    module(normal(4, N_GENES), 3.0)
+    first = module.ranking()
+    np.testing.assert_array_equal(first[0], module.ranking()[0])
+    assert first[1].sum() == pytest.approx(N_MARKERS, rel=1e-5)
+    module(normal(4, N_GENES), 3.0)
+    assert not np.array_equal(first[1], module.ranking()[1])
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([[0.2, 0.8, 0.0], [0.6, 0.1, 0.3]], [1, 0]),
+        ([[0.9, 0.1, 0.0], [0.7, 0.1, 0.2]], [0, 2]),
+        ([[0.6, 0.3, 0.1], [0.8, 0.2, 0.0]], [0, 1]),
+        ([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.5, 0.5, 0.0]], [0, 1, 2]),
+    ],
+    ids=["surest first", "next best", "the surer one keeps its gene", "ties"],
+)
+def test_every_selector_gets_a_gene_of_its_own(weights: Any, expected: list[int]) -> None:
+    assert distinct_choices(np.array(weights)).tolist() == expected
+
+
+def vae(alpha: float = 0.5, seed: int = 0, n_genes: int = N_GENES) -> PanelVAE:
+    return PanelVAE(n_genes, n_genes, 4, 8, 5, alpha, seeded(seed))
 
 
 def linear_layers(*modules: nn.Module) -> list[nn.Linear]:
@@ -213,7 +314,7 @@ def linear_layers(*modules: nn.Module) -> list[nn.Linear]:
 
 
 def test_layers_are_initialised_as_torch_does_it() -> None:
-    layers = linear_layers(GeneLogits(200, 3, 100, 0.9, seeded()), vae(n_genes=200))
+    layers = linear_layers(GeneLogits(choice(n_genes=200), 100, 0.9, seeded()), vae(n_genes=200))
     assert len(layers) == 3 + 3 + 2 + 3 * 2
     for layer in layers:
         default = nn.Linear(layer.in_features, layer.out_features)
@@ -282,8 +383,8 @@ def test_the_classifier_reads_the_latent_mean() -> None:
 
 def panel_model(alpha: float = 0.5, seed: int = 0) -> PanelModel:
     generator = seeded(seed)
-    proposal = GeneLogits(N_GENES, N_MARKERS, 8, 0.9, generator)
-    return PanelModel(proposal, MaskedVAE(N_GENES, 4, 8, 5, alpha, generator))
+    proposal = GeneLogits(choice(), 8, 0.9, generator)
+    return PanelModel(proposal, PanelVAE(N_GENES, N_GENES, 4, 8, 5, alpha, generator))
 
 
 def test_the_network_sees_nothing_but_the_panel() -> None:
@@ -328,7 +429,10 @@ def test_kl_is_torchs() -> None:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize("kl_weight", [0.0, 0.1])
-def test_the_loss_weighs_reconstruction_and_classification(alpha: float, kl_weight: float) -> None:
+@pytest.mark.parametrize("per_gene", [True, False])
+def test_the_loss_weighs_reconstruction_and_classification(
+    alpha: float, kl_weight: float, per_gene: bool
+) -> None:
     x, y = normal(7, N_GENES), torch.arange(7) % 4
     outputs = vae(alpha).train()(x)
     expected = torch.zeros(())
@@ -338,8 +442,8 @@ def test_the_loss_weighs_reconstruction_and_classification(alpha: float, kl_weig
     if alpha > 0:
         nll = gaussian_nll(x, outputs.x_mean, outputs.x_log_var).mean()
         kl = kl_to_standard_normal(outputs.mu, outputs.log_var).mean()
-        expected = expected + alpha * (nll + kl_weight * kl)
-    loss = markermap_loss(outputs, x, y, alpha=alpha, kl_weight=kl_weight)
+        expected = expected + alpha * (nll + kl_weight * kl) / (N_GENES if per_gene else 1)
+    loss = markermap_loss(outputs, x, y, alpha=alpha, kl_weight=kl_weight, per_gene=per_gene)
     torch.testing.assert_close(loss, expected)
 
 
@@ -347,7 +451,8 @@ def test_without_supervision_the_labels_are_not_read() -> None:
     x = normal(7, N_GENES)
     outputs = vae(1.0)(x)
     nonsense = torch.full((7,), 10**6)
-    assert torch.isfinite(markermap_loss(outputs, x, nonsense, alpha=1.0, kl_weight=0.1))
+    loss = markermap_loss(outputs, x, nonsense, alpha=1.0, kl_weight=0.1, per_gene=True)
+    assert torch.isfinite(loss)
 
 
 # --- training
@@ -360,9 +465,7 @@ def config(**changes: Any) -> TrainingConfig:
         "max_epochs": 6,
         "min_epochs": 1,
         "patience": 100,
-        "initial_temperature": 3.0,
-        "final_temperature": 0.1,
-        "annealing_share": 1.0,
+        "schedule": Annealing(3.0, 0.1, 6),
     }
     return TrainingConfig(**(settings | changes))
 
@@ -380,7 +483,7 @@ def run(
     x, y = cells_and_labels()
     x_val, y_val = cells_and_labels(1)
     model = panel_model(alpha, seed)
-    loss = partial(markermap_loss, alpha=alpha, kl_weight=0.1)
+    loss = partial(markermap_loss, alpha=alpha, kl_weight=0.1, per_gene=True)
     generator = model.proposal.generator
     steps = train(model, loss, config(**changes), generator, x, y, x_val, y_val, score)
     return model, list(steps)
@@ -416,7 +519,7 @@ def test_training_neither_reads_nor_moves_torchs_global_generator(alpha: float) 
 
 
 def test_training_lowers_the_loss_and_reports_every_epoch() -> None:
-    _, epochs = run(0.0, max_epochs=15)
+    _, epochs = run(0.0, max_epochs=15, schedule=Annealing(3.0, 0.1, last=15))
     assert [e.epoch for e in epochs] == list(range(1, 16))
     assert epochs[-1].train_loss < 0.7 * epochs[0].train_loss
     for epoch in epochs:
@@ -432,40 +535,79 @@ def test_the_reported_validation_loss_is_the_one_of_the_hard_panel() -> None:
     model.eval()
     with torch.no_grad():
         outputs = model.network(x_val * top_k_mask(model.proposal.logits, N_MARKERS))
-        expected = markermap_loss(outputs, x_val, y_val, alpha=0.5, kl_weight=0.1)
+        expected = markermap_loss(outputs, x_val, y_val, alpha=0.5, kl_weight=0.1, per_gene=True)
     assert epochs[-1].validation_loss == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_loss_does_not_depend_on_the_size_of_the_batches_it_is_read_in() -> None:
     model, _ = run(0.5)
     x, y = cells_and_labels(2)
-    loss = partial(markermap_loss, alpha=0.5, kl_weight=0.1)
+    loss = partial(markermap_loss, alpha=0.5, kl_weight=0.1, per_gene=True)
     whole = evaluate_loss(model, loss, x, y)
     assert evaluate_loss(model, loss, x, y, batch_size=7) == pytest.approx(whole, rel=1e-5)
 
 
-def test_the_temperature_falls_geometrically_from_the_first_to_the_last_epoch() -> None:
-    schedule = [config(max_epochs=5).temperature(epoch) for epoch in range(1, 6)]
-    assert schedule[0] == pytest.approx(3.0)
-    assert schedule[-1] == pytest.approx(0.1)
-    ratios = np.divide(schedule[1:], schedule[:-1])
+def test_the_temperature_falls_geometrically_and_then_stays() -> None:
+    annealing = Annealing(3.0, 0.1, last=5)
+    temperatures = [annealing.temperature(epoch) for epoch in range(1, 9)]
+    assert temperatures[0] == pytest.approx(3.0)
+    ratios = np.divide(temperatures[1:5], temperatures[:4])
     np.testing.assert_allclose(ratios, (0.1 / 3.0) ** 0.25)
-    assert [e.temperature for e in run(max_epochs=5)[1]] == schedule
+    assert temperatures[4:] == pytest.approx([0.1] * 4)
+    _, epochs = run(max_epochs=8, schedule=annealing)
+    assert [e.temperature for e in epochs] == temperatures
 
 
-def test_after_its_share_of_the_epochs_the_temperature_stays() -> None:
-    whole = config(max_epochs=5)
-    part = config(max_epochs=10, annealing_share=0.5)
-    schedule = [part.temperature(epoch) for epoch in range(1, 11)]
-    assert schedule[:5] == [whole.temperature(epoch) for epoch in range(1, 6)]
-    assert schedule[5:] == pytest.approx([0.1] * 5)
+def test_where_there_is_no_time_to_fall_the_temperature_is_the_final_one() -> None:
+    assert [Annealing(3.0, 0.1, last=1).temperature(epoch) for epoch in (1, 2)] == [0.1, 0.1]
 
 
-@pytest.mark.parametrize("max_epochs", [1, 3])
-def test_where_there_is_no_time_to_fall_the_temperature_is_the_final_one(max_epochs: int) -> None:
-    schedule = config(max_epochs=max_epochs, annealing_share=1e-3)
-    assert schedule.temperature(1) == pytest.approx(0.1)
-    assert schedule.temperature(max_epochs) == pytest.approx(0.1)
+def test_the_published_temperature_decays_down_to_a_floor() -> None:
+    decay = Decay(3.0, 0.95, 1e-4)
+    assert decay.temperature(1) == 3.0
+    assert decay.temperature(25) == pytest.approx(3.0 * 0.95**24)
+    assert decay.temperature(1000) == 1e-4
+
+
+def test_the_steepest_descent_is_where_the_smoothed_loss_falls_fastest() -> None:
+    step = np.arange(300)
+    losses = 10 - 8 / (1 + np.exp(-(step - 150) / 10))
+    # Smoothing with weight 0.98 lags behind by some tens of steps.
+    assert 150 <= steepest_descent(losses) <= 200
+    spiked = losses.copy()
+    spiked[:5], spiked[-1] = 100, -1e6
+    assert 10 <= steepest_descent(spiked) < 299
+
+
+def test_the_range_test_finds_a_rate_and_leaves_the_model_as_it_was() -> None:
+    model, (x, y) = panel_model(0.0), cells_and_labels()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loss = partial(markermap_loss, alpha=0.0, kl_weight=0.1, per_gene=True)
+    rate = find_learning_rate(
+        model, loss, config(), RangeTest(1e-2, steps=60), model.proposal.generator, x, y
+    )
+    assert 1e-8 < rate < 1e-2
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    _, epochs = run(0.0, learning_rate=RangeTest(1e-2, steps=60), max_epochs=2)
+    assert len(epochs) == 2
+
+
+@pytest.mark.parametrize(
+    ("losses", "min_epochs", "expected"),
+    [
+        ([3, 2, 2, 2, 1, 1], 1, 4),
+        ([3, 2, 2, 2, 1, 0], 5, 5),
+        ([3, 2, math.nan, 1, 1, 1], 1, 3),
+        ([6, 5, 4, 3, 2, 1], 1, None),
+    ],
+    ids=["no fall", "raised for good", "not finite", "always falls"],
+)
+def test_the_published_stop_stays_raised(
+    losses: list[float], min_epochs: int, expected: int | None
+) -> None:
+    stopping = EarlyStopping(config(stop_on="loss", patience=2, min_epochs=min_epochs))
+    ended = [stopping.ends(e, None, loss) for e, loss in enumerate(losses, start=1)]
+    assert (ended.index(True) + 1 if True in ended else None) == expected
 
 
 class Scores:
@@ -581,7 +723,7 @@ def test_denormals_are_flushed_inside_the_block_alone() -> None:
 def test_whoever_iterates_over_a_training_has_ordinary_arithmetic() -> None:
     model = panel_model()
     x, y = cells_and_labels()
-    loss = partial(markermap_loss, alpha=0.5, kl_weight=0.1)
+    loss = partial(markermap_loss, alpha=0.5, kl_weight=0.1, per_gene=True)
     steps = train(model, loss, config(), model.proposal.generator, x, y)
     next(iter(steps))
     assert not is_flushed()

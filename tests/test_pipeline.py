@@ -205,6 +205,7 @@ def test_replicates_of_all_methods_share_splits_and_wrong_labels(tiny_cells: Cel
             trial_spec(name, n_markers=n_genes, replicates=2, noise=Noise(level=0.4)), tiny_cells
         )
         for name in SELECTORS
+        if name != "shuffled_labels"  # the one control that is fitted on other labels
     }
     columns = ["knn/accuracy", "knn/weighted_f1", "linear/l2"]
     tables = [result.replicates[columns].to_numpy() for result in results.values()]
@@ -314,9 +315,14 @@ def test_in_a_search_no_method_is_judged_on_cells_that_it_was_fitted_on(
     spec = trial_spec(name, protocol="search")
     split = split_of(spec, tiny_cells, 0)
     z = prepare(tiny_cells.adata, "total", "train_only", split.train)
-    selector = make_selector(resolve(spec, tiny_cells), 0)
-    y = tiny_cells.y[split.train]
-    expected = selector.fit(z.layers[selector.layer][split.train], y).panel_
+    selector = make_selector(resolve(spec, tiny_cells), tiny_cells, 0)
+    y = tiny_cells.y
+    if name == "shuffled_labels":
+        y = selector.shuffle(y, split.train_validation)
+    x, more = z.layers[selector.input_layer], {}
+    if not selector.fits_on_validation:
+        more = {"X_val": x[split.validation], "y_val": y[split.validation]}
+    expected = selector.fit(x[split.train], y[split.train], **more).panel_
     row = run_trial(spec, tiny_cells).replicates.iloc[0]
     assert row["panel"] == expected.tolist()
 
@@ -328,7 +334,7 @@ def epochs_by_hand(spec: TrialSpec, cells: Cells, replicate: int) -> list[Any]:
     split = split_of(spec, cells, replicate)
     z = prepare(cells.adata, "total", spec.recipe, split.train).layers["zscore"]
     train, validation = split.train, split.validation
-    steps = make_selector(resolve(spec, cells), replicate).fit_epochs(
+    steps = make_selector(resolve(spec, cells), cells, replicate).fit_epochs(
         z[train], cells.y[train], X_val=z[validation], y_val=cells.y[validation]
     )
     with cpu_threads(1):
@@ -336,12 +342,12 @@ def epochs_by_hand(spec: TrialSpec, cells: Cells, replicate: int) -> list[Any]:
 
 
 def test_the_history_is_the_mean_over_the_replicates(tiny_cells: Cells) -> None:
-    # The first replicate stops before the others, and counts with its last epoch.
-    params = SMALL | {"max_epochs": 8, "patience": 2}
-    spec = trial_spec(DEEP, params=params, replicates=3)
+    # A replicate that stops before the others counts with its last epoch.
+    params = SMALL | {"max_epochs": 8, "patience": 3}
+    spec = trial_spec(DEEP, params=params, n_markers=2, replicates=3)
     by_hand = [epochs_by_hand(spec, tiny_cells, r) for r in range(3)]
     lengths = [len(epochs) for epochs in by_hand]
-    assert lengths[0] < max(lengths)
+    assert min(lengths) < max(lengths)
     result = run_trial(spec, tiny_cells)
     assert result.replicates["epochs"].tolist() == lengths
     assert result.history["epoch"].tolist() == list(range(1, max(lengths) + 1))
@@ -483,17 +489,18 @@ def test_a_class_that_is_too_small_to_split_is_named(tiny_cells: Cells) -> None:
 def test_resolving_fills_in_the_defaults_and_changes_nothing_else(tiny_cells: Cells) -> None:
     spec = trial_spec(DEEP, params={"beta": 0.5})
     full = resolve(spec, tiny_cells)
-    assert full.params == default_params(DEEP) | {"beta": 0.5}
+    # The published width of the hidden layers for fewer than 1000 genes.
+    assert full.params == default_params(DEEP) | {"beta": 0.5, "hidden_size": 64}
     assert full.model_copy(update={"params": spec.params}) == spec
     assert resolve(full, tiny_cells) == full
 
 
-def test_every_replicate_gets_a_selector_with_a_seed_of_its_own() -> None:
+def test_every_replicate_gets_a_selector_with_a_seed_of_its_own(tiny_cells: Cells) -> None:
     spec = trial_spec("random", seed=0)
-    seeds = [make_selector(spec, r).seed for r in range(4)]
+    seeds = [make_selector(spec, tiny_cells, r).seed for r in range(4)]
     assert len(set(seeds)) == 4
-    assert seeds == [make_selector(spec, r).seed for r in range(4)]
-    assert make_selector(spec, 0).n_markers == 6
+    assert seeds == [make_selector(spec, tiny_cells, r).seed for r in range(4)]
+    assert make_selector(spec, tiny_cells, 0).n_markers == 6
 
 
 def test_a_named_dataset_is_loaded_when_no_cells_are_given() -> None:

@@ -16,13 +16,14 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from tiny import SMALL
+from tiny import MARKERS, SMALL
 
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.selectors import SELECTORS, Selector, default_params, get_selector, resolve_params
+from mmlab.selectors.budget import fill_budget
 from mmlab.selectors.markermap import MarkerMap
-from mmlab.selectors.scanpy_t_test import ScanpyTTest, fill_budget
+from mmlab.selectors.scanpy_tests import ScanpyTTest
 
 K = 6
 
@@ -42,7 +43,9 @@ def small(name: str, n_markers: int = K, **params: Any) -> Selector:
     """A selector with those of the small settings that it knows."""
     kind: Any = SELECTORS[name]
     known = inspect.signature(kind).parameters
-    settings = {key: value for key, value in SMALL.items() if key in known}
+    settings: dict[str, Any] = {key: value for key, value in SMALL.items() if key in known}
+    if "markers" in known:
+        settings["markers"] = [gene for genes in MARKERS for gene in genes if gene < 30]
     selector: Selector = kind(n_markers, **(settings | params))
     return selector
 
@@ -77,7 +80,7 @@ def assert_same_result(one: Selector, other: Selector) -> None:
 def test_a_selector_describes_itself(name: str) -> None:
     kind = SELECTORS[name]
     assert kind.summary
-    assert kind.layer in ("zscore", "log1p", "counts", "binary")
+    assert kind.layer in ("zscore", "log1p", "counts")
     assert kind.trains_in_epochs == ("max_epochs" in default_params(name))
 
 
@@ -98,6 +101,50 @@ def test_a_panel_has_exactly_k_distinct_genes(name: str, k: int, layers: Any, la
     selector = small(name, k)
     assert selector.fit(x, labels) is selector
     assert_is_a_panel(selector, x.shape[1], k)
+
+
+@every_selector
+def test_included_genes_head_the_panel_and_excluded_ones_are_left_out(
+    name: str, layers: Any, labels: Any
+) -> None:
+    x = layer_of(name, layers)
+    free = small(name).fit(x, labels).panel_.tolist()
+    include, exclude = [39, 0], [gene for gene in free if gene not in (0, 39)][:2]
+    selector = small(name).fit(x, labels, include=include, exclude=exclude)
+    assert_is_a_panel(selector, x.shape[1])
+    assert selector.panel_[:2].tolist() == include
+    assert not set(selector.panel_.tolist()) & set(exclude)
+
+
+@every_selector
+def test_a_panel_may_be_given_whole(name: str, layers: Any, labels: Any) -> None:
+    include = [4, 30, 2, 11, 9, 1]
+    selector = small(name).fit(layer_of(name, layers), labels, include=include)
+    assert selector.panel_.tolist() == include
+
+
+@every_selector
+def test_excluding_all_other_genes_leaves_the_panel(name: str, layers: Any, labels: Any) -> None:
+    selector = small(name).fit(layer_of(name, layers), labels, exclude=range(34))
+    assert_is_a_panel(selector, 40)
+    assert set(selector.panel_.tolist()) == set(range(34, 40))
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"include": [40]}, "include holds 40, but gene indices go from 0 to 39"),
+        ({"exclude": [-1]}, "exclude holds -1"),
+        ({"include": [3, 4], "exclude": [4]}, r"genes \[4\] are both included and excluded"),
+        ({"include": range(7)}, "include holds 7 genes, but the panel only 6"),
+        ({"exclude": range(35)}, "exclude leaves 5 of 40 genes, fewer than the 6"),
+    ],
+)
+def test_lists_of_genes_that_cannot_be_kept_are_refused(
+    lists: Any, message: str, layers: Any, labels: Any
+) -> None:
+    with pytest.raises(UserError, match=message):
+        small("random").fit(layer_of("random", layers), labels, **lists)
 
 
 @every_selector
@@ -725,3 +772,30 @@ def test_the_decoder_of_markermap_learns_to_reconstruct(zscore: Any) -> None:
     error = np.mean((trained.reconstruct(zscore) - zscore) ** 2)
     # The mean of every gene alone has error 1.
     assert error < 0.85
+
+
+# --- controls
+
+
+@pytest.mark.parametrize("markers", [[], [40], [-1, 3]])
+def test_the_oracle_needs_markers_that_are_there(markers: list[int], zscore: Any) -> None:
+    with pytest.raises(UserError, match="the oracle needs the true markers, indices from 0 to 39"):
+        SELECTORS["oracle"](3, markers=markers).fit(zscore)
+
+
+def test_the_oracle_takes_true_markers_first(zscore: Any) -> None:
+    markers = [3, 17, 31, 5]
+    few = SELECTORS["oracle"](3, markers=markers, seed=1).fit(zscore)
+    assert set(few.panel_.tolist()) < set(markers)
+    many = SELECTORS["oracle"](6, markers=markers, seed=1).fit(zscore)
+    assert set(many.panel_[:4].tolist()) == set(markers)
+
+
+def test_shuffled_labels_keep_their_numbers_and_leave_other_cells_alone() -> None:
+    y = np.repeat(np.arange(3), [50, 30, 20])
+    cells = np.arange(0, 100, 2)
+    control: Any = SELECTORS["shuffled_labels"](seed=4)
+    shuffled = control.shuffle(y, cells)
+    assert sorted(shuffled[cells].tolist()) == sorted(y[cells].tolist())
+    assert not np.array_equal(shuffled[cells], y[cells])
+    np.testing.assert_array_equal(np.delete(shuffled, cells), np.delete(y, cells))

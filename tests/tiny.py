@@ -44,11 +44,19 @@ def simulate_cells(
             {"cell_type": pd.Categorical(np.asarray(CLASSES)[y]), "donor": "d1"},
             index=[f"cell_{i}" for i in range(n_cells)],
         ),
-        var=pd.DataFrame(index=[f"Gene{i}" for i in range(n_genes)]),
+        var=pd.DataFrame(
+            {"is_marker": np.isin(np.arange(n_genes), np.concatenate(markers))},
+            index=[f"Gene{i}" for i in range(n_genes)],
+        ),
     )
 
 
 def as_cells(adata: ad.AnnData, name: str = "tiny") -> Cells:
     return make_cells(
-        adata, "cell_type", name=name, normalization="total", origin="simulated in the tests"
+        adata,
+        "cell_type",
+        name=name,
+        normalization="total",
+        origin="simulated in the tests",
+        simulated=True,
     )

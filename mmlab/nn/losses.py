@@ -25,17 +25,19 @@ def kl_to_standard_normal(mu: Tensor, log_var: Tensor) -> Tensor:
 
 
 def markermap_loss(
-    outputs: Outputs, x: Tensor, y: Tensor, *, alpha: float, kl_weight: float
+    outputs: Outputs, x: Tensor, y: Tensor, *, alpha: float, kl_weight: float, per_gene: bool
 ) -> Tensor:
     """Mean over cells of ``alpha * R + (1 - alpha) * CE``.
 
     R is the Gaussian negative log-likelihood of the whole cell plus ``kl_weight`` times the KL
-    term, both summed, so R is thousands of nats where the cross-entropy CE is about one.
+    term, both summed: thousands of nats where the cross-entropy CE is about one. With
+    ``per_gene`` R is divided by the number of genes, so that the two are of one size; without
+    (as published) the joint loss is that of the reconstruction in all but name.
 
     Parameters
     ----------
     outputs
-        From :class:`mmlab.nn.networks.MaskedVAE`.
+        From :class:`mmlab.nn.networks.PanelVAE`.
     x
         Cells before masking, shape (n_cells, n_genes), z-scores.
     y
@@ -47,5 +49,6 @@ def markermap_loss(
     if outputs.x_mean is not None and outputs.x_log_var is not None:
         reconstruction = gaussian_nll(x, outputs.x_mean, outputs.x_log_var)
         kl = kl_to_standard_normal(outputs.mu, outputs.log_var)
-        loss = loss + alpha * (reconstruction + kl_weight * kl).mean()
+        scale = alpha / x.shape[-1] if per_gene else alpha
+        loss = loss + scale * (reconstruction + kl_weight * kl).mean()
     return loss

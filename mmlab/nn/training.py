@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,39 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmlab.nn.networks import Outputs, PanelModel
+from mmlab.nn.batches import Loss, batches, fast_cpu_arithmetic, take_step
+from mmlab.nn.networks import PanelModel
+from mmlab.nn.range_test import find_learning_rate
+from mmlab.nn.recipe import EarlyStopping, RangeTest, TrainingConfig
 
-Loss = Callable[[Outputs, Tensor, Tensor], Tensor]
 PanelScore = Callable[[NDArray[np.int64]], float]
 
 
 class TrainingDivergedError(RuntimeError):
     """The training loss is no longer finite; another configuration is needed."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How long, how fast and how warm a model trains; checked by the selector that fills it."""
-
-    learning_rate: float
-    batch_size: int
-    max_epochs: int
-    min_epochs: int
-    patience: int
-    initial_temperature: float
-    final_temperature: float
-    annealing_share: float
-
-    def temperature(self, epoch: int) -> float:
-        """Temperature of an epoch (from 1).
-
-        It falls geometrically from the initial temperature in the first epoch to the final one
-        after ``annealing_share`` of ``max_epochs``, and stays there.
-        """
-        last = max(round(self.annealing_share * self.max_epochs), 1)
-        progress = 1.0 if last == 1 else min((epoch - 1) / (last - 1), 1.0)
-        ratio = self.final_temperature / self.initial_temperature
-        return float(self.initial_temperature * ratio**progress)
 
 
 @dataclass(frozen=True)
@@ -56,15 +32,15 @@ class Epoch:
     epoch
         Counted from 1.
     temperature
-        Of the relaxed top-k during this epoch.
+        Of the soft panel during this epoch.
     train_loss
-        Mean over the training cells, with the soft mask.
+        Mean over the training cells, with the soft panel.
     validation_loss
-        Mean over the validation cells, with the hard mask; None without validation cells.
+        Mean over the validation cells, with the hard panel; None without validation cells.
     validation_score
         Score of the hard panel on the validation cells, higher is better; None without.
     panel
-        The k genes with the largest logits, best first.
+        The k chosen genes, best first.
     """
 
     epoch: int
@@ -75,52 +51,21 @@ class Epoch:
     panel: NDArray[np.int64]
 
 
-@contextmanager
-def fast_cpu_arithmetic() -> Iterator[None]:
-    """Flush denormal numbers to zero on this thread, for as long as the block runs.
-
-    At low temperature the relaxed top-k and the moments of Adam fill with denormals, which
-    make a step ten times slower on a CPU.
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-def batches(n_cells: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-    """Shuffled batches of cell indices; a last batch of one cell joins the one before.
-
-    Batch norm has no variance for one cell.
-    """
-    order = torch.randperm(n_cells, generator=generator, device=generator.device)
-    parts = list(order.split(batch_size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        last = parts.pop()
-        parts[-1] = torch.cat([parts[-1], last])
-    return parts
-
-
 def _train_epoch(
     model: PanelModel,
     optimizer: torch.optim.Optimizer,
     loss: Loss,
     x: Tensor,
     y: Tensor,
-    config: TrainingConfig,
+    batch_size: int,
     temperature: float,
     generator: torch.Generator,
 ) -> float:
     model.train()
     total = 0.0
-    for indices in batches(len(x), config.batch_size, generator):
-        cells, labels = x[indices], y[indices]
-        value = loss(model(cells, temperature), cells, labels)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        optimizer.step()
-        total += float(value.detach()) * len(indices)
+    for indices in batches(len(x), batch_size, generator):
+        value = take_step(model, optimizer, loss, x[indices], y[indices], temperature)
+        total += float(value) * len(indices)
     return total / len(x)
 
 
@@ -172,36 +117,40 @@ def train(
 ) -> Iterator[Epoch]:
     """Train ``model``, one item an epoch; whoever iterates may stop at any epoch.
 
-    Training ends after ``max_epochs``, or from ``min_epochs`` on when the score of the hard
-    panel has not risen for ``patience`` epochs. Without ``score`` it never ends early.
-
     Parameters
     ----------
     model, loss
-        The model and its objective (outputs, cells, labels) -> scalar.
+        The model and its objective.
     config
-        Budget, learning rate, temperatures.
+        Budget, learning rate, temperatures, early stopping.
     generator
         Source of the batch order, on the device of the model.
     x, y
         Training cells (n_cells, n_genes) float32 and their classes (n_cells,) int64.
     x_val, y_val
-        Validation cells, for the reported loss only.
+        Validation cells, for the reported loss and for stopping on it.
     score
-        Panel -> score on the validation cells, higher is better.
+        Panel -> score on the validation cells, higher is better. Without what
+        ``config.stop_on`` names, training never ends early.
 
     Raises
     ------
     TrainingDivergedError
         The training loss of an epoch is not finite.
     """
-    fused = x.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=fused)
-    best, since_best = -np.inf, 0
-    for epoch in range(1, config.max_epochs + 1):
-        temperature = config.temperature(epoch)
+    rate = config.learning_rate
+    if isinstance(rate, RangeTest):
         with fast_cpu_arithmetic():
-            train_loss = _train_epoch(model, optimizer, loss, x, y, config, temperature, generator)
+            rate = find_learning_rate(model, loss, config, rate, generator, x, y)
+    fused = x.device.type in ("cpu", "cuda")
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=fused)
+    stopping = EarlyStopping(config)
+    for epoch in range(1, config.max_epochs + 1):
+        temperature = config.schedule.temperature(epoch)
+        with fast_cpu_arithmetic():
+            train_loss = _train_epoch(
+                model, optimizer, loss, x, y, config.batch_size, temperature, generator
+            )
             validation_loss = None
             if x_val is not None and y_val is not None:
                 validation_loss = evaluate_loss(model, loss, x_val, y_val)
@@ -213,9 +162,5 @@ def train(
         panel = model.panel()
         value = None if score is None else score(panel)
         yield Epoch(epoch, temperature, train_loss, validation_loss, value, panel)
-        if value is None:
-            continue
-        since_best = 0 if value > best else since_best + 1
-        best = max(best, value)
-        if epoch >= config.min_epochs and since_best >= config.patience:
+        if stopping.ends(epoch, value, validation_loss):
             return

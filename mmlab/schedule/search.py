@@ -21,9 +21,9 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from mmlab.config import Choices, Range, Scalar, SearchSpec
-from mmlab.pipeline import OBJECTIVE
+from mmlab.datasets.base import Cells
+from mmlab.pipeline import OBJECTIVE, resolve
 from mmlab.schedule.actor import DIVERGED_SCORE, SCORE
-from mmlab.selectors import resolve_params
 from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -44,7 +44,7 @@ def _distribution(space: Range | Choices) -> BaseDistribution:
     return FloatDistribution(space.low, space.high, log=space.log)
 
 
-def make_searcher(study: StudyRun, records: list[TrialRecord]) -> OptunaSearch:
+def make_searcher(study: StudyRun, records: list[TrialRecord], cells: Cells) -> OptunaSearch:
     """TPE that knows the ended trials, and first proposes what was interrupted.
 
     A new study begins with the selector's default configuration, where the space holds it.
@@ -52,7 +52,7 @@ def make_searcher(study: StudyRun, records: list[TrialRecord]) -> OptunaSearch:
     search = study.spec.search
     space = distributions(search)
     interrupted = [_searched(r.spec.params, space) for r in records if r.outcome not in ENDED]
-    first = interrupted if records else _default_point(search, space)
+    first = interrupted if records else _default_point(study, cells, space)
     searcher = OptunaSearch(
         space={_PREFIX + name: distribution for name, distribution in space.items()},
         metric=SCORE,
@@ -147,9 +147,11 @@ def _prefixed(point: dict[str, Scalar]) -> dict[str, Scalar]:
 
 
 def _default_point(
-    search: SearchSpec, space: dict[str, BaseDistribution]
+    study: StudyRun, cells: Cells, space: dict[str, BaseDistribution]
 ) -> list[dict[str, Scalar]]:
-    defaults = _searched(resolve_params(search.selector, search.fixed), space)
+    search = study.spec.search
+    default = resolve(study.spec.trial(search.selector, search.fixed), cells)
+    defaults = _searched(default.params, space)
     inside = all(_holds(search.parameters[name], value) for name, value in defaults.items())
     return [defaults] if inside else []
 
@@ -157,4 +159,4 @@ def _default_point(
 def _holds(space: Range | Choices, value: Any) -> bool:
     if isinstance(space, Choices):
         return value in space.choices
-    return bool(space.low <= value <= space.high)
+    return not isinstance(value, str) and bool(space.low <= value <= space.high)

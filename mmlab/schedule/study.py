@@ -199,7 +199,7 @@ class _FanOut:
             self._fit(
                 {"selector": search.selector, "params": search.fixed},
                 tune.TuneConfig(
-                    search_alg=make_searcher(self.study, records),
+                    search_alg=make_searcher(self.study, records, self.cells),
                     scheduler=RecordedHalving(self.study, max_epochs, records),
                     num_samples=self.study.spec.trials - ended,
                     max_concurrent_trials=self.slots,

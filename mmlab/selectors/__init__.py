@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any, get_args, get_type_hints
 
 from mmlab.config import Scalar
 from mmlab.errors import UserError, unknown_name
 from mmlab.selectors.base import Selector
+from mmlab.selectors.concrete_vae import ConcreteVAE
+from mmlab.selectors.controls import AllGenes, Oracle, RandomSelector, ShuffledLabels
+from mmlab.selectors.global_gumbel_vae import GlobalGumbelVAE
 from mmlab.selectors.markermap import MarkerMapJoint, MarkerMapSupervised, MarkerMapUnsupervised
-from mmlab.selectors.random import RandomSelector
-from mmlab.selectors.scanpy_t_test import ScanpyTTest
+from mmlab.selectors.scanpy_tests import (
+    ScanpyTTest,
+    ScanpyTTestOverestimVar,
+    ScanpyWilcoxon,
+    ScanpyWilcoxonTieCorrect,
+)
 
 __all__ = [
     "SELECTORS",
+    "AllGenes",
+    "ConcreteVAE",
+    "GlobalGumbelVAE",
     "MarkerMapJoint",
     "MarkerMapSupervised",
     "MarkerMapUnsupervised",
+    "Oracle",
     "RandomSelector",
     "ScanpyTTest",
+    "ScanpyTTestOverestimVar",
+    "ScanpyWilcoxon",
+    "ScanpyWilcoxonTieCorrect",
     "Selector",
+    "ShuffledLabels",
     "default_params",
     "get_selector",
     "resolve_params",
@@ -28,12 +44,20 @@ SELECTORS: dict[str, type[Selector]] = {
     "markermap_supervised": MarkerMapSupervised,
     "markermap_unsupervised": MarkerMapUnsupervised,
     "markermap_joint": MarkerMapJoint,
-    "random": RandomSelector,
+    "concrete_vae": ConcreteVAE,
+    "global_gumbel_vae": GlobalGumbelVAE,
     "scanpy_t_test": ScanpyTTest,
+    "scanpy_t_test_overestim_var": ScanpyTTestOverestimVar,
+    "scanpy_wilcoxon": ScanpyWilcoxon,
+    "scanpy_wilcoxon_tie_correct": ScanpyWilcoxonTieCorrect,
+    "random": RandomSelector,
+    "shuffled_labels": ShuffledLabels,
+    "oracle": Oracle,
+    "all_genes": AllGenes,
 }
 
 #: Constructor arguments that a trial sets by itself, or that do not change what is computed.
-_NOT_SEARCHED = {"n_markers", "seed", "device"}
+_NOT_SEARCHED = {"n_markers", "seed", "device", "markers"}
 
 
 def get_selector(name: str) -> type[Selector]:
@@ -54,13 +78,14 @@ def default_params(name: str) -> dict[str, Scalar]:
 
 
 def resolve_params(name: str, params: dict[str, Scalar]) -> dict[str, Scalar]:
-    """All parameters of a selector: the given ones over the defaults, as the default's type.
+    """All parameters of a selector: the given ones over the defaults, as the declared type.
 
     Raises
     ------
     UserError
         Unknown parameters or values of the wrong type: all of them at once.
     """
+    kinds = get_type_hints(get_selector(name).__init__)
     defaults = default_params(name)
     problems = []
     resolved = dict(defaults)
@@ -69,12 +94,20 @@ def resolve_params(name: str, params: dict[str, Scalar]) -> dict[str, Scalar]:
             known = ", ".join(defaults) or "none"
             problems.append(f"{key} is not a parameter of {name} (it has: {known})")
             continue
-        kind = type(defaults[key])
+        kind, words = _kind(kinds[key])
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if type(value) is not kind:
-            problems.append(f"{key} must be {kind.__name__}, got {value!r}")
+        if type(value) is not kind and value not in words:
+            expected = " or ".join([kind.__name__, *words])
+            problems.append(f"{key} must be {expected}, got {value!r}")
         resolved[key] = value
     if problems:
         raise UserError("; ".join(problems) + ".")
     return resolved
+
+
+def _kind(hint: Any) -> tuple[type, tuple[str, ...]]:
+    """Type of a parameter, and the words that may stand instead: ``int | Literal["auto"]``."""
+    kinds = [part for part in get_args(hint) or (hint,) if isinstance(part, type)]
+    words = [word for part in get_args(hint) for word in get_args(part)]
+    return kinds[0], tuple(words)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,26 +14,64 @@ from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from mmlab.config import Scalar
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
 
 Layer = Literal["zscore", "log1p", "counts"]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a method is fitted on, checked.
+
+    Attributes
+    ----------
+    x, x_val
+        Cells (n_cells, n_genes), float32, dense or CSR; ``x_val`` may be None.
+    y, y_val
+        Class indices, shape (n_cells,); None for a method that got no labels.
+    counts
+        Raw counts of the cells ``x``, same shape; None unless they were given.
+    include, exclude
+        Indices of genes that the panel must and must not hold.
+    """
+
+    x: Any
+    y: NDArray[np.int64] | None
+    x_val: Any
+    y_val: NDArray[np.int64] | None
+    counts: Any
+    include: Indices
+    exclude: Indices
+
+    @property
+    def allowed(self) -> Indices:
+        """Indices of the genes that are not excluded, ascending."""
+        return np.setdiff1d(np.arange(self.x.shape[1]), self.exclude)
+
+    @property
+    def free(self) -> Indices:
+        """Indices of the genes that a method chooses from: neither included nor excluded."""
+        return np.setdiff1d(self.allowed, self.include)
 
 
 class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A method that chooses ``n_markers`` genes; a scikit-learn feature selector.
 
     Class attributes tell the pipeline what to hand over: ``layer`` (the matrix that ``fit``
-    reads), ``supervised`` (labels are needed), ``fits_on_validation`` (the validation cells
-    join the training cells, because nothing is stopped on them), ``trains_in_epochs`` (its
-    epochs can be watched and stopped).
+    reads; :attr:`input_layer` where parameters decide),
+    ``supervised`` (labels are needed), ``fits_on_validation`` (the validation cells join the
+    training cells, because nothing is stopped on them), ``trains_in_epochs`` (its epochs can
+    be watched and stopped), ``is_control`` (it bounds the other methods instead of competing).
 
     Attributes
     ----------
     panel_ : int64 array of shape (n_markers,)
-        Distinct gene indices, best first.
+        Distinct gene indices, best first; genes that had to be included come first of all.
     scores_ : float64 array of shape (n_genes,)
         Finite; higher is better. What it measures is the method's own matter.
     """
@@ -41,15 +80,36 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     supervised: ClassVar[bool] = True
     fits_on_validation: ClassVar[bool] = True
     trains_in_epochs: ClassVar[bool] = False
+    is_control: ClassVar[bool] = False
     summary: ClassVar[str] = ""
     reference: ClassVar[str] = ""
 
     n_markers: int
     seed: int
-    panel_: NDArray[np.int64]
+    panel_: Indices
     scores_: NDArray[np.float64]
 
-    def fit(self, X: Any, y: Any = None, *, X_val: Any = None, y_val: Any = None) -> Self:
+    @property
+    def input_layer(self) -> Layer:
+        """The layer that ``fit`` reads with the present parameters."""
+        return self.layer
+
+    @property
+    def needs_counts(self) -> bool:
+        """Whether ``fit`` reads the raw counts beside its layer, with the present parameters."""
+        return False
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        counts: Any = None,
+        include: Sequence[int] | Indices = (),
+        exclude: Sequence[int] | Indices = (),
+    ) -> Self:
         """Choose the panel.
 
         Parameters
@@ -60,18 +120,33 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
             Class of each cell; needed by supervised methods, ignored by the others.
         X_val, y_val
             Validation cells, for methods that can stop early.
+        counts
+            Raw counts of the cells ``X``, for methods with ``needs_counts``.
+        include, exclude
+            Indices of genes that the panel must hold, and must not hold.
 
         Raises
         ------
         UserError
-            More markers than genes, labels missing, fewer than two classes.
+            More markers than genes, labels missing, fewer than two classes, lists of genes that
+            contradict each other.
         """
-        for _ in self.fit_epochs(X, y, X_val=X_val, y_val=y_val):
+        for _ in self.fit_epochs(
+            X, y, X_val=X_val, y_val=y_val, counts=counts, include=include, exclude=exclude
+        ):
             pass
         return self
 
     def fit_epochs(
-        self, X: Any, y: Any = None, *, X_val: Any = None, y_val: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        counts: Any = None,
+        include: Sequence[int] | Indices = (),
+        exclude: Sequence[int] | Indices = (),
     ) -> Iterator[Epoch]:
         """Like :meth:`fit`, an item an epoch; none for a method that has no epochs.
 
@@ -82,10 +157,16 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         if X_val is not None:
             X_val = self._check_validation(cells, X_val, y_val)
         labels, val_labels = self._check_labels(cells, y, y_val)
-        yield from self._run(cells, labels, X_val, val_labels)
+        held, left_out = self._check_lists(cells.shape[1], include, exclude)
+        counts = self._check_counts(cells, counts)
+        yield from self._run(TrainingData(cells, labels, X_val, val_labels, counts, held, left_out))
 
     def check_params(self) -> None:
         """Raise one ``UserError`` with every parameter that is out of its range."""
+
+    def settled_params(self, n_genes: int) -> dict[str, Scalar]:
+        """Values of the parameters that are left to the data, for data of so many genes."""
+        return {}
 
     def reconstruct(self, X: Any) -> NDArray[np.float32] | None:
         """All genes of the z-scores ``X`` from the panel, by the method's own decoder.
@@ -95,10 +176,8 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         return None
 
     @abstractmethod
-    def _run(
-        self, X: Any, y: NDArray[np.int64] | None, X_val: Any, y_val: NDArray[np.int64] | None
-    ) -> Iterator[Epoch]:
-        """Set ``panel_`` and ``scores_`` from checked cells and class indices."""
+    def _run(self, data: TrainingData) -> Iterator[Epoch]:
+        """Set ``panel_`` and ``scores_`` from checked data."""
 
     def _check_cells(self, X: Any) -> Any:
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32)
@@ -146,8 +225,44 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         codes = codes.astype(np.int64)
         return codes[: len(train)], None if y_val is None else codes[len(train) :]
 
-    def _set_panel(self, panel: Any, scores: Any) -> None:
-        self.panel_ = np.asarray(panel, dtype=np.int64)
+    def _check_lists(
+        self, n_genes: int, include: Sequence[int] | Indices, exclude: Sequence[int] | Indices
+    ) -> tuple[Indices, Indices]:
+        held, left_out = (_distinct(genes) for genes in (include, exclude))
+        problems = [
+            f"{name} holds {gene}, but gene indices go from 0 to {n_genes - 1}"
+            for name, genes in (("include", held), ("exclude", left_out))
+            for gene in genes
+            if not 0 <= gene < n_genes
+        ]
+        both = np.intersect1d(held, left_out)
+        if len(both):
+            problems.append(f"genes {both.tolist()} are both included and excluded")
+        if len(held) > self.n_markers:
+            problems.append(f"include holds {len(held)} genes, but the panel only {self.n_markers}")
+        if n_genes - len(left_out) < self.n_markers:
+            problems.append(
+                f"exclude leaves {n_genes - len(left_out)} of {n_genes} genes, fewer than the "
+                f"{self.n_markers} of the panel"
+            )
+        if problems:
+            raise UserError("; ".join(problems) + ".")
+        return held, left_out
+
+    def _check_counts(self, X: Any, counts: Any) -> Any:
+        if not self.needs_counts:
+            return None
+        if counts is None:
+            raise UserError(f"{type(self).__name__} needs the raw counts of the cells.")
+        counts = check_array(counts, accept_sparse="csr", dtype=np.float32)
+        if counts.shape != X.shape:
+            raise UserError(f"counts have shape {counts.shape}, the cells {X.shape}.")
+        return _one_sparse_class(counts)
+
+    def _set_panel(self, ranking: Any, scores: Any, include: Indices) -> None:
+        """Set the panel: the included genes, then the best of ``ranking`` that are not."""
+        genes = dict.fromkeys([*include.tolist(), *np.asarray(ranking).tolist()])
+        self.panel_ = np.array(list(genes)[: self.n_markers], dtype=np.int64)
         self.scores_ = np.asarray(scores, dtype=np.float64)
 
     def _get_support_mask(self) -> NDArray[np.bool_]:
@@ -163,20 +278,40 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         return tags
 
 
+def _distinct(genes: Sequence[int] | Indices) -> Indices:
+    """Gene indices in the order given, each once."""
+    return np.array(list(dict.fromkeys(int(gene) for gene in genes)), dtype=np.int64)
+
+
 def _one_sparse_class(X: Any) -> Any:
     """Scanpy 1.11 knows scipy's sparse matrices, not its sparse arrays."""
     return sp.csr_matrix(X) if hasattr(X, "tocsr") else X
 
 
-class DirectSelector(Selector):
-    """A selector without epochs: one call gives the panel."""
+def dense(X: Any) -> NDArray[np.float32]:
+    """Dense float32 array of dense or sparse cells."""
+    return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float32)
 
-    def _run(
-        self, X: Any, y: NDArray[np.int64] | None, X_val: Any, y_val: NDArray[np.int64] | None
-    ) -> Iterator[Epoch]:
-        self._set_panel(*self._select(X, y))
+
+class DirectSelector(Selector):
+    """A selector without epochs: one call ranks the genes.
+
+    Excluded genes are taken out before the method sees the cells. Genes to include stay in:
+    they head the panel, and the method's own ranking fills it.
+    """
+
+    def _run(self, data: TrainingData) -> Iterator[Epoch]:
+        if not len(data.exclude):
+            ranking, scores = self._select(data.x, data.y)
+        else:
+            allowed = data.allowed
+            chosen, own = self._select(data.x[:, allowed], data.y)
+            ranking = allowed[np.asarray(chosen)]
+            scores = np.full(data.x.shape[1], np.min(own), dtype=np.float64)
+            scores[allowed] = own
+        self._set_panel(ranking, scores, data.include)
         yield from ()
 
     @abstractmethod
     def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
-        """Return the panel (best first) and a score a gene."""
+        """Return at least ``n_markers`` distinct genes, best first, and a score a gene."""

@@ -1,0 +1,259 @@
+"""What the selectors that train an autoencoder together with a panel have in common."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils.validation import check_is_fitted
+
+from mmlab.config import Scalar
+from mmlab.errors import UserError
+from mmlab.metrics.classification import accuracy
+from mmlab.metrics.reconstruction import explained_variance, linear_reconstruction
+from mmlab.selectors.base import Selector, TrainingData, dense
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from mmlab.nn.networks import PanelModel
+    from mmlab.nn.proposals import Choice, Proposal
+    from mmlab.nn.recipe import TrainingConfig
+    from mmlab.nn.training import Epoch
+
+#: Width of the hidden layers in the published benchmark, by the largest number of genes.
+_PUBLISHED_WIDTHS = ((999, 64), (4000, 256), (math.inf, 500))
+
+#: What the published training decides by itself.
+_DECIDED_BY_FAITHFUL = (
+    "initial_temperature",
+    "final_temperature",
+    "annealing_share",
+    "learning_rate",
+    "max_epochs",
+    "min_epochs",
+    "patience",
+)
+
+
+class VAESelector(Selector):
+    """Base of the selectors whose proposal of a panel is trained with a :class:`PanelVAE`.
+
+    A subclass says which proposal it trains, and ``alpha``, the weight of the reconstruction:
+    0 learns from the labels alone, 1 without them.
+    """
+
+    alpha: ClassVar[float]
+    fits_on_validation: ClassVar[bool] = False
+    trains_in_epochs: ClassVar[bool] = True
+    #: Of the published training: decay and floor of the temperature, highest learning rate of
+    #: the range test, patience.
+    published: ClassVar[tuple[float, float, float, int]]
+
+    hidden_size: int | Literal["auto"]
+    initial_temperature: float
+    final_temperature: float
+    annealing_share: float
+    learning_rate: float | Literal["auto"]
+    batch_size: int
+    max_epochs: int
+    min_epochs: int
+    patience: int
+    latent_size: int
+    kl_weight: float
+    faithful: bool
+    device: str
+
+    @abstractmethod
+    def _proposal(self, choice: Choice, generator: torch.Generator) -> Proposal:
+        """The untrained proposal."""
+
+    def _run(self, data: TrainingData) -> Iterator[Epoch]:
+        import torch
+
+        from mmlab.nn.losses import markermap_loss
+        from mmlab.nn.networks import PanelModel, PanelVAE
+        from mmlab.nn.proposals import Choice
+        from mmlab.nn.training import recalibrate_batch_norm, train
+
+        cells = dense(data.x)
+        labels = np.zeros(len(cells), np.int64) if data.y is None else data.y
+        generator = torch.Generator(device=torch_device(self.device)).manual_seed(self.seed)
+        n_genes, n_classes = cells.shape[1], 1 if data.y is None else len(self.classes_)
+        choice = Choice(n_genes, self.n_markers, data.include, data.free)
+        proposal = self._proposal(choice, generator)
+        network = PanelVAE(
+            proposal.n_inputs,
+            n_genes,
+            n_classes,
+            self._width(n_genes),
+            self.latent_size,
+            self.alpha,
+            generator,
+        )
+        self.model_ = PanelModel(proposal, network)
+        x, y = _tensor(cells, generator), _tensor(labels, generator)
+        validation = self._validation(cells, labels, data, generator)
+        loss = partial(
+            markermap_loss,
+            alpha=self.alpha,
+            kl_weight=self.kl_weight,
+            per_gene=not self.faithful,
+        )
+        for epoch in train(self.model_, loss, self._config(), generator, x, y, **validation):
+            self._set_panel(epoch.panel, proposal.ranking()[1], data.include)
+            yield epoch
+        recalibrate_batch_norm(self.model_, x)
+
+    def settled_params(self, n_genes: int) -> dict[str, Scalar]:
+        """The width of the hidden layers for data of so many genes."""
+        if self.hidden_size != "auto":
+            return {"hidden_size": self.hidden_size}
+        return {"hidden_size": next(w for most, w in _PUBLISHED_WIDTHS if n_genes <= most)}
+
+    def _width(self, n_genes: int) -> int:
+        return int(self.settled_params(n_genes)["hidden_size"])
+
+    def _config(self) -> TrainingConfig:
+        from mmlab.nn.recipe import Annealing, Decay, RangeTest, TrainingConfig
+
+        rate, floor, highest, patience = self.published
+        if self.faithful:
+            return TrainingConfig(
+                learning_rate=RangeTest(highest),
+                batch_size=self.batch_size,
+                max_epochs=100,
+                min_epochs=25,
+                patience=patience,
+                schedule=Decay(3.0, rate, floor),
+                stop_on="loss",
+            )
+        last = max(round(self.annealing_share * self.max_epochs), 1)
+        return TrainingConfig(
+            learning_rate=RangeTest(highest)
+            if self.learning_rate == "auto"
+            else self.learning_rate,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            min_epochs=self.min_epochs,
+            patience=self.patience,
+            schedule=Annealing(self.initial_temperature, self.final_temperature, last),
+        )
+
+    def _validation(
+        self,
+        x: NDArray[np.float32],
+        y: NDArray[np.int64],
+        data: TrainingData,
+        generator: torch.Generator,
+    ) -> dict[str, Any]:
+        """Validation cells as tensors, and the score of a hard panel on them."""
+        if data.x_val is None:
+            return {}
+        x_val = dense(data.x_val)
+        y_val = np.zeros(len(x_val), np.int64) if data.y_val is None else data.y_val
+
+        def knn_accuracy(panel: NDArray[np.int64]) -> float:
+            classifier = KNeighborsClassifier().fit(x[:, panel], y)
+            return accuracy(y_val, classifier.predict(x_val[:, panel]))
+
+        def variance_explained(panel: NDArray[np.int64]) -> float:
+            return explained_variance(x_val, linear_reconstruction(x, x_val, panel))
+
+        return {
+            "x_val": _tensor(x_val, generator),
+            "y_val": _tensor(y_val, generator),
+            "score": knn_accuracy if self.supervised else variance_explained,
+        }
+
+    def reconstruct(self, X: Any) -> NDArray[np.float32] | None:
+        """All genes of the cells ``X``, decoded from their panel genes alone.
+
+        Parameters
+        ----------
+        X
+            z-scores, shape (n_cells, n_genes).
+
+        Returns
+        -------
+        Mean of the decoder at the latent mean, float32, shape of ``X``; None where the method
+        has no decoder (supervised MarkerMap).
+        """
+        import torch
+
+        check_is_fitted(self, "model_")
+        if self.alpha == 0:
+            return None
+        model: PanelModel = self.model_
+        model.eval()
+        with torch.no_grad():
+            parts = _tensor(dense(X), model.proposal.generator).split(2048)
+            rebuilt = [model(part, 0.0).x_mean.cpu().numpy() for part in parts]
+        return np.concatenate(rebuilt)
+
+    def check_params(self) -> None:
+        """Raise one error with every parameter that is out of its range."""
+        problems = [
+            f"{name} is {getattr(self, name)}, but must be at least 1"
+            for name in ("hidden_size", "latent_size", "max_epochs", "min_epochs", "patience")
+            if getattr(self, name) != "auto" and getattr(self, name) < 1
+        ]
+        problems += [
+            f"{name} is {getattr(self, name)}, but must be a finite number above 0"
+            for name in ("initial_temperature", "final_temperature", "learning_rate")
+            if getattr(self, name) != "auto" and not 0 < getattr(self, name) < math.inf
+        ]
+        if self.batch_size < 2:
+            problems.append(f"batch_size is {self.batch_size}, but must be at least 2")
+        if not 0 < self.annealing_share <= 1:
+            problems.append(f"annealing_share is {self.annealing_share}, but must be in (0, 1]")
+        if not 0 <= self.kl_weight < math.inf:
+            problems.append(f"kl_weight is {self.kl_weight}, but must be finite and not negative")
+        if self.faithful:
+            defaults = inspect.signature(type(self)).parameters
+            problems += [
+                f"{name} is decided by the published training: leave it out, or set faithful=false"
+                for name in _DECIDED_BY_FAITHFUL
+                if getattr(self, name) != defaults[name].default
+            ]
+        problems += self._more_problems()
+        if problems:
+            raise UserError("; ".join(problems) + ".")
+
+    def _more_problems(self) -> list[str]:
+        """What is wrong with the parameters that only this method has."""
+        return []
+
+
+def torch_device(name: str) -> str:
+    """Device that torch knows; ``auto`` is CUDA where there is one.
+
+    Raises
+    ------
+    UserError
+        torch knows no such device.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return str(torch.device(name))
+    except RuntimeError as error:
+        raise UserError(
+            f"device {name!r} is not one that torch knows (auto, cpu, cuda)."
+        ) from error
+
+
+def _tensor(array: NDArray[Any], generator: torch.Generator) -> Tensor:
+    import torch
+
+    return torch.tensor(array, device=generator.device)
