@@ -105,11 +105,12 @@ def _fit_on_all_cells(
     """Fitted selector, and its parameters with the defaults filled in."""
     import numpy as np
 
-    from mmlab.config import TrialSpec, build
+    from mmlab.config import TrialSpec
     from mmlab.datasets.base import make_cells
     from mmlab.datasets.check import require_usable
     from mmlab.pipeline import cpu_threads, fit_epochs, gene_lists, make_selector, resolve
     from mmlab.preprocess import prepare
+    from mmlab.specfile import build
     from mmlab.split import MINIMUM, Split, Stream, partition, random_stream
 
     usable = require_usable(adata, label_key, layer, "adata")

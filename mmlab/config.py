@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -22,11 +20,8 @@ from pydantic import (
     Field,
     FiniteFloat,
     Tag,
-    ValidationError,
     model_validator,
 )
-
-from mmlab.errors import UserError
 
 #: Raised whenever a change of the code changes results: it is part of every digest.
 PROTOCOL_NUMBER = 1
@@ -51,9 +46,6 @@ class Spec(BaseModel):
     """Base of all specifications: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-SpecT = TypeVar("SpecT", bound=Spec)
 
 
 class DataSpec(Spec):
@@ -189,6 +181,7 @@ class SearchSpec(Spec):
 class StudySpec(Spec):
     """A search over one selector's parameters, with the baselines that go beside it."""
 
+    study: Literal["search"] = "search"
     data: DataSpec
     search: SearchSpec
     trials: Count
@@ -209,105 +202,78 @@ class StudySpec(Spec):
             seed=self.seed,
         )
 
+    def trial_of(self, config: dict[str, Any]) -> TrialSpec:
+        """The trial that a scheduled configuration describes."""
+        return self.trial(config["selector"], config["params"])
 
-def default_search_file(selector: str, dataset: str) -> Path:
-    """The shipped search space of a selector: the dataset's own if there is one.
 
-    Raises
-    ------
-    UserError
-        None is shipped for this selector.
-    """
-    package = Path(__file__).parent
-    for folder in (package / "tune_configs", package.parent / "tune_configs"):
-        for name in (f"{selector}.{dataset}.yaml", f"{selector}.yaml"):
-            if (folder / name).is_file():
-                return folder / name
-    raise UserError(
-        f"no search space is shipped for {selector}; describe one in a YAML file and name it "
-        "with --search."
-    )
+class MethodSpec(Spec):
+    """A line of a comparison: a selector with its parameters, under a name for the tables."""
+
+    selector: str
+    params: dict[str, Value] = {}
+    label: str = Field("", description="name in tables; default: the selector's")
+    replicates: Count | None = Field(None, description="fewer for a slow method")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"selector": value} if isinstance(value, str) else value
+
+    @property
+    def title(self) -> str:
+        """Name in tables."""
+        return self.label or self.selector
+
+
+class BenchmarkSpec(Spec):
+    """A comparison of methods on one dataset: methods x panel sizes x replicates."""
+
+    study: Literal["benchmark"] = "benchmark"
+    data: DataSpec
+    methods: Annotated[list[MethodSpec], Field(min_length=1)]
+    n_markers: Annotated[list[Count], Field(min_length=1)] = [50]
+    replicates: Annotated[int, Field(strict=True, ge=1)] = 10
+    recipe: Recipe = "train_only"
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        titles = [method.title for method in self.methods]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise ValueError(f"methods named twice: {', '.join(twice)}; give each a label")
+        if len(set(self.n_markers)) < len(self.n_markers):
+            raise ValueError(f"n_markers holds a number twice: {self.n_markers}")
+        return self
+
+    def trial(self, method: MethodSpec, n_markers: int, replicate: int) -> TrialSpec:
+        """One replicate of a method."""
+        return TrialSpec(
+            data=self.data,
+            selector=method.selector,
+            params=method.params,
+            n_markers=n_markers,
+            recipe=self.recipe,
+            first_replicate=replicate,
+            seed=self.seed,
+        )
+
+    def trial_of(self, config: dict[str, Any]) -> TrialSpec:
+        """The trial that a scheduled configuration describes."""
+        return TrialSpec.model_validate(config["trial"])
+
+    def digest(self, fingerprint: str) -> str:
+        """Identity of the study: what it compares, on which cells, by which protocol."""
+        content = self.model_dump(mode="json", exclude={"data"})
+        content |= {"fingerprint": fingerprint, "protocol_number": PROTOCOL_NUMBER}
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+#: Any study, told apart by its key ``study``.
+AnyStudy = StudySpec | BenchmarkSpec
 
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal content gives an equal string."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-class _Yaml(yaml.SafeLoader):
-    """Safe YAML that reads 1e-4 as a number, as YAML 1.2 does, and refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Mapping of a node; the same key twice is an error."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is given twice", key.start_mark
-                )
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """Plain data from YAML text, which may hold numbers such as 1e-4.
-
-    Raises
-    ------
-    yaml.YAMLError, ValueError
-        The text is not valid.
-    """
-    return yaml.load(text, _Yaml)
-
-
-def read_yaml(path: Path, kind: type[SpecT]) -> SpecT:
-    """Read a specification from a YAML file.
-
-    Raises
-    ------
-    UserError
-        The file is missing, is no YAML mapping, or has mistakes: all of them are listed.
-    """
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError) as error:
-        detail = " ".join(str(error).split())
-        raise UserError(f"{path} is not valid YAML: {detail}.") from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path} must hold a mapping with the keys {', '.join(kind.model_fields)}; "
-            f"it holds {type(content).__name__}."
-        )
-    return build(kind, content, str(path))
-
-
-def build(kind: type[SpecT], content: dict[str, Any], where: str) -> SpecT:
-    """Make a specification from plain data; every mistake becomes a line of one error."""
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        lines = dict.fromkeys(_describe(detail) for detail in error.errors())
-        raise UserError(f"{where}: " + "; ".join(lines) + ".") from error
-
-
-def _describe(detail: Any) -> str:
-    """One mistake found by pydantic: the field's path, the value, what would be right."""
-    location = [str(part) for part in detail["loc"] if part not in ("Range", "Choices")]
-    field = ".".join(location)
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        return f"{field} is not a known key"
-    if detail["type"] == "missing":
-        return f"{field} is missing"
-    if detail["type"] == "value_error":
-        return f"{field}: {message}" if field else message
-    return f"{field}: {message[0].lower()}{message[1:]}, got {detail['input']!r}"

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from mmlab.metrics import METRICS
-from mmlab.metrics.classification import confusion_matrix
+from mmlab.metrics import METRICS, Kind
+from mmlab.metrics.classification import confusion_matrix, per_class_f1
+from mmlab.metrics.panel import leiden_clusters
 from mmlab.metrics.reconstruction import linear_reconstruction
 
 #: The paper's classifiers, by the prefix of their metrics: seed -> unfitted estimator with
@@ -25,16 +26,17 @@ CLASSIFIERS: dict[str, Callable[[int], Any]] = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name (``knn/accuracy``, ...) and a confusion matrix a classifier."""
+    """Metrics by name (``knn/accuracy``, ...); by classifier a confusion matrix and F1 a class."""
 
     metrics: dict[str, float]
     confusion: dict[str, NDArray[np.int64]]
+    per_class_f1: dict[str, NDArray[np.float64]]
 
 
-def score_pair(prefix: str, kind: str, truth: Any, prediction: Any) -> dict[str, float]:
+def score(prefix: str, kind: Kind, *arrays: Any) -> dict[str, float]:
     """All metrics of a kind, as ``prefix/name``."""
     return {
-        f"{prefix}/{name}": metric.function(truth, prediction)
+        f"{prefix}/{name}": metric.function(*arrays)
         for name, metric in METRICS.items()
         if metric.kind == kind
     }
@@ -62,19 +64,25 @@ def evaluate_panel(
     n_classes
         Rows and columns of the confusion matrices.
     seed
-        For the random forest.
+        Of the random forest and of the clustering.
 
     Returns
     -------
-    ``knn/...`` and ``random_forest/...`` (all classification metrics), ``linear/l1`` and
-    ``linear/l2`` (reconstruction of all genes from the panel, the paper's table 2).
+    ``knn/...`` and ``random_forest/...`` (classification), ``linear/...`` (all genes from the
+    panel, the paper's table 2), ``leiden/...`` (clusters of the panel against the types) and
+    ``panel/...`` (redundancy, neighbourhoods); the last two on the cells to judge on alone.
     """
     metrics: dict[str, float] = {}
     confusion: dict[str, NDArray[np.int64]] = {}
+    f1: dict[str, NDArray[np.float64]] = {}
+    seen = x[:, panel]
     for prefix, make in CLASSIFIERS.items():
-        predicted = make(seed).fit(x_fit[:, panel], y_fit).predict(x[:, panel])
-        metrics |= score_pair(prefix, "classification", y, predicted)
+        predicted = make(seed).fit(x_fit[:, panel], y_fit).predict(seen)
+        metrics |= score(prefix, "classification", y, predicted)
         confusion[prefix] = confusion_matrix(y, predicted, n_classes)
-    rebuilt = linear_reconstruction(x_fit, x, panel)
-    metrics |= score_pair("linear", "reconstruction", x, rebuilt)
-    return Evaluation(metrics, confusion)
+        f1[prefix] = per_class_f1(y, predicted, n_classes)
+    metrics |= score("linear", "reconstruction", x, linear_reconstruction(x_fit, x, panel))
+    metrics |= score("leiden", "clustering", y, leiden_clusters(seen, seed))
+    metrics |= score("panel", "redundancy", seen)
+    metrics |= score("panel", "neighbourhood", seen, x)
+    return Evaluation(metrics, confusion, f1)

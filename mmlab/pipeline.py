@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +18,16 @@ from mmlab.config import TrialSpec
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
-from mmlab.evaluate import Evaluation, evaluate_panel, score_pair
+from mmlab.evaluate import Evaluation, evaluate_panel, score
 from mmlab.preprocess import prepare
-from mmlab.results import Replicate, TrialResult, consensus_panel, panel_table, summarise
+from mmlab.results import (
+    Replicate,
+    TrialResult,
+    consensus_panel,
+    panel_table,
+    replicate_row,
+    summarise,
+)
 from mmlab.selectors import SELECTORS, get_selector, resolve_params
 from mmlab.selectors.base import Selector
 from mmlab.selectors.controls import AllGenes, Oracle, ShuffledLabels
@@ -83,16 +91,7 @@ class Trial:
         """Result, once :meth:`epochs` is exhausted."""
         done = sorted(self._finished, key=lambda replicate: replicate.index)
         panel, scores = consensus_panel(done, len(self.cells.genes), self.spec.n_markers)
-        rows = [
-            {
-                "replicate": r.index,
-                "epochs": r.epochs,
-                "seconds": r.seconds,
-                "panel": r.panel.tolist(),
-                **r.evaluation.metrics,
-            }
-            for r in done
-        ]
+        rows = [replicate_row(r) for r in done]
         confusion = {
             name: np.sum([r.evaluation.confusion[name] for r in done], axis=0)
             for name in done[0].evaluation.confusion
@@ -120,16 +119,23 @@ class Trial:
         selector = make_selector(spec, cells, index)
         if isinstance(selector, ShuffledLabels):
             noisy = selector.shuffle(noisy, split.train_validation)
-        epochs = 0
+        epochs, fit_seconds = 0, 0.0
         lists, in_search = gene_lists(spec, cells), spec.protocol == "search"
         steps = fit_epochs(selector, layers, noisy, split, lists, in_search=in_search)
-        for epoch in steps:
+        while True:
+            resumed = time.perf_counter()
+            epoch = next(steps, None)
+            fit_seconds += time.perf_counter() - resumed
+            if epoch is None:
+                break
             epochs = epoch.epoch
             yield epoch
         seen_by_classifier = y if spec.noise.clean_classifier else noisy
         evaluation = _evaluate(selector, layers["zscore"], seen_by_classifier, split, self, index)
         seconds = time.perf_counter() - started
-        return Replicate(index, selector.panel_, selector.scores_, evaluation, epochs, seconds)
+        return Replicate(
+            index, selector.panel_, selector.scores_, evaluation, epochs, fit_seconds, seconds
+        )
 
 
 def run_trial(
@@ -342,10 +348,10 @@ def _evaluate(
     metrics = evaluation.metrics
     rebuilt = selector.reconstruct(zscore[judge_on])
     if rebuilt is not None:
-        metrics |= score_pair("decoder", "reconstruction", zscore[judge_on], rebuilt)
+        metrics |= score("decoder", "reconstruction", zscore[judge_on], rebuilt)
     if search:
         metrics = {f"validation/{name}": value for name, value in metrics.items()}
-    return Evaluation(metrics, evaluation.confusion)
+    return replace(evaluation, metrics=metrics)
 
 
 def _mean_epoch(epochs: list[Epoch]) -> dict[str, float]:

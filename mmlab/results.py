@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,14 @@ from mmlab.evaluate import Evaluation
 
 @dataclass(frozen=True)
 class Replicate:
-    """Outcome of one replicate: its panel, scores, evaluation and seconds."""
+    """Outcome of one replicate; ``fit_seconds`` went into the panel, ``seconds`` into all."""
 
     index: int
     panel: NDArray[np.int64]
     scores: NDArray[np.float64]
     evaluation: Evaluation
     epochs: int
+    fit_seconds: float
     seconds: float
 
 
@@ -38,8 +40,9 @@ class TrialResult:
         Columns rank (from 1), gene, gene_index, score: the panel of the only replicate, or
         the consensus of all (:func:`consensus_panel`).
     replicates
-        A row a replicate: replicate, epochs, seconds, panel (gene indices, best first) and
-        every metric.
+        A row a replicate: replicate, epochs, fit_seconds, seconds, panel (gene indices, best
+        first), every metric, and by classifier ``confusion/...`` (nested list) and
+        ``per_class_f1/...``.
     metrics
         Mean of every metric over the replicates and, for two or more, the population standard
         deviation as ``..._std``. Under the search protocol the names begin with
@@ -63,6 +66,21 @@ class TrialResult:
     seconds: float
 
 
+def replicate_row(replicate: Replicate) -> dict[str, Any]:
+    """A replicate as a row of ``TrialResult.replicates``: plain numbers and lists."""
+    evaluation = replicate.evaluation
+    return {
+        "replicate": replicate.index,
+        "epochs": replicate.epochs,
+        "fit_seconds": replicate.fit_seconds,
+        "seconds": replicate.seconds,
+        "panel": replicate.panel.tolist(),
+        **evaluation.metrics,
+        **{f"confusion/{name}": counts.tolist() for name, counts in evaluation.confusion.items()},
+        **{f"per_class_f1/{name}": f1.tolist() for name, f1 in evaluation.per_class_f1.items()},
+    }
+
+
 def consensus_panel(
     replicates: list[Replicate], n_genes: int, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -74,10 +92,17 @@ def consensus_panel(
     """
     if len(replicates) == 1:
         return replicates[0].panel, replicates[0].scores
+    return borda_panel([replicate.panel for replicate in replicates], n_genes, k)
+
+
+def borda_panel(
+    panels: list[NDArray[np.int64]], n_genes: int, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The k genes with the largest Borda count over panels of k ranked genes, and the counts."""
     scores = np.zeros(n_genes)
-    for replicate in replicates:
-        scores[replicate.panel] += (k - np.arange(k)) / k
-    scores /= len(replicates)
+    for panel in panels:
+        scores[panel] += (k - np.arange(k)) / k
+    scores /= len(panels)
     return np.argsort(-scores, kind="stable")[:k].astype(np.int64), scores
 
 

@@ -17,11 +17,10 @@ from mmlab.config import (
     SearchSpec,
     StudySpec,
     TrialSpec,
-    build,
     canonical_json,
-    read_yaml,
 )
 from mmlab.errors import UserError, unknown_name
+from mmlab.specfile import build, read_yaml
 
 FINGERPRINT = "ab" * 32
 

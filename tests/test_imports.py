@@ -17,11 +17,12 @@ PACKAGE = Path(mmlab.__file__).parent
 
 #: A module may import from its own tier and from those above it in this list.
 TIERS = [
-    {"config", "errors"},
+    {"config", "errors", "specfile"},
     {"datasets", "figures", "metrics", "nn", "preprocess", "selectors", "split"},
     {"evaluate"},
-    {"results"},
+    {"results", "compare"},
     {"pipeline"},
+    {"rows"},
     {"schedule", "tracking"},
     {"promote", "report", "reproduce"},
     {"__init__", "__main__", "api", "cli"},

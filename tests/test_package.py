@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmlab.config import SearchSpec, read_yaml
+from mmlab.config import SearchSpec
 from mmlab.selectors import SELECTORS, resolve_params
+from mmlab.specfile import read_yaml
 
 ROOT = Path(__file__).parent.parent
 

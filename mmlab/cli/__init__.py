@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from mmlab.cli import datasets, methods, select, service, tune
+from mmlab.cli import benchmark, datasets, methods, select, service, tune
 from mmlab.errors import UserError
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
         "Choose gene panels and compare the methods that choose them.\n\n"
         "A panel for your cells: mmlab select --data FILE.h5ad --label-key KEY -o panel.csv. "
         "The best settings of a method: mmlab tune --dataset zeisel --trials 50. "
+        "Which method is best: mmlab benchmark --dataset zeisel. "
         "What was found: mmlab ui."
     ),
     no_args_is_help=True,
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 app.command("select")(select.select)
 app.command("tune")(tune.tune)
+app.command("benchmark")(benchmark.benchmark)
+app.command("run")(benchmark.run)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(methods.app, name="methods")
 app.command("ui")(service.ui)

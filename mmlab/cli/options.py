@@ -69,7 +69,8 @@ def data_spec(
     UserError
         Neither or both of --dataset and --data, or options that do not go together.
     """
-    from mmlab.config import DataSpec, build
+    from mmlab.config import DataSpec
+    from mmlab.specfile import build
 
     if dataset is None and data is None:
         raise UserError(

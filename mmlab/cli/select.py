@@ -57,9 +57,10 @@ def select(
     as_json: JsonOption = False,
 ) -> None:
     """Choose a panel and measure it on test cells that were not used to choose it."""
-    from mmlab.config import TrialSpec, build
+    from mmlab.config import TrialSpec
     from mmlab.datasets import load_cells
     from mmlab.pipeline import resolve
+    from mmlab.specfile import build
 
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: the folder {output.parent} does not exist.")
@@ -105,7 +106,7 @@ def select(
 
 
 def _params(pairs: list[str]) -> dict[str, Scalar]:
-    from mmlab.config import parse_yaml
+    from mmlab.specfile import parse_yaml
 
     params: dict[str, Scalar] = {}
     for pair in pairs:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from mmlab.schedule import StudyResult
 
 
+#: Quick methods without settings, to see what a search is worth.
+_BASELINES = ("scanpy_t_test", "random")
+
+
 def tune(
     dataset: DatasetOption = None,
     data: DataOption = None,
@@ -59,7 +63,8 @@ def tune(
         int | None, typer.Option(min=1, help="Most epochs of a trial; default: the method's own.")
     ] = None,
     with_baselines: Annotated[
-        bool, typer.Option("--with-baselines", help="Add the untuned methods as trials.")
+        bool,
+        typer.Option("--with-baselines", help="Add Scanpy's t-test and random genes as trials."),
     ] = False,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of everything random; default 0.")
@@ -130,8 +135,9 @@ def tune(
 
 
 def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool) -> StudySpec:
-    from mmlab.config import SearchSpec, StudySpec, build, default_search_file, read_yaml
-    from mmlab.selectors import SELECTORS, get_selector
+    from mmlab.config import SearchSpec, StudySpec
+    from mmlab.selectors import get_selector
+    from mmlab.specfile import build, default_search_file, read_yaml
 
     data = data_spec(given["dataset"], given["data"], given["label_key"], given["layer"])
     method = given["method"]
@@ -150,9 +156,7 @@ def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool)
         if given[name] is not None:
             content[name] = given[name]
     if with_baselines:
-        content["baselines"] = [
-            name for name, selector in SELECTORS.items() if not selector.trains_in_epochs
-        ]
+        content["baselines"] = list(_BASELINES)
     return build(StudySpec, content, "options")
 
 

@@ -5,29 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from mmlab.metrics import classification, reconstruction
+from mmlab.metrics import classification, panel, reconstruction
+
+Kind = Literal["classification", "clustering", "reconstruction", "neighbourhood", "redundancy"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A plain function of two arrays (truth, prediction) and what its number means.
+    """A plain function of arrays, and what its number means.
 
     Attributes
     ----------
     function
-        (truth, prediction) -> float.
+        Of the arrays that ``kind`` names -> float.
     kind
-        ``classification`` compares class indices, ``reconstruction`` expression matrices.
+        ``classification``: true and predicted class indices. ``clustering``: true class indices
+        and clusters. ``reconstruction``: expression and its reconstruction. ``neighbourhood``:
+        the panel's genes and all genes. ``redundancy``: the panel's genes alone.
     direction
         ``max`` where higher is better, else ``min``.
     low, high
         Smallest and largest possible value.
     """
 
-    function: Callable[[Any, Any], float]
-    kind: Literal["classification", "reconstruction"]
+    function: Callable[..., float]
+    kind: Kind
     direction: Literal["max", "min"]
     low: float = 0.0
     high: float = 1.0
@@ -45,5 +49,10 @@ METRICS: dict[str, Metric] = {
     "explained_variance": Metric(
         reconstruction.explained_variance, "reconstruction", "max", low=-math.inf
     ),
+    "mean_redundancy": Metric(panel.mean_redundancy, "redundancy", "min"),
+    "max_redundancy": Metric(panel.max_redundancy, "redundancy", "min"),
+    "neighbourhood_preservation": Metric(panel.neighbourhood_preservation, "neighbourhood", "max"),
+    "nmi": Metric(panel.nmi, "clustering", "max"),
+    "ari": Metric(panel.ari, "clustering", "max", low=-0.5),
     "l1": Metric(reconstruction.mean_absolute_error, "reconstruction", "min", high=math.inf),
 }

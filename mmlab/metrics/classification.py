@@ -49,6 +49,13 @@ def mean_f1(y_true: Labels, y_pred: Labels) -> float:
     return float(sk.f1_score(y_true, y_pred, labels=present, average="macro", zero_division=0))
 
 
+def per_class_f1(y_true: Labels, y_pred: Labels, n_classes: int) -> NDArray[np.float64]:
+    """F1 of each class, shape (n_classes,); NaN for a class that does not occur in ``y_true``."""
+    labels = np.arange(n_classes)
+    f1 = sk.f1_score(y_true, y_pred, labels=labels, average=None, zero_division=0)
+    return np.where(np.isin(labels, y_true), np.asarray(f1, dtype=np.float64), np.nan)
+
+
 def confusion_matrix(y_true: Labels, y_pred: Labels, n_classes: int) -> NDArray[np.int64]:
     """Number of cells by true class (row) and predicted class (column)."""
     matrix = sk.confusion_matrix(y_true, y_pred, labels=np.arange(n_classes))

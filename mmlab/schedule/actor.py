@@ -9,7 +9,7 @@ import torch
 from ray import tune
 from threadpoolctl import threadpool_limits
 
-from mmlab.config import TrialSpec
+from mmlab.config import AnyStudy, StudySpec, TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.nn.training import TrainingDivergedError
 from mmlab.pipeline import OBJECTIVE, Trial, final_objective
@@ -17,6 +17,8 @@ from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRun
 
 #: Tune's name for the score that the search maximises.
 SCORE = "score"
+#: The metric of a comparison that is shown as it runs.
+HEADLINE = "knn/accuracy"
 #: Score of a trial whose training diverged: below any that a panel can have.
 DIVERGED_SCORE = -1.0
 
@@ -24,8 +26,9 @@ DIVERGED_SCORE = -1.0
 class TrialActor(tune.Trainable):
     """Runs a trial an epoch a step, and writes it to the tracking store as it goes.
 
-    ``config`` holds ``selector`` and ``params``. Actors are reused: what a trial leaves
-    behind is only what :meth:`_start` replaces.
+    ``config`` describes the trial in its study's own terms (``trial_of``), and names its parent
+    run where that is not the study. Actors are reused: what a trial leaves behind is only what
+    :meth:`_start` replaces.
     """
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
@@ -35,7 +38,7 @@ class TrialActor(tune.Trainable):
         the number of CPU threads.
         """
         self.cells: Cells = shared["cells"]
-        self.study: StudyRun = shared["study"]
+        self.study: StudyRun[AnyStudy] = shared["study"]
         torch.set_num_threads(shared["threads"])
         self._limits = threadpool_limits(limits=shared["threads"])
         self._start(config)
@@ -46,15 +49,17 @@ class TrialActor(tune.Trainable):
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
-        spec: TrialSpec = self.study.spec.trial(config["selector"], config["params"])
-        self.trial = Trial(spec, self.cells)
+        config = described(config)
+        self.trial = Trial(self.study.spec.trial_of(config), self.cells)
+        self.parent: str | None = config.get("parent")
         self.run: TrialRun | None = None
         self.epochs = self.trial.epochs()
 
     def step(self) -> dict[str, Any]:
         """Train one epoch, or, after the last one, evaluate and finish."""
         if self.run is None:
-            self.run = open_trial(self.study, self.trial.spec, self.trial.digest, self.cells)
+            trial = self.trial
+            self.run = open_trial(self.study, trial.spec, trial.digest, self.cells, self.parent)
             if self.run.ended:
                 return self._report(Outcome.COMPLETE, 0, -math.inf, repeated=True)
         try:
@@ -65,9 +70,14 @@ class TrialActor(tune.Trainable):
             self.run.log_epoch(epoch)
             return self._report(Outcome.RUNNING, int(epoch["epoch"]), epoch[OBJECTIVE])
         result = self.trial.result()
-        score = result.metrics[final_objective(self.study.spec.search.selector)]
-        self.run.log_result(result, {OBJECTIVE: score})
-        return self._report(Outcome.COMPLETE, len(result.history), score)
+        if isinstance(self.study.spec, StudySpec):
+            score = result.metrics[final_objective(self.study.spec.search.selector)]
+            self.run.log_result(result, {OBJECTIVE: score})
+            return self._report(Outcome.COMPLETE, len(result.history), score)
+        self.run.log_result(result, draw=False)
+        score = result.metrics[HEADLINE]
+        rows: list[Any] = result.replicates.to_dict(orient="records")
+        return self._report(Outcome.COMPLETE, len(result.history), score, rows=rows)
 
     def _report(
         self,
@@ -77,6 +87,7 @@ class TrialActor(tune.Trainable):
         *,
         reason: str = "",
         repeated: bool = False,
+        rows: list[dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
         assert self.run is not None
         return {
@@ -85,13 +96,27 @@ class TrialActor(tune.Trainable):
             "outcome": str(outcome),
             "reason": reason,
             "repeated": repeated,
+            "rows": rows or [],
             "run_id": self.run.run_id,
             "digest": self.trial.digest,
             "done": outcome in ENDED,
         }
 
 
-def open_trial(study: StudyRun, spec: TrialSpec, digest: str, cells: Cells) -> TrialRun:
-    """Run of a study's trial: the one that exists, opened again, or a new one."""
-    parent = (study.name, study.run_id)
-    return TrialRun.open(study.store, study.experiment_id, spec, digest, cells, parent)
+def described(config: dict[str, Any]) -> dict[str, Any]:
+    """What a study says of a trial: the configuration, or the grid's cell that it holds."""
+    cell: dict[str, Any] = config.get("cell", config)
+    return cell
+
+
+def open_trial(
+    study: StudyRun[AnyStudy], spec: TrialSpec, digest: str, cells: Cells, parent: str | None
+) -> TrialRun:
+    """Run of a study's trial: the one that exists, opened again, or a new one.
+
+    ``parent`` is the id of its parent run, if that is not the study's. A comparison computes a
+    trial that failed again; a search goes on with other configurations.
+    """
+    final = ENDED if isinstance(study.spec, StudySpec) else frozenset({Outcome.COMPLETE})
+    above = (study.name, parent or study.run_id)
+    return TrialRun.open(study.store, study.experiment_id, spec, digest, cells, above, final)

@@ -1,36 +1,36 @@
-"""What the driver does as results come in: close runs, and tell the user."""
+"""What the user sees of a study while it runs."""
 
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray.tune import Callback
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mmlab.datasets.base import Cells
-from mmlab.pipeline import resolve
-from mmlab.schedule.actor import SCORE, open_trial
-from mmlab.tracking import Outcome, StudyRun, close_trial, short
+from mmlab.tracking import Outcome, short
 
 _BEST_SHOWN = 5
 
 
 @dataclass
 class Row:
-    """A trial as the table shows it."""
+    """A trial as the tables show it."""
 
     digest: str
-    selector: str
+    method: str
     outcome: Outcome
     epoch: int
     score: float
     params: dict[str, Any]
+    seconds: float = 0.0
 
 
 @dataclass
@@ -39,7 +39,6 @@ class Progress:
 
     console: Console
     title: str
-    searched: list[str]
     total: int
     ended: int = 0
     rows: dict[str, Row] = field(default_factory=dict)
@@ -52,11 +51,7 @@ class Progress:
             self.live = Live(self.render(), console=self.console, refresh_per_second=4)
             self.live.__enter__()
         else:
-            self.console.print(
-                f"{self.title}: {self.ended} of {self.total} trials are done",
-                highlight=False,
-                soft_wrap=True,
-            )
+            self._say(f"{self.title}: {self.ended} of {self.total} trials are done")
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -81,14 +76,54 @@ class Progress:
         if self.live is not None:
             self.live.update(self.render())
         else:
-            self.console.print(
-                f"[{self.ended}/{self.total}] {row.selector} {row.digest} {outcome} after "
-                f"{row.epoch} epochs: score {row.score:.4f}, best {self.best:.4f}, "
-                f"{self.time_left()}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            self._say(f"[{self.ended}/{self.total}] {self.line(row)}, {self.time_left()}")
+
+    @abstractmethod
+    def line(self, row: Row) -> str:
+        """An ended trial in a few words."""
+
+    @abstractmethod
+    def table(self) -> Table:
+        """What is known so far."""
+
+    def seconds_left(self) -> float | None:
+        """Rough time left, from the trials that ended in this session; None before the first."""
+        if self.ended_here == 0:
+            return None
+        pace = (time.monotonic() - self.started) / self.ended_here
+        return max(pace * (self.total - self.ended), 0.0)
+
+    def time_left(self) -> str:
+        """The time left in words."""
+        seconds = self.seconds_left()
+        if seconds is None:
+            return "time left unknown"
+        if seconds < 90:
+            return f"about {seconds:.0f} s left"
+        minutes = seconds / 60
+        return (
+            f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
+        )
+
+    def render(self) -> RenderableType:
+        """Progress bar and table."""
+        running = sum(r.outcome == Outcome.RUNNING for r in self.rows.values())
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(
+            ProgressBar(total=self.total, completed=self.ended, width=40),
+            f"{self.ended} of {self.total} trials, {running} running, {self.time_left()}",
+        )
+        return Group(Text(self.title), bar, self.table())
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@dataclass
+class SearchProgress(Progress):
+    """The best trials of a search, with the parameters that are searched."""
+
+    searched: list[str] = field(default_factory=list)
 
     @property
     def best(self) -> float:
@@ -96,93 +131,75 @@ class Progress:
         complete = [r.score for r in self.rows.values() if r.outcome == Outcome.COMPLETE]
         return max(complete or [r.score for r in self.rows.values()], default=float("nan"))
 
-    def time_left(self) -> str:
-        """Rough time left, from the trials that ended in this session."""
-        if self.ended_here == 0:
-            return "time left unknown"
-        pace = (time.monotonic() - self.started) / self.ended_here
-        seconds = max(pace * (self.total - self.ended), 0.0)
+    def line(self, row: Row) -> str:
+        """Score of an ended trial, and the best one."""
         return (
-            "about " + (f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min") + " left"
+            f"{row.method} {row.digest} {row.outcome} after {row.epoch} epochs: "
+            f"score {row.score:.4f}, best {self.best:.4f}"
         )
 
-    def render(self) -> RenderableType:
-        """Progress bar, and the best trials with their parameters."""
-        best = sorted(self.rows.values(), key=lambda r: -r.score)[:_BEST_SHOWN]
-        running = sum(r.outcome == Outcome.RUNNING for r in self.rows.values())
-        bar = Table.grid(padding=(0, 2))
-        bar.add_row(
-            ProgressBar(total=self.total, completed=self.ended, width=40),
-            f"{self.ended} of {self.total} trials, {running} running, {self.time_left()}",
-        )
+    def table(self) -> Table:
+        """The best trials with their parameters."""
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in ("trial", "method", "score", "epoch", "state", *self.searched):
             numeric = column not in ("trial", "method", "state")
             table.add_column(column, justify="right" if numeric else "left")
-        for row in best:
+        for row in sorted(self.rows.values(), key=lambda r: -r.score)[:_BEST_SHOWN]:
             values = [short(row.params.get(name, "")) for name in self.searched]
-            score = f"{row.score:.4f}"
             table.add_row(
-                row.digest, row.selector, score, str(row.epoch), str(row.outcome), *values
+                row.digest,
+                row.method,
+                f"{row.score:.4f}",
+                str(row.epoch),
+                str(row.outcome),
+                *values,
             )
-        return Group(Text(self.title), bar, table)
+        return table
 
 
-class Recorder(Callback):
-    """Tune's view of the trials, passed on to the tracking store and to the user.
+@dataclass
+class GridProgress(Progress):
+    """The methods of a comparison: replicates done, score so far, seconds a replicate.
 
-    The final status of a run is set here and nowhere else while the study runs.
+    ``waiting`` counts the replicates of each method that were missing at the start, ``slots``
+    the trials at a time.
     """
 
-    def __init__(self, study: StudyRun, cells: Cells, progress: Progress) -> None:
-        self.study = study
-        self.cells = cells
-        self.progress = progress
+    waiting: dict[str, int] = field(default_factory=dict)
+    slots: int = 1
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
-        return {}
+    def line(self, row: Row) -> str:
+        """Score of an ended replicate."""
+        if row.outcome != Outcome.COMPLETE:
+            return f"{row.method} {row.digest} {row.outcome}"
+        return f"{row.method} {row.digest}: kNN accuracy {row.score:.4f} in {row.seconds:.0f} s"
 
-    def on_trial_result(
-        self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
-    ) -> None:
-        """Show the latest epoch."""
-        if result["repeated"]:
-            return
-        self.progress.update(
-            trial.trial_id,
-            Row(
-                digest=result["digest"][:8],
-                selector=trial.config["selector"],
-                outcome=Outcome(result["outcome"]),
-                epoch=result["epoch"],
-                score=result[SCORE],
-                params=trial.config["params"],
-            ),
-        )
+    def seconds_left(self) -> float | None:
+        """Missing replicates, each with the mean seconds of its method so far."""
+        done = self._done()
+        if not done:
+            return None
+        pace = {method: float(np.mean([r.seconds for r in rows])) for method, rows in done.items()}
+        typical = float(np.mean(list(pace.values())))
+        missing = {m: n - len(done.get(m, [])) for m, n in self.waiting.items()}
+        return sum(n * pace.get(m, typical) for m, n in missing.items() if n > 0) / self.slots
 
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Close the run: complete, failed, or stopped because others were ahead."""
-        result = trial.last_result
-        if result.get("repeated") or "run_id" not in result:
-            return
-        outcome, reason = Outcome(result["outcome"]), result["reason"]
-        if outcome == Outcome.RUNNING:
-            outcome = Outcome.STOPPED
-            reason = (
-                f"Stopped after epoch {result['epoch']} with validation score "
-                f"{result[SCORE]:.4f}: other trials were ahead at that point."
-            )
-        close_trial(self.study.store, result["run_id"], outcome, reason)
-        self.progress.end(trial.trial_id, outcome)
+    def table(self) -> Table:
+        """A line a method."""
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in ("method", "replicates", "kNN accuracy", "seconds"):
+            table.add_column(column, justify="left" if column == "method" else "right")
+        done = self._done()
+        for method, n in self.waiting.items():
+            rows = done.get(method, [])
+            score = f"{np.mean([r.score for r in rows]):.4f}" if rows else ""
+            seconds = f"{np.mean([r.seconds for r in rows]):.0f}" if rows else ""
+            table.add_row(method, f"{len(rows)} of {n}", score, seconds)
+        return table
 
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Close the run of a trial that failed for good, with the error."""
-        config = trial.config
-        spec = resolve(self.study.spec.trial(config["selector"], config["params"]), self.cells)
-        digest = spec.digest(self.cells.fingerprint)
-        # The trial may have failed before it had a run: then it gets one, to be seen at all.
-        run = open_trial(self.study, spec, digest, self.cells)
-        reason = str(trial.get_error() or "the worker process died")
-        close_trial(self.study.store, run.run_id, Outcome.FAILED, reason)
-        self.progress.end(trial.trial_id, Outcome.FAILED)
+    def _done(self) -> dict[str, list[Row]]:
+        done = defaultdict(list)
+        for row in self.rows.values():
+            if row.outcome == Outcome.COMPLETE:
+                done[row.method].append(row)
+        return done

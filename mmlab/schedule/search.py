@@ -20,7 +20,7 @@ from optuna.visualization import matplotlib as plots
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from mmlab.config import Choices, Range, Scalar, SearchSpec
+from mmlab.config import Choices, Range, Scalar, SearchSpec, StudySpec
 from mmlab.datasets.base import Cells
 from mmlab.pipeline import OBJECTIVE, resolve
 from mmlab.schedule.actor import DIVERGED_SCORE, SCORE
@@ -44,7 +44,9 @@ def _distribution(space: Range | Choices) -> BaseDistribution:
     return FloatDistribution(space.low, space.high, log=space.log)
 
 
-def make_searcher(study: StudyRun, records: list[TrialRecord], cells: Cells) -> OptunaSearch:
+def make_searcher(
+    study: StudyRun[StudySpec], records: list[TrialRecord], cells: Cells
+) -> OptunaSearch:
     """TPE that knows the ended trials, and first proposes what was interrupted.
 
     A new study begins with the selector's default configuration, where the space holds it.
@@ -72,7 +74,9 @@ def make_searcher(study: StudyRun, records: list[TrialRecord], cells: Cells) -> 
 class RecordedHalving(ASHAScheduler):
     """Asynchronous successive halving whose rungs already hold the recorded trials."""
 
-    def __init__(self, study: StudyRun, max_epochs: int, records: list[TrialRecord]) -> None:
+    def __init__(
+        self, study: StudyRun[StudySpec], max_epochs: int, records: list[TrialRecord]
+    ) -> None:
         search = study.spec.search
         grace = min(search.min_epochs_before_stop, max(max_epochs // 3, 1))
         super().__init__(
@@ -91,7 +95,7 @@ class RecordedHalving(ASHAScheduler):
                 self._brackets[0].on_result(past, epoch, score)
 
 
-def optuna_study(study: StudyRun, records: list[TrialRecord]) -> optuna.Study:
+def optuna_study(study: StudyRun[StudySpec], records: list[TrialRecord]) -> optuna.Study:
     """The search as an Optuna study, for its own analyses."""
     space = distributions(study.spec.search)
     result = optuna.create_study(direction="maximize", study_name=study.name)
@@ -109,7 +113,7 @@ def optuna_study(study: StudyRun, records: list[TrialRecord]) -> optuna.Study:
     return result
 
 
-def search_figures(study: StudyRun, records: list[TrialRecord]) -> dict[str, Figure]:
+def search_figures(study: StudyRun[StudySpec], records: list[TrialRecord]) -> dict[str, Figure]:
     """Optuna's own pictures of the search, by file name; empty for fewer than two trials."""
     search = optuna_study(study, records)
     values = {trial.value for trial in search.trials}
@@ -147,7 +151,7 @@ def _prefixed(point: dict[str, Scalar]) -> dict[str, Scalar]:
 
 
 def _default_point(
-    study: StudyRun, cells: Cells, space: dict[str, BaseDistribution]
+    study: StudyRun[StudySpec], cells: Cells, space: dict[str, BaseDistribution]
 ) -> list[dict[str, Scalar]]:
     search = study.spec.search
     default = resolve(study.spec.trial(search.selector, search.fixed), cells)

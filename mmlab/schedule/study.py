@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from ray import tune
@@ -21,9 +17,9 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.pipeline import resolve
-from mmlab.schedule.actor import TrialActor
 from mmlab.schedule.cluster import Resources, cluster
-from mmlab.schedule.progress import Progress, Recorder
+from mmlab.schedule.driver import FanOut, StudyInterruptedError, sigterm_as_interrupt
+from mmlab.schedule.progress import SearchProgress
 from mmlab.schedule.search import RecordedHalving, make_searcher, search_figures
 from mmlab.selectors import get_selector, resolve_params
 from mmlab.tracking import (
@@ -35,15 +31,9 @@ from mmlab.tracking import (
     claim_study,
     close_abandoned,
     create_study,
+    describe_search,
     open_study,
 )
-
-#: How often a trial whose worker died, or that raised, is begun again.
-_RETRIES = 1
-
-
-class StudyInterruptedError(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM while a study ran; the message is its name."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class StudyResult:
         end; None if there is none.
     """
 
-    study: StudyRun
+    study: StudyRun[StudySpec]
     trials: list[TrialRecord]
     best: TrialRecord | None
 
@@ -78,10 +68,20 @@ def run_study(
     """
     cells = load_cells(spec.data)
     check_study(spec, cells)
-    with cluster(resources) as slots, _sigterm_as_interrupt():
+    with cluster(resources) as slots, sigterm_as_interrupt():
         store.initialise()
         close_abandoned(store)
-        study = create_study(store, spec, cells, command)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = f"tune-{cells.name}-{stamp}-{secrets.token_hex(2)}"
+        params = {
+            "selector": spec.search.selector,
+            "n_markers": spec.n_markers,
+            "trials": spec.trials,
+            "replicates": spec.replicates,
+            "seed": spec.seed,
+            "baselines": ", ".join(spec.baselines),
+        }
+        study = create_study(store, name, spec, cells, params, command)
         return _work(study, cells, resources, slots, console)
 
 
@@ -102,10 +102,13 @@ def resume_study(
     UserError
         Unknown study, or one that another process is working on; or its data have changed.
     """
-    study = open_study(store, name)
+    found = open_study(store, name)
+    spec = found.spec
+    if not isinstance(spec, StudySpec):
+        raise UserError(f"study {name} is a comparison: give its own command again to go on.")
     if trials is not None:
-        spec = study.spec.model_copy(update={"trials": trials})
-        study = StudyRun(store, study.name, study.run_id, study.experiment_id, spec)
+        spec = spec.model_copy(update={"trials": trials})
+    study = StudyRun(store, found.name, found.run_id, found.experiment_id, spec)
     cells = load_cells(study.spec.data)
     recorded = study.fingerprint()
     if cells.fingerprint != recorded:
@@ -113,7 +116,7 @@ def resume_study(
             f"the data of study {study.name} have changed: their fingerprint was "
             f"{recorded[:12]} and is {cells.fingerprint[:12]} now; start a new study."
         )
-    with cluster(resources) as slots, _sigterm_as_interrupt():
+    with cluster(resources) as slots, sigterm_as_interrupt():
         store.initialise()
         claim_study(study)
         store.set_tags(study.run_id, {"mmlab.spec": study.spec.model_dump_json()})
@@ -141,7 +144,7 @@ def check_study(spec: StudySpec, cells: Cells) -> None:
 
 
 def _work(
-    study: StudyRun, cells: Cells, resources: Resources, slots: int, console: Console
+    study: StudyRun[StudySpec], cells: Cells, resources: Resources, slots: int, console: Console
 ) -> StudyResult:
     complete = False
     try:
@@ -149,17 +152,17 @@ def _work(
         total = study.spec.trials + len(study.spec.baselines)
         ended = sum(record.outcome in ENDED for record in records)
         searched = list(study.spec.search.parameters)
-        with Progress(console, study.name, searched, total, ended) as progress:
-            fan_out = _FanOut(study, cells, resources, slots, progress)
-            fan_out.baselines(records)
-            fan_out.search()
+        with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
+            out = FanOut(study, cells, resources, slots, progress)
+            _run_baselines(study, records, out)
+            _run_search(study, cells, out)
         study.close_open_trials()
         records = study.trials()
         best = best_trial(study, records)
         study.store.log_files(
             study.run_id, lambda folder: _write_summary(study, records, best, folder)
         )
-        study.describe(records, best)
+        describe_search(study, records, best)
         complete = True
     except KeyboardInterrupt as interrupt:
         raise StudyInterruptedError(study.name) from interrupt
@@ -168,80 +171,39 @@ def _work(
     return StudyResult(study, records, best)
 
 
-@dataclass
-class _FanOut:
-    """Hands the trials of a study to Ray Tune."""
+def _run_baselines(study: StudyRun[StudySpec], records: list[TrialRecord], out: FanOut) -> None:
+    """Run the baselines that have not ended yet."""
+    ended = {record.selector for record in records if record.outcome in ENDED}
+    missing = [name for name in study.spec.baselines if name not in ended]
+    if missing:
+        out.fit({"selector": tune.grid_search(missing), "params": {}})
 
-    study: StudyRun
-    cells: Cells
-    resources: Resources
-    slots: int
-    progress: Progress
 
-    def baselines(self, records: list[TrialRecord]) -> None:
-        """Run the baselines that have not ended yet."""
-        ended = {record.selector for record in records if record.outcome in ENDED}
-        missing = [name for name in self.study.spec.baselines if name not in ended]
-        if missing:
-            space = {"selector": tune.grid_search(missing), "params": {}}
-            self._fit(space, tune.TuneConfig(max_concurrent_trials=self.slots, reuse_actors=True))
-
-    def search(self) -> None:
-        """Run searched trials until as many have ended as the study asks for."""
-        search = self.study.spec.search
-        params = resolve_params(search.selector, search.fixed)
-        max_epochs = int(params["max_epochs"])
-        while True:
-            records = [r for r in self.study.trials() if r.selector == search.selector]
-            ended = sum(record.outcome in ENDED for record in records)
-            if ended >= self.study.spec.trials:
-                return
-            self._fit(
-                {"selector": search.selector, "params": search.fixed},
-                tune.TuneConfig(
-                    search_alg=make_searcher(self.study, records, self.cells),
-                    scheduler=RecordedHalving(self.study, max_epochs, records),
-                    num_samples=self.study.spec.trials - ended,
-                    max_concurrent_trials=self.slots,
-                    reuse_actors=True,
-                ),
-            )
-            after = [r for r in self.study.trials() if r.selector == search.selector]
-            if sum(record.outcome in ENDED for record in after) == ended:
-                raise UserError(
-                    f"study {self.study.name} found no new configuration after {ended} of "
-                    f"{self.study.spec.trials} trials: the search space is exhausted."
-                )
-
-    def _fit(self, space: dict[str, Any], config: tune.TuneConfig) -> None:
-        trainable = tune.with_resources(
-            tune.with_parameters(
-                TrialActor,
-                cells=self.cells,
-                study=self.study,
-                threads=self.resources.cpus_per_trial,
-            ),
-            {"cpu": self.resources.cpus_per_trial, "gpu": self.resources.gpus_per_trial},
+def _run_search(study: StudyRun[StudySpec], cells: Cells, out: FanOut) -> None:
+    """Run searched trials until as many have ended as the study asks for."""
+    search = study.spec.search
+    params = resolve_params(search.selector, search.fixed)
+    max_epochs = int(params["max_epochs"])
+    while True:
+        records = [r for r in study.trials() if r.selector == search.selector]
+        ended = sum(record.outcome in ENDED for record in records)
+        if ended >= study.spec.trials:
+            return
+        out.fit(
+            {"selector": search.selector, "params": search.fixed},
+            search_alg=make_searcher(study, records, cells),
+            scheduler=RecordedHalving(study, max_epochs, records),
+            num_samples=study.spec.trials - ended,
         )
-        with tempfile.TemporaryDirectory(prefix="mmlab-tune-") as folder:
-            tuner = tune.Tuner(
-                trainable,
-                param_space=space,
-                tune_config=config,
-                run_config=tune.RunConfig(
-                    name=self.study.name,
-                    storage_path=folder,
-                    callbacks=[Recorder(self.study, self.cells, self.progress)],
-                    # A trial is minutes of work: one that is interrupted begins again.
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    failure_config=tune.FailureConfig(max_failures=_RETRIES),
-                    verbose=0,
-                ),
+        after = [r for r in study.trials() if r.selector == search.selector]
+        if sum(record.outcome in ENDED for record in after) == ended:
+            raise UserError(
+                f"study {study.name} found no new configuration after {ended} of "
+                f"{study.spec.trials} trials: the search space is exhausted."
             )
-            tuner.fit()
 
 
-def best_trial(study: StudyRun, records: list[TrialRecord]) -> TrialRecord | None:
+def best_trial(study: StudyRun[StudySpec], records: list[TrialRecord]) -> TrialRecord | None:
     """The searched trial with the highest validation score that ran to its end."""
     complete = [
         record
@@ -270,7 +232,7 @@ def trial_table(records: list[TrialRecord]) -> pd.DataFrame:
 
 
 def _write_summary(
-    study: StudyRun, records: list[TrialRecord], best: TrialRecord | None, folder: Path
+    study: StudyRun[StudySpec], records: list[TrialRecord], best: TrialRecord | None, folder: Path
 ) -> None:
     table = trial_table(records)
     table.to_parquet(folder / "trials.parquet", index=False)
@@ -288,23 +250,3 @@ def _write_summary(
     searched = [r for r in records if r.selector == study.spec.search.selector]
     for name, figure in search_figures(study, searched).items():
         figure.savefig(pictures / f"{name}.png", bbox_inches="tight", dpi=120)
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a study the way Ctrl-C does: runs are closed on the way out.
-
-    To be entered after Ray has started: ``ray.init`` sets a handler of its own.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

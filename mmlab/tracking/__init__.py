@@ -13,19 +13,22 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
+from mmlab.tracking.method import MethodRun
+from mmlab.tracking.search_page import describe_search, short
 from mmlab.tracking.store import Store, resolve_uri
 from mmlab.tracking.study import (
     StudyRun,
     claim_study,
     close_abandoned,
     create_study,
+    find_study,
     open_study,
-    short,
 )
 from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, TrialRun, close_trial, run_tracked
 
 __all__ = [
     "ENDED",
+    "MethodRun",
     "Outcome",
     "Store",
     "StudyRun",
@@ -35,6 +38,8 @@ __all__ = [
     "close_abandoned",
     "close_trial",
     "create_study",
+    "describe_search",
+    "find_study",
     "open_study",
     "resolve_uri",
     "run_tracked",

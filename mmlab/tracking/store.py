@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -190,6 +191,11 @@ class Store:
     def reopen(self, run_id: str) -> None:
         """Set a run RUNNING again."""
         self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+
+
+def now_ms() -> int:
+    """Time of a metric, as MLflow counts it: milliseconds since 1970."""
+    return int(time.time() * 1000)
 
 
 def is_finite(value: Any) -> bool:

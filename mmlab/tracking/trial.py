@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +15,7 @@ from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.pipeline import OBJECTIVE, Trial, cpu_threads
 from mmlab.results import TrialResult
-from mmlab.tracking.store import Store, owner_tags
+from mmlab.tracking.store import Store, now_ms, owner_tags
 
 
 class Outcome(StrEnum):
@@ -51,6 +50,7 @@ class TrialRecord:
     outcome: Outcome
     spec: TrialSpec
     metrics: dict[str, float]
+    reason: str
 
     @property
     def score(self) -> float | None:
@@ -68,6 +68,7 @@ def read_record(run: Run) -> TrialRecord:
         outcome=Outcome(tags["mmlab.outcome"]),
         spec=TrialSpec.model_validate_json(tags["mmlab.spec"]),
         metrics=dict(run.data.metrics),
+        reason=tags.get("mmlab.reason", ""),
     )
 
 
@@ -81,7 +82,10 @@ def spec_params(spec: TrialSpec) -> dict[str, Any]:
         "protocol": spec.protocol,
         "noise_level": spec.noise.level,
         "noise_clean_classifier": spec.noise.clean_classifier,
+        "include": ", ".join(spec.include),
+        "exclude": ", ".join(spec.exclude),
         "replicates": spec.replicates,
+        "first_replicate": spec.first_replicate,
         "seed": spec.seed,
         **spec.params,
     }
@@ -105,18 +109,21 @@ class TrialRun:
         digest: str,
         cells: Cells,
         parent: tuple[str, str] | None = None,
+        final: frozenset[Outcome] = ENDED,
     ) -> TrialRun:
         """Run of the trial with this digest: the one that exists in the study, or a new one.
 
         Parameters
         ----------
         parent
-            Name and run id of the study; None for a trial of its own.
+            Name of the study and the run id of its parent; None for a trial of its own.
+        final
+            Outcomes with which an existing run has ended; with others it is opened again.
         """
         if parent is not None:
             condition = f"tags.`mmlab.study` = '{parent[0]}' and tags.`mmlab.digest` = '{digest}'"
             for run in store.search(condition, [experiment_id]):
-                run_id, ended = run.info.run_id, read_record(run).outcome in ENDED
+                run_id, ended = run.info.run_id, read_record(run).outcome in final
                 if not ended:
                     store.reopen(run_id)
                     store.set_tags(run_id, {"mmlab.outcome": Outcome.RUNNING})
@@ -142,14 +149,19 @@ class TrialRun:
         """Write an epoch's metrics, unless an earlier attempt at this run did."""
         step = int(metrics["epoch"])
         if step > self._last_step:
-            self.store.log_metrics(self.run_id, metrics, step, _now_ms())
+            self.store.log_metrics(self.run_id, metrics, step, now_ms())
 
-    def log_result(self, result: TrialResult, more: dict[str, float] | None = None) -> None:
-        """Write metrics (and ``more``), panel, replicates, figures, resolved specification."""
+    def log_result(
+        self, result: TrialResult, more: dict[str, float] | None = None, *, draw: bool = True
+    ) -> None:
+        """Write metrics (and ``more``), panel, replicates, resolved specification, figures.
+
+        ``draw`` leaves the figures out where the runs are many and their parent has them.
+        """
         step = len(result.history)
         metrics = result.metrics | {"seconds": result.seconds} | (more or {})
-        self.store.log_metrics(self.run_id, metrics, step, _now_ms())
-        self.store.log_files(self.run_id, lambda folder: write_result(result, folder))
+        self.store.log_metrics(self.run_id, metrics, step, now_ms())
+        self.store.log_files(self.run_id, lambda folder: write_result(result, folder, draw))
         self.store.set_tags(self.run_id, {"mlflow.note.content": describe(result)})
 
 
@@ -187,8 +199,8 @@ def close_trial(store: Store, run_id: str, outcome: Outcome, reason: str = "") -
     store.close(run_id, _STATUS[outcome], tags)
 
 
-def write_result(result: TrialResult, folder: Path) -> None:
-    """Write the files of a trial's result into ``folder``."""
+def write_result(result: TrialResult, folder: Path, draw: bool) -> None:
+    """Write the files of a trial's result into ``folder``, with figures or without."""
     result.panel.to_parquet(folder / "markers.parquet", index=False)
     result.panel.to_csv(folder / "panel.csv", index=False)
     result.replicates.to_parquet(folder / "replicates.parquet", index=False)
@@ -198,7 +210,11 @@ def write_result(result: TrialResult, folder: Path) -> None:
         "spec": result.spec.model_dump(mode="json"),
     }
     (folder / "trial.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    pictures = folder / "figures"
+    if draw:
+        _draw(result, folder / "figures")
+
+
+def _draw(result: TrialResult, pictures: Path) -> None:
     pictures.mkdir()
     title = f"{result.spec.selector} on {result.spec.data.title}"
     cells = "validation" if result.spec.protocol == "search" else "test"
@@ -238,7 +254,3 @@ def describe(result: TrialResult) -> str:
             f"First markers: {genes} (all in `panel.csv`).",
         ]
     )
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -1,0 +1,237 @@
+"""What a comparison shows: tables beside the published numbers, paired tests, one figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mmlab.compare import paired_tests
+from mmlab.metrics import METRICS
+from mmlab.report.published import beside_published
+
+#: Metrics for which methods are tested against each other.
+TESTED = ("knn/accuracy", "random_forest/accuracy", "linear/l2")
+
+
+@dataclass(frozen=True)
+class View:
+    """A table for people: title, headings by metric, and whether the spread is shown."""
+
+    title: str
+    columns: dict[str, str]
+    spread: bool = True
+
+
+VIEWS = (
+    View(
+        "k-nearest neighbours (table 1 of the paper)",
+        {"knn/accuracy": "accuracy", "knn/weighted_f1": "weighted F1"},
+    ),
+    View(
+        "random forest (table 3 of the paper)",
+        {"random_forest/accuracy": "accuracy", "random_forest/weighted_f1": "weighted F1"},
+    ),
+    View(
+        "linear reconstruction of all genes (table 2 of the paper)",
+        {"linear/l2": "l2", "linear/l1": "l1"},
+    ),
+    View(
+        "the panel itself",
+        {
+            "knn/balanced_accuracy": "balanced acc.",
+            "panel/mean_redundancy": "redundancy",
+            "panel/neighbourhood_preservation": "neighbours",
+            "leiden/nmi": "NMI",
+            "leiden/ari": "ARI",
+            "stability/nogueira": "stability",
+            "fit_seconds": "fit seconds",
+        },
+        spread=False,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Tables of a comparison.
+
+    Attributes
+    ----------
+    table
+        Tidy: dataset, method, n_markers, metric, mean, std, n, low, high, published, difference.
+    tests
+        Tidy: metric, n_markers, and the columns of :func:`mmlab.compare.paired_tests`; every
+        method against the best one, controls left out.
+    """
+
+    table: pd.DataFrame
+    tests: pd.DataFrame
+
+
+def compare(rows: pd.DataFrame, summary: pd.DataFrame, controls: set[str]) -> Comparison:
+    """Make the tables of a comparison from its rows and their summary.
+
+    Parameters
+    ----------
+    rows
+        A row a finished replicate, with the column ``method``.
+    summary
+        From :func:`mmlab.rows.summarise_rows`.
+    controls
+        Selectors that bound the others and do not compete.
+    """
+    selectors = dict(zip(rows["method"], rows["selector"], strict=True))
+    table = beside_published(summary, selectors)
+    competing = rows[~rows["selector"].isin(controls)]
+    parts = []
+    for n_markers, group in competing.groupby("n_markers"):
+        for metric in TESTED:
+            best = best_method(table, metric, int(str(n_markers)), set(group["method"]))
+            if best is not None:
+                tests = paired_tests(group, metric, best)
+                parts.append(tests.assign(n_markers=n_markers))
+    return Comparison(table, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
+
+
+def direction(metric: str) -> str:
+    """``max`` where higher is better, else ``min``."""
+    if metric.startswith("stability/"):
+        return "max"
+    registered = METRICS.get(metric.partition("/")[2])
+    return registered.direction if registered is not None else "min"
+
+
+def best_method(table: pd.DataFrame, metric: str, n_markers: int, among: set[str]) -> str | None:
+    """The method with the best mean of a metric at a panel size; None if none has it."""
+    part = table[
+        (table["metric"] == metric)
+        & (table["n_markers"] == n_markers)
+        & table["method"].isin(among)
+    ]
+    if part.empty:
+        return None
+    order = part.sort_values("mean", ascending=direction(metric) == "min", kind="stable")
+    return str(order["method"].iloc[0])
+
+
+def cell(row: Any, *, spread: bool) -> str:
+    """Mean (and spread) of a metric for people; the published number with the difference."""
+    if row.name == "fit_seconds":
+        return f"{row['mean']:.1f}"
+    text = f"{row['mean']:.3f}"
+    if spread and np.isfinite(row["std"]):
+        text += f" ± {row['std']:.3f}"
+    if np.isfinite(row["published"]):
+        text += f" ({row['published']:.3f}, {row['difference']:+.3f})"
+    return text
+
+
+def markdown(comparison: Comparison, n_markers: int, competing: set[str]) -> str:
+    """All views as Markdown tables; best in bold, methods in order of the first column."""
+    lines: list[str] = []
+    for title, header, body in view_tables(comparison, n_markers, competing, "**{}**"):
+        lines += [f"### {title[0].upper()}{title[1:]}", ""]
+        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+        lines += ["| " + " | ".join(row) + " |" for row in body]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def view_tables(
+    comparison: Comparison, n_markers: int, competing: set[str], bold: str
+) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, header and rows of every view that has numbers.
+
+    Parameters
+    ----------
+    competing
+        Methods of which the best is marked with ``bold``, a format of one field.
+    """
+    table = comparison.table[comparison.table["n_markers"] == n_markers]
+    shown = []
+    for view in VIEWS:
+        part = table[table["metric"].isin(view.columns)]
+        if part.empty:
+            continue
+        first = part[part["metric"] == next(iter(view.columns))]
+        up = direction(next(iter(view.columns))) == "max"
+        order = first.sort_values("mean", ascending=not up, kind="stable")["method"].tolist()
+        best = {m: best_method(table, m, n_markers, competing) for m in view.columns}
+        body = []
+        for method in order:
+            own = part[part["method"] == method].set_index("metric")
+            texts = [method, str(int(own["n"].max()))]
+            for metric in view.columns:
+                text = ""
+                if metric in own.index:
+                    text = cell(own.loc[str(metric)], spread=view.spread)
+                marked = best[metric] == method and metric != "fit_seconds"
+                texts.append(bold.format(text) if marked else text)
+            body.append(texts)
+        shown.append((view.title, ["method", "n", *view.columns.values()], body))
+    return shown
+
+
+def published_figure(table: pd.DataFrame) -> Figure | None:
+    """Our numbers against the published, a point a cell of the tables; None without any."""
+    known = table.dropna(subset=["published"])
+    if known.empty:
+        return None
+    panels = [
+        ("accuracy and weighted F1", ("knn/", "random_forest/")),
+        ("linear reconstruction error", ("linear/",)),
+    ]
+    groups = [(title, known[known["metric"].str.startswith(p)]) for title, p in panels]
+    groups = [(title, part) for title, part in groups if not part.empty]
+    figure = Figure(figsize=(6.4 * len(groups), 5.4), dpi=120, layout="constrained")
+    for axes, (title, part) in zip(
+        np.atleast_1d(figure.subplots(1, len(groups))), groups, strict=True
+    ):
+        low = min(part["mean"].min(), part["published"].min())
+        high = max(part["mean"].max(), part["published"].max())
+        margin = 0.05 * (high - low) + 1e-3
+        ends = [low - margin, high + margin]
+        axes.plot(ends, ends, color="0.6", linewidth=1, zorder=0)
+        for index, (metric, points) in enumerate(part.groupby("metric")):
+            axes.errorbar(
+                points["published"],
+                points["mean"],
+                yerr=points["std"],
+                fmt="os^D"[index % 4],
+                markersize=5,
+                linewidth=1,
+                alpha=0.8,
+                label=str(metric),
+            )
+        far = part.loc[part["difference"].abs().nlargest(6).index]
+        for row in far.itertuples():
+            axes.annotate(
+                str(row.method),
+                (row.published, row.mean),
+                xytext=(6, -3),
+                textcoords="offset points",
+                fontsize=7,
+            )
+        axes.set(xlim=ends, ylim=ends, xlabel="published", ylabel="mmlab", title=title)
+        axes.set_aspect("equal")
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def write_comparison(comparison: Comparison, rows: pd.DataFrame, text: str, folder: Path) -> None:
+    """Write the tables as Parquet and CSV, the Markdown and the figure into ``folder``."""
+    comparison.table.to_parquet(folder / "comparison.parquet", index=False)
+    comparison.table.to_csv(folder / "comparison.csv", index=False)
+    comparison.tests.to_parquet(folder / "paired_tests.parquet", index=False)
+    comparison.tests.to_csv(folder / "paired_tests.csv", index=False)
+    rows.to_parquet(folder / "replicates.parquet", index=False)
+    (folder / "comparison.md").write_text(text, encoding="utf-8")
+    figure = published_figure(comparison.table)
+    if figure is not None:
+        figure.savefig(folder / "ours_against_published.png")
