@@ -24,6 +24,12 @@ SMALL = {
     "batch_size": 32,
     "learning_rate": 2e-3,
     "final_temperature": 0.2,
+    "n_trees": 20,
+    "dense_epochs": 20,
+    "path_epochs": 5,
+    "path_multiplier": 1.3,
+    "elimination_epochs": 2,
+    "selection_epochs": 3,
 }
 
 

@@ -124,20 +124,29 @@ def run_benchmark(
     cells = load_cells(spec.data)
     grid = plan(spec, cells)
     kept = read_rows(rows_file) if rows_file is not None else []
-    with cluster(resources) as slots, sigterm_as_interrupt():
-        store.initialise()
-        close_abandoned(store)
-        study = _open(store, spec, cells, command)
-        try:
-            collected = _Rows({str(row["digest"]): row for row in kept}, rows_file, cells)
-            result = _work(study, cells, grid, collected, resources, slots, console)
-        except KeyboardInterrupt as interrupt:
-            study.finish(complete=False)
-            raise StudyInterruptedError(study.name) from interrupt
-        except BaseException:
-            study.finish(complete=False)
-            raise
-        study.finish(complete=not result.failed)
+    store.initialise()
+    close_abandoned(store)
+    study = _open(store, spec, cells, command)
+    complete = False
+    try:
+        rows = _Rows({str(row["digest"]): row for row in kept}, rows_file, cells)
+        runs = {
+            (method.title, k): MethodRun.open(study, method, k)
+            for method in spec.methods
+            for k in spec.n_markers
+        }
+        wanted = {trial.digest: trial for trial in grid}
+        for digest, replicate in _finished_before(study, wanted, rows.by_digest):
+            rows.add(wanted[digest].spec, digest, replicate)
+        missing = [trial for digest, trial in wanted.items() if digest not in rows.by_digest]
+        if missing:
+            _compute(study, cells, missing, rows, runs, resources, console)
+        result = _summarise(study, cells, grid, rows, runs)
+        complete = not result.failed
+    except KeyboardInterrupt as interrupt:
+        raise StudyInterruptedError(study.name) from interrupt
+    finally:
+        study.finish(complete)
     return result
 
 
@@ -173,54 +182,41 @@ def _open(store: Store, spec: BenchmarkSpec, cells: Cells, command: str) -> Stud
     return create_study(store, name, spec, cells, params, command)
 
 
-def _work(
+def _compute(
     study: StudyRun[BenchmarkSpec],
     cells: Cells,
-    grid: list[GridTrial],
+    missing: list[GridTrial],
     rows: _Rows,
+    runs: dict[tuple[str, int], MethodRun],
     resources: Resources,
-    slots: int,
     console: Console,
-) -> BenchmarkResult:
-    wanted = {trial.digest: trial for trial in grid}
-    for digest, replicate in _finished_before(study, wanted, rows.by_digest):
-        rows.add(wanted[digest].spec, digest, replicate)
-    missing = [trial for digest, trial in wanted.items() if digest not in rows.by_digest]
-    runs = {
-        (method.title, k): MethodRun.open(study, method, k)
-        for method in study.spec.methods
-        for k in study.spec.n_markers
-    }
-
-    def title(trial: GridTrial) -> str:
-        return trial.method.title + (
-            f" k={trial.n_markers}" if len(study.spec.n_markers) > 1 else ""
+) -> None:
+    """Run the missing cells of the grid, and add what they give to the rows."""
+    specs = {trial.digest: trial.spec for trial in missing}
+    several = len(study.spec.n_markers) > 1
+    title = {t.digest: t.method.title + f" k={t.n_markers}" * several for t in missing}
+    configs = [
+        {
+            "trial": trial.spec.model_dump(mode="json"),
+            "method": title[trial.digest],
+            "parent": runs[trial.method.title, trial.n_markers].run_id,
+        }
+        for trial in missing
+    ]
+    with cluster(resources) as slots, sigterm_as_interrupt():
+        progress = GridProgress(
+            console, study.name, len(missing), waiting=dict(Counter(title.values())), slots=slots
         )
-
-    waiting = dict(Counter(title(trial) for trial in missing))
-    done = len(wanted) - len(missing)
-    with GridProgress(
-        console, study.name, len(wanted), done, waiting=waiting, slots=slots
-    ) as progress:
-        out = FanOut(
-            study,
-            cells,
-            resources,
-            slots,
-            progress,
-            lambda digest, found: rows.add(wanted[digest].spec, digest, found[0]),
-        )
-        configs = [
-            {
-                "trial": trial.spec.model_dump(mode="json"),
-                "method": title(trial),
-                "parent": runs[trial.method.title, trial.n_markers].run_id,
-            }
-            for trial in missing
-        ]
-        if configs:
+        with progress:
+            out = FanOut(
+                study,
+                cells,
+                resources,
+                slots,
+                progress,
+                lambda digest, found: rows.add(specs[digest], digest, found[0]),
+            )
             out.fit({"cell": tune.grid_search(configs)})
-    return _summarise(study, cells, grid, rows, runs)
 
 
 def _finished_before(

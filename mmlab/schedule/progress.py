@@ -51,7 +51,7 @@ class Progress:
             self.live = Live(self.render(), console=self.console, refresh_per_second=4)
             self.live.__enter__()
         else:
-            self._say(f"{self.title}: {self.ended} of {self.total} trials are done")
+            self._say(f"{self.title}: {self.total - self.ended} of {self.total} trials to do")
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -10,31 +10,50 @@ from mmlab.errors import UserError, unknown_name
 from mmlab.selectors.base import Selector
 from mmlab.selectors.concrete_vae import ConcreteVAE
 from mmlab.selectors.controls import AllGenes, Oracle, RandomSelector, ShuffledLabels
+from mmlab.selectors.cosg import Cosg
 from mmlab.selectors.global_gumbel_vae import GlobalGumbelVAE
+from mmlab.selectors.l1_logistic import L1Logistic
+from mmlab.selectors.lassonet import LassoNet
 from mmlab.selectors.markermap import MarkerMapJoint, MarkerMapSupervised, MarkerMapUnsupervised
+from mmlab.selectors.mrmr import Mrmr
+from mmlab.selectors.ns_forest import NSForest
+from mmlab.selectors.persist import PersistSupervised, PersistUnsupervised
+from mmlab.selectors.rankcorr import RankCorr
+from mmlab.selectors.scanpy_hvg import ScanpyHVG
 from mmlab.selectors.scanpy_tests import (
     ScanpyTTest,
     ScanpyTTestOverestimVar,
     ScanpyWilcoxon,
     ScanpyWilcoxonTieCorrect,
 )
+from mmlab.selectors.smash import Smash
 
 __all__ = [
     "SELECTORS",
     "AllGenes",
     "ConcreteVAE",
+    "Cosg",
     "GlobalGumbelVAE",
+    "L1Logistic",
+    "LassoNet",
     "MarkerMapJoint",
     "MarkerMapSupervised",
     "MarkerMapUnsupervised",
+    "Mrmr",
+    "NSForest",
     "Oracle",
+    "PersistSupervised",
+    "PersistUnsupervised",
     "RandomSelector",
+    "RankCorr",
+    "ScanpyHVG",
     "ScanpyTTest",
     "ScanpyTTestOverestimVar",
     "ScanpyWilcoxon",
     "ScanpyWilcoxonTieCorrect",
     "Selector",
     "ShuffledLabels",
+    "Smash",
     "default_params",
     "get_selector",
     "resolve_params",
@@ -46,10 +65,20 @@ SELECTORS: dict[str, type[Selector]] = {
     "markermap_joint": MarkerMapJoint,
     "concrete_vae": ConcreteVAE,
     "global_gumbel_vae": GlobalGumbelVAE,
+    "persist_supervised": PersistSupervised,
+    "persist_unsupervised": PersistUnsupervised,
+    "lassonet": LassoNet,
+    "smash": Smash,
+    "rankcorr": RankCorr,
+    "cosg": Cosg,
     "scanpy_t_test": ScanpyTTest,
     "scanpy_t_test_overestim_var": ScanpyTTestOverestimVar,
     "scanpy_wilcoxon": ScanpyWilcoxon,
     "scanpy_wilcoxon_tie_correct": ScanpyWilcoxonTieCorrect,
+    "scanpy_hvg": ScanpyHVG,
+    "l1_logistic": L1Logistic,
+    "mrmr": Mrmr,
+    "ns_forest": NSForest,
     "random": RandomSelector,
     "shuffled_labels": ShuffledLabels,
     "oracle": Oracle,

@@ -1,0 +1,54 @@
+"""Highly variable genes by Scanpy, without labels."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import anndata as ad
+import numpy as np
+from numpy.typing import NDArray
+
+from mmlab.selectors.base import DirectSelector, Layer
+
+
+class ScanpyHVG(DirectSelector):
+    """The genes of largest dispersion among genes of similar mean (Seurat's flavour).
+
+    Mean and dispersion (variance over mean) are those of the counts that the log1p values
+    stand for; the logarithm of the dispersion is standardised in 20 bins of the mean. The score
+    of a gene is this normalised dispersion, the lowest one where it is not defined, as for a
+    gene that is not expressed; ties go by gene index.
+
+    Parameters
+    ----------
+    n_markers
+        Size of the panel.
+    seed
+        Not used: the method is deterministic.
+
+    References
+    ----------
+    Satija et al., Nature Biotechnology 2015 (the normalised dispersion); Wolf et al., Genome
+    Biology 2018 (Scanpy); Gregory et al. 2024, its use as a baseline.
+    """
+
+    layer: ClassVar[Layer] = "log1p"
+    supervised: ClassVar[bool] = False
+    summary: ClassVar[str] = "highly variable genes, normalised dispersion (Scanpy)"
+    reference: ClassVar[str] = "Satija et al., Nature Biotechnology 2015"
+
+    def __init__(self, n_markers: int = 50, *, seed: int = 0) -> None:
+        self.n_markers = n_markers
+        self.seed = seed
+
+    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+        import scanpy as sc
+
+        cells = ad.AnnData(X if hasattr(X, "tocsr") else np.ascontiguousarray(X))
+        table = sc.pp.highly_variable_genes(cells, flavor="seurat", inplace=False)
+        dispersion = table["dispersions_norm"].to_numpy(np.float64)
+        defined = np.isfinite(dispersion)
+        scores = np.where(defined, dispersion, dispersion[defined].min(initial=np.inf))
+        if not defined.any():
+            scores = np.zeros(X.shape[1])
+        return np.argsort(-scores, kind="stable"), scores
