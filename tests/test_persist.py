@@ -330,14 +330,16 @@ def test_the_first_good_trial_is_taken(kept: int, monkeypatch: pytest.MonkeyPatc
     assert len(seen) == 1
 
 
-def test_a_search_that_fails_keeps_all_genes_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("keep_all", "left"), [(False, 20), (True, 40)])
+def test_a_search_that_fails_takes_the_closest_trial_or_as_published_all_genes(
+    keep_all: bool, left: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen = scripted(monkeypatch, [40] * 10)
+    seen = scripted(monkeypatch, [40, 20, 3, 0] + [40] * 6)
     task = task_of(torch.ones(8, 40), torch.arange(8) % 2)
-    assert eliminate(task, 1, config_of(), seeded()).all()
+    config = config_of(keep_all=keep_all)
+    assert int(eliminate(task, 1, config, seeded()).sum()) == left
     assert len(seen) == 10
-    assert "no penalty left about 10 of 40 (40 at 0.0001, " in caplog.text
+    assert f"goes on with {left} genes: no penalty left about 10 of 40 (40 at " in caplog.text
 
 
 def test_nothing_is_eliminated_where_half_of_the_genes_would_stay(
@@ -463,9 +465,9 @@ def test_only_whether_there_are_counts_is_read(planted: Any) -> None:
 
 def test_the_unsupervised_target_is_the_layer_and_the_input_the_counts(planted: Any) -> None:
     counts, _ = planted
-    target = np.log1p(counts)
+    target = counts - counts.mean(axis=0)
     fits = [
-        PersistUnsupervised(K, **FAST).fit(x, counts=c)
+        PersistUnsupervised(K, faithful=True, **FAST).fit(x, counts=c)
         for x, c in ((target, counts), (target, 3 * counts), (2 * target, counts))
     ]
     np.testing.assert_array_equal(fits[0].scores_, fits[1].scores_)
@@ -476,7 +478,7 @@ def test_the_published_target_is_the_z_score() -> None:
     assert PersistSupervised().input_layer == "counts"
     assert PersistUnsupervised().input_layer == "log1p"
     assert PersistUnsupervised(faithful=True).input_layer == "zscore"
-    assert PersistUnsupervised().needs_counts
+    assert not PersistUnsupervised().needs_counts
     assert PersistUnsupervised(faithful=True).needs_counts
     assert not PersistSupervised().needs_counts
 
@@ -489,9 +491,9 @@ def test_faithful_changes_the_panel(planted: Any) -> None:
 def test_counts_are_needed_in_the_shape_of_the_cells(planted: Any) -> None:
     counts, _ = planted
     with pytest.raises(UserError, match="needs the raw counts"):
-        PersistUnsupervised(K, **FAST).fit(np.log1p(counts))
+        PersistUnsupervised(K, faithful=True, **FAST).fit(counts)
     with pytest.raises(UserError, match=r"counts have shape \(240, 39\)"):
-        PersistUnsupervised(K, **FAST).fit(np.log1p(counts), counts=counts[:, :39])
+        PersistUnsupervised(K, faithful=True, **FAST).fit(counts, counts=counts[:, :39])
 
 
 def test_all_parameters_that_are_out_of_range_come_in_one_error() -> None:

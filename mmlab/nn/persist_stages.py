@@ -79,7 +79,8 @@ def eliminate(
     Returns
     -------
     Bool tensor of shape (n_free,). All True where ten genes a selector are not fewer than half
-    of the free genes, and, with a warning in the log, where ten trials do not suffice.
+    of the free genes. Where ten trials do not suffice, what the closest of them kept, or, with
+    ``config.keep_all``, all genes as published; the log has a warning then.
     """
     n_free = task.free.shape[1]
     target = _LEFT_PER_SELECTOR * n_selectors
@@ -92,20 +93,35 @@ def eliminate(
 
     network, penalty = new_network(), task.first_penalty
     trials = [Trial(0.0, n_free)]
+    closest = everything
     for _ in range(_MAX_TRIALS):
         kept = _close_gates(network, task, config, penalty, generator)
         n_kept = int(kept.sum())
         trials.append(Trial(penalty, n_kept))
         if abs(n_kept - target) <= _TOLERANCE * target:
             return kept
+        if n_kept >= n_selectors and _distance(n_kept, target) < _distance(
+            int(closest.sum()), target
+        ):
+            closest = kept
         if closed_too_many(n_kept, target):
             network = new_network()
         penalty = next_penalty(trials, target)
     tried = ", ".join(f"{trial.kept} at {trial.penalty:.3g}" for trial in trials[1:])
+    left = everything if config.keep_all else closest
     _log.warning(
-        "PERSIST eliminates no genes: no penalty left about %d of %d (%s).", target, n_free, tried
+        "PERSIST goes on with %d genes: no penalty left about %d of %d (%s).",
+        int(left.sum()),
+        target,
+        n_free,
+        tried,
     )
-    return everything
+    return left
+
+
+def _distance(n_kept: int, target: int) -> float:
+    """How far a number of genes is from the wanted one, as a factor."""
+    return abs(math.log(n_kept / target))
 
 
 def closed_too_many(n_kept: int, target: int) -> bool:

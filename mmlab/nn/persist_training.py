@@ -24,7 +24,8 @@ _ZERO_WEIGHT = 10.0
 class PersistConfig:
     """How long and how fast PERSIST trains; checked by the selector that fills it.
 
-    The temperature falls geometrically, step by step, over all epochs of a stage.
+    The temperature falls geometrically, step by step, over all epochs of a stage. ``keep_all``
+    is the published answer to an elimination that finds no penalty.
     """
 
     hidden_size: int
@@ -34,6 +35,7 @@ class PersistConfig:
     selection_epochs: int
     initial_temperature: float
     final_temperature: float
+    keep_all: bool = False
 
 
 @dataclass(frozen=True)

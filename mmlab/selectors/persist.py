@@ -52,7 +52,8 @@ class Persist(Selector):
     initial_temperature, final_temperature
         Of the masks at the first and the last step of these epochs.
     faithful
-        Of the unsupervised mode alone: predict z-scores as published, where "zero" means below
+        As published: an elimination that finds no penalty keeps all genes, instead of what its
+        closest trial left; and the unsupervised mode predicts z-scores, where "zero" means below
         the mean of the gene, instead of log1p values.
     seed
         Of weights, batches and masks.
@@ -62,8 +63,7 @@ class Persist(Selector):
     Attributes
     ----------
     candidates_ : int64 array
-        Genes that the elimination left, ascending; all free ones where it was skipped or, with
-        a warning in the log, found no penalty.
+        Genes that the elimination left, ascending; all free ones where it was skipped.
 
     References
     ----------
@@ -86,6 +86,7 @@ class Persist(Selector):
         selection_epochs: int = 250,
         initial_temperature: float = 10.0,
         final_temperature: float = 0.01,
+        faithful: bool = False,
         seed: int = 0,
         device: str = "auto",
     ) -> None:
@@ -97,6 +98,7 @@ class Persist(Selector):
         self.selection_epochs = selection_epochs
         self.initial_temperature = initial_temperature
         self.final_temperature = final_temperature
+        self.faithful = faithful
         self.seed = seed
         self.device = device
 
@@ -144,6 +146,7 @@ class Persist(Selector):
             selection_epochs=self.selection_epochs,
             initial_temperature=self.initial_temperature,
             final_temperature=self.final_temperature,
+            keep_all=self.faithful,
         )
 
     def check_params(self) -> None:
@@ -201,35 +204,6 @@ class PersistUnsupervised(Persist):
     supervised: ClassVar[bool] = False
     summary: ClassVar[str] = "network on binarised counts that learns to predict all genes"
 
-    def __init__(
-        self,
-        n_markers: int = 50,
-        *,
-        hidden_size: int = 128,
-        learning_rate: float = 1e-3,
-        batch_size: int = 64,
-        elimination_epochs: int = 50,
-        selection_epochs: int = 250,
-        initial_temperature: float = 10.0,
-        final_temperature: float = 0.01,
-        faithful: bool = False,
-        seed: int = 0,
-        device: str = "auto",
-    ) -> None:
-        super().__init__(
-            n_markers,
-            hidden_size=hidden_size,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            elimination_epochs=elimination_epochs,
-            selection_epochs=selection_epochs,
-            initial_temperature=initial_temperature,
-            final_temperature=final_temperature,
-            seed=seed,
-            device=device,
-        )
-        self.faithful = faithful
-
     @property
     def input_layer(self) -> Layer:
         """The target of the hurdle loss: z-scores as published, else log1p."""
@@ -237,15 +211,15 @@ class PersistUnsupervised(Persist):
 
     @property
     def needs_counts(self) -> bool:
-        """True: the network reads binarised counts, whatever the target."""
-        return True
+        """With z-scores: they do not tell which counts are zero, as log1p values do."""
+        return self.faithful
 
     def _task(self, data: TrainingData, generator: torch.Generator) -> Task:
         import torch
 
         from mmlab.nn.persist_training import Task, hurdle_loss
 
-        seen, free = _binarised(data.counts, data, generator)
+        seen, free = _binarised(data.counts if self.faithful else data.x, data, generator)
         target = torch.tensor(dense(data.x), device=generator.device)
         n_outputs = 2 * target.shape[1]
         return Task(seen, free, target, n_outputs, hurdle_loss, first_penalty=0.01)
