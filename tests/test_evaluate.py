@@ -9,8 +9,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from tiny import as_cells, simulate_cells
 
 from mmlab.datasets.base import Cells
-from mmlab.evaluate import CLASSIFIERS, Evaluation, evaluate_panel, score_pair
+from mmlab.evaluate import CLASSIFIERS, Evaluation, evaluate_panel, score
 from mmlab.metrics import METRICS
+from mmlab.metrics.panel import mean_redundancy, neighbourhood_preservation
 
 Matrix = NDArray[np.float32]
 
@@ -31,14 +32,15 @@ def of_true_markers(zscore: Matrix, tiny_cells: Cells, true_markers: set[int]) -
 def test_the_metrics_are_all_of_each_classifier_and_of_the_regression(
     of_true_markers: Evaluation,
 ) -> None:
-    of_kind: dict[str, set[str]] = {"classification": set(), "reconstruction": set()}
-    for name, metric in METRICS.items():
-        of_kind[metric.kind].add(name)
-    expected = {f"{c}/{name}" for c in CLASSIFIERS for name in of_kind["classification"]}
-    expected |= {f"linear/{name}" for name in of_kind["reconstruction"]}
+    where = {
+        "classification": CLASSIFIERS,
+        "reconstruction": ["linear"],
+        "clustering": ["leiden"],
+        "redundancy": ["panel"],
+        "neighbourhood": ["panel"],
+    }
+    expected = {f"{p}/{name}" for name, metric in METRICS.items() for p in where[metric.kind]}
     assert set(of_true_markers.metrics) == expected
-    assert {"knn/accuracy", "random_forest/weighted_f1", "linear/l2"} <= expected
-    assert all(np.isfinite(list(of_true_markers.metrics.values())))
 
 
 def test_the_confusion_matrices_agree_with_the_accuracies(
@@ -94,7 +96,7 @@ def test_the_forest_repeats_with_its_seed_and_the_rest_does_not_depend_on_it(
     assert one == same
     changed = {name for name in one if one[name] != other[name]}
     assert changed
-    assert all(name.startswith("random_forest/") for name in changed)
+    assert all(name.startswith(("random_forest/", "leiden/")) for name in changed)
 
 
 def test_the_labels_to_fit_on_and_to_judge_on_are_told_apart(
@@ -120,8 +122,27 @@ def test_evaluating_does_not_touch_numpys_global_generator(
     np.testing.assert_array_equal(before[1], after[1])
 
 
-def test_score_pair_names_the_metrics_of_one_kind() -> None:
+def test_score_names_the_metrics_of_one_kind() -> None:
     y = np.array([0, 1, 1])
-    scores = score_pair("mine", "classification", y, y)
+    scores = score("mine", "classification", y, y)
     assert scores["mine/accuracy"] == 1
     assert "mine/l2" not in scores
+
+
+def test_the_panel_itself_is_measured_on_the_cells_to_judge_on(
+    zscore: Matrix, of_true_markers: Evaluation, true_markers: set[int]
+) -> None:
+    x = zscore[JUDGE]
+    seen = x[:, sorted(true_markers)]
+    metrics = of_true_markers.metrics
+    assert metrics["panel/mean_redundancy"] == pytest.approx(mean_redundancy(seen))
+    expected = neighbourhood_preservation(seen, x)
+    assert metrics["panel/neighbourhood_preservation"] == pytest.approx(expected)
+    assert metrics["leiden/nmi"] > 0.2
+
+
+def test_f1_of_each_class_averages_to_the_macro_f1(of_true_markers: Evaluation) -> None:
+    for name in CLASSIFIERS:
+        f1 = of_true_markers.per_class_f1[name]
+        assert f1.shape == (3,)
+        assert np.nanmean(f1) == pytest.approx(of_true_markers.metrics[f"{name}/mean_f1"])

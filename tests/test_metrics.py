@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable
 
@@ -11,11 +12,22 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from mmlab.metrics import METRICS, classification, reconstruction
+from mmlab.metrics.panel import (
+    ari,
+    leiden_clusters,
+    max_redundancy,
+    mean_redundancy,
+    neighbourhood_preservation,
+    nmi,
+)
 
 Labels = NDArray[np.int64]
 Matrix = NDArray[np.float32]
 
 every_metric = pytest.mark.parametrize("name", sorted(METRICS))
+every_metric_of_two = pytest.mark.parametrize(
+    "name", sorted(name for name in METRICS if METRICS[name].kind != "redundancy")
+)
 
 
 @st.composite
@@ -34,8 +46,11 @@ def matrix_pair(seed: int) -> tuple[Matrix, Matrix]:
     return truth, prediction
 
 
-def pair_for(name: str, seed: int) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    if METRICS[name].kind == "reconstruction":
+def arrays_for(name: str, seed: int) -> tuple[NDArray[np.generic], ...]:
+    """What the metric's kind takes; rows are cells."""
+    if METRICS[name].kind == "redundancy":
+        return matrix_pair(seed)[:1]
+    if METRICS[name].kind in ("reconstruction", "neighbourhood"):
         return matrix_pair(seed)
     rng = np.random.default_rng(seed)
     n, n_classes = rng.integers(1, 40), rng.integers(2, 6)
@@ -50,26 +65,26 @@ def pair_for(name: str, seed: int) -> tuple[NDArray[np.generic], NDArray[np.gene
 @given(seed=st.integers(0, 10_000))
 def test_a_metric_stays_in_its_range(name: str, seed: int) -> None:
     metric = METRICS[name]
-    value = metric.function(*pair_for(name, seed))
+    value = metric.function(*arrays_for(name, seed))
     assert type(value) is float
     assert metric.low <= value <= metric.high
 
 
-@every_metric
+@every_metric_of_two
 @given(seed=st.integers(0, 10_000))
 def test_a_perfect_prediction_gets_the_best_value(name: str, seed: int) -> None:
     metric = METRICS[name]
-    truth, _ = pair_for(name, seed)
+    truth, _ = arrays_for(name, seed)
     best = metric.high if metric.direction == "max" else metric.low
     assert metric.function(truth, truth.copy()) == pytest.approx(best, abs=1e-12)
 
 
-@every_metric
+@every_metric_of_two
 def test_a_wrong_prediction_is_worse_than_a_better_one(name: str) -> None:
     metric = METRICS[name]
-    truth = np.arange(30) % 3
-    if metric.kind == "reconstruction":
-        truth = np.linspace(-1, 1, 60).reshape(30, 2)
+    truth = np.random.default_rng(0).integers(3, size=30)
+    if metric.kind in ("reconstruction", "neighbourhood"):
+        truth = np.random.default_rng(0).normal(size=(30, 2))
     better, worse = truth.copy(), np.roll(truth, 1, axis=0)
     better[:5] = worse[:5]
     gain = metric.function(truth, better) - metric.function(truth, worse)
@@ -80,20 +95,20 @@ def test_a_wrong_prediction_is_worse_than_a_better_one(name: str) -> None:
 @given(seed=st.integers(0, 10_000))
 def test_the_order_of_the_cells_does_not_matter(name: str, seed: int) -> None:
     metric = METRICS[name]
-    truth, prediction = pair_for(name, seed)
-    order = np.random.default_rng(seed + 1).permutation(len(truth))
-    shuffled = metric.function(truth[order], prediction[order])
-    rounding = 1e-12 if metric.kind == "classification" else 1e-5
-    expected = metric.function(truth, prediction)
+    arrays = arrays_for(name, seed)
+    order = np.random.default_rng(seed + 1).permutation(len(arrays[0]))
+    shuffled = metric.function(*(array[order] for array in arrays))
+    rounding = 1e-12 if metric.kind in ("classification", "clustering") else 1e-5
+    expected = metric.function(*arrays)
     assert shuffled == pytest.approx(expected, rel=rounding, abs=rounding)
 
 
 @every_metric
 def test_a_metric_does_not_change_its_arguments(name: str) -> None:
-    truth, prediction = pair_for(name, 1)
-    truth.setflags(write=False)
-    prediction.setflags(write=False)
-    assert np.isfinite(METRICS[name].function(truth, prediction))
+    arrays = arrays_for(name, 1)
+    for array in arrays:
+        array.setflags(write=False)
+    assert np.isfinite(METRICS[name].function(*arrays))
 
 
 # --- classification against other implementations
@@ -220,3 +235,65 @@ def test_explained_variance_is_one_for_perfect_and_zero_for_the_mean(
 ) -> None:
     x = np.random.default_rng(0).normal(3, 2, size=(50, 6)).astype(np.float32)
     assert reconstruction.explained_variance(x, rebuild(x)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_f1_a_class_is_scikit_learns_and_absent_classes_have_none() -> None:
+    y_true, y_pred = np.array([0, 0, 2, 2, 2]), np.array([0, 1, 2, 2, 0])
+    found = classification.per_class_f1(y_true, y_pred, 4)
+    np.testing.assert_allclose(found, [0.5, np.nan, 0.8, np.nan])
+
+
+# --- the panel
+
+
+@given(seed=st.integers(0, 10_000))
+def test_redundancy_is_numpys_correlation(seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(20, 5)).astype(np.float32)
+    pairs = np.abs(np.corrcoef(x, rowvar=False))[np.triu_indices(5, k=1)]
+    assert mean_redundancy(x) == pytest.approx(pairs.mean(), abs=1e-5)
+    assert max_redundancy(x) == pytest.approx(pairs.max(), abs=1e-5)
+
+
+def test_a_copy_is_redundant_and_a_constant_or_single_gene_is_not() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 1)).astype(np.float32)
+    assert max_redundancy(np.hstack([x, -2 * x])) == pytest.approx(1)
+    assert max_redundancy(np.hstack([x, np.ones_like(x)])) == 0
+    assert mean_redundancy(x) == max_redundancy(x) == 0
+
+
+def test_neighbourhoods_by_brute_force() -> None:
+    x = np.random.default_rng(1).normal(size=(30, 6)).astype(np.float32)
+    panel = x[:, :2]
+
+    def nearest(points: Matrix, cell: int) -> set[int]:
+        distance = np.linalg.norm(points - points[cell], axis=1)
+        distance[cell] = np.inf
+        return set(np.argsort(distance)[:4].tolist())
+
+    expected = np.mean([len(nearest(panel, i) & nearest(x, i)) / 4 for i in range(30)])
+    assert neighbourhood_preservation(panel, x, n_neighbors=4) == pytest.approx(expected)
+    assert neighbourhood_preservation(x, x) == 1
+    # All other cells are neighbours where there are no more than asked for.
+    assert neighbourhood_preservation(panel[:5], x[:5], n_neighbors=15) == 1
+    with pytest.raises(ValueError, match="at least two cells, got 1"):
+        neighbourhood_preservation(panel[:1], x[:1])
+
+
+def test_leiden_finds_clusters_that_are_far_apart() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 40)
+    x = (rng.normal(size=(120, 4)) + 50 * y[:, None]).astype(np.float32)
+    clusters = leiden_clusters(x, seed=0)
+    # A cloud may be split, but no cluster joins two of them.
+    assert all(len(np.unique(y[clusters == c])) == 1 for c in np.unique(clusters))
+    assert nmi(y, y[::-1]) == ari(y, y) == 1
+
+
+def test_leiden_repeats_with_its_seed_and_leaves_pythons_generator_alone() -> None:
+    x = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    random.seed(1)
+    before = random.getstate()
+    one = leiden_clusters(x, seed=0)
+    assert random.getstate() == before
+    random.seed(2)
+    np.testing.assert_array_equal(leiden_clusters(x, seed=0), one)

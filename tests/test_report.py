@@ -184,7 +184,8 @@ def test_the_best_competing_method_is_bold(rows: pd.DataFrame) -> None:
     assert title.startswith("k-nearest")
     assert header[:3] == ["method", "n", "accuracy"]
     assert [line[0] for line in body] == ["random", "smash", "rankcorr"]
-    assert "(0.952, " in body[1][2]
+    assert header[3:5] == ["published", "diff."]
+    assert body[1][3] == "0.952"
 
 
 def test_the_figure_has_a_point_a_published_cell(rows: pd.DataFrame, tmp_path: Path) -> None:

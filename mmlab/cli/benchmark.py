@@ -202,18 +202,22 @@ def _print(result: BenchmarkResult, comparison: Comparison, competing: set[str])
     from mmlab.report.comparison import view_tables
 
     console = stdout()
+    if not console.is_terminal:
+        console.width = 120
     for k in sorted(set(result.rows["n_markers"])):
         for title, header, body in view_tables(comparison, k, competing, "[bold]{}[/bold]"):
             console.print(f"{result.study.spec.data.title}, {k} markers: {title}", highlight=False)
             table = Table(box=None, header_style="bold")
             for name in header:
-                table.add_column(name, justify="left" if name == "method" else "right")
+                table.add_column(
+                    name, justify="left" if name == "method" else "right", no_wrap=True
+                )
             for row in body:
                 table.add_row(*row)
             console.print(table)
             console.print()
     console.print(
-        "mean ± standard deviation over n replicates (published, difference); best in bold",
+        "mean ± standard deviation over n replicates, published number, difference; best in bold",
         highlight=False,
     )
 

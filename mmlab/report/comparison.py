@@ -14,6 +14,8 @@ from mmlab.compare import paired_tests
 from mmlab.metrics import METRICS
 from mmlab.report.published import beside_published
 
+#: Methods far from the published numbers that the figure names.
+_NAMED = 4
 #: Metrics for which methods are tested against each other.
 TESTED = ("knn/accuracy", "random_forest/accuracy", "linear/l2")
 
@@ -119,16 +121,16 @@ def best_method(table: pd.DataFrame, metric: str, n_markers: int, among: set[str
     return str(order["method"].iloc[0])
 
 
-def cell(row: Any, *, spread: bool) -> str:
-    """Mean (and spread) of a metric for people; the published number with the difference."""
-    if row.name == "fit_seconds":
-        return f"{row['mean']:.1f}"
-    text = f"{row['mean']:.3f}"
+def cells_of(row: Any, *, spread: bool, published: bool) -> list[str]:
+    """Mean (and spread) of a metric for people, then the published number and the difference."""
+    digits = 1 if row.name == "fit_seconds" else 3
+    texts = [f"{row['mean']:.{digits}f}"]
     if spread and np.isfinite(row["std"]):
-        text += f" ± {row['std']:.3f}"
-    if np.isfinite(row["published"]):
-        text += f" ({row['published']:.3f}, {row['difference']:+.3f})"
-    return text
+        texts[0] += f" ± {row['std']:.3f}"
+    if published:
+        known = np.isfinite(row["published"])
+        texts += [f"{row['published']:.3f}", f"{row['difference']:+.3f}"] if known else ["", ""]
+    return texts
 
 
 def markdown(comparison: Comparison, n_markers: int, competing: set[str]) -> str:
@@ -162,18 +164,25 @@ def view_tables(
         up = direction(next(iter(view.columns))) == "max"
         order = first.sort_values("mean", ascending=not up, kind="stable")["method"].tolist()
         best = {m: best_method(table, m, n_markers, competing) for m in view.columns}
+        known = set(part.dropna(subset=["published"])["metric"])
+        header = ["method", "n"]
+        for metric, heading in view.columns.items():
+            header += [heading, "published", "diff."] if metric in known else [heading]
         body = []
         for method in order:
             own = part[part["method"] == method].set_index("metric")
-            texts = [method, str(int(own["n"].max()))]
+            line = [method, str(int(own["n"].max()))]
             for metric in view.columns:
-                text = ""
+                texts = ["", "", ""] if metric in known else [""]
                 if metric in own.index:
-                    text = cell(own.loc[str(metric)], spread=view.spread)
-                marked = best[metric] == method and metric != "fit_seconds"
-                texts.append(bold.format(text) if marked else text)
-            body.append(texts)
-        shown.append((view.title, ["method", "n", *view.columns.values()], body))
+                    texts = cells_of(
+                        own.loc[str(metric)], spread=view.spread, published=metric in known
+                    )
+                if best[metric] == method and metric != "fit_seconds":
+                    texts[0] = bold.format(texts[0])
+                line += texts
+            body.append(line)
+        shown.append((view.title, header, body))
     return shown
 
 
@@ -192,8 +201,8 @@ def published_figure(table: pd.DataFrame) -> Figure | None:
     for axes, (title, part) in zip(
         np.atleast_1d(figure.subplots(1, len(groups))), groups, strict=True
     ):
-        low = min(part["mean"].min(), part["published"].min())
-        high = max(part["mean"].max(), part["published"].max())
+        low = min((part["mean"] - part["std"].fillna(0)).min(), part["published"].min())
+        high = max((part["mean"] + part["std"].fillna(0)).max(), part["published"].max())
         margin = 0.05 * (high - low) + 1e-3
         ends = [low - margin, high + margin]
         axes.plot(ends, ends, color="0.6", linewidth=1, zorder=0)
@@ -208,12 +217,14 @@ def published_figure(table: pd.DataFrame) -> Figure | None:
                 alpha=0.8,
                 label=str(metric),
             )
-        far = part.loc[part["difference"].abs().nlargest(6).index]
-        for row in far.itertuples():
+        far = part.loc[part["difference"].abs().sort_values(ascending=False).index]
+        for row in far.drop_duplicates("method").head(_NAMED).itertuples():
+            left = row.published > (low + high) / 2
             axes.annotate(
                 str(row.method),
                 (row.published, row.mean),
-                xytext=(6, -3),
+                xytext=(-6 if left else 6, -3),
+                ha="right" if left else "left",
                 textcoords="offset points",
                 fontsize=7,
             )
