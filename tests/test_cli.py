@@ -66,7 +66,7 @@ def write_changed(path: Path, target: Path, change: str) -> Path:
 
 def test_help_names_every_command() -> None:
     text = call("--help").output
-    for command in ("select", "tune", "datasets", "methods", "ui", "doctor"):
+    for command in ("select", "tune", "benchmark", "run", "datasets", "methods", "ui", "doctor"):
         assert command in text
 
 
@@ -130,6 +130,34 @@ def test_select_writes_panel_and_run(counts: Path, folder: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.tags["mmlab.digest"] == content["digest"]
     assert Store().client.get_experiment(run.info.experiment_id).name == "cells"
+
+
+def test_select_keeps_lists_of_genes(counts: Path, folder: Path) -> None:
+    (folder / "out.txt").write_text("Gene1\n\nGene2\n")
+    options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "-o", "panel.csv"]
+    lists = ["--method", "scanpy_t_test", "--include", "Gene39, Gene0", "--exclude", "@out.txt"]
+    result = call("select", *options, *lists)
+    assert result.exit_code == 0, result.output
+    genes = pd.read_csv(folder / "panel.csv")["gene"].tolist()
+    assert genes[:2] == ["Gene39", "Gene0"]
+    assert not {"Gene1", "Gene2"} & set(genes)
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        (["--include", "Gene0,Actb"], "include: 1 genes are not in"),
+        (["--include", "Gene0", "--exclude", "Gene0"], "Gene0: both included and excluded"),
+        (["--exclude", "@missing.txt"], "--exclude: cannot read missing.txt"),
+        (["--include", ",".join(f"Gene{i}" for i in range(7))], "include names 7 genes, more than"),
+    ],
+)
+def test_lists_of_genes_that_cannot_be_kept_are_refused(
+    lists: list[str], message: str, counts: Path, folder: Path
+) -> None:
+    options = ["--data", str(counts), "--label-key", "cell_type", "-k", "6", "--method", "random"]
+    assert message in mistake("select", *options, *lists)
+    assert not (folder / "mlflow.db").exists()
 
 
 def test_select_prints_a_table_and_where_the_run_is(counts: Path) -> None:

@@ -49,6 +49,13 @@ def select(
     label_noise: Annotated[
         float, typer.Option(min=0, max=1, help="Share of train labels drawn at random.")
     ] = 0.0,
+    include: Annotated[
+        str,
+        typer.Option(help="Genes that the panel must hold: A,B,C or @FILE with one a line."),
+    ] = "",
+    exclude: Annotated[
+        str, typer.Option(help="Genes that it must not hold: A,B,C or @FILE with one a line.")
+    ] = "",
     replicates: Annotated[
         int, typer.Option(help="Random 70/10/20 splits; the panel is their consensus.")
     ] = 1,
@@ -71,6 +78,8 @@ def select(
         "n_markers": n_markers,
         "recipe": recipe,
         "noise": {"level": label_noise},
+        "include": _genes("--include", include),
+        "exclude": _genes("--exclude", exclude),
         "replicates": replicates,
         "seed": seed,
     }
@@ -103,6 +112,17 @@ def select(
         stderr().print(f"panel written to {output}", highlight=False)
     stderr().print(f"run {run_id} kept in {store.uri}", highlight=False, soft_wrap=True)
     stderr().print(look_hint(store.uri), highlight=False, soft_wrap=True)
+
+
+def _genes(option: str, text: str) -> list[str]:
+    """Names of genes: separated by commas, or the lines of a file after an @."""
+    if not text.startswith("@"):
+        return [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{option}: cannot read {text[1:]}: {error}.") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _params(pairs: list[str]) -> dict[str, Scalar]:
