@@ -32,6 +32,9 @@ from mmlab.split import Split, Stream, mislabel, paper_split, random_stream, sea
 
 DEEP = "markermap_joint"
 
+#: Of a replicate's row: what is never the same twice.
+SECONDS = ["seconds", "fit_seconds"]
+
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
 every_epochless_selector = pytest.mark.parametrize(
     "name", sorted(name for name, kind in SELECTORS.items() if not kind.trains_in_epochs)
@@ -72,8 +75,8 @@ def assert_same_outcome(one: TrialResult, other: TrialResult) -> None:
     pd.testing.assert_frame_equal(one.panel, other.panel, check_exact=True)
     pd.testing.assert_frame_equal(one.history, other.history, check_exact=True)
     pd.testing.assert_frame_equal(
-        one.replicates.drop(columns=["seconds", "fit_seconds"]),
-        other.replicates.drop(columns=["seconds", "fit_seconds"]),
+        one.replicates.drop(columns=SECONDS),
+        other.replicates.drop(columns=SECONDS),
         check_exact=True,
     )
     for name, matrix in one.confusion.items():
