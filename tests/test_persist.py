@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from tiny import SMALL
+from tiny import SMALL_OF_ALL
 from torch import Tensor
 
 from mmlab.errors import UserError
@@ -34,9 +34,14 @@ from mmlab.nn.training import TrainingDivergedError
 from mmlab.selectors.persist import Persist, PersistSupervised, PersistUnsupervised
 
 K = 6
-FAST = {
-    key: SMALL[key] for key in ("hidden_size", "batch_size", "elimination_epochs", "learning_rate")
-} | {"selection_epochs": SMALL["selection_epochs"]}
+_FAST_KEYS = (
+    "hidden_size",
+    "batch_size",
+    "elimination_epochs",
+    "selection_epochs",
+    "learning_rate",
+)
+FAST = {key: SMALL_OF_ALL[key] for key in _FAST_KEYS}
 #: Three genes that only one class has, for each of three classes.
 PLANTED = ((3, 17, 31), (5, 19, 38), (8, 22, 27))
 

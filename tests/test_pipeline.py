@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
-from tiny import SMALL, as_cells, simulate_cells
+from tiny import SMALL, SMALL_OF_ALL, as_cells, simulate_cells
 
 from mmlab.config import DataSpec, Noise, TrialSpec
 from mmlab.datasets.base import Cells
@@ -54,7 +54,7 @@ def trial_spec(selector: str = "scanpy_t_test", **changes: Any) -> TrialSpec:
     settings: dict[str, Any] = {
         "data": DataSpec(path="tiny.h5ad", label_key="cell_type"),
         "selector": selector,
-        "params": {key: value for key, value in SMALL.items() if key in known},
+        "params": {key: value for key, value in SMALL_OF_ALL.items() if key in known},
         "n_markers": 6,
     }
     return TrialSpec(**(settings | changes))

@@ -220,7 +220,7 @@ def test_shipped_studies_name_what_exists(path: Path) -> None:
 
 def test_a_classification_study_holds_every_method_of_the_paper() -> None:
     published = published_numbers()
-    for path in EXPERIMENTS:
+    for path in (path for path in EXPERIMENTS if path.stem.startswith("table")):
         spec = read_yaml(path, BenchmarkSpec)
         metric = "linear/l2" if "table2" in path.stem else "knn/accuracy"
         here = (published["dataset"] == spec.data.name) & (published["metric"] == metric)

@@ -16,7 +16,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from tiny import MARKERS, SMALL
+from tiny import MARKERS, SMALL_OF_ALL
 
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
@@ -43,7 +43,7 @@ def small(name: str, n_markers: int = K, **params: Any) -> Selector:
     """A selector with those of the small settings that it knows."""
     kind: Any = SELECTORS[name]
     known = inspect.signature(kind).parameters
-    settings: dict[str, Any] = {key: value for key, value in SMALL.items() if key in known}
+    settings: dict[str, Any] = {key: value for key, value in SMALL_OF_ALL.items() if key in known}
     if "markers" in known:
         settings["markers"] = [gene for genes in MARKERS for gene in genes if gene < 30]
     selector: Selector = kind(n_markers, **(settings | params))

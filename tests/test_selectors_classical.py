@@ -22,7 +22,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_selection import f_classif
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import fbeta_score
-from tiny import SMALL
+from tiny import SMALL_OF_ALL
 
 from mmlab.errors import UserError
 from mmlab.selectors import SELECTORS, Selector
@@ -49,7 +49,7 @@ SUPERVISED = ("cosg", "l1_logistic", "lassonet", "mrmr", "ns_forest", "rankcorr"
 def small(name: str, k: int, **params: Any) -> Selector:
     kind: Any = SELECTORS[name]
     known = inspect.signature(kind).parameters
-    settings = {key: value for key, value in SMALL.items() if key in known}
+    settings = {key: value for key, value in SMALL_OF_ALL.items() if key in known}
     selector: Selector = kind(k, **(settings | params))
     return selector
 

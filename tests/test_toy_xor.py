@@ -23,10 +23,7 @@ def markers_found(cells: Cells, selector: str) -> list[int]:
     truth = set(np.flatnonzero(cells.adata.var["is_marker"]))
     found = []
     for seed in range(N_SEEDS):
-        params = {"max_epochs": 30} if selector.startswith("markermap") else {}
-        spec = TrialSpec(
-            data=DataSpec(name="toy_xor"), selector=selector, params=params, n_markers=3, seed=seed
-        )
+        spec = TrialSpec(data=DataSpec(name="toy_xor"), selector=selector, n_markers=3, seed=seed)
         panel = run_trial(spec, cells).panel["gene_index"]
         found.append(len(truth & set(panel)))
     return found

@@ -1,0 +1,61 @@
+"""Seconds and accuracy of LassoNet: mmlab's schedule against the package's defaults, in turns.
+
+    python experiments/speed/lassonet.py --dataset zeisel --repeats 1
+
+One thread. The package's defaults take about twenty minutes a repeat on zeisel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import pandas as pd
+from sklearn.neighbors import KNeighborsClassifier
+
+from mmlab.config import DataSpec
+from mmlab.datasets import load_cells
+from mmlab.pipeline import cpu_threads
+from mmlab.preprocess import prepare
+from mmlab.selectors import LassoNet
+from mmlab.split import Stream, paper_split, random_stream
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="zeisel")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--n-markers", type=int, default=50)
+    options = parser.parse_args()
+    cells = load_cells(DataSpec(name=options.dataset))
+    rows = []
+    for repeat in range(options.repeats):
+        split = paper_split(cells.y, random_stream(0, repeat, Stream.SPLIT))
+        layers = prepare(cells.adata, cells.normalization, "train_only", split.train).layers
+        x, y, fit, test = layers["zscore"], cells.y, split.train_validation, split.test
+        for faithful in (False, True):
+            selector = LassoNet(options.n_markers, faithful=faithful, seed=repeat, device="cpu")
+            started = time.perf_counter()
+            with cpu_threads(1):
+                selector.fit(
+                    x[split.train],
+                    y[split.train],
+                    X_val=x[split.validation],
+                    y_val=y[split.validation],
+                )
+            seconds = time.perf_counter() - started
+            panel = selector.panel_
+            knn = KNeighborsClassifier().fit(x[fit][:, panel], y[fit])
+            accuracy = knn.score(x[test][:, panel], y[test])
+            name = "package defaults" if faithful else "mmlab"
+            rows.append({"schedule": name, "seconds": seconds, "accuracy": accuracy})
+            print(f"{name}: {seconds:.1f} s, kNN accuracy {accuracy:.4f}", flush=True)
+    median = pd.DataFrame(rows).groupby("schedule").median()
+    ratio = median.loc["mmlab", "seconds"] / median.loc["package defaults", "seconds"]
+    gain = median.loc["mmlab", "accuracy"] - median.loc["package defaults", "accuracy"]
+    print(f"median over {options.repeats}: {ratio:.3f} of the time, accuracy {np.round(gain, 4):+}")
+
+
+if __name__ == "__main__":
+    main()
