@@ -108,7 +108,8 @@ def _fit_on_all_cells(
     from mmlab.config import TrialSpec
     from mmlab.datasets.base import make_cells
     from mmlab.datasets.check import require_usable
-    from mmlab.pipeline import cpu_threads, fit_epochs, gene_lists, make_selector, resolve
+    from mmlab.fitting import fit_epochs, gene_lists, make_selector
+    from mmlab.pipeline import cpu_threads, resolve
     from mmlab.preprocess import prepare
     from mmlab.specfile import build
     from mmlab.split import MINIMUM, Split, Stream, partition, random_stream

@@ -20,7 +20,7 @@ TIERS = [
     {"config", "errors", "specfile"},
     {"datasets", "figures", "metrics", "nn", "preprocess", "selectors", "split"},
     {"evaluate"},
-    {"results", "compare"},
+    {"compare", "fitting", "results"},
     {"pipeline"},
     {"rows"},
     {"schedule", "tracking"},

@@ -16,12 +16,12 @@ from mmlab.config import DataSpec, Noise, TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.evaluate import CLASSIFIERS, evaluate_panel
+from mmlab.fitting import make_selector
 from mmlab.pipeline import (
     OBJECTIVE,
     Trial,
     cpu_threads,
     final_objective,
-    make_selector,
     resolve,
     run_trial,
 )

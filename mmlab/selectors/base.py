@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
@@ -16,47 +14,12 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from mmlab.config import Scalar
 from mmlab.errors import UserError
+from mmlab.selectors.data import Indices, TrainingData, check_lists, one_sparse_class
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
 
 Layer = Literal["zscore", "log1p", "counts"]
-Indices = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a method is fitted on, checked.
-
-    Attributes
-    ----------
-    x, x_val
-        Cells (n_cells, n_genes), float32, dense or CSR; ``x_val`` may be None.
-    y, y_val
-        Class indices, shape (n_cells,); None for a method that got no labels.
-    counts
-        Raw counts of the cells ``x``, same shape; None unless they were given.
-    include, exclude
-        Indices of genes that the panel must and must not hold.
-    """
-
-    x: Any
-    y: NDArray[np.int64] | None
-    x_val: Any
-    y_val: NDArray[np.int64] | None
-    counts: Any
-    include: Indices
-    exclude: Indices
-
-    @property
-    def allowed(self) -> Indices:
-        """Indices of the genes that are not excluded, ascending."""
-        return np.setdiff1d(np.arange(self.x.shape[1]), self.exclude)
-
-    @property
-    def free(self) -> Indices:
-        """Indices of the genes that a method chooses from: neither included nor excluded."""
-        return np.setdiff1d(self.allowed, self.include)
 
 
 class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -157,7 +120,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         if X_val is not None:
             X_val = self._check_validation(cells, X_val, y_val)
         labels, val_labels = self._check_labels(cells, y, y_val)
-        held, left_out = self._check_lists(cells.shape[1], include, exclude)
+        held, left_out = check_lists(cells.shape[1], self.n_markers, include, exclude)
         counts = self._check_counts(cells, counts)
         yield from self._run(TrainingData(cells, labels, X_val, val_labels, counts, held, left_out))
 
@@ -187,7 +150,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
                 f"n_markers is {self.n_markers}, but the data have {n_genes} genes; "
                 f"give a number from 1 to {n_genes}."
             )
-        return _one_sparse_class(X)
+        return one_sparse_class(X)
 
     def _check_validation(self, X: Any, X_val: Any, y_val: Any) -> Any:
         X_val = check_array(X_val, accept_sparse="csr", dtype=np.float32)
@@ -203,7 +166,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
             raise UserError(
                 f"there are {X_val.shape[0]} validation cells but {len(y_val)} labels for them."
             )
-        return _one_sparse_class(X_val)
+        return one_sparse_class(X_val)
 
     def _check_labels(
         self, X: Any, y: Any, y_val: Any
@@ -225,30 +188,6 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         codes = codes.astype(np.int64)
         return codes[: len(train)], None if y_val is None else codes[len(train) :]
 
-    def _check_lists(
-        self, n_genes: int, include: Sequence[int] | Indices, exclude: Sequence[int] | Indices
-    ) -> tuple[Indices, Indices]:
-        held, left_out = (_distinct(genes) for genes in (include, exclude))
-        problems = [
-            f"{name} holds {gene}, but gene indices go from 0 to {n_genes - 1}"
-            for name, genes in (("include", held), ("exclude", left_out))
-            for gene in genes
-            if not 0 <= gene < n_genes
-        ]
-        both = np.intersect1d(held, left_out)
-        if len(both):
-            problems.append(f"genes {both.tolist()} are both included and excluded")
-        if len(held) > self.n_markers:
-            problems.append(f"include holds {len(held)} genes, but the panel only {self.n_markers}")
-        if n_genes - len(left_out) < self.n_markers:
-            problems.append(
-                f"exclude leaves {n_genes - len(left_out)} of {n_genes} genes, fewer than the "
-                f"{self.n_markers} of the panel"
-            )
-        if problems:
-            raise UserError("; ".join(problems) + ".")
-        return held, left_out
-
     def _check_counts(self, X: Any, counts: Any) -> Any:
         if not self.needs_counts:
             return None
@@ -257,7 +196,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         counts = check_array(counts, accept_sparse="csr", dtype=np.float32)
         if counts.shape != X.shape:
             raise UserError(f"counts have shape {counts.shape}, the cells {X.shape}.")
-        return _one_sparse_class(counts)
+        return one_sparse_class(counts)
 
     def _set_panel(self, ranking: Any, scores: Any, include: Indices) -> None:
         """Set the panel: the included genes, then the best of ``ranking`` that are not."""
@@ -276,21 +215,6 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         tags.input_tags.sparse = True
         tags.target_tags.required = self.supervised
         return tags
-
-
-def _distinct(genes: Sequence[int] | Indices) -> Indices:
-    """Gene indices in the order given, each once."""
-    return np.array(list(dict.fromkeys(int(gene) for gene in genes)), dtype=np.int64)
-
-
-def _one_sparse_class(X: Any) -> Any:
-    """Scanpy 1.11 knows scipy's sparse matrices, not its sparse arrays."""
-    return sp.csr_matrix(X) if hasattr(X, "tocsr") else X
-
-
-def dense(X: Any) -> NDArray[np.float32]:
-    """Dense float32 array of dense or sparse cells."""
-    return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float32)
 
 
 class DirectSelector(Selector):

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.selectors.base import DirectSelector, Layer, Selector, TrainingData
+from mmlab.selectors.base import DirectSelector, Layer, Selector
+from mmlab.selectors.data import TrainingData
 from mmlab.selectors.scanpy_tests import ScanpyTTest
 
 if TYPE_CHECKING:

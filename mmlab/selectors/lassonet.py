@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.selectors.base import Selector, TrainingData, dense
+from mmlab.selectors.base import Selector
+from mmlab.selectors.data import TrainingData, dense
 from mmlab.selectors.vae import torch_device
 
 if TYPE_CHECKING:

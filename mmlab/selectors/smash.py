@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from mmlab.errors import UserError
-from mmlab.selectors.base import DirectSelector, dense
+from mmlab.selectors.base import DirectSelector
+from mmlab.selectors.data import dense
 
 
 class Smash(DirectSelector):

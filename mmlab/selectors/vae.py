@@ -18,7 +18,8 @@ from mmlab.config import Scalar
 from mmlab.errors import UserError
 from mmlab.metrics.classification import accuracy
 from mmlab.metrics.reconstruction import explained_variance, linear_reconstruction
-from mmlab.selectors.base import Selector, TrainingData, dense
+from mmlab.selectors.base import Selector
+from mmlab.selectors.data import TrainingData, dense
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,115 @@
+"""From a trial's specification to a selector at work: its parameters, its genes, its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmlab.config import TrialSpec
+from mmlab.datasets.base import Cells
+from mmlab.errors import UserError
+from mmlab.selectors import get_selector
+from mmlab.selectors.base import Selector
+from mmlab.selectors.controls import Oracle
+from mmlab.split import Split, Stream, random_stream
+
+if TYPE_CHECKING:
+    from mmlab.nn.training import Epoch
+
+
+def make_selector(spec: TrialSpec, cells: Cells, replicate: int) -> Selector:
+    """The selector of one replicate, not fitted.
+
+    Raises
+    ------
+    UserError
+        The oracle is asked for on data whose markers are not known.
+    """
+    stream = random_stream(spec.seed, replicate, Stream.SELECTOR)
+    params: dict[str, Any] = {"seed": int(stream.integers(2**31)), **spec.params}
+    factory: Any = get_selector(spec.selector)
+    if factory is Oracle:
+        params["markers"] = known_markers(cells)
+    selector: Selector = factory(spec.n_markers, **params)
+    return selector
+
+
+def known_markers(cells: Cells) -> list[int]:
+    """Indices of the true markers of simulated cells.
+
+    Raises
+    ------
+    UserError
+        Nobody knows them.
+    """
+    if "is_marker" not in cells.adata.var:
+        raise UserError(
+            f"oracle needs data whose markers are known, and nobody knows those of {cells.name}; "
+            "simulated data have them."
+        )
+    return np.flatnonzero(cells.adata.var["is_marker"].to_numpy()).tolist()
+
+
+def gene_lists(spec: TrialSpec, cells: Cells) -> dict[str, list[int]]:
+    """Indices of the genes to ``include`` and to ``exclude``; their names have been checked."""
+    position = {gene: index for index, gene in enumerate(cells.genes.tolist())}
+    lists = {"include": spec.include, "exclude": spec.exclude}
+    return {key: [position[name] for name in names] for key, names in lists.items()}
+
+
+def gene_list_problems(spec: TrialSpec, cells: Cells) -> list[str]:
+    """What is wrong with the genes to include and to exclude, a sentence each."""
+    known = set(cells.genes.tolist())
+    problems = []
+    for key, names in (("include", spec.include), ("exclude", spec.exclude)):
+        missing = [name for name in names if name not in known]
+        if missing:
+            shown = ", ".join(repr(name) for name in missing[:5])
+            problems.append(f"{key}: {len(missing)} genes are not in {cells.name}: {shown}")
+        if len(set(names)) < len(names):
+            problems.append(f"{key} names a gene twice")
+    both = sorted(set(spec.include) & set(spec.exclude))
+    if both:
+        problems.append(f"{', '.join(both[:5])}: both included and excluded")
+    if len(spec.include) > spec.n_markers:
+        problems.append(
+            f"include names {len(spec.include)} genes, more than n_markers {spec.n_markers}"
+        )
+    left = len(known) - len(spec.exclude)
+    if spec.exclude and left < spec.n_markers:
+        problems.append(f"exclude leaves {left} genes, fewer than n_markers {spec.n_markers}")
+    return problems
+
+
+def fit_epochs(
+    selector: Selector,
+    layers: Any,
+    y: NDArray[np.int64],
+    split: Split,
+    lists: dict[str, list[int]],
+    *,
+    in_search: bool = False,
+) -> Iterator[Epoch]:
+    """Fit a selector on the cells of a split that it may see; an item an epoch.
+
+    In a search the validation cells are the ones to judge on: no method is fitted on them.
+
+    Parameters
+    ----------
+    layers
+        Matrices of all cells by name, from :func:`mmlab.preprocess.prepare`.
+    lists
+        Gene indices to ``include`` and to ``exclude``.
+    """
+    layer, more = layers[selector.input_layer], dict[str, Any](lists)
+    cells = split.train
+    if selector.fits_on_validation:
+        cells = split.train if in_search else split.train_validation
+    else:
+        more |= {"X_val": layer[split.validation], "y_val": y[split.validation]}
+    if selector.needs_counts:
+        more["counts"] = layers["counts"][cells]
+    return selector.fit_epochs(layer[cells], y[cells], **more)
