@@ -520,7 +520,17 @@ def budget_rule(names: Any, p_values: Any, k: int) -> set[int]:
     return panel
 
 
-def ranked_by_scanpy(x: NDArray[np.float32], labels: NDArray[np.str_]) -> pd.DataFrame:
+SCANPY_TESTS: dict[str, dict[str, Any]] = {
+    "scanpy_t_test": {"method": "t-test"},
+    "scanpy_t_test_overestim_var": {"method": "t-test_overestim_var"},
+    "scanpy_wilcoxon": {"method": "wilcoxon"},
+    "scanpy_wilcoxon_tie_correct": {"method": "wilcoxon", "tie_correct": True},
+}
+
+
+def ranked_by_scanpy(
+    x: NDArray[np.float32], labels: NDArray[np.str_], name: str = "scanpy_t_test"
+) -> pd.DataFrame:
     """A row a class and gene, best gene of each class first."""
     import anndata as ad
     import scanpy as sc
@@ -528,7 +538,7 @@ def ranked_by_scanpy(x: NDArray[np.float32], labels: NDArray[np.str_]) -> pd.Dat
     cells = ad.AnnData(x.copy())
     cells.obs["type"] = pd.Categorical(labels)
     with np.errstate(all="ignore"):
-        sc.tl.rank_genes_groups(cells, "type", method="t-test", use_raw=False)
+        sc.tl.rank_genes_groups(cells, "type", use_raw=False, **SCANPY_TESTS[name])
     table: pd.DataFrame = sc.get.rank_genes_groups_df(cells, None)
     return table.assign(gene=table["names"].astype(int))
 
@@ -541,11 +551,12 @@ def panel_of_the_rule(table: pd.DataFrame, k: int) -> set[int]:
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 9, 13, 40])
-def test_the_t_test_panel_is_the_one_of_the_budget_rule(
-    k: int, zscore: NDArray[np.float32], labels: NDArray[np.str_]
+@pytest.mark.parametrize("name", SCANPY_TESTS)
+def test_the_panel_of_a_scanpy_test_is_the_one_of_the_budget_rule(
+    name: str, k: int, zscore: NDArray[np.float32], labels: NDArray[np.str_]
 ) -> None:
-    table = ranked_by_scanpy(zscore, labels)
-    selector = ScanpyTTest(k).fit(zscore, labels)
+    table = ranked_by_scanpy(zscore, labels, name)
+    selector = SELECTORS[name](k).fit(zscore, labels)
     assert set(selector.panel_.tolist()) == panel_of_the_rule(table, k)
     best = table.groupby("gene")["scores"].max()
     np.testing.assert_allclose(selector.scores_, best.to_numpy(), rtol=1e-5)

@@ -168,10 +168,11 @@ def _run(
         raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))
     comparison = compare(result.rows, result.summary, _controls())
     competing = set(result.rows["method"][~result.rows["selector"].isin(_controls())])
-    text = f"`{command}`\n\n" + "\n".join(
+    text = "\n".join(
         f"## {spec.data.title}, {k} markers\n\n{markdown(comparison, k, competing)}"
         for k in sorted(set(result.rows["n_markers"]))
     )
+    text += f"\nMade by `{command}`.\n"
     study = result.study
     store.log_files(
         study.run_id, lambda folder: write_comparison(comparison, result.rows, text, folder)
