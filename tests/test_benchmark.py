@@ -172,6 +172,8 @@ def test_a_killed_comparison_goes_on_and_gives_the_same_table(
             assert time.monotonic() < deadline, (tmp_path / "stderr").read_text()
             assert driver.poll() is None, (tmp_path / "stderr").read_text()
             time.sleep(0.05)
+        # Alive but not at work, so that the second driver finds it there.
+        driver.send_signal(signal.SIGSTOP)
         refused = run_mmlab(tmp_path, "run", "study.yaml")
         driver.send_signal(signal.SIGKILL)
         driver.wait()

@@ -197,7 +197,7 @@ def test_killed_study_resumes_to_the_trials_asked_for(tmp_path: Path) -> None:
 def test_second_driver_on_a_running_study_is_refused(tmp_path: Path) -> None:
     options = ["--trials", "3", "--epochs", "100"]
     with started(tmp_path, "tune", *SMALL, *options) as driver:
-        wait_for(lambda: ": 0 of 3" in (tmp_path / "stderr").read_text(), driver)
+        wait_for(lambda: ": 3 of 3 trials to do" in (tmp_path / "stderr").read_text(), driver)
         name = (tmp_path / "stderr").read_text().split(":")[0]
         second = run_mmlab(tmp_path, "tune", "--resume", name)
         driver.send_signal(signal.SIGTERM)
