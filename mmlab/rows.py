@@ -6,7 +6,7 @@ to know of its specification. Rows outlive their study: a later one takes up wha
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,7 @@ def write_rows(rows: Iterable[Row], path: Path) -> None:
     known = [name for name in _IDENTITY if name in table.columns]
     table = table[known + [name for name in table.columns if name not in known]]
     table = table.sort_values(["selector", "digest"], kind="stable")
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".parquet", delete=False) as stream:
-        temporary = Path(stream.name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         table.to_parquet(temporary, index=False)
         temporary.replace(path)

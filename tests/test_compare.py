@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_without_shared_cells_the_t_test_is_scipys(values: Any) -> None:
 
 
 def test_the_correction_by_hand() -> None:
-    # Mean 0.02, variance 1e-4 over four splits: t = 0.02 / sqrt((1/4 + 1/4) * 1e-4 * 4/3 * ...).
+    # Four splits, mean 0.02, variance 2e-4 / 3: t = 0.02 / sqrt((1/4 + 1/4) * 2e-4 / 3).
     values = np.array([0.01, 0.02, 0.02, 0.03])
     t, p = corrected_resampled_t_test(values)
     variance = 2e-4 / 3
@@ -62,14 +63,28 @@ def test_shared_cells_make_the_test_more_careful(values: Any) -> None:
 
 def test_equal_differences_have_no_variance() -> None:
     assert corrected_resampled_t_test(np.zeros(3)) == (0.0, 1.0)
-    assert corrected_resampled_t_test(np.full(3, -0.5)) == (-math.inf, 0.0)
+    assert corrected_resampled_t_test(np.full(3, -0.1)) == (-math.inf, 0.0)
     assert wilcoxon_signed_rank(np.zeros(3)) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="at least two differences, got 1"):
+        corrected_resampled_t_test(np.ones(1))
 
 
-def test_wilcoxon_is_scipys() -> None:
-    values = np.array([0.1, -0.2, 0.3, 0.4, 0.5, 0.6])
+@pytest.mark.parametrize("n", [1, 6, 40, 60])
+def test_wilcoxon_is_scipys(n: int) -> None:
+    values = np.random.default_rng(n).normal(0.3, 1, size=n)
     expected = stats.wilcoxon(values)
     assert wilcoxon_signed_rank(values) == (expected.statistic, pytest.approx(expected.pvalue))
+
+
+@given(st.lists(st.integers(-3, 3).filter(bool), min_size=1, max_size=7))
+def test_wilcoxon_is_exact_with_ties(values: list[int]) -> None:
+    ranks = stats.rankdata(np.abs(values))
+    sums = np.array([ranks @ signs for signs in product([0, 1], repeat=len(values))])
+    smaller = np.minimum(sums, ranks.sum() - sums)
+    ours = ranks @ (np.array(values) > 0)
+    expected = np.mean(smaller <= min(ours, ranks.sum() - ours))
+    # Zeros do not count.
+    assert wilcoxon_signed_rank(np.array([0.0, *values]))[1] == pytest.approx(expected)
 
 
 def test_holm_by_hand() -> None:
@@ -100,4 +115,35 @@ def test_methods_are_paired_over_the_replicates_that_both_have() -> None:
     assert np.isnan(table.loc["once", "t_p"])
     assert np.isnan(table.loc["once", "wilcoxon_p"])
     assert set(table["reference"]) == {"best"}
-    assert paired_tests(rows[rows["method"] == "best"], "score", "best").empty
+    with pytest.raises(ValueError, match="duplicate"):
+        paired_tests(pd.concat([rows, rows]), "score", "best")
+
+
+def test_without_rivals_the_table_has_its_columns_still() -> None:
+    rows = pd.DataFrame({"method": ["a", "a", "b", "b"], "replicate": [0, 1, 0, 1], "x": 0.5})
+    full = paired_tests(rows, "x", "a")
+    none = paired_tests(rows[rows["method"] == "a"], "x", "a")
+    assert none.empty
+    assert none.dtypes.to_dict() == full.dtypes.to_dict()
+
+
+@pytest.mark.parametrize("unmeasured", ["a", "b"])
+def test_a_method_without_the_metric_is_not_left_out(unmeasured: str) -> None:
+    rows = pd.DataFrame({"method": ["a", "a", "b", "b"], "replicate": [0, 1, 0, 1], "x": 0.5})
+    rows.loc[rows["method"] == unmeasured, "x"] = np.nan
+    (row,) = paired_tests(rows, "x", "a").to_dict(orient="records")
+    assert (row["method"], row["n"]) == ("b", 0)
+    assert all(math.isnan(row[name]) for name in ("mean_difference", "t_p", "wilcoxon_p"))
+
+
+def test_differences_that_are_equal_but_for_rounding_are_ties() -> None:
+    right = {"a": [558, 552, 551, 552, 554], "b": [548, 557, 561, 562, 549]}
+    rows = pd.DataFrame(
+        [
+            {"method": method, "replicate": r, "x": n / 602}
+            for method, numbers in right.items()
+            for r, n in enumerate(numbers)
+        ]
+    )
+    (row,) = paired_tests(rows, "x", "a").to_dict(orient="records")
+    assert row["wilcoxon_p"] == wilcoxon_signed_rank(np.array([-10, 5, 10, 10, -5]))[1]

@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Callable
 
+import igraph
 import numpy as np
 import pytest
 from hypothesis import given
@@ -259,6 +260,8 @@ def test_a_copy_is_redundant_and_a_constant_or_single_gene_is_not() -> None:
     assert max_redundancy(np.hstack([x, -2 * x])) == pytest.approx(1)
     assert max_redundancy(np.hstack([x, np.ones_like(x)])) == 0
     assert mean_redundancy(x) == max_redundancy(x) == 0
+    # The mean of three times 0.1 is not 0.1 in floating point.
+    assert max_redundancy(np.tile([0.1, 0.7], (3, 1))) == 0
 
 
 def test_neighbourhoods_by_brute_force() -> None:
@@ -297,3 +300,10 @@ def test_leiden_repeats_with_its_seed_and_leaves_pythons_generator_alone() -> No
     assert random.getstate() == before
     random.seed(2)
     np.testing.assert_array_equal(leiden_clusters(x, seed=0), one)
+
+
+def test_after_leiden_igraph_draws_from_pythons_generator_again() -> None:
+    leiden_clusters(np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32), seed=0)
+    before = random.getstate()
+    igraph.Graph.Erdos_Renyi(20, 0.5)
+    assert random.getstate() != before

@@ -68,8 +68,26 @@ def test_the_index_is_that_of_the_paper(m: int, d: int, seed: int) -> None:
     assert found.value == pytest.approx(value)
     assert found.variance == pytest.approx(variance, abs=1e-12)
     assert found.low <= found.value <= found.high
-    shuffled = [rng.permutation(np.flatnonzero(row)) for row in rng.permutation(chosen)]
+    renamed = rng.permutation(rng.permutation(chosen), axis=1)
+    shuffled = [rng.permutation(np.flatnonzero(row)) for row in renamed]
     assert nogueira_stability(shuffled, d).value == pytest.approx(value)
+
+
+@given(st.integers(2, 6), st.sets(st.integers(0, 11), min_size=1, max_size=11))
+def test_the_same_panel_every_time_is_perfectly_stable(m: int, genes: set[int]) -> None:
+    same = panels(*[list(genes)] * m)
+    assert nogueira_stability(same, 12).value == mean_jaccard(same) == 1
+
+
+def test_the_variance_is_that_of_repeated_draws() -> None:
+    rng = np.random.default_rng(0)
+    probability = np.repeat([0.8, 0.08], [5, 45])
+    found = []
+    for _ in range(400):
+        chosen = rng.random((100, 50)) < probability
+        found.append(nogueira_stability([np.flatnonzero(row) for row in chosen], 50))
+    spread = np.var([stability.value for stability in found])
+    assert np.mean([stability.variance for stability in found]) == pytest.approx(spread, rel=0.25)
 
 
 def test_a_wider_confidence_gives_a_wider_interval() -> None:

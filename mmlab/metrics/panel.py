@@ -20,6 +20,7 @@ N_NEIGHBORS = 15
 def _absolute_correlations(x_panel: Matrix) -> NDArray[np.float64]:
     """|Pearson correlation| of every pair of different genes; 0 for a gene that does not vary."""
     centred = x_panel - x_panel.mean(axis=0, dtype=np.float64)
+    centred[:, np.ptp(x_panel, axis=0) == 0] = 0  # their mean may be off by rounding
     norms = np.linalg.norm(centred, axis=0)
     scaled = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
     correlations = np.minimum(np.abs(scaled.T @ scaled), 1)  # rounding goes beyond 1
@@ -36,7 +37,10 @@ def mean_redundancy(x_panel: Matrix) -> float:
 
 
 def max_redundancy(x_panel: Matrix) -> float:
-    """Largest absolute correlation between different genes of the panel, in [0, 1]."""
+    """Largest absolute correlation between different genes of the panel, in [0, 1].
+
+    ``x_panel`` has shape (n_cells, k). One gene alone repeats nothing: 0.
+    """
     return float(_absolute_correlations(x_panel).max(initial=0.0))
 
 
