@@ -68,7 +68,8 @@ class Comparison:
         Tidy: dataset, method, n_markers, metric, mean, std, n, low, high, published, difference.
     tests
         Tidy: metric, n_markers, and the columns of :func:`mmlab.compare.paired_tests`; every
-        method against the best one, controls left out.
+        method against the best one, controls left out. The best one is the best on these very
+        replicates: it is a little favoured.
     """
 
     table: pd.DataFrame
