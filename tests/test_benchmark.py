@@ -136,6 +136,13 @@ def test_the_same_study_again_computes_nothing(finished: tuple[Path, dict[str, A
     assert measured(again) == measured(content)
 
 
+def test_a_search_cannot_go_on_with_a_comparison(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, content = finished
+    done = run_mmlab(folder, "tune", "--resume", content["study"])
+    assert done.returncode == 2
+    assert "is a comparison: give its own command again" in done.stderr
+
+
 def test_another_study_takes_up_what_this_one_has_finished(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
