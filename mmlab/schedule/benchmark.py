@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -157,7 +157,6 @@ class _Rows:
     by_digest: dict[str, Row]
     path: Path | None
     cells: Cells
-    failed: dict[str, str] = field(default_factory=dict)
 
     def add(self, spec: TrialSpec, digest: str, replicate: Row) -> None:
         self.by_digest[digest] = make_row(spec, digest, self.cells.fingerprint, replicate)
