@@ -87,7 +87,7 @@ class Progress:
         """What is known so far."""
 
     def seconds_left(self) -> float | None:
-        """Rough time left, from the trials that ended in this session; None before the first."""
+        """Rough time left, from the trials that this process has ended; None before the first."""
         if self.ended_here == 0:
             return None
         pace = (time.monotonic() - self.started) / self.ended_here
