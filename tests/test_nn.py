@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmlab.nn.batches import batches, fast_cpu_arithmetic
+from mmlab.nn.layers import linear, masked_linear
 from mmlab.nn.losses import gaussian_nll, kl_to_standard_normal, markermap_loss
 from mmlab.nn.networks import PanelModel, PanelVAE
 from mmlab.nn.proposals import (
@@ -22,6 +23,7 @@ from mmlab.nn.proposals import (
     FreeLogits,
     GeneLogits,
     MaskProposal,
+    Shown,
     distinct_choices,
 )
 from mmlab.nn.range_test import find_learning_rate, steepest_descent
@@ -64,7 +66,7 @@ def value_and_gradient(
 ) -> tuple[Tensor, Tensor]:
     leaf = keys.clone().requires_grad_()
     mask = function(leaf, k, temperature)
-    (mask * normal(*keys.shape, seed=9, dtype=keys.dtype)).sum().backward()
+    (mask * normal(*keys.shape, seed=9).to(keys.dtype)).sum().backward()
     assert leaf.grad is not None
     return mask.detach(), leaf.grad
 
@@ -76,18 +78,20 @@ shapes = pytest.mark.parametrize(
 
 @shapes
 @pytest.mark.parametrize("temperature", [10.0, 3.0, 1.0, 0.2, 0.05])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_relaxed_top_k_is_the_recursion_in_value_and_gradient(
-    shape: tuple[int, ...], k: int, temperature: float, dtype: torch.dtype, tolerance: float
+    shape: tuple[int, ...], k: int, temperature: float, dtype: torch.dtype
 ) -> None:
     keys = normal(*shape, dtype=dtype) * 2
-    value, gradient = value_and_gradient(relaxed_top_k, keys, k, temperature)
-    expected, expected_gradient = value_and_gradient(successive_softmaxes, keys, k, temperature)
-    torch.testing.assert_close(value, expected, rtol=tolerance, atol=tolerance)
-    largest = max(1.0, float(expected_gradient.abs().max()))
-    torch.testing.assert_close(
-        gradient / largest, expected_gradient / largest, rtol=0, atol=tolerance
-    )
+    exact = value_and_gradient(successive_softmaxes, keys.double(), k, temperature)
+    plain = value_and_gradient(successive_softmaxes, keys, k, temperature)
+    ours = value_and_gradient(relaxed_top_k, keys, k, temperature)
+    for value, same_precision, truth in zip(ours, plain, exact, strict=True):
+        scale = max(1.0, float(truth.abs().max()))
+        # At low temperature float32 itself is further from the truth than 1e-5.
+        rounding = float((same_precision - truth).abs().max()) / scale
+        tolerance = 1e-10 if dtype == torch.float64 else max(1e-5, 2 * rounding)
+        torch.testing.assert_close(value.double() / scale, truth / scale, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("temperature", [3.0, 0.5])
@@ -180,13 +184,18 @@ def gene_logits(seed: int = 0, beta: float = 0.95, **lists: Any) -> GeneLogits:
     return GeneLogits(choice(**lists), 8, beta, seeded(seed))
 
 
+def seen(shown: Shown) -> Tensor:
+    """What the network gets of the cells."""
+    return shown.cells if shown.mask is None else shown.cells * shown.mask
+
+
 def test_the_mean_before_the_last_layer_is_the_mean_after_it() -> None:
     module, x = gene_logits().train(), normal(20, N_GENES)
     with torch.no_grad():
         module.logits = normal(N_GENES, seed=3)
         before = module.logits.clone()
         state = module.generator.get_state()
-        masked = module(x, 0.8)
+        masked = seen(module(x, 0.8))
         # The same random numbers once more, now with one row of logits a cell.
         again = torch.Generator()
         again.set_state(state)
@@ -201,11 +210,24 @@ def test_the_mean_before_the_last_layer_is_the_mean_after_it() -> None:
     torch.testing.assert_close(masked, x * mask)
 
 
+def test_the_masked_layer_has_the_gradients_of_plain_differentiation() -> None:
+    layer, x, upstream = linear(N_GENES, 5, seeded()), normal(20, N_GENES), normal(20, 5, seed=2)
+    masks = [torch.rand(N_GENES, generator=seeded(1)).requires_grad_() for _ in range(2)]
+    gradients = []
+    for mask, outputs in zip(
+        masks, (masked_linear(layer, x, masks[0]), layer(x * masks[1])), strict=True
+    ):
+        (outputs * upstream).sum().backward()
+        gradients.append([outputs, mask.grad, layer.weight.grad, layer.bias.grad])
+        layer.zero_grad()
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 def test_the_running_logits_carry_no_gradient_from_batch_to_batch() -> None:
     module = gene_logits().train()
     module(normal(20, N_GENES), 1.0)
     assert not module.logits.requires_grad
-    masked = module(normal(20, N_GENES, seed=1), 1.0)
+    masked = seen(module(normal(20, N_GENES, seed=1), 1.0))
     (masked * normal(20, N_GENES, seed=2)).sum().backward()
     assert module.last.weight.grad is not None
     assert float(module.last.weight.grad.abs().max()) > 0
@@ -217,7 +239,7 @@ def test_evaluation_takes_the_hard_mask_and_draws_nothing() -> None:
     module.eval()
     before = module.logits.clone(), module.generator.get_state().clone()
     x = normal(20, N_GENES, seed=1)
-    torch.testing.assert_close(module(x, 1.0), x * top_k_mask(module.logits, N_MARKERS))
+    torch.testing.assert_close(seen(module(x, 1.0)), x * top_k_mask(module.logits, N_MARKERS))
     assert torch.equal(module.logits, before[0])
     assert torch.equal(module.generator.get_state(), before[1])
 
@@ -234,7 +256,7 @@ def test_included_genes_are_seen_whole_and_excluded_ones_never(name: str, traini
     module = MASK_PROPOSALS[name](include=[7, 2], exclude=[0, 11], k=4)
     module.train(training)
     x = normal(20, N_GENES) + 5
-    shown = (module(x, 0.5) / x).detach()
+    shown = (seen(module(x, 0.5)) / x).detach()
     torch.testing.assert_close(shown[:, [7, 2]], torch.ones(20, 2))
     assert float(shown[:, [0, 11]].abs().max()) == 0
     assert float(shown[0].sum()) == pytest.approx(4, abs=1e-4)
@@ -252,7 +274,7 @@ def test_a_panel_of_included_genes_alone_leaves_nothing_to_choose() -> None:
             module.train(training)
             expected = torch.zeros(N_GENES)
             expected[[3, 1, 2]] = 1
-            torch.testing.assert_close(module(x, 1.0), x * expected)
+            torch.testing.assert_close(seen(module(x, 1.0)), x * expected)
         assert len(module.ranking()[0]) == 0
 
 
@@ -261,7 +283,7 @@ def test_free_logits_are_parameters_drawn_from_a_normal() -> None:
     assert [name for name, _ in module.named_parameters()] == ["logits"]
     assert float(module.logits.detach().mean()) == pytest.approx(0, abs=0.06)
     assert float(module.logits.detach().std()) == pytest.approx(1, abs=0.05)
-    (module.train()(normal(4, 4000), 1.0) * normal(4, 4000, seed=1)).sum().backward()
+    (seen(module.train()(normal(4, 4000), 1.0)) * normal(4, 4000, seed=1)).sum().backward()
     assert module.logits.grad is not None
     assert float(module.logits.grad.abs().max()) > 0
 
@@ -270,12 +292,12 @@ def test_concrete_selectors_show_convex_combinations_then_single_genes() -> None
     module = ConcreteSelectors(choice(include=[5]), seeded())
     assert module.n_inputs == N_MARKERS
     x = torch.eye(N_GENES)
-    columns = module.train()(x, 0.7).detach()
+    columns = seen(module.train()(x, 0.7)).detach()
     assert columns.shape == (N_GENES, N_MARKERS)
     torch.testing.assert_close(columns[:, 0], x[:, 5])
     torch.testing.assert_close(columns.sum(dim=0), torch.ones(N_MARKERS))
     assert float(columns[5, 1:].max()) == 0
-    shown = module.eval()(x, 0.0)
+    shown = seen(module.eval()(x, 0.0))
     chosen, scores = module.ranking()
     torch.testing.assert_close(shown, x[:, [5, *chosen.tolist()]])
     assert np.isfinite(scores).all()
@@ -335,7 +357,8 @@ def test_the_networks_have_the_layers_of_the_paper() -> None:
 
     hidden = ["Linear", "BatchNorm1d", "LeakyReLU"]
     network = vae()
-    assert kinds(network.encoder) == [*hidden, *hidden, "Linear", "LeakyReLU"]
+    assert kinds(network.first) == ["Linear"]
+    assert kinds(network.encoder) == [*hidden[1:], *hidden, "Linear", "LeakyReLU"]
     for head in (network.decoder_mean, network.decoder_log_var, network.classifier):
         assert head is not None
         assert kinds(head) == [*hidden, "Linear"]
@@ -519,8 +542,8 @@ def test_training_neither_reads_nor_moves_torchs_global_generator(alpha: float) 
 
 
 def test_training_lowers_the_loss_and_reports_every_epoch() -> None:
-    _, epochs = run(0.0, max_epochs=15, schedule=Annealing(3.0, 0.1, last=15))
-    assert [e.epoch for e in epochs] == list(range(1, 16))
+    _, epochs = run(0.0, max_epochs=30, schedule=Annealing(3.0, 0.1, last=30))
+    assert [e.epoch for e in epochs] == list(range(1, 31))
     assert epochs[-1].train_loss < 0.7 * epochs[0].train_loss
     for epoch in epochs:
         assert epoch.validation_loss is not None
@@ -694,7 +717,7 @@ def test_recalibrated_statistics_are_those_of_all_cells(batch_size: int) -> None
     model, _ = run(0.5)
     x, _ = cells_and_labels()
     recalibrate_batch_norm(model, x, batch_size)
-    first_linear, first_norm, *_ = (m for m in model.network.encoder[0])
+    first_linear, first_norm = model.network.first, model.network.encoder[0]
     mask = top_k_mask(model.proposal.logits, N_MARKERS)
     with torch.no_grad():
         activations = first_linear(x * mask)

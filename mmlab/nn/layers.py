@@ -7,9 +7,11 @@ explicit ``torch.Generator``, so that a model neither reads nor moves torch's gl
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
@@ -28,3 +30,29 @@ def hidden(n_in: int, n_out: int, generator: torch.Generator, norm: bool = True)
         layers.append(nn.BatchNorm1d(n_out, device=generator.device))
     layers.append(nn.LeakyReLU())
     return nn.Sequential(*layers)
+
+
+def masked_linear(layer: nn.Linear, x: Tensor, mask: Tensor) -> Tensor:
+    """``layer`` on ``x`` (n_cells, n_in) times ``mask`` (n_in,), one weight for all cells.
+
+    With G the gradient of the outputs times the unmasked ``x``, the gradient of the weights is
+    G times the mask and that of the mask is the sum over the outputs of weights times G: one
+    matrix product where plain differentiation takes two. There is no gradient for ``x``.
+    """
+    result: Tensor = _MaskedLinear.apply(x, mask, layer.weight, layer.bias)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _MaskedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, mask, weight)
+        return functional.linear(x * mask, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        grad: Tensor = grad_outputs[0]
+        x, mask, weight = ctx.saved_tensors
+        unmasked = grad.T @ x
+        grad_mask = (weight * unmasked).sum(dim=0)
+        return None, grad_mask, unmasked.mul_(mask), grad.sum(dim=0)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmlab.nn.layers import hidden, linear
+from mmlab.nn.layers import hidden, linear, masked_linear
 from mmlab.nn.proposals import Proposal
 
 
@@ -45,8 +45,10 @@ class PanelVAE(nn.Module):
     ) -> None:
         super().__init__()
         self.generator = generator
+        self.first = linear(n_inputs, hidden_size, generator)
         self.encoder = nn.Sequential(
-            hidden(n_inputs, hidden_size, generator),
+            nn.BatchNorm1d(hidden_size, device=generator.device),
+            nn.LeakyReLU(),
             hidden(hidden_size, hidden_size, generator),
             hidden(hidden_size, hidden_size, generator, norm=False),
         )
@@ -63,9 +65,10 @@ class PanelVAE(nn.Module):
         self.decoder_log_var = head(n_genes) if alpha > 0 else None
         self.classifier = head(n_classes) if alpha < 1 else None
 
-    def forward(self, x: Tensor) -> Outputs:
-        """Outputs for cells ``x`` of shape (n_cells, n_inputs), as the proposal shows them."""
-        units = self.encoder(x)
+    def forward(self, cells: Tensor, mask: Tensor | None = None) -> Outputs:
+        """Outputs for what a proposal shows: ``cells`` (n_cells, n_inputs), times ``mask``."""
+        first = self.first(cells) if mask is None else masked_linear(self.first, cells, mask)
+        units = self.encoder(first)
         mu, log_var = self.mu(units), self.log_var(units)
         x_mean = x_log_var = None
         if self.decoder_mean is not None and self.decoder_log_var is not None:
@@ -88,7 +91,8 @@ class PanelModel(nn.Module):
 
     def forward(self, x: Tensor, temperature: float) -> Outputs:
         """Outputs for whole cells ``x`` of shape (n_cells, n_genes)."""
-        outputs: Outputs = self.network(self.proposal(x, temperature))
+        shown = self.proposal(x, temperature)
+        outputs: Outputs = self.network(shown.cells, shown.mask)
         return outputs
 
     def panel(self) -> NDArray[np.int64]:

@@ -40,6 +40,22 @@ class Choice:
         return self.n_markers - len(self.include)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a proposal shows the network: ``cells`` times ``mask``, where there is one.
+
+    Attributes
+    ----------
+    cells
+        Shape (n_cells, n_inputs).
+    mask
+        Shape (n_inputs,), the same for all cells; None shows the cells as they are.
+    """
+
+    cells: Tensor
+    mask: Tensor | None = None
+
+
 class Proposal(nn.Module):
     """Base of the proposals.
 
@@ -59,8 +75,8 @@ class Proposal(nn.Module):
         self.register_buffer("include", torch.tensor(choice.include, device=generator.device))
 
     @abstractmethod
-    def forward(self, x: Tensor, temperature: float) -> Tensor:
-        """What the network sees of cells ``x`` (n_cells, n_genes); (n_cells, n_inputs)."""
+    def forward(self, x: Tensor, temperature: float) -> Shown:
+        """What the network sees of cells ``x`` of shape (n_cells, n_genes)."""
 
     @abstractmethod
     def ranking(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -80,16 +96,16 @@ class MaskProposal(Proposal):
     def _current_logits(self, x: Tensor) -> Tensor:
         """Logits of the free genes for a training batch, with their gradient."""
 
-    def forward(self, x: Tensor, temperature: float) -> Tensor:
-        """Cells times the mask: one Gumbel draw and a relaxed top-k, or the hard top-k."""
+    def forward(self, x: Tensor, temperature: float) -> Shown:
+        """All cells under one mask: a Gumbel draw and a relaxed top-k, or the hard top-k."""
         k = self.choice.n_free_markers
         if k == 0:
-            return x * self._whole(self.logits.new_zeros(len(self.free)))
+            return Shown(x, self._whole(self.logits.new_zeros(len(self.free))))
         if not self.training:
-            return x * self._whole(top_k_mask(self.logits.detach(), k))
+            return Shown(x, self._whole(top_k_mask(self.logits.detach(), k)))
         logits = self._current_logits(x)
         keys = logits + gumbel_noise(logits, self.generator)
-        return x * self._whole(relaxed_top_k(keys, k, temperature))
+        return Shown(x, self._whole(relaxed_top_k(keys, k, temperature)))
 
     def _whole(self, mask: Tensor) -> Tensor:
         """Mask of all genes from the mask of the free ones."""
@@ -181,14 +197,14 @@ class ConcreteSelectors(Proposal):
         keys = self.logits + gumbel_noise(self.logits, self.generator)
         return torch.softmax(keys / temperature, dim=-1)
 
-    def forward(self, x: Tensor, temperature: float) -> Tensor:
+    def forward(self, x: Tensor, temperature: float) -> Shown:
         """Included genes as they are, then the k columns of the selectors."""
         if self.training:
             self._temperature, self._drawn = temperature, None
             columns = x[:, self.free] @ self._weights(temperature).T
-            return torch.cat([x[:, self.include], columns], dim=1)
+            return Shown(torch.cat([x[:, self.include], columns], dim=1))
         chosen, _ = self.ranking()
-        return x[:, torch.cat([self.include, torch.tensor(chosen, device=x.device)])]
+        return Shown(x[:, torch.cat([self.include, torch.tensor(chosen, device=x.device)])])
 
     @torch.no_grad()
     def ranking(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

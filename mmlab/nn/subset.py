@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # 1 - p is kept above this in float32, so that its logarithm and its inverse stay finite.
 _MIN_COMPLEMENT = 1e-7
 
 
 class _RelaxedTopK(torch.autograd.Function):
-    """k successive softmaxes, each damping what the one before has taken; analytic backward."""
+    """k successive softmaxes, each damping what the one before has taken; analytic backward.
+
+    Both directions are k small steps one after the other: what can be done for all draws at
+    once stands outside the loops, and the loops write in place.
+    """
 
     @staticmethod
     def forward(ctx: Any, keys: Tensor, k: int, temperature: float) -> Tensor:
         draws = keys.new_empty((k, *keys.shape))
-        remaining = keys
-        for i in range(k):
-            draws[i] = torch.softmax(remaining / temperature, dim=-1)
-            if i + 1 < k:
-                remaining = remaining + (1 - draws[i]).clamp_min(_MIN_COMPLEMENT).log()
+        remaining, scratch = keys.clone(), torch.empty_like(keys)
+        for draw in draws:
+            torch.softmax(torch.div(remaining, temperature, out=scratch), dim=-1, out=draw)
+            torch.clamp_max(draw, 1 - _MIN_COMPLEMENT, out=scratch)
+            remaining.add_(scratch.neg_().log1p_())
+        without_denormals(draws)
         ctx.save_for_backward(draws)
         ctx.temperature = temperature
         return draws.sum(dim=0)
@@ -30,18 +37,23 @@ class _RelaxedTopK(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:
         grad_mask: Tensor = grad_outputs[0]
         (draws,) = ctx.saved_tensors
-        # grad_keys is d loss / d remaining_i, built from the last draw to the first.
+        # d log(1 - p) / dp is -1 / (1 - p), and 0 where 1 - p was kept above its minimum.
+        complement = functional.threshold(1 - draws, _MIN_COMPLEMENT, math.inf)
+        damped = draws / complement
+        through_mask = draws * grad_mask
+        # Seen from the last draw to the first, grad_keys is d loss / d (keys of that draw).
         grad_keys = torch.zeros_like(grad_mask)
         for i in range(len(draws) - 1, -1, -1):
-            p = draws[i]
-            complement = 1 - p
-            through_damping = torch.where(
-                complement > _MIN_COMPLEMENT, grad_keys / complement.clamp_min(_MIN_COMPLEMENT), 0
-            )
-            weighted = p * (grad_mask - through_damping)
-            softmax_grad = weighted - p * weighted.sum(dim=-1, keepdim=True)
-            grad_keys = grad_keys + softmax_grad / ctx.temperature
+            weighted = torch.addcmul(through_mask[i], damped[i], grad_keys, value=-1)
+            weighted.addcmul_(draws[i], weighted.sum(dim=-1, keepdim=True), value=-1)
+            grad_keys.add_(weighted, alpha=1 / ctx.temperature)
         return grad_keys, None, None
+
+
+def without_denormals(probabilities: Tensor) -> Tensor:
+    """Set what is too small for a normal float to zero, in place; nothing may be negative."""
+    smallest = torch.finfo(probabilities.dtype).tiny
+    return functional.threshold(probabilities, smallest, 0.0, inplace=True)
 
 
 def relaxed_top_k(keys: Tensor, k: int, temperature: float) -> Tensor:

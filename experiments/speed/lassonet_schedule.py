@@ -1,6 +1,6 @@
 """Seconds and accuracy of LassoNet: mmlab's schedule against the package's defaults, in turns.
 
-    python experiments/speed/lassonet.py --dataset zeisel --repeats 1
+    python experiments/speed/lassonet_schedule.py --dataset zeisel --repeats 1
 
 One thread. The package's defaults take about twenty minutes a repeat on zeisel.
 """

@@ -1,0 +1,97 @@
+"""One training of MarkerMap in a process of its own, by mmlab or by the package markermap.
+
+    python train_once.py {mmlab,markermap} SPLIT.npz {supervised,unsupervised,joint} THREADS
+
+Prints one JSON document: seconds and CPU seconds of the training alone, peak memory of the
+process, and the panel. Runs in the environment of the package that it times: it imports nothing
+that both do not have.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import types
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+#: Of the published benchmark: weight of the reconstruction, highest learning rate, patience.
+PUBLISHED = {
+    "supervised": (0.0, 1e-3, 3),
+    "unsupervised": (1.0, 1e-4, 4),
+    "joint": (0.5, 1e-4, 3),
+}
+PUBLISHED_WIDTHS = {500: 64, 4000: 256}
+N_MARKERS = 50
+
+
+def train_mmlab(split: dict[str, np.ndarray], mode: str) -> list[int]:
+    from mmlab.selectors import get_selector
+
+    selector: Any = get_selector(f"markermap_{mode}")(N_MARKERS, seed=int(split["seed"]))
+    labels = (split["y"], split["y_val"]) if selector.supervised else (None, None)
+    selector.fit(split["x"], labels[0], X_val=split["x_val"], y_val=labels[1])
+    return selector.panel_.tolist()
+
+
+def train_markermap(split: dict[str, np.ndarray], mode: str) -> list[int]:
+    # markermap imports a package that no registry has; MarkerMap itself does not use it.
+    sys.modules["persist"] = types.ModuleType("persist")
+    from markermap.vae_models import MarkerMap, train_model
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.manual_seed(int(split["seed"]))
+    alpha, highest_rate, patience = PUBLISHED[mode]
+
+    def loader(x: np.ndarray, y: np.ndarray, shuffle: bool) -> Any:
+        data = TensorDataset(torch.tensor(x), torch.tensor(y))
+        return DataLoader(data, batch_size=64, shuffle=shuffle)
+
+    n_genes = split["x"].shape[1]
+    model = MarkerMap(
+        input_size=n_genes,
+        hidden_layer_size=PUBLISHED_WIDTHS[n_genes],
+        z_size=16,
+        num_classes=int(split["y"].max()) + 1,
+        k=N_MARKERS,
+        loss_tradeoff=alpha,
+    )
+    train_model(
+        model,
+        loader(split["x"], split["y"], True),
+        loader(split["x_val"], split["y_val"], False),
+        min_epochs=25,
+        max_epochs=100,
+        auto_lr=True,
+        max_lr=highest_rate,
+        lr_explore_mode="linear",
+        num_lr_rates=500,
+        early_stopping_patience=patience,
+    )
+    return model.markers().cpu().numpy().tolist()
+
+
+def main() -> None:
+    package, path, mode, threads = sys.argv[1:]
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(int(threads))
+    split = dict(np.load(path))
+    train = {"mmlab": train_mmlab, "markermap": train_markermap}[package]
+    wall, cpu = time.perf_counter(), time.process_time()
+    panel = train(split, mode)
+    result = {
+        "seconds": time.perf_counter() - wall,
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "panel": panel,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
