@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
 from typing import Any
 
 import torch
@@ -12,16 +14,26 @@ from torch.nn import functional
 # 1 - p is kept above this in float32, so that its logarithm and its inverse stay finite.
 _MIN_COMPLEMENT = 1e-7
 
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
+
 
 class _RelaxedTopK(torch.autograd.Function):
     """k successive softmaxes, each damping what the one before has taken; analytic backward.
 
     Both directions are k small steps one after the other: what can be done for all draws at
-    once stands outside the loops, and the loops write in place.
+    once stands outside the loops, and the loops write in place. Where Triton is, the whole of
+    a direction is one kernel.
     """
 
     @staticmethod
-    def forward(ctx: Any, keys: Tensor, k: int, temperature: float) -> Tensor:
+    def forward(ctx: Any, keys: Tensor, k: int, temperature: Tensor) -> Tensor:
+        if _fused(keys):
+            from mmlab.nn import subset_triton
+
+            rows, warm = keys.reshape(-1, keys.shape[-1]), _one_a_row(temperature, keys)
+            draws, mask = subset_triton.draws_and_mask(rows, k, warm, _MIN_COMPLEMENT)
+            ctx.save_for_backward(draws, warm)
+            return mask.reshape(keys.shape)
         draws = keys.new_empty((k, *keys.shape))
         remaining, scratch = keys.clone(), torch.empty_like(keys)
         for draw in draws:
@@ -29,14 +41,19 @@ class _RelaxedTopK(torch.autograd.Function):
             torch.clamp_max(draw, 1 - _MIN_COMPLEMENT, out=scratch)
             remaining.add_(scratch.neg_().log1p_())
         without_denormals(draws)
-        ctx.save_for_backward(draws)
-        ctx.temperature = temperature
+        ctx.save_for_backward(draws, temperature)
         return draws.sum(dim=0)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:
         grad_mask: Tensor = grad_outputs[0]
-        (draws,) = ctx.saved_tensors
+        draws, temperature = ctx.saved_tensors
+        if _fused(draws):
+            from mmlab.nn import subset_triton
+
+            rows = grad_mask.reshape(draws.shape[1:])
+            grad = subset_triton.gradient(draws, temperature, rows, _MIN_COMPLEMENT)
+            return grad.reshape(grad_mask.shape), None, None
         # d log(1 - p) / dp is -1 / (1 - p), and 0 where 1 - p was kept above its minimum.
         complement = functional.threshold(1 - draws, _MIN_COMPLEMENT, math.inf)
         damped = draws / complement
@@ -46,8 +63,19 @@ class _RelaxedTopK(torch.autograd.Function):
         for i in range(len(draws) - 1, -1, -1):
             weighted = torch.addcmul(through_mask[i], damped[i], grad_keys, value=-1)
             weighted.addcmul_(draws[i], weighted.sum(dim=-1, keepdim=True), value=-1)
-            grad_keys.add_(weighted, alpha=1 / ctx.temperature)
+            grad_keys.add_(weighted.div_(temperature))
         return grad_keys, None, None
+
+
+def _fused(values: Tensor) -> bool:
+    """Whether the Triton kernels can take these numbers."""
+    where = values.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
+    return where and values.dtype == torch.float32 and _HAS_TRITON
+
+
+def _one_a_row(temperature: Tensor, keys: Tensor) -> Tensor:
+    """Temperatures as a vector, one a row of the keys."""
+    return temperature.expand(*keys.shape[:-1], 1).reshape(-1).contiguous()
 
 
 def without_denormals(probabilities: Tensor) -> Tensor:
@@ -56,7 +84,7 @@ def without_denormals(probabilities: Tensor) -> Tensor:
     return functional.threshold(probabilities, smallest, 0.0, inplace=True)
 
 
-def relaxed_top_k(keys: Tensor, k: int, temperature: float) -> Tensor:
+def relaxed_top_k(keys: Tensor, k: int, temperature: float | Tensor) -> Tensor:
     """Differentiable k-hot mask of the k largest keys.
 
     With ``a_1 = keys``, for i = 1..k: ``p_i = softmax(a_i / t)`` and
@@ -69,7 +97,8 @@ def relaxed_top_k(keys: Tensor, k: int, temperature: float) -> Tensor:
     k
         Number of genes to draw, 1 <= k <= n_genes.
     temperature
-        Positive; as it goes to 0 the mask goes to the hard top-k.
+        Positive; as it goes to 0 the mask goes to the hard top-k. A tensor of shape (..., 1)
+        has one for each row of the keys.
 
     Returns
     -------
@@ -80,7 +109,8 @@ def relaxed_top_k(keys: Tensor, k: int, temperature: float) -> Tensor:
     ----------
     Xie & Ermon, Reparameterizable subset sampling via continuous relaxations, IJCAI 2019.
     """
-    result: Tensor = _RelaxedTopK.apply(keys, k, temperature)  # type: ignore[no-untyped-call]
+    warm = torch.as_tensor(temperature, dtype=keys.dtype, device=keys.device)
+    result: Tensor = _RelaxedTopK.apply(keys, k, warm)  # type: ignore[no-untyped-call]
     return result
 
 
