@@ -108,7 +108,7 @@ def _fit_on_all_cells(
     from mmlab.config import TrialSpec
     from mmlab.datasets.base import make_cells
     from mmlab.datasets.check import require_usable
-    from mmlab.fitting import fit_epochs, gene_lists, make_selector
+    from mmlab.fitting import gene_lists, make_selector, training_data
     from mmlab.pipeline import cpu_threads, resolve
     from mmlab.preprocess import prepare
     from mmlab.specfile import build
@@ -125,6 +125,8 @@ def _fit_on_all_cells(
     selector = make_selector(spec, cells, 0)
     split = Split(train, validation, test=validation[:0])
     with cpu_threads(1):
-        for _ in fit_epochs(selector, layers, cells.y, split, gene_lists(spec, cells)):
+        for _ in selector.run(
+            training_data(selector, layers, cells.y, split, gene_lists(spec, cells))
+        ):
             pass
     return selector, spec.params

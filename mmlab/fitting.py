@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,8 @@ from mmlab.errors import UserError
 from mmlab.selectors import get_selector
 from mmlab.selectors.base import Selector
 from mmlab.selectors.controls import Oracle
+from mmlab.selectors.data import TrainingData
 from mmlab.split import Split, Stream, random_stream
-
-if TYPE_CHECKING:
-    from mmlab.nn.training import Epoch
 
 
 def make_selector(spec: TrialSpec, cells: Cells, replicate: int) -> Selector:
@@ -84,7 +81,7 @@ def gene_list_problems(spec: TrialSpec, cells: Cells) -> list[str]:
     return problems
 
 
-def fit_epochs(
+def training_data(
     selector: Selector,
     layers: Any,
     y: NDArray[np.int64],
@@ -92,8 +89,8 @@ def fit_epochs(
     lists: dict[str, list[int]],
     *,
     in_search: bool = False,
-) -> Iterator[Epoch]:
-    """Fit a selector on the cells of a split that it may see; an item an epoch.
+) -> TrainingData:
+    """What a selector is fitted on: the cells of a split that it may see.
 
     In a search the validation cells are the ones to judge on: no method is fitted on them.
 
@@ -112,4 +109,4 @@ def fit_epochs(
         more |= {"X_val": layer[split.validation], "y_val": y[split.validation]}
     if selector.needs_counts:
         more["counts"] = layers["counts"][cells]
-    return selector.fit_epochs(layer[cells], y[cells], **more)
+    return selector.checked(layer[cells], y[cells], **more)

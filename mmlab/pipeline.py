@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,8 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.evaluate import Evaluation, evaluate_panel, score
-from mmlab.fitting import fit_epochs, gene_list_problems, gene_lists, make_selector
+from mmlab.fitting import gene_list_problems, gene_lists, make_selector, training_data
+from mmlab.packs import Fit, run_fits
 from mmlab.preprocess import prepare
 from mmlab.results import (
     Replicate,
@@ -72,21 +73,18 @@ class Trial:
         The keys are those of ``TrialResult.history``. A replicate that has stopped early
         counts with its last values.
         """
-        first = self.spec.first_replicate
-        active = {r: self._replicate(r) for r in range(first, first + self.spec.replicates)}
-        latest: dict[int, Epoch] = {}
-        while active:
-            progressed = False
-            for index, steps in list(active.items()):
-                try:
-                    latest[index] = next(steps)
-                    progressed = True
-                except StopIteration as stop:
-                    self._finished.append(stop.value)
-                    del active[index]
-            if progressed:
-                self.history.append(_mean_epoch(list(latest.values())))
+        spec = self.spec
+        indices = range(spec.first_replicate, spec.first_replicate + spec.replicates)
+        # Replicates without epochs need not be in memory at the same time.
+        together = get_selector(spec.selector).trains_in_epochs
+        for group in [list(indices)] if together else [[index] for index in indices]:
+            prepared = [self._prepare(index) for index in group]
+            fits = [replicate.fit for replicate in prepared]
+            for number in run_fits(fits):
+                epochs = [epoch for fit in fits if (epoch := fit.at(number)) is not None]
+                self.history.append(_mean_epoch(epochs))
                 yield self.history[-1]
+            self._finished += [self._finish(replicate) for replicate in prepared]
 
     def result(self) -> TrialResult:
         """Result, once :meth:`epochs` is exhausted."""
@@ -110,7 +108,8 @@ class Trial:
             seconds=time.perf_counter() - self._started,
         )
 
-    def _replicate(self, index: int) -> Generator[Epoch, None, Replicate]:
+    def _prepare(self, index: int) -> _Prepared:
+        """A replicate before its method is fitted."""
         started, spec, cells = time.perf_counter(), self.spec, self.cells
         y = cells.y
         split = _split(spec, cells, index)
@@ -120,23 +119,40 @@ class Trial:
         selector = make_selector(spec, cells, index)
         if isinstance(selector, ShuffledLabels):
             noisy = selector.shuffle(noisy, split.train_validation)
-        epochs, fit_seconds = 0, 0.0
         lists, in_search = gene_lists(spec, cells), spec.protocol == "search"
-        steps = fit_epochs(selector, layers, noisy, split, lists, in_search=in_search)
-        while True:
-            resumed = time.perf_counter()
-            epoch = next(steps, None)
-            fit_seconds += time.perf_counter() - resumed
-            if epoch is None:
-                break
-            epochs = epoch.epoch
-            yield epoch
+        data = training_data(selector, layers, noisy, split, lists, in_search=in_search)
         seen_by_classifier = y if spec.noise.clean_classifier else noisy
-        evaluation = _evaluate(selector, layers["zscore"], seen_by_classifier, split, self, index)
         seconds = time.perf_counter() - started
-        return Replicate(
-            index, selector.panel_, selector.scores_, evaluation, epochs, fit_seconds, seconds
+        fit = Fit(selector, data)
+        return _Prepared(index, split, layers["zscore"], seen_by_classifier, fit, seconds)
+
+    def _finish(self, replicate: _Prepared) -> Replicate:
+        """A replicate whose method has been fitted, evaluated."""
+        started, fit, index = time.perf_counter(), replicate.fit, replicate.index
+        selector = fit.selector
+        evaluation = _evaluate(
+            selector, replicate.zscore, replicate.y_fit, replicate.split, self, index
         )
+        seconds = replicate.seconds + fit.seconds + time.perf_counter() - started
+        n_epochs = fit.epochs[-1].epoch if fit.epochs else 0
+        return Replicate(
+            index, selector.panel_, selector.scores_, evaluation, n_epochs, fit.seconds, seconds
+        )
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A replicate whose method is to be fitted, and what it will be judged on.
+
+    ``y_fit`` are the labels that the classifiers see; ``seconds`` went into preparing it.
+    """
+
+    index: int
+    split: Split
+    zscore: NDArray[np.float32]
+    y_fit: NDArray[np.int64]
+    fit: Fit
+    seconds: float
 
 
 def run_trial(

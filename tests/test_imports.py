@@ -20,7 +20,7 @@ TIERS = [
     {"config", "errors", "specfile"},
     {"datasets", "figures", "metrics", "nn", "preprocess", "selectors", "split"},
     {"evaluate"},
-    {"compare", "fitting", "results"},
+    {"compare", "fitting", "packs", "results"},
     {"pipeline"},
     {"rows"},
     {"schedule", "tracking"},

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmlab.nn.batches import batches, fast_cpu_arithmetic
-from mmlab.nn.layers import linear, masked_linear
+from mmlab.nn.layers import BatchNorm, Linear, Noise
 from mmlab.nn.losses import gaussian_nll, kl_to_standard_normal, markermap_loss
 from mmlab.nn.networks import PanelModel, PanelVAE
 from mmlab.nn.proposals import (
@@ -26,11 +26,12 @@ from mmlab.nn.proposals import (
     Shown,
     distinct_choices,
 )
-from mmlab.nn.range_test import find_learning_rate, steepest_descent
+from mmlab.nn.range_test import find_learning_rates, steepest_descent
 from mmlab.nn.recipe import Annealing, Decay, EarlyStopping, RangeTest, TrainingConfig
-from mmlab.nn.subset import gumbel_noise, relaxed_top_k, top_k_mask
+from mmlab.nn.subset import relaxed_top_k, top_k_mask
 from mmlab.nn.training import (
     Epoch,
+    Plan,
     TrainingDivergedError,
     evaluate_loss,
     recalibrate_batch_norm,
@@ -48,6 +49,11 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
     return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
 
 
+def source(*seeds: int) -> Noise:
+    """Random numbers of a pack, a seed a model."""
+    return Noise([seeded(seed) for seed in seeds])
+
+
 def choice(
     n_genes: int = N_GENES, k: int = N_MARKERS, include: Any = (), exclude: Any = ()
 ) -> Choice:
@@ -58,72 +64,132 @@ def choice(
 
 
 def gene_logits(seed: int = 0, beta: float = 0.95, **lists: Any) -> GeneLogits:
-    return GeneLogits(choice(**lists), 8, beta, seeded(seed))
+    return GeneLogits(choice(**lists), 8, beta, source(seed))
 
 
 def seen(shown: Shown) -> Tensor:
     """What the network gets of the cells."""
-    return shown.cells if shown.mask is None else shown.cells * shown.mask
+    return shown.cells if shown.mask is None else shown.cells * shown.mask[:, None]
+
+
+def test_gumbel_noise_is_standard() -> None:
+    n = 100_000
+    noise = source(0, 1).gumbel(n)
+    assert noise.shape == (2, n)
+    assert torch.isfinite(noise).all()
+    standard_error = math.pi / math.sqrt(6 * n)
+    for row in noise:
+        assert float(row.mean()) == pytest.approx(0.5772157, abs=5 * standard_error)
+        assert float(row.std()) == pytest.approx(math.pi / math.sqrt(6), rel=0.02)
+        assert float((row < 0).float().mean()) == pytest.approx(math.exp(-1), abs=0.008)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1.0, 1.0 - 2.0**-24])
+def test_gumbel_noise_is_finite_for_every_uniform_number(
+    monkeypatch: pytest.MonkeyPatch, uniform: float
+) -> None:
+    monkeypatch.setattr(Noise, "uniform", lambda self, n: torch.full((1, n), uniform))
+    assert torch.isfinite(source(0).gumbel(3)).all()
+
+
+def test_what_a_model_draws_does_not_depend_on_the_pack() -> None:
+    alone, together = source(7), source(3, 7)
+    for draw in (Noise.uniform, Noise.normal, Noise.gumbel, Noise.coins, Noise.permutations):
+        assert torch.equal(draw(alone, 9)[0], draw(together, 9)[1])
+    assert set(together.coins(50).flatten().tolist()) == {0.0, 1.0}
 
 
 def test_the_mean_before_the_last_layer_is_the_mean_after_it() -> None:
-    module, x = gene_logits().train(), normal(20, N_GENES)
+    module, x = gene_logits().train(), normal(1, 20, N_GENES)
     with torch.no_grad():
-        module.logits = normal(N_GENES, seed=3)
+        module.logits = normal(1, N_GENES, seed=3)
         before = module.logits.clone()
-        state = module.generator.get_state()
+        state = module.noise.generators[0].get_state()
         masked = seen(module(x, 0.8))
         # The same random numbers once more, now with one row of logits a cell.
         again = torch.Generator()
         again.set_state(state)
+        same = Noise([again])
         hidden = module.first(x)
-        keep = torch.empty_like(hidden).bernoulli_(0.5, generator=again)
-        hidden = functional.leaky_relu(module.second(hidden * keep / 0.5))
+        hidden = functional.leaky_relu(module.second(hidden * same.coins(20, 8) / 0.5))
         per_cell = module.last(hidden)
-        logits = 0.95 * before + 0.05 * per_cell.mean(dim=0)
-        noise = gumbel_noise(logits, again)
+        logits = 0.95 * before + 0.05 * per_cell.mean(dim=1)
+        noise = same.gumbel(N_GENES)
     torch.testing.assert_close(module.logits, logits)
     mask = relaxed_top_k(logits + noise, N_MARKERS, 0.8)
     torch.testing.assert_close(masked, x * mask)
 
 
 def test_the_masked_layer_has_the_gradients_of_plain_differentiation() -> None:
-    layer, x, upstream = linear(N_GENES, 5, seeded()), normal(20, N_GENES), normal(20, 5, seed=2)
-    masks = [torch.rand(N_GENES, generator=seeded(1)).requires_grad_() for _ in range(2)]
+    layer = Linear(N_GENES, 5, source(0, 1))
+    x, upstream = normal(2, 20, N_GENES), normal(2, 20, 5, seed=2)
+
+    def plain(x: Tensor, mask: Tensor) -> Tensor:
+        return torch.stack(
+            [
+                functional.linear(a * m, w, b)
+                for a, m, w, b in zip(x, mask, layer.weight, layer.bias, strict=True)
+            ]
+        )
+
     gradients = []
-    for mask, outputs in zip(
-        masks, (masked_linear(layer, x, masks[0]), layer(x * masks[1])), strict=True
-    ):
+    for function in (layer, plain):
+        mask = torch.rand(2, N_GENES, generator=seeded(1)).requires_grad_()
+        outputs = function(x, mask)
         (outputs * upstream).sum().backward()
         gradients.append([outputs, mask.grad, layer.weight.grad, layer.bias.grad])
         layer.zero_grad()
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+def test_a_layer_has_the_gradients_of_plain_differentiation() -> None:
+    layer = Linear(N_GENES, 5, source(0, 1))
+    upstream, gradients = normal(2, 20, 5, seed=2), []
+    for function in (layer, lambda x: x @ layer.weight.mT + layer.bias[:, None]):
+        x = normal(2, 20, N_GENES).requires_grad_()
+        outputs = function(x)
+        (outputs * upstream).sum().backward()
+        gradients.append([outputs, x.grad, layer.weight.grad, layer.bias.grad])
+        layer.zero_grad()
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_batch_norm_treats_each_model_by_itself() -> None:
+    x = normal(3, 20, 5) * torch.tensor([1.0, 2.0, 3.0])[:, None, None]
+    together = BatchNorm(5, source(0, 1, 2)).train()
+    normalised = together(x)
+    for i in range(3):
+        alone = nn.BatchNorm1d(5).train()
+        torch.testing.assert_close(normalised[i], alone(x[i]))
+        torch.testing.assert_close(together.running_var.view(3, 5)[i], alone.running_var)
+        evaluated = together.eval()(x)[i]
+        torch.testing.assert_close(evaluated, alone.eval()(x[i]))
+
+
 def test_the_running_logits_carry_no_gradient_from_batch_to_batch() -> None:
     module = gene_logits().train()
-    module(normal(20, N_GENES), 1.0)
+    module(normal(1, 20, N_GENES), 1.0)
     assert not module.logits.requires_grad
-    masked = seen(module(normal(20, N_GENES, seed=1), 1.0))
-    (masked * normal(20, N_GENES, seed=2)).sum().backward()
+    masked = seen(module(normal(1, 20, N_GENES, seed=1), 1.0))
+    (masked * normal(1, 20, N_GENES, seed=2)).sum().backward()
     assert module.last.weight.grad is not None
     assert float(module.last.weight.grad.abs().max()) > 0
 
 
 def test_evaluation_takes_the_hard_mask_and_draws_nothing() -> None:
     module = gene_logits()
-    module(normal(20, N_GENES), 1.0)
+    module(normal(1, 20, N_GENES), 1.0)
     module.eval()
-    before = module.logits.clone(), module.generator.get_state().clone()
-    x = normal(20, N_GENES, seed=1)
+    before = module.logits.clone(), module.noise.generators[0].get_state().clone()
+    x = normal(1, 20, N_GENES, seed=1)
     torch.testing.assert_close(seen(module(x, 1.0)), x * top_k_mask(module.logits, N_MARKERS))
     assert torch.equal(module.logits, before[0])
-    assert torch.equal(module.generator.get_state(), before[1])
+    assert torch.equal(module.noise.generators[0].get_state(), before[1])
 
 
 MASK_PROPOSALS: dict[str, Callable[..., MaskProposal]] = {
     "gene logits": gene_logits,
-    "free logits": lambda **lists: FreeLogits(choice(**lists), seeded()),
+    "free logits": lambda **lists: FreeLogits(choice(**lists), source(0)),
 }
 
 
@@ -132,8 +198,8 @@ MASK_PROPOSALS: dict[str, Callable[..., MaskProposal]] = {
 def test_included_genes_are_seen_whole_and_excluded_ones_never(name: str, training: bool) -> None:
     module = MASK_PROPOSALS[name](include=[7, 2], exclude=[0, 11], k=4)
     module.train(training)
-    x = normal(20, N_GENES) + 5
-    shown = (seen(module(x, 0.5)) / x).detach()
+    x = normal(1, 20, N_GENES) + 5
+    shown = (seen(module(x, 0.5)) / x).detach()[0]
     torch.testing.assert_close(shown[:, [7, 2]], torch.ones(20, 2))
     assert float(shown[:, [0, 11]].abs().max()) == 0
     assert float(shown[0].sum()) == pytest.approx(4, abs=1e-4)
@@ -146,7 +212,7 @@ def test_included_genes_are_seen_whole_and_excluded_ones_never(name: str, traini
 
 def test_a_panel_of_included_genes_alone_leaves_nothing_to_choose() -> None:
     for make in MASK_PROPOSALS.values():
-        module, x = make(include=[3, 1, 2]), normal(5, N_GENES)
+        module, x = make(include=[3, 1, 2]), normal(1, 5, N_GENES)
         for training in (True, False):
             module.train(training)
             expected = torch.zeros(N_GENES)
@@ -156,37 +222,37 @@ def test_a_panel_of_included_genes_alone_leaves_nothing_to_choose() -> None:
 
 
 def test_free_logits_are_parameters_drawn_from_a_normal() -> None:
-    module = FreeLogits(choice(n_genes=4000), seeded())
+    module = FreeLogits(choice(n_genes=4000), source(0))
     assert [name for name, _ in module.named_parameters()] == ["logits"]
     assert float(module.logits.detach().mean()) == pytest.approx(0, abs=0.06)
     assert float(module.logits.detach().std()) == pytest.approx(1, abs=0.05)
-    (seen(module.train()(normal(4, 4000), 1.0)) * normal(4, 4000, seed=1)).sum().backward()
+    (seen(module.train()(normal(1, 4, 4000), 1.0)) * normal(1, 4, 4000, seed=1)).sum().backward()
     assert module.logits.grad is not None
     assert float(module.logits.grad.abs().max()) > 0
 
 
 def test_concrete_selectors_show_convex_combinations_then_single_genes() -> None:
-    module = ConcreteSelectors(choice(include=[5]), seeded())
+    module = ConcreteSelectors(choice(include=[5]), source(0))
     assert module.n_inputs == N_MARKERS
     x = torch.eye(N_GENES)
-    columns = seen(module.train()(x, 0.7)).detach()
+    columns = seen(module.train()(x[None], 0.7)).detach()[0]
     assert columns.shape == (N_GENES, N_MARKERS)
     torch.testing.assert_close(columns[:, 0], x[:, 5])
     torch.testing.assert_close(columns.sum(dim=0), torch.ones(N_MARKERS))
     assert float(columns[5, 1:].max()) == 0
-    shown = seen(module.eval()(x, 0.0))
+    shown = seen(module.eval()(x[None], 0.0))[0]
     chosen, scores = module.ranking()
     torch.testing.assert_close(shown, x[:, [5, *chosen.tolist()]])
     assert np.isfinite(scores).all()
 
 
 def test_the_published_concrete_panel_is_drawn_once_an_epoch() -> None:
-    module = ConcreteSelectors(choice(), seeded(), random_panel=True).train()
-    module(normal(4, N_GENES), 3.0)
+    module = ConcreteSelectors(choice(), source(0), random_panel=True).train()
+    module(normal(1, 4, N_GENES), 3.0)
     first = module.ranking()
     np.testing.assert_array_equal(first[0], module.ranking()[0])
     assert first[1].sum() == pytest.approx(N_MARKERS, rel=1e-5)
-    module(normal(4, N_GENES), 3.0)
+    module(normal(1, 4, N_GENES), 3.0)
     assert not np.array_equal(first[1], module.ranking()[1])
 
 
@@ -205,19 +271,20 @@ def test_every_selector_gets_a_gene_of_its_own(weights: Any, expected: list[int]
 
 
 def vae(alpha: float = 0.5, seed: int = 0, n_genes: int = N_GENES) -> PanelVAE:
-    return PanelVAE(n_genes, n_genes, 4, 8, 5, alpha, seeded(seed))
+    return PanelVAE(n_genes, n_genes, 4, 8, 5, alpha, source(seed))
 
 
-def linear_layers(*modules: nn.Module) -> list[nn.Linear]:
-    return [layer for m in modules for layer in m.modules() if isinstance(layer, nn.Linear)]
+def linear_layers(*modules: nn.Module) -> list[Linear]:
+    return [layer for m in modules for layer in m.modules() if isinstance(layer, Linear)]
 
 
 def test_layers_are_initialised_as_torch_does_it() -> None:
-    layers = linear_layers(GeneLogits(choice(n_genes=200), 100, 0.9, seeded()), vae(n_genes=200))
+    layers = linear_layers(GeneLogits(choice(n_genes=200), 100, 0.9, source(0)), vae(n_genes=200))
     assert len(layers) == 3 + 3 + 2 + 3 * 2
     for layer in layers:
-        default = nn.Linear(layer.in_features, layer.out_features)
-        bound = 1 / math.sqrt(layer.in_features)
+        _, n_out, n_in = layer.weight.shape
+        default = nn.Linear(n_in, n_out)
+        bound = 1 / math.sqrt(n_in)
         assert float(default.weight.detach().abs().max()) <= bound
         for values in (layer.weight.detach(), layer.bias.detach()):
             assert float(values.abs().max()) <= bound
@@ -232,7 +299,7 @@ def test_the_networks_have_the_layers_of_the_paper() -> None:
     def kinds(module: nn.Module) -> list[str]:
         return [type(m).__name__ for m in module.modules() if not list(m.children())]
 
-    hidden = ["Linear", "BatchNorm1d", "LeakyReLU"]
+    hidden = ["Linear", "BatchNorm", "LeakyReLU"]
     network = vae()
     assert kinds(network.first) == ["Linear"]
     assert kinds(network.encoder) == [*hidden[1:], *hidden, "Linear", "LeakyReLU"]
@@ -250,18 +317,18 @@ def test_the_networks_have_the_layers_of_the_paper() -> None:
 )
 def test_a_part_without_weight_is_left_out(alpha: float, decodes: bool, classifies: bool) -> None:
     network = vae(alpha)
-    outputs = network(normal(10, N_GENES))
+    outputs = network(normal(1, 10, N_GENES))
     assert (outputs.x_mean is not None) == (outputs.x_log_var is not None) == decodes
     assert (outputs.class_logits is not None) == classifies
-    assert outputs.mu.shape == outputs.log_var.shape == (10, 5)
+    assert outputs.mu.shape == outputs.log_var.shape == (1, 10, 5)
     if decodes:
-        assert outputs.x_mean.shape == outputs.x_log_var.shape == (10, N_GENES)
+        assert outputs.x_mean.shape == outputs.x_log_var.shape == (1, 10, N_GENES)
     if classifies:
-        assert outputs.class_logits.shape == (10, 4)
+        assert outputs.class_logits.shape == (1, 10, 4)
 
 
 def test_the_decoder_reads_a_sample_in_training_and_the_mean_in_evaluation() -> None:
-    network, x = vae(1.0), normal(10, N_GENES)
+    network, x = vae(1.0), normal(1, 10, N_GENES)
     assert network.decoder_mean is not None
     with torch.no_grad():
         one, other = network.train()(x), network(x)
@@ -274,36 +341,36 @@ def test_the_decoder_reads_a_sample_in_training_and_the_mean_in_evaluation() -> 
 
 
 def test_the_classifier_reads_the_latent_mean() -> None:
-    network, x = vae(0.5).train(), normal(10, N_GENES)
+    network, x = vae(0.5).train(), normal(1, 10, N_GENES)
     assert network.classifier is not None
     with torch.no_grad():
         outputs = network(x)
         torch.testing.assert_close(outputs.class_logits, network.classifier(outputs.mu))
 
 
-def panel_model(alpha: float = 0.5, seed: int = 0) -> PanelModel:
-    generator = seeded(seed)
-    proposal = GeneLogits(choice(), 8, 0.9, generator)
-    return PanelModel(proposal, PanelVAE(N_GENES, N_GENES, 4, 8, 5, alpha, generator))
+def panel_model(alpha: float = 0.5, *seeds: int, beta: Any = 0.9) -> PanelModel:
+    noise = source(*(seeds or [0]))
+    proposal = GeneLogits(choice(), 8, beta, noise)
+    return PanelModel(proposal, PanelVAE(N_GENES, N_GENES, 4, 8, 5, alpha, noise))
 
 
 def test_the_network_sees_nothing_but_the_panel() -> None:
-    model, x = panel_model(), normal(10, N_GENES)
-    model.proposal.logits = torch.arange(float(N_GENES))
+    model, x = panel_model(), normal(1, 10, N_GENES)
+    model.proposal.logits = torch.arange(float(N_GENES))[None]
     changed = x.clone()
-    changed[:, : N_GENES - N_MARKERS] += 100
+    changed[..., : N_GENES - N_MARKERS] += 100
     model.eval()
     with torch.no_grad():
         torch.testing.assert_close(model(x, 0.0).mu, model(changed, 0.0).mu)
-        changed[:, -1] += 1
+        changed[..., -1] += 1
         assert not torch.equal(model(x, 0.0).mu, model(changed, 0.0).mu)
 
 
 def test_the_panel_is_ranked_and_ties_go_to_the_lower_index() -> None:
     model = panel_model()
-    model.proposal.logits = torch.zeros(N_GENES)
+    model.proposal.logits = torch.zeros(1, N_GENES)
     assert model.panel().tolist() == [0, 1, 2]
-    model.proposal.logits[[7, 4, 9]] = torch.tensor([1.0, 3.0, 2.0])
+    model.proposal.logits[0, [7, 4, 9]] = torch.tensor([1.0, 3.0, 2.0])
     assert model.panel().tolist() == [4, 9, 7]
     assert model.panel().dtype == np.int64
 
@@ -333,12 +400,12 @@ def test_kl_is_torchs() -> None:
 def test_the_loss_weighs_reconstruction_and_classification(
     alpha: float, kl_weight: float, per_gene: bool
 ) -> None:
-    x, y = normal(7, N_GENES), torch.arange(7) % 4
+    x, y = normal(1, 7, N_GENES), torch.arange(7)[None] % 4
     outputs = vae(alpha).train()(x)
-    expected = torch.zeros(())
+    expected = torch.zeros(1)
     if alpha < 1:
         log_p = torch.log_softmax(outputs.class_logits, dim=-1)
-        expected = expected - (1 - alpha) * log_p[torch.arange(7), y].mean()
+        expected = expected - (1 - alpha) * log_p[0, torch.arange(7), y[0]].mean()
     if alpha > 0:
         nll = gaussian_nll(x, outputs.x_mean, outputs.x_log_var).mean()
         kl = kl_to_standard_normal(outputs.mu, outputs.log_var).mean()
@@ -348,9 +415,9 @@ def test_the_loss_weighs_reconstruction_and_classification(
 
 
 def test_without_supervision_the_labels_are_not_read() -> None:
-    x = normal(7, N_GENES)
+    x = normal(1, 7, N_GENES)
     outputs = vae(1.0)(x)
-    nonsense = torch.full((7,), 10**6)
+    nonsense = torch.full((1, 7), 10**6)
     loss = markermap_loss(outputs, x, nonsense, alpha=1.0, kl_weight=0.1, per_gene=True)
     assert torch.isfinite(loss)
 
@@ -374,19 +441,22 @@ def cells_and_labels(seed: int = 0) -> tuple[Tensor, Tensor]:
     y = torch.arange(N_CELLS) % 4
     x = normal(N_CELLS, N_GENES, seed=seed)
     x[torch.arange(N_CELLS), y] += 4
-    return x, y
+    return x[None], y[None]
+
+
+def objective(alpha: float) -> Any:
+    return partial(markermap_loss, alpha=alpha, kl_weight=0.1, per_gene=True)
 
 
 def run(
     alpha: float = 0.5, seed: int = 0, score: Any = None, **changes: Any
 ) -> tuple[PanelModel, list[Epoch]]:
-    x, y = cells_and_labels()
-    x_val, y_val = cells_and_labels(1)
     model = panel_model(alpha, seed)
-    loss = partial(markermap_loss, alpha=alpha, kl_weight=0.1, per_gene=True)
-    generator = model.proposal.generator
-    steps = train(model, loss, config(**changes), generator, x, y, x_val, y_val, score)
-    return model, list(steps)
+    plans = [Plan(config(**changes), score)]
+    data = (*cells_and_labels(), *cells_and_labels(1))
+    epochs = [epoch for (epoch,) in train(model, objective(alpha), plans, *data)]
+    assert all(epoch is not None for epoch in epochs)
+    return model, epochs
 
 
 def final_weights(model: PanelModel) -> dict[str, Tensor]:
@@ -434,7 +504,7 @@ def test_the_reported_validation_loss_is_the_one_of_the_hard_panel() -> None:
     x_val, y_val = cells_and_labels(1)
     model.eval()
     with torch.no_grad():
-        outputs = model.network(x_val * top_k_mask(model.proposal.logits, N_MARKERS))
+        outputs = model.network(x_val, top_k_mask(model.proposal.logits, N_MARKERS))
         expected = markermap_loss(outputs, x_val, y_val, alpha=0.5, kl_weight=0.1, per_gene=True)
     assert epochs[-1].validation_loss == pytest.approx(float(expected), rel=1e-5)
 
@@ -442,7 +512,7 @@ def test_the_reported_validation_loss_is_the_one_of_the_hard_panel() -> None:
 def test_the_loss_does_not_depend_on_the_size_of_the_batches_it_is_read_in() -> None:
     model, _ = run(0.5)
     x, y = cells_and_labels(2)
-    loss = partial(markermap_loss, alpha=0.5, kl_weight=0.1, per_gene=True)
+    loss = objective(0.5)
     whole = evaluate_loss(model, loss, x, y)
     assert evaluate_loss(model, loss, x, y, batch_size=7) == pytest.approx(whole, rel=1e-5)
 
@@ -482,10 +552,8 @@ def test_the_steepest_descent_is_where_the_smoothed_loss_falls_fastest() -> None
 def test_the_range_test_finds_a_rate_and_leaves_the_model_as_it_was() -> None:
     model, (x, y) = panel_model(0.0), cells_and_labels()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    loss = partial(markermap_loss, alpha=0.0, kl_weight=0.1, per_gene=True)
-    rate = find_learning_rate(
-        model, loss, config(), RangeTest(1e-2, steps=60), model.proposal.generator, x, y
-    )
+    loss = objective(0.0)
+    (rate,) = find_learning_rates(model, loss, [config()], RangeTest(1e-2, steps=60), x, y)
     assert 1e-8 < rate < 1e-2
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
     _, epochs = run(0.0, learning_rate=RangeTest(1e-2, steps=60), max_epochs=2)
@@ -555,16 +623,20 @@ def test_a_training_that_diverges_says_so() -> None:
 def test_batches_hold_every_cell_once_and_never_one_alone(
     n_cells: int, batch_size: int, seed: int
 ) -> None:
-    parts = batches(n_cells, batch_size, seeded(seed))
-    assert sorted(torch.cat(parts).tolist()) == list(range(n_cells))
-    assert min(len(part) for part in parts) > 1
-    assert max(len(part) for part in parts) <= batch_size + 1
+    parts = batches(n_cells, batch_size, source(seed, seed + 1))
+    for order in torch.cat(parts, dim=1):
+        assert sorted(order.tolist()) == list(range(n_cells))
+    assert min(part.shape[1] for part in parts) > 1
+    assert max(part.shape[1] for part in parts) <= batch_size + 1
 
 
 def test_batches_are_shuffled_anew_every_time() -> None:
-    generator = seeded()
-    one, other = (torch.cat(batches(100, 10, generator)).tolist() for _ in range(2))
+    noise = source(0, 1)
+    (one, beside), (other, _) = (
+        torch.cat(batches(100, 10, noise), dim=1).tolist() for _ in range(2)
+    )
     assert one != other
+    assert one != beside
     assert one != sorted(one)
 
 
@@ -576,7 +648,7 @@ def test_recalibration_changes_nothing_but_batch_norm_statistics() -> None:
     model, _ = run(0.5)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     settings = [(norm.momentum, norm.eps, norm.affine) for norm in batch_norms(model)]
-    generator_state = model.proposal.generator.get_state()
+    generator_state = model.proposal.noise.generators[0].get_state()
     recalibrate_batch_norm(model, cells_and_labels()[0])
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     changed = {
@@ -585,7 +657,7 @@ def test_recalibration_changes_nothing_but_batch_norm_statistics() -> None:
     assert any(name.endswith("running_mean") for name in changed)
     assert all(name.startswith("network.") and name.endswith(statistics) for name in changed)
     assert [(norm.momentum, norm.eps, norm.affine) for norm in batch_norms(model)] == settings
-    assert torch.equal(model.proposal.generator.get_state(), generator_state)
+    assert torch.equal(model.proposal.noise.generators[0].get_state(), generator_state)
     assert not any(module.training for module in model.modules())
 
 
@@ -597,7 +669,7 @@ def test_recalibrated_statistics_are_those_of_all_cells(batch_size: int) -> None
     first_linear, first_norm = model.network.first, model.network.encoder[0]
     mask = top_k_mask(model.proposal.logits, N_MARKERS)
     with torch.no_grad():
-        activations = first_linear(x * mask)
+        activations = first_linear(x, mask)[0]
     # A last batch of a few cells must not weigh as much as a full one.
     torch.testing.assert_close(
         first_norm.running_mean, activations.mean(dim=0), rtol=0.01, atol=0.01
@@ -623,7 +695,5 @@ def test_denormals_are_flushed_inside_the_block_alone() -> None:
 def test_whoever_iterates_over_a_training_has_ordinary_arithmetic() -> None:
     model = panel_model()
     x, y = cells_and_labels()
-    loss = partial(markermap_loss, alpha=0.5, kl_weight=0.1, per_gene=True)
-    steps = train(model, loss, config(), model.proposal.generator, x, y)
-    next(iter(steps))
+    next(iter(train(model, objective(0.5), [Plan(config())], x, y)))
     assert not is_flushed()

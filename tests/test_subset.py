@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmlab.nn.subset import gumbel_noise, relaxed_top_k, top_k_mask
+from mmlab.nn.subset import relaxed_top_k, top_k_mask
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -156,27 +155,3 @@ def test_top_k_mask_has_exactly_k_ones(seed: int, k: int) -> None:
         mask = top_k_mask(logits, k)
         assert mask.sum() == k
         assert set(mask.tolist()) <= {0.0, 1.0}
-
-
-def test_gumbel_noise_is_standard() -> None:
-    n = 200_000
-    noise = gumbel_noise(torch.empty(n, dtype=torch.float32), seeded())
-    assert torch.isfinite(noise).all()
-    standard_error = math.pi / math.sqrt(6 * n)
-    assert float(noise.mean()) == pytest.approx(0.5772157, abs=5 * standard_error)
-    assert float(noise.std()) == pytest.approx(math.pi / math.sqrt(6), rel=0.02)
-    assert float((noise < 0).float().mean()) == pytest.approx(math.exp(-1), abs=0.006)
-
-
-@pytest.mark.parametrize("uniform", [0.0, 1.0, 1.0 - 2.0**-24])
-def test_gumbel_noise_is_finite_for_every_uniform_number(
-    monkeypatch: pytest.MonkeyPatch, uniform: float
-) -> None:
-    monkeypatch.setattr(Tensor, "uniform_", lambda self, generator: self.fill_(uniform))
-    assert torch.isfinite(gumbel_noise(torch.empty(3), seeded())).all()
-
-
-def test_gumbel_noise_has_shape_and_dtype_of_its_model() -> None:
-    noise = gumbel_noise(torch.empty(2, 3, dtype=torch.float64), seeded())
-    assert noise.shape == (2, 3)
-    assert noise.dtype == torch.float64

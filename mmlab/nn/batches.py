@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from mmlab.nn.layers import Noise
 from mmlab.nn.networks import Outputs, PanelModel
+from mmlab.nn.recipe import TrainingConfig
 
-#: The objective: (outputs, cells, labels) -> scalar.
+#: The objective: (outputs, cells, labels) -> one number a model.
 Loss = Callable[[Outputs, Tensor, Tensor], Tensor]
 
 
@@ -28,30 +30,76 @@ def fast_cpu_arithmetic() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def batches(n_cells: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-    """Shuffled batches of cell indices; a last batch of one cell joins the one before.
+def batches(n_cells: int, batch_size: int, noise: Noise) -> list[Tensor]:
+    """Shuffled batches of cell indices, each of shape (n_models, batch).
 
-    Batch norm has no variance for one cell.
+    A last batch of one cell joins the one before: batch norm has no variance for one cell.
     """
-    order = torch.randperm(n_cells, generator=generator, device=generator.device)
-    parts = list(order.split(batch_size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
+    parts = list(noise.permutations(n_cells).split(batch_size, dim=1))
+    if len(parts) > 1 and parts[-1].shape[1] == 1:
         last = parts.pop()
-        parts[-1] = torch.cat([parts[-1], last])
+        parts[-1] = torch.cat([parts[-1], last], dim=1)
     return parts
+
+
+def take(values: Tensor, indices: Tensor) -> Tensor:
+    """Rows ``indices`` (n_models, batch) of the values of each model (n_models, n_cells, ...)."""
+    models = torch.arange(len(indices), device=indices.device)[:, None]
+    return values[models, indices]
+
+
+def temperatures(configs: Sequence[TrainingConfig], epoch: int, device: torch.device) -> Tensor:
+    """Temperature of each model in an epoch, shape (n_models, 1)."""
+    values = [config.schedule.temperature(epoch) for config in configs]
+    return torch.tensor(values, device=device)[:, None]
+
+
+class Optimizer:
+    """Adam for a pack, with a learning rate a model.
+
+    torch's own Adam takes a step at the highest rate; models with a lower one go the part of
+    the way that is theirs, which is the same because the step of Adam is proportional to it.
+    """
+
+    def __init__(self, model: PanelModel, rates: Sequence[float]) -> None:
+        parameters = list(model.parameters())
+        fused = parameters[0].device.type in ("cpu", "cuda")
+        self._adam = torch.optim.Adam(parameters, lr=max(rates), fused=fused)
+        self._parameters = parameters
+        shares = parameters[0].new_tensor(rates) / max(rates)
+        self._shares = None if (shares == 1).all() else shares
+
+    def set_rate(self, rate: float) -> None:
+        """One learning rate for all models."""
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+
+    def step(self, value: Tensor) -> None:
+        """A step down the gradient of ``value``, a scalar: the sum over the models."""
+        self._adam.zero_grad(set_to_none=True)
+        value.backward()
+        if self._shares is None:
+            self._adam.step()
+            return
+        before = [parameter.detach().clone() for parameter in self._parameters]
+        self._adam.step()
+        with torch.no_grad():
+            for parameter, start in zip(self._parameters, before, strict=True):
+                # Parameters lie model by model, whatever their shape.
+                rows = (len(self._shares), -1)
+                moved = start.view(rows).lerp(parameter.view(rows), self._shares[:, None])
+                parameter.copy_(moved.view_as(parameter))
 
 
 def take_step(
     model: PanelModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     loss: Loss,
     cells: Tensor,
     labels: Tensor,
-    temperature: float,
+    temperature: float | Tensor,
 ) -> Tensor:
-    """One step on a batch; gives its loss, a scalar without gradient."""
-    value = loss(model(cells, temperature), cells, labels)
-    optimizer.zero_grad(set_to_none=True)
-    value.backward()
-    optimizer.step()
-    return value.detach()
+    """One step on a batch of each model; gives their losses, (n_models,), without gradient."""
+    values = loss(model(cells, temperature), cells, labels)
+    optimizer.step(values.sum())
+    return values.detach()

@@ -1,21 +1,139 @@
-"""Layers whose random numbers come from an explicit generator.
+"""Layers of several models side by side: a pack.
 
-Every random number of the engine (weights, dropout, Gumbel noise, latent sample) comes from one
-explicit ``torch.Generator``, so that a model neither reads nor moves torch's global generator.
+The models of a pack have the same shapes and nothing else in common. The first axis of every
+tensor counts the models, so that one batched product does for all of them what each would do in
+turn; a single model is a pack of one.
+
+Every random number of the engine (weights, batch order, dropout, Gumbel noise, latent sample)
+comes from its model's own generator: a model neither reads nor moves torch's global generator, and
+what it draws does not depend on what else is in the pack.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+
+class Noise:
+    """Random numbers of a pack, each model's from a generator of its own.
+
+    The methods give tensors of shape (n_models, \\*shape), float32.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self.generators = list(generators)
+        self.device = self.generators[0].device
+
+    def __len__(self) -> int:
+        return len(self.generators)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Noise:
+        """The same source: torch cannot copy a generator."""
+        return self
+
+    def _empty(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.empty((len(self), *shape), device=self.device)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Uniform numbers in [low, high)."""
+        out = self._empty(shape)
+        for row, generator in zip(out, self.generators, strict=True):
+            row.uniform_(low, high, generator=generator)
+        return out
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        out = self._empty(shape)
+        for row, generator in zip(out, self.generators, strict=True):
+            row.normal_(generator=generator)
+        return out
+
+    def gumbel(self, *shape: int) -> Tensor:
+        """Standard Gumbel noise."""
+        tiny = torch.finfo(torch.float32).tiny
+        uniform = self.uniform(*shape).clamp_min_(tiny)
+        # -log(u) is 0 where u rounds to 1: kept above tiny, so that the noise stays finite.
+        return uniform.log_().neg_().clamp_min_(tiny).log_().neg_()
+
+    def coins(self, *shape: int) -> Tensor:
+        """0 or 1 with the same probability."""
+        out = self._empty(shape)
+        for row, generator in zip(out, self.generators, strict=True):
+            row.bernoulli_(0.5, generator=generator)
+        return out
+
+    def permutations(self, n: int) -> Tensor:
+        """An order of ``n`` things for each model, int64, shape (n_models, n)."""
+        orders = [torch.randperm(n, generator=g, device=self.device) for g in self.generators]
+        return torch.stack(orders)
+
+
+class Linear(nn.Module):
+    """A linear layer a model, initialised as torch does it.
+
+    With a mask (n_models, n_in), one weight a feature for all cells of a model, the layer sees
+    its input times the mask, and there is no gradient for the input. With G the gradient of the
+    outputs times the unmasked input, the gradient of the weights is G times the mask and that
+    of the mask is the sum over the outputs of weights times G: one matrix product where plain
+    differentiation takes two.
+    """
+
+    def __init__(self, n_in: int, n_out: int, noise: Noise) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(n_in)
+        self.weight = nn.Parameter(noise.uniform(n_out, n_in, low=-bound, high=bound))
+        self.bias = nn.Parameter(noise.uniform(n_out, low=-bound, high=bound))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Outputs (n_models, n_cells, n_out) for ``x`` (n_models, n_cells, n_in)."""
+        result: Tensor = _Linear.apply(x, mask, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Linear(torch.autograd.Function):
+    """Written out because plain differentiation of ``baddbmm`` transposes every weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, mask, weight)
+        seen = x if mask is None else x * mask[:, None]
+        return torch.baddbmm(bias[:, None], seen, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        grad: Tensor = grad_outputs[0]
+        x, mask, weight = ctx.saved_tensors
+        grad_x = grad_mask = None
+        grad_weight = torch.bmm(grad.mT, x)
+        if mask is not None:
+            grad_mask = (weight * grad_weight).sum(dim=1)
+            grad_weight.mul_(mask[:, None])
+        elif ctx.needs_input_grad[0]:
+            grad_x = torch.bmm(grad, weight)
+        return grad_x, grad_mask, grad_weight, grad.sum(dim=1)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm over the cells of each model; its weights and statistics lie model by model."""
+
+    def __init__(self, n_features: int, noise: Noise) -> None:
+        super().__init__(len(noise) * n_features, device=noise.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised ``x``, shape (n_models, n_cells, n_features)."""
+        n_models, n_cells, n_features = x.shape
+        flat = x.transpose(0, 1).reshape(n_cells, n_models * n_features)
+        result: Tensor = super().forward(flat)
+        return result.view(n_cells, n_models, n_features).transpose(0, 1)
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
-    """``nn.Linear`` with torch's default initialisation, drawn from ``generator``."""
+    """A plain ``nn.Linear`` with torch's default initialisation, drawn from ``generator``."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, device=generator.device)
     bound = 1 / math.sqrt(n_in)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
@@ -23,36 +141,10 @@ def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
-def hidden(n_in: int, n_out: int, generator: torch.Generator, norm: bool = True) -> nn.Sequential:
+def hidden(n_in: int, n_out: int, noise: Noise, norm: bool = True) -> nn.Sequential:
     """A linear layer, batch norm unless told otherwise, and a leaky ReLU (slope 0.01)."""
-    layers: list[nn.Module] = [linear(n_in, n_out, generator)]
+    layers: list[nn.Module] = [Linear(n_in, n_out, noise)]
     if norm:
-        layers.append(nn.BatchNorm1d(n_out, device=generator.device))
+        layers.append(BatchNorm(n_out, noise))
     layers.append(nn.LeakyReLU())
     return nn.Sequential(*layers)
-
-
-def masked_linear(layer: nn.Linear, x: Tensor, mask: Tensor) -> Tensor:
-    """``layer`` on ``x`` (n_cells, n_in) times ``mask`` (n_in,), one weight for all cells.
-
-    With G the gradient of the outputs times the unmasked ``x``, the gradient of the weights is
-    G times the mask and that of the mask is the sum over the outputs of weights times G: one
-    matrix product where plain differentiation takes two. There is no gradient for ``x``.
-    """
-    result: Tensor = _MaskedLinear.apply(x, mask, layer.weight, layer.bias)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _MaskedLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, mask, weight)
-        return functional.linear(x * mask, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        grad: Tensor = grad_outputs[0]
-        x, mask, weight = ctx.saved_tensors
-        unmasked = grad.T @ x
-        grad_mask = (weight * unmasked).sum(dim=0)
-        return None, grad_mask, unmasked.mul_(mask), grad.sum(dim=0)

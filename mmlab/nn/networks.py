@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmlab.nn.layers import hidden, linear, masked_linear
+from mmlab.nn.layers import BatchNorm, Linear, Noise, hidden
 from mmlab.nn.proposals import Proposal
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a :class:`PanelVAE` gives for a batch; ``None`` for a part that has no weight."""
+    """What a :class:`PanelVAE` gives for a batch; ``None`` for a part that has no weight.
+
+    Shapes are (n_models, n_cells, latents, genes or classes).
+    """
 
     mu: Tensor
     log_var: Tensor
@@ -41,24 +44,24 @@ class PanelVAE(nn.Module):
         hidden_size: int,
         latent_size: int,
         alpha: float,
-        generator: torch.Generator,
+        noise: Noise,
     ) -> None:
         super().__init__()
-        self.generator = generator
-        self.first = linear(n_inputs, hidden_size, generator)
+        self.noise = noise
+        self.first = Linear(n_inputs, hidden_size, noise)
         self.encoder = nn.Sequential(
-            nn.BatchNorm1d(hidden_size, device=generator.device),
+            BatchNorm(hidden_size, noise),
             nn.LeakyReLU(),
-            hidden(hidden_size, hidden_size, generator),
-            hidden(hidden_size, hidden_size, generator, norm=False),
+            hidden(hidden_size, hidden_size, noise),
+            hidden(hidden_size, hidden_size, noise, norm=False),
         )
-        self.mu = linear(hidden_size, latent_size, generator)
-        self.log_var = linear(hidden_size, latent_size, generator)
+        self.mu = Linear(hidden_size, latent_size, noise)
+        self.log_var = Linear(hidden_size, latent_size, noise)
 
         def head(n_out: int) -> nn.Sequential:
             return nn.Sequential(
-                hidden(latent_size, hidden_size, generator),
-                linear(hidden_size, n_out, generator),
+                hidden(latent_size, hidden_size, noise),
+                Linear(hidden_size, n_out, noise),
             )
 
         self.decoder_mean = head(n_genes) if alpha > 0 else None
@@ -66,36 +69,52 @@ class PanelVAE(nn.Module):
         self.classifier = head(n_classes) if alpha < 1 else None
 
     def forward(self, cells: Tensor, mask: Tensor | None = None) -> Outputs:
-        """Outputs for what a proposal shows: ``cells`` (n_cells, n_inputs), times ``mask``."""
-        first = self.first(cells) if mask is None else masked_linear(self.first, cells, mask)
-        units = self.encoder(first)
+        """Outputs for what a proposal shows (:class:`mmlab.nn.proposals.Shown`)."""
+        units = self.encoder(self.first(cells, mask))
         mu, log_var = self.mu(units), self.log_var(units)
         x_mean = x_log_var = None
         if self.decoder_mean is not None and self.decoder_log_var is not None:
             z = mu
             if self.training:
-                noise = torch.empty_like(mu).normal_(generator=self.generator)
-                z = mu + (log_var / 2).exp() * noise
+                z = mu + (log_var / 2).exp() * self.noise.normal(*mu.shape[1:])
             x_mean, x_log_var = self.decoder_mean(z), self.decoder_log_var(z)
         class_logits = None if self.classifier is None else self.classifier(mu)
         return Outputs(mu, log_var, x_mean, x_log_var, class_logits)
 
 
 class PanelModel(nn.Module):
-    """A panel proposal and the network that learns from the genes that it shows."""
+    """A pack of panel proposals and the networks that learn from the genes that they show."""
 
     def __init__(self, proposal: Proposal, network: PanelVAE) -> None:
         super().__init__()
         self.proposal = proposal
         self.network = network
 
-    def forward(self, x: Tensor, temperature: float) -> Outputs:
-        """Outputs for whole cells ``x`` of shape (n_cells, n_genes)."""
+    def forward(self, x: Tensor, temperature: float | Tensor) -> Outputs:
+        """Outputs for whole cells ``x`` of shape (n_models, n_cells, n_genes)."""
         shown = self.proposal(x, temperature)
         outputs: Outputs = self.network(shown.cells, shown.mask)
         return outputs
 
-    def panel(self) -> NDArray[np.int64]:
-        """The panel: included genes, then the chosen ones, best first; shape (n_markers,)."""
-        chosen, _ = self.proposal.ranking()
+    def panel(self, model: int = 0) -> NDArray[np.int64]:
+        """Panel of a model: included genes, then the chosen ones, best first; (n_markers,)."""
+        chosen, _ = self.proposal.ranking(model)
         return np.concatenate([self.proposal.choice.include, chosen])
+
+    def single(self, model: int) -> PanelModel:
+        """One model of the pack, by itself: a copy of its weights and of its statistics."""
+        n_models = len(self.proposal.noise)
+        alone = copy.deepcopy(self)
+        noise = Noise([self.proposal.noise.generators[model]])
+        alone.proposal.noise = alone.network.noise = noise
+
+        def part(values: Tensor) -> Tensor:
+            # All tensors lie model by model; only the counters of batch norm have no axis.
+            return values if values.dim() == 0 else values.chunk(n_models)[model].clone()
+
+        for module in alone.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                setattr(module, name, nn.Parameter(part(parameter.detach())))
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, part(buffer))
+        return alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmlab.nn.layers import hidden, linear
-from mmlab.nn.subset import gumbel_noise, relaxed_top_k, top_k_mask
+from mmlab.nn.layers import Linear, Noise, hidden
+from mmlab.nn.subset import relaxed_top_k, top_k_mask
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Shown:
     Attributes
     ----------
     cells
-        Shape (n_cells, n_inputs).
+        Shape (n_models, n_cells, n_inputs).
     mask
-        Shape (n_inputs,), the same for all cells; None shows the cells as they are.
+        Shape (n_models, n_inputs), the same for all cells; None shows the cells as they are.
     """
 
     cells: Tensor
@@ -57,7 +58,7 @@ class Shown:
 
 
 class Proposal(nn.Module):
-    """Base of the proposals.
+    """Base of the proposals of a pack of models (:mod:`mmlab.nn.layers`).
 
     ``n_inputs`` is the width of what :meth:`forward` shows the network. In training mode that
     is a soft panel at a temperature, in evaluation mode the hard one.
@@ -65,58 +66,62 @@ class Proposal(nn.Module):
 
     n_inputs: int
 
-    def __init__(self, choice: Choice, generator: torch.Generator) -> None:
+    def __init__(self, choice: Choice, noise: Noise) -> None:
         super().__init__()
         self.choice = choice
-        self.generator = generator
-        self.free: Tensor
-        self.include: Tensor
-        self.register_buffer("free", torch.tensor(choice.free, device=generator.device))
-        self.register_buffer("include", torch.tensor(choice.include, device=generator.device))
+        self.noise = noise
+        self.free = torch.tensor(choice.free, device=noise.device)
+        self.include = torch.tensor(choice.include, device=noise.device)
 
     @abstractmethod
-    def forward(self, x: Tensor, temperature: float) -> Shown:
-        """What the network sees of cells ``x`` of shape (n_cells, n_genes)."""
+    def forward(self, x: Tensor, temperature: float | Tensor) -> Shown:
+        """What the network sees of cells ``x`` of shape (n_models, n_cells, n_genes).
+
+        ``temperature`` is one for all, or has the shape (n_models, 1).
+        """
 
     @abstractmethod
-    def ranking(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Genes chosen, best first, the included ones left out; and a score a gene."""
+    def ranking(self, model: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Genes that a model has chosen, best first, without the included; a score a gene."""
 
 
 class MaskProposal(Proposal):
-    """A proposal that multiplies all cells by one k-hot mask; ``logits`` has one a free gene."""
+    """A proposal that multiplies all cells by one k-hot mask.
+
+    ``logits`` has one a free gene, shape (n_models, n_free).
+    """
 
     logits: Tensor
 
-    def __init__(self, choice: Choice, generator: torch.Generator) -> None:
-        super().__init__(choice, generator)
+    def __init__(self, choice: Choice, noise: Noise) -> None:
+        super().__init__(choice, noise)
         self.n_inputs = choice.n_genes
 
     @abstractmethod
     def _current_logits(self, x: Tensor) -> Tensor:
         """Logits of the free genes for a training batch, with their gradient."""
 
-    def forward(self, x: Tensor, temperature: float) -> Shown:
+    def forward(self, x: Tensor, temperature: float | Tensor) -> Shown:
         """All cells under one mask: a Gumbel draw and a relaxed top-k, or the hard top-k."""
         k = self.choice.n_free_markers
         if k == 0:
-            return Shown(x, self._whole(self.logits.new_zeros(len(self.free))))
+            return Shown(x, self._whole(torch.zeros_like(self.logits)))
         if not self.training:
             return Shown(x, self._whole(top_k_mask(self.logits.detach(), k)))
         logits = self._current_logits(x)
-        keys = logits + gumbel_noise(logits, self.generator)
+        keys = logits + self.noise.gumbel(logits.shape[-1])
         return Shown(x, self._whole(relaxed_top_k(keys, k, temperature)))
 
     def _whole(self, mask: Tensor) -> Tensor:
         """Mask of all genes from the mask of the free ones."""
-        if len(mask) == self.choice.n_genes:
+        if mask.shape[-1] == self.choice.n_genes:
             return mask
-        whole = mask.new_zeros(self.choice.n_genes)
-        return whole.index_fill(0, self.include, 1.0).index_add(0, self.free, mask)
+        whole = mask.new_zeros(len(mask), self.choice.n_genes)
+        return whole.index_fill(1, self.include, 1.0).index_add(1, self.free, mask)
 
-    def ranking(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def ranking(self, model: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Free genes with the largest logits; scores are the logits, the lowest elsewhere."""
-        logits = self.logits.detach().cpu().numpy().astype(np.float64)
+        logits = self.logits[model].detach().cpu().numpy().astype(np.float64)
         order = np.argsort(-logits, kind="stable")[: self.choice.n_free_markers]
         scores = np.full(self.choice.n_genes, logits.min(initial=0.0))
         scores[self.choice.free] = logits
@@ -135,20 +140,22 @@ class GeneLogits(MaskProposal):
     """
 
     def __init__(
-        self, choice: Choice, hidden_size: int, beta: float, generator: torch.Generator
+        self, choice: Choice, hidden_size: int, beta: float | Sequence[float], noise: Noise
     ) -> None:
-        super().__init__(choice, generator)
-        self.beta = beta
-        self.first = hidden(choice.n_genes, hidden_size, generator)
-        self.second = hidden(hidden_size, hidden_size, generator)
-        self.last = linear(hidden_size, len(choice.free), generator)
-        self.register_buffer("logits", torch.zeros(len(choice.free), device=generator.device))
+        """``beta`` is one for all models, or has one a model."""
+        super().__init__(choice, noise)
+        self.beta = torch.tensor(beta, device=noise.device).reshape(-1, 1)
+        self.first = hidden(choice.n_genes, hidden_size, noise)
+        self.second = hidden(hidden_size, hidden_size, noise)
+        self.last = Linear(hidden_size, len(choice.free), noise)
+        start = torch.zeros(len(noise), len(choice.free), device=noise.device)
+        self.register_buffer("logits", start)
 
     def _current_logits(self, x: Tensor) -> Tensor:
         units = self.first(x)
-        keep = torch.empty_like(units).bernoulli_(0.5, generator=self.generator)
+        keep = self.noise.coins(*units.shape[1:])
         units = functional.leaky_relu(self.second(units * keep * 2))
-        proposal: Tensor = self.last(units.mean(dim=0))
+        proposal: Tensor = self.last(units.mean(dim=1, keepdim=True)).squeeze(1)
         logits = self.beta * self.logits + (1 - self.beta) * proposal
         self.logits = logits.detach()
         return logits
@@ -157,10 +164,9 @@ class GeneLogits(MaskProposal):
 class FreeLogits(MaskProposal):
     """Global-Gumbel VAE's proposal: the logits are parameters, drawn from N(0, 1)."""
 
-    def __init__(self, choice: Choice, generator: torch.Generator) -> None:
-        super().__init__(choice, generator)
-        start = torch.empty(len(choice.free), device=generator.device)
-        self.logits = nn.Parameter(start.normal_(generator=generator))
+    def __init__(self, choice: Choice, noise: Noise) -> None:
+        super().__init__(choice, noise)
+        self.logits = nn.Parameter(noise.normal(len(choice.free)))
 
     def _current_logits(self, x: Tensor) -> Tensor:
         return self.logits
@@ -181,43 +187,43 @@ class ConcreteSelectors(Proposal):
         next best of that selector.
     """
 
-    def __init__(
-        self, choice: Choice, generator: torch.Generator, random_panel: bool = False
-    ) -> None:
-        super().__init__(choice, generator)
+    def __init__(self, choice: Choice, noise: Noise, random_panel: bool = False) -> None:
+        super().__init__(choice, noise)
         self.n_inputs = choice.n_markers
         self.random_panel = random_panel
-        self._temperature = 1.0
+        self._temperature: float | Tensor = 1.0
         self._drawn: NDArray[np.float64] | None = None
-        shape = (choice.n_free_markers, len(choice.free))
-        start = torch.empty(shape, device=generator.device)
-        self.logits = nn.Parameter(start.normal_(generator=generator))
+        self.logits = nn.Parameter(noise.normal(choice.n_free_markers, len(choice.free)))
 
-    def _weights(self, temperature: float) -> Tensor:
-        keys = self.logits + gumbel_noise(self.logits, self.generator)
+    def _weights(self, temperature: float | Tensor) -> Tensor:
+        keys = self.logits + self.noise.gumbel(*self.logits.shape[1:])
+        if isinstance(temperature, Tensor):
+            temperature = temperature[:, :, None]
         return torch.softmax(keys / temperature, dim=-1)
 
-    def forward(self, x: Tensor, temperature: float) -> Shown:
+    def forward(self, x: Tensor, temperature: float | Tensor) -> Shown:
         """Included genes as they are, then the k columns of the selectors."""
         if self.training:
             self._temperature, self._drawn = temperature, None
-            columns = x[:, self.free] @ self._weights(temperature).T
-            return Shown(torch.cat([x[:, self.include], columns], dim=1))
-        chosen, _ = self.ranking()
-        return Shown(x[:, torch.cat([self.include, torch.tensor(chosen, device=x.device)])])
+            columns = x[..., self.free] @ self._weights(temperature).mT
+            return Shown(torch.cat([x[..., self.include], columns], dim=-1))
+        chosen = np.stack([self.ranking(model)[0] for model in range(len(self.logits))])
+        indices = torch.tensor(chosen, device=x.device)[:, None].expand(-1, x.shape[1], -1)
+        return Shown(torch.cat([x[..., self.include], x.gather(2, indices)], dim=-1))
 
     @torch.no_grad()
-    def ranking(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def ranking(self, model: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """See ``random_panel``; the score of a gene is its largest or summed weight."""
         scores = np.zeros(self.choice.n_genes)
         if self.random_panel:
             if self._drawn is None:
-                drawn = self._weights(self._temperature).sum(dim=0)
+                drawn = self._weights(self._temperature).sum(dim=1)
                 self._drawn = drawn.cpu().numpy().astype(np.float64)
-            order = np.argsort(-self._drawn, kind="stable")[: self.choice.n_free_markers]
-            scores[self.choice.free] = self._drawn
+            mine = self._drawn[model]
+            order = np.argsort(-mine, kind="stable")[: self.choice.n_free_markers]
+            scores[self.choice.free] = mine
             return self.choice.free[order], scores
-        weights = torch.softmax(self.logits, dim=-1).cpu().numpy().astype(np.float64)
+        weights = torch.softmax(self.logits[model], dim=-1).cpu().numpy().astype(np.float64)
         scores[self.choice.free] = weights.max(axis=0, initial=0.0)
         genes = distinct_choices(weights)
         return self.choice.free[genes], scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import count, islice
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmlab.nn.batches import Loss, batches, take_step
+from mmlab.nn.batches import Loss, Optimizer, batches, take, take_step, temperatures
 from mmlab.nn.networks import PanelModel
 from mmlab.nn.recipe import RangeTest, TrainingConfig
 
@@ -18,41 +19,42 @@ _LOWEST = 1e-8
 _SMOOTHING = 0.98
 
 
-def find_learning_rate(
+def find_learning_rates(
     model: PanelModel,
     loss: Loss,
-    config: TrainingConfig,
+    configs: Sequence[TrainingConfig],
     test: RangeTest,
-    generator: torch.Generator,
     x: Tensor,
     y: Tensor,
-) -> float:
-    """Learning rate at which the smoothed loss falls fastest while the rate rises linearly.
+) -> list[float]:
+    """Rates at which the smoothed loss of each model falls fastest while the rate rises linearly.
 
-    The model is trained with Adam at rates from 1e-8 to ``test.highest`` and then put back as
-    it was. The temperature falls from epoch to epoch, as in the training.
+    The models are trained with Adam at rates from 1e-8 to ``test.highest`` and then put back as
+    they were. The temperature falls from epoch to epoch, as in the training.
 
     Returns
     -------
-    A rate between 1e-8 and ``test.highest``.
+    Rates between 1e-8 and ``test.highest``, one a model.
     """
+    noise = model.proposal.noise
     before = copy.deepcopy(model.state_dict())
-    optimizer = torch.optim.Adam(model.parameters(), lr=_LOWEST, fused=True)
+    optimizer = Optimizer(model, [_LOWEST] * len(noise))
     model.train()
     rates = _LOWEST + np.arange(1, test.steps + 1) / test.steps * (test.highest - _LOWEST)
     rates[0] = _LOWEST
     steps = (
-        (config.schedule.temperature(epoch), indices)
+        (temperatures(configs, epoch, x.device), indices)
         for epoch in count(1)
-        for indices in batches(len(x), config.batch_size, generator)
+        for indices in batches(x.shape[1], configs[0].batch_size, noise)
     )
     losses = []
-    for rate, (temperature, indices) in zip(rates, islice(steps, test.steps), strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = float(rate)
-        losses.append(float(take_step(model, optimizer, loss, x[indices], y[indices], temperature)))
+    for rate, (warm, indices) in zip(rates, islice(steps, test.steps), strict=True):
+        optimizer.set_rate(float(rate))
+        cells, labels = take(x, indices), take(y, indices)
+        losses.append(take_step(model, optimizer, loss, cells, labels, warm))
     model.load_state_dict(before)
-    return float(rates[steepest_descent(np.array(losses))])
+    curves = torch.stack(losses).cpu().numpy().astype(np.float64)
+    return [float(rates[steepest_descent(curve)]) for curve in curves.T]
 
 
 def steepest_descent(losses: NDArray[np.float64]) -> int:

@@ -114,14 +114,6 @@ def relaxed_top_k(keys: Tensor, k: int, temperature: float | Tensor) -> Tensor:
     return result
 
 
-def gumbel_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise of the shape, dtype and device of ``like``."""
-    tiny = torch.finfo(like.dtype).tiny
-    uniform = torch.empty_like(like).uniform_(generator=generator).clamp_min(tiny)
-    # -log(u) is 0 where u rounds to 1: kept above tiny, so that the noise stays finite.
-    return -(-uniform.log()).clamp_min(tiny).log()
-
-
 def top_k_mask(logits: Tensor, k: int) -> Tensor:
     """Hard mask: 1 on the k largest logits of the last axis, 0 elsewhere."""
     indices = logits.topk(k, dim=-1).indices

@@ -1,9 +1,9 @@
-"""The training loop shared by the deep selectors."""
+"""The training loop shared by the deep selectors: a pack of models at a time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmlab.nn.batches import Loss, batches, fast_cpu_arithmetic, take_step
+from mmlab.nn.batches import (
+    Loss,
+    Optimizer,
+    batches,
+    fast_cpu_arithmetic,
+    take,
+    take_step,
+    temperatures,
+)
 from mmlab.nn.networks import PanelModel
-from mmlab.nn.range_test import find_learning_rate
+from mmlab.nn.range_test import find_learning_rates
 from mmlab.nn.recipe import EarlyStopping, RangeTest, TrainingConfig
 
 PanelScore = Callable[[NDArray[np.int64]], float]
@@ -41,6 +49,8 @@ class Epoch:
         Score of the hard panel on the validation cells, higher is better; None without.
     panel
         The k chosen genes, best first.
+    last
+        Whether the training of this model is over.
     """
 
     epoch: int
@@ -49,36 +59,40 @@ class Epoch:
     validation_loss: float | None
     validation_score: float | None
     panel: NDArray[np.int64]
+    last: bool
 
 
 def _train_epoch(
     model: PanelModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     loss: Loss,
     x: Tensor,
     y: Tensor,
     batch_size: int,
-    temperature: float,
-    generator: torch.Generator,
-) -> float:
+    temperature: float | Tensor,
+) -> list[float]:
     model.train()
-    total = 0.0
-    for indices in batches(len(x), batch_size, generator):
-        value = take_step(model, optimizer, loss, x[indices], y[indices], temperature)
-        total += float(value) * len(indices)
-    return total / len(x)
+    n_models, n_cells = x.shape[:2]
+    total = x.new_zeros(n_models, dtype=torch.float64)
+    for indices in batches(n_cells, batch_size, model.proposal.noise):
+        cells, labels = take(x, indices), take(y, indices)
+        losses = take_step(model, optimizer, loss, cells, labels, temperature)
+        total += losses * indices.shape[1]
+    return [float(value) for value in total / n_cells]
 
 
 @torch.no_grad()
 def evaluate_loss(
     model: PanelModel, loss: Loss, x: Tensor, y: Tensor, batch_size: int = 2048
-) -> float:
-    """Mean loss per cell with the hard panel and the running batch statistics."""
+) -> list[float]:
+    """Mean loss per cell of each model, with the hard panel and the running batch statistics."""
     model.eval()
-    total = 0.0
-    for cells, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        total += float(loss(model(cells, 0.0), cells, labels)) * len(cells)
-    return total / len(x)
+    n_models, n_cells = x.shape[:2]
+    total = x.new_zeros(n_models, dtype=torch.float64)
+    parts = zip(x.split(batch_size, dim=1), y.split(batch_size, dim=1), strict=True)
+    for cells, labels in parts:
+        total += loss(model(cells, 0.0), cells, labels) * cells.shape[1]
+    return [float(value) for value in total / n_cells]
 
 
 @torch.no_grad()
@@ -97,70 +111,105 @@ def recalibrate_batch_norm(model: PanelModel, x: Tensor, batch_size: int = 2048)
         norm.momentum = None  # the plain mean over the batches
         norm.train()
     # Batches of equal size: they weigh alike.
-    for cells in x.tensor_split(math.ceil(len(x) / batch_size)):
+    for cells in x.tensor_split(math.ceil(x.shape[1] / batch_size), dim=1):
         model(cells, 0.0)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is a model's own in the training of a pack.
+
+    Attributes
+    ----------
+    config
+        Budget, learning rate, temperatures, early stopping. All models of a pack have the same
+        batch size and the same largest number of epochs.
+    score
+        Panel -> score on the validation cells, higher is better. Without what
+        ``config.stop_on`` names, training never ends early.
+    """
+
+    config: TrainingConfig
+    score: PanelScore | None = None
+
+
 def train(
     model: PanelModel,
     loss: Loss,
-    config: TrainingConfig,
-    generator: torch.Generator,
+    plans: Sequence[Plan],
     x: Tensor,
     y: Tensor,
     x_val: Tensor | None = None,
     y_val: Tensor | None = None,
-    score: PanelScore | None = None,
-) -> Iterator[Epoch]:
-    """Train ``model``, one item an epoch; whoever iterates may stop at any epoch.
+) -> Iterator[list[Epoch | None]]:
+    """Train a pack, one item an epoch; whoever iterates may stop at any epoch.
 
     Parameters
     ----------
     model, loss
-        The model and its objective.
-    config
-        Budget, learning rate, temperatures, early stopping.
-    generator
-        Source of the batch order, on the device of the model.
+        The models and their objective.
+    plans
+        One a model.
     x, y
-        Training cells (n_cells, n_genes) float32 and their classes (n_cells,) int64.
+        Training cells (n_models, n_cells, n_genes) float32 and their classes (n_models,
+        n_cells) int64.
     x_val, y_val
         Validation cells, for the reported loss and for stopping on it.
-    score
-        Panel -> score on the validation cells, higher is better. Without what
-        ``config.stop_on`` names, training never ends early.
+
+    Yields
+    ------
+    An epoch of each model; None for a model whose training had ended before. When its last one
+    is yielded the model is as it shall be: later it may change while others are trained.
 
     Raises
     ------
     TrainingDivergedError
         The training loss of an epoch is not finite.
     """
-    rate = config.learning_rate
-    if isinstance(rate, RangeTest):
+    configs = [plan.config for plan in plans]
+    batch_size, max_epochs = configs[0].batch_size, configs[0].max_epochs
+    with fast_cpu_arithmetic():
+        optimizer = Optimizer(model, _learning_rates(model, loss, configs, x, y))
+    stopping: list[EarlyStopping | None] = [EarlyStopping(config) for config in configs]
+    for number in range(1, max_epochs + 1):
         with fast_cpu_arithmetic():
-            rate = find_learning_rate(model, loss, config, rate, generator, x, y)
-    fused = x.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=fused)
-    stopping = EarlyStopping(config)
-    for epoch in range(1, config.max_epochs + 1):
-        temperature = config.schedule.temperature(epoch)
-        with fast_cpu_arithmetic():
-            train_loss = _train_epoch(
-                model, optimizer, loss, x, y, config.batch_size, temperature, generator
-            )
-            validation_loss = None
+            warm = temperatures(configs, number, x.device)
+            train_losses = _train_epoch(model, optimizer, loss, x, y, batch_size, warm)
+            validation_losses: Sequence[float | None] = [None] * len(plans)
             if x_val is not None and y_val is not None:
-                validation_loss = evaluate_loss(model, loss, x_val, y_val)
-        if not np.isfinite(train_loss):
-            raise TrainingDivergedError(
-                f"training diverged in epoch {epoch}: the loss is {train_loss}; "
-                "lower the learning rate."
-            )
-        panel = model.panel()
-        value = None if score is None else score(panel)
-        yield Epoch(epoch, temperature, train_loss, validation_loss, value, panel)
-        if stopping.ends(epoch, value, validation_loss):
+                validation_losses = evaluate_loss(model, loss, x_val, y_val)
+        epochs: list[Epoch | None] = []
+        for i, (plan, rule) in enumerate(zip(plans, stopping, strict=True)):
+            if rule is None:
+                epochs.append(None)
+                continue
+            if not np.isfinite(train_losses[i]):
+                raise TrainingDivergedError(
+                    f"training diverged in epoch {number}: the loss is {train_losses[i]}; "
+                    "lower the learning rate."
+                )
+            panel, temperature = model.panel(i), plan.config.schedule.temperature(number)
+            score = None if plan.score is None else plan.score(panel)
+            losses = train_losses[i], validation_losses[i]
+            last = number == max_epochs or rule.ends(number, score, losses[1])
+            epochs.append(Epoch(number, temperature, *losses, score, panel, last))
+            if last:
+                stopping[i] = None
+        yield epochs
+        if all(rule is None for rule in stopping):
             return
+
+
+def _learning_rates(
+    model: PanelModel, loss: Loss, configs: Sequence[TrainingConfig], x: Tensor, y: Tensor
+) -> list[float]:
+    """Rates as configured; if one is to be found, then those of all are."""
+    rates = [config.learning_rate for config in configs]
+    given = [rate for rate in rates if not isinstance(rate, RangeTest)]
+    if len(given) == len(rates):
+        return given
+    test = next(rate for rate in rates if isinstance(rate, RangeTest))
+    return find_learning_rates(model, loss, configs, test, x, y)

@@ -115,6 +115,24 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
 
         ``panel_`` and ``scores_`` are valid after every item.
         """
+        yield from self.run(
+            self.checked(
+                X, y, X_val=X_val, y_val=y_val, counts=counts, include=include, exclude=exclude
+            )
+        )
+
+    def checked(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        counts: Any = None,
+        include: Sequence[int] | Indices = (),
+        exclude: Sequence[int] | Indices = (),
+    ) -> TrainingData:
+        """What :meth:`fit` was given, checked together with the parameters."""
         self.check_params()
         cells = self._check_cells(X)
         if X_val is not None:
@@ -122,7 +140,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         labels, val_labels = self._check_labels(cells, y, y_val)
         held, left_out = check_lists(cells.shape[1], self.n_markers, include, exclude)
         counts = self._check_counts(cells, counts)
-        yield from self._run(TrainingData(cells, labels, X_val, val_labels, counts, held, left_out))
+        return TrainingData(cells, labels, X_val, val_labels, counts, held, left_out)
 
     def check_params(self) -> None:
         """Raise one ``UserError`` with every parameter that is out of its range."""
@@ -139,8 +157,8 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         return None
 
     @abstractmethod
-    def _run(self, data: TrainingData) -> Iterator[Epoch]:
-        """Set ``panel_`` and ``scores_`` from checked data."""
+    def run(self, data: TrainingData) -> Iterator[Epoch]:
+        """Set ``panel_`` and ``scores_`` from checked data; an item an epoch."""
 
     def _check_cells(self, X: Any) -> Any:
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32)
@@ -224,7 +242,8 @@ class DirectSelector(Selector):
     they head the panel, and the method's own ranking fills it.
     """
 
-    def _run(self, data: TrainingData) -> Iterator[Epoch]:
+    def run(self, data: TrainingData) -> Iterator[Epoch]:
+        """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
         if not len(data.exclude):
             ranking, scores = self._select(data.x, data.y)
         else:

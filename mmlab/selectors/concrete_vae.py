@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mmlab.selectors.vae import VAESelector
 
 if TYPE_CHECKING:
-    import torch
-
+    from mmlab.nn.layers import Noise
     from mmlab.nn.proposals import Choice, Proposal
 
 
@@ -96,7 +96,7 @@ class ConcreteVAE(VAESelector):
         self.seed = seed
         self.device = device
 
-    def _proposal(self, choice: Choice, generator: torch.Generator) -> Proposal:
+    def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
         from mmlab.nn.proposals import ConcreteSelectors
 
-        return ConcreteSelectors(choice, generator, random_panel=self.faithful)
+        return ConcreteSelectors(choice, noise, random_panel=self.faithful)

@@ -67,7 +67,8 @@ class Oracle(Selector):
         self.markers = markers
         self.seed = seed
 
-    def _run(self, data: TrainingData) -> Iterator[Epoch]:
+    def run(self, data: TrainingData) -> Iterator[Epoch]:
+        """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
         n_genes = data.x.shape[1]
         if not len(self.markers) or not 0 <= min(self.markers) <= max(self.markers) < n_genes:
             raise UserError(

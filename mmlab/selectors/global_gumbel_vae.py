@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mmlab.selectors.vae import VAESelector
 
 if TYPE_CHECKING:
-    import torch
-
+    from mmlab.nn.layers import Noise
     from mmlab.nn.proposals import Choice, Proposal
 
 
@@ -66,7 +66,7 @@ class GlobalGumbelVAE(VAESelector):
         initial_temperature: float = 3.0,
         final_temperature: float = 0.2,
         annealing_share: float = 0.6,
-        learning_rate: float | Literal["auto"] = 1e-2,
+        learning_rate: float | Literal["auto"] = 3e-3,
         batch_size: int = 64,
         max_epochs: int = 60,
         min_epochs: int = 60,
@@ -93,7 +93,7 @@ class GlobalGumbelVAE(VAESelector):
         self.seed = seed
         self.device = device
 
-    def _proposal(self, choice: Choice, generator: torch.Generator) -> Proposal:
+    def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
         from mmlab.nn.proposals import FreeLogits
 
-        return FreeLogits(choice, generator)
+        return FreeLogits(choice, noise)

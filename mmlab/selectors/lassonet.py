@@ -121,7 +121,8 @@ class LassoNet(Selector):
         if problems:
             raise UserError("; ".join(problems) + ".")
 
-    def _run(self, data: TrainingData) -> Iterator[Epoch]:
+    def run(self, data: TrainingData) -> Iterator[Epoch]:
+        """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
         import torch
         from lassonet.interfaces import NonFiniteLossError
 

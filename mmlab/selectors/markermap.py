@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mmlab.selectors.vae import VAESelector
 
 if TYPE_CHECKING:
-    import torch
-
+    from mmlab.nn.layers import Noise
     from mmlab.nn.proposals import Choice, Proposal
 
 
@@ -104,10 +104,11 @@ class MarkerMap(VAESelector):
         self.seed = seed
         self.device = device
 
-    def _proposal(self, choice: Choice, generator: torch.Generator) -> Proposal:
+    def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
         from mmlab.nn.proposals import GeneLogits
 
-        return GeneLogits(choice, self._width(choice.n_genes), self.beta, generator)
+        betas = [selector.get_params()["beta"] for selector in pack]
+        return GeneLogits(choice, self._width(choice.n_genes), betas, noise)
 
     def _more_problems(self) -> list[str]:
         if 0 <= self.beta < 1:

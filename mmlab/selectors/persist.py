@@ -107,7 +107,8 @@ class Persist(Selector):
     def _task(self, data: TrainingData, generator: torch.Generator) -> Task:
         """What is learned."""
 
-    def _run(self, data: TrainingData) -> Iterator[Epoch]:
+    def run(self, data: TrainingData) -> Iterator[Epoch]:
+        """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
         import torch
 
         generator = torch.Generator(device=torch_device(self.device)).manual_seed(self.seed)

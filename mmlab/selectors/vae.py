@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,13 +22,13 @@ from mmlab.selectors.base import Selector
 from mmlab.selectors.data import TrainingData, dense
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
+    from mmlab.nn.layers import Noise
     from mmlab.nn.networks import PanelModel
     from mmlab.nn.proposals import Choice, Proposal
     from mmlab.nn.recipe import TrainingConfig
-    from mmlab.nn.training import Epoch
+    from mmlab.nn.training import Epoch, PanelScore
 
 #: Width of the hidden layers in the published benchmark, by the largest number of genes.
 _PUBLISHED_WIDTHS = ((999, 64), (4000, 256), (math.inf, 500))
@@ -74,45 +74,14 @@ class VAESelector(Selector):
     device: str
 
     @abstractmethod
-    def _proposal(self, choice: Choice, generator: torch.Generator) -> Proposal:
-        """The untrained proposal."""
+    def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
+        """The untrained proposal of a pack of selectors of this class, this one among them."""
 
-    def _run(self, data: TrainingData) -> Iterator[Epoch]:
-        import torch
-
-        from mmlab.nn.losses import markermap_loss
-        from mmlab.nn.networks import PanelModel, PanelVAE
-        from mmlab.nn.proposals import Choice
-        from mmlab.nn.training import recalibrate_batch_norm, train
-
-        cells = dense(data.x)
-        labels = np.zeros(len(cells), np.int64) if data.y is None else data.y
-        generator = torch.Generator(device=torch_device(self.device)).manual_seed(self.seed)
-        n_genes, n_classes = cells.shape[1], 1 if data.y is None else len(self.classes_)
-        choice = Choice(n_genes, self.n_markers, data.include, data.free)
-        proposal = self._proposal(choice, generator)
-        network = PanelVAE(
-            proposal.n_inputs,
-            n_genes,
-            n_classes,
-            self._width(n_genes),
-            self.latent_size,
-            self.alpha,
-            generator,
-        )
-        self.model_ = PanelModel(proposal, network)
-        x, y = _tensor(cells, generator), _tensor(labels, generator)
-        validation = self._validation(cells, labels, data, generator)
-        loss = partial(
-            markermap_loss,
-            alpha=self.alpha,
-            kl_weight=self.kl_weight,
-            per_gene=not self.faithful,
-        )
-        for epoch in train(self.model_, loss, self._config(), generator, x, y, **validation):
-            self._set_panel(epoch.panel, proposal.ranking()[1], data.include)
+    def run(self, data: TrainingData) -> Iterator[Epoch]:
+        """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
+        for (epoch,) in train_together([self], [data]):
+            assert epoch is not None
             yield epoch
-        recalibrate_batch_norm(self.model_, x)
 
     def settled_params(self, n_genes: int) -> dict[str, Scalar]:
         """The width of the hidden layers for data of so many genes."""
@@ -149,18 +118,12 @@ class VAESelector(Selector):
             schedule=Annealing(self.initial_temperature, self.final_temperature, last),
         )
 
-    def _validation(
-        self,
-        x: NDArray[np.float32],
-        y: NDArray[np.int64],
-        data: TrainingData,
-        generator: torch.Generator,
-    ) -> dict[str, Any]:
-        """Validation cells as tensors, and the score of a hard panel on them."""
+    def _score(self, data: TrainingData) -> PanelScore | None:
+        """How good a hard panel is on the validation cells; None without them."""
         if data.x_val is None:
-            return {}
-        x_val = dense(data.x_val)
-        y_val = np.zeros(len(x_val), np.int64) if data.y_val is None else data.y_val
+            return None
+        x, x_val = dense(data.x), dense(data.x_val)
+        y, y_val = _labels(x, data.y), _labels(x_val, data.y_val)
 
         def knn_accuracy(panel: NDArray[np.int64]) -> float:
             classifier = KNeighborsClassifier().fit(x[:, panel], y)
@@ -169,11 +132,7 @@ class VAESelector(Selector):
         def variance_explained(panel: NDArray[np.int64]) -> float:
             return explained_variance(x_val, linear_reconstruction(x, x_val, panel))
 
-        return {
-            "x_val": _tensor(x_val, generator),
-            "y_val": _tensor(y_val, generator),
-            "score": knn_accuracy if self.supervised else variance_explained,
-        }
+        return knn_accuracy if self.supervised else variance_explained
 
     def reconstruct(self, X: Any) -> NDArray[np.float32] | None:
         """All genes of the cells ``X``, decoded from their panel genes alone.
@@ -196,8 +155,8 @@ class VAESelector(Selector):
         model: PanelModel = self.model_
         model.eval()
         with torch.no_grad():
-            parts = _tensor(dense(X), model.proposal.generator).split(2048)
-            rebuilt = [model(part, 0.0).x_mean.cpu().numpy() for part in parts]
+            parts = torch.tensor(dense(X), device=model.proposal.noise.device).split(2048)
+            rebuilt = [model(part[None], 0.0).x_mean[0].cpu().numpy() for part in parts]
         return np.concatenate(rebuilt)
 
     def check_params(self) -> None:
@@ -254,7 +213,73 @@ def torch_device(name: str) -> str:
         ) from error
 
 
-def _tensor(array: NDArray[Any], generator: torch.Generator) -> Tensor:
+def train_together(
+    selectors: Sequence[VAESelector], data: Sequence[TrainingData]
+) -> Iterator[list[Epoch | None]]:
+    """Train selectors as one pack; an item an epoch, see :func:`mmlab.nn.training.train`.
+
+    Parameters
+    ----------
+    selectors
+        Of one class, with the same parameters but for the seed, the learning rate, the
+        temperatures, ``beta`` and what ends the training.
+    data
+        Cells, labels and validation cells of each, of the same shapes; genes to include and to
+        exclude are the same for all.
+    """
     import torch
 
-    return torch.tensor(array, device=generator.device)
+    from mmlab.nn.layers import Noise
+    from mmlab.nn.losses import markermap_loss
+    from mmlab.nn.networks import PanelModel, PanelVAE
+    from mmlab.nn.proposals import Choice
+    from mmlab.nn.training import Plan, recalibrate_batch_norm, train
+
+    first = selectors[0]
+    device = torch_device(first.device)
+    noise = Noise([torch.Generator(device=device).manual_seed(s.seed) for s in selectors])
+
+    def stacked(arrays: Sequence[NDArray[Any]]) -> Tensor:
+        return torch.stack([torch.tensor(array, device=device) for array in arrays])
+
+    x = stacked([dense(d.x) for d in data])
+    y = stacked([_labels(d.x, d.y) for d in data])
+    x_val = y_val = None
+    if data[0].x_val is not None:
+        x_val = stacked([dense(d.x_val) for d in data])
+        y_val = stacked([_labels(d.x_val, d.y_val) for d in data])
+    n_genes = x.shape[-1]
+    n_classes = 1 if data[0].y is None else max(len(s.classes_) for s in selectors)
+    choice = Choice(n_genes, first.n_markers, data[0].include, data[0].free)
+    proposal = first._proposal(choice, noise, selectors)
+    network = PanelVAE(
+        proposal.n_inputs,
+        n_genes,
+        n_classes,
+        first._width(n_genes),
+        first.latent_size,
+        first.alpha,
+        noise,
+    )
+    model = PanelModel(proposal, network)
+    loss = partial(
+        markermap_loss,
+        alpha=first.alpha,
+        kl_weight=first.kl_weight,
+        per_gene=not first.faithful,
+    )
+    plans = [Plan(s._config(), s._score(d)) for s, d in zip(selectors, data, strict=True)]
+    for epochs in train(model, loss, plans, x, y, x_val, y_val):
+        for i, (selector, epoch) in enumerate(zip(selectors, epochs, strict=True)):
+            if epoch is None:
+                continue
+            selector._set_panel(epoch.panel, proposal.ranking(i)[1], data[i].include)
+            if epoch.last:
+                selector.model_ = model.single(i)
+                recalibrate_batch_norm(selector.model_, x[i : i + 1])
+        yield epochs
+
+
+def _labels(x: Any, y: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Class indices; zeros where a method that uses no labels was given none."""
+    return np.zeros(x.shape[0], np.int64) if y is None else y

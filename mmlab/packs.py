@@ -1,0 +1,154 @@
+"""Several selectors at work, an epoch at a time; on a GPU they are trained as one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count, groupby
+from typing import TYPE_CHECKING, Any
+
+from mmlab.selectors.base import Selector
+from mmlab.selectors.data import TrainingData
+from mmlab.selectors.vae import VAESelector, torch_device, train_together
+
+if TYPE_CHECKING:
+    from mmlab.nn.training import Epoch
+
+_log = logging.getLogger(__name__)
+
+#: Parameters that each selector of a pack may have its own of.
+_OWN_IN_A_PACK = frozenset(
+    {
+        "seed",
+        "learning_rate",
+        "initial_temperature",
+        "final_temperature",
+        "annealing_share",
+        "beta",
+        "min_epochs",
+        "patience",
+    }
+)
+
+
+@dataclass
+class Fit:
+    """A selector at work.
+
+    Attributes
+    ----------
+    selector, data
+        What is fitted, and on what.
+    epochs
+        Those that are over; a method without epochs has none.
+    seconds
+        Wall time so far; members of a pack share its time.
+    """
+
+    selector: Selector
+    data: TrainingData
+    epochs: list[Epoch] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def at(self, number: int) -> Epoch | None:
+        """Epoch ``number``, counted from 1; the last one if training had ended by then."""
+        return self.epochs[min(number, len(self.epochs)) - 1] if self.epochs else None
+
+
+def run_fits(fits: Sequence[Fit]) -> Iterator[int]:
+    """Fit the selectors; an item is the number of an epoch that all have been through.
+
+    On a GPU selectors that can be trained as one are; on a CPU one after the other is faster.
+    """
+    under_way = [
+        _train_pack(group) if len(group) > 1 else _train_alone(group[0]) for group in _packs(fits)
+    ]
+    shown = 0
+    while under_way:
+        under_way = [steps for steps in under_way if next(steps, None) is not None]
+        if under_way:
+            shown += 1
+            yield shown
+    yield from range(shown + 1, max((len(fit.epochs) for fit in fits), default=0) + 1)
+
+
+def _packs(fits: Sequence[Fit]) -> list[list[Fit]]:
+    """Neighbours that can be trained as one; every other fit by itself."""
+    return [list(group) for _, group in groupby(fits, key=_pack_key)]
+
+
+def _pack_key(fit: Fit) -> tuple[Any, ...]:
+    """Equal for fits that one pack can hold; the parameters of a pack may differ in the rest."""
+    selector, data = fit.selector, fit.data
+    if not isinstance(selector, VAESelector) or not _is_gpu(torch_device(selector.device)):
+        return (id(fit),)
+    params = selector.get_params()
+    shared = tuple((name, params[name]) for name in sorted(params.keys() - _OWN_IN_A_PACK))
+    finds_rate = params["learning_rate"] == "auto"
+    shapes = data.x.shape, None if data.x_val is None else data.x_val.shape
+    n_classes = None if data.y is None else len(selector.classes_)
+    lists = data.include.tobytes(), data.exclude.tobytes()
+    return (type(selector), shared, finds_rate, shapes, n_classes, lists)
+
+
+def _is_gpu(device: str) -> bool:
+    return device.startswith("cuda")
+
+
+def _train_alone(fit: Fit) -> Iterator[bool]:
+    steps = fit.selector.run(fit.data)
+    while True:
+        started = time.perf_counter()
+        epoch = next(steps, None)
+        fit.seconds += time.perf_counter() - started
+        if epoch is None:
+            return
+        fit.epochs.append(epoch)
+        yield True
+
+
+def _train_pack(fits: Sequence[Fit]) -> Iterator[bool]:
+    """Train as one; in parts, one after the other, where the memory does not take all.
+
+    Parts but the last are trained to their end at once: their epochs are shown with its own.
+    """
+    import torch
+
+    waiting, size, shown = list(fits), len(fits), 0
+    while waiting:
+        part = waiting[:size]
+        try:
+            for number in _train_part(part):
+                if len(part) == len(waiting) and number > shown:
+                    shown = number
+                    yield True
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size = (size + 1) // 2
+            torch.cuda.empty_cache()
+            _log.warning("The GPU is out of memory: going on with %d models at a time.", size)
+            for fit in part:
+                fit.epochs.clear()
+        else:
+            waiting = waiting[len(part) :]
+
+
+def _train_part(fits: Sequence[Fit]) -> Iterator[int]:
+    """Train as one; items are the numbers of the epochs."""
+    selectors = [fit.selector for fit in fits]
+    assert all(isinstance(selector, VAESelector) for selector in selectors)
+    steps = train_together(selectors, [fit.data for fit in fits])
+    for number in count(1):
+        started = time.perf_counter()
+        epochs = next(steps, None)
+        for fit in fits:
+            fit.seconds += (time.perf_counter() - started) / len(fits)
+        if epochs is None:
+            return
+        for fit, epoch in zip(fits, epochs, strict=True):
+            if epoch is not None:
+                fit.epochs.append(epoch)
+        yield number
