@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: Share of the free memory of a GPU that a pack may take.
+_MEMORY_SHARE = 0.8
+
 #: Parameters that each selector of a pack may have its own of.
 _OWN_IN_A_PACK = frozenset(
     {
@@ -116,7 +119,7 @@ def _train_pack(fits: Sequence[Fit]) -> Iterator[bool]:
     """
     import torch
 
-    waiting, size, shown = list(fits), len(fits), 0
+    waiting, size, shown = list(fits), _models_that_fit(fits[0]), 0
     while waiting:
         part = waiting[:size]
         try:
@@ -125,15 +128,36 @@ def _train_pack(fits: Sequence[Fit]) -> Iterator[bool]:
                     shown = number
                     yield True
         except torch.OutOfMemoryError:
-            if size == 1:
+            if len(part) == 1:
                 raise
-            size = (size + 1) // 2
+            size = (len(part) + 1) // 2
             torch.cuda.empty_cache()
             _log.warning("The GPU is out of memory: going on with %d models at a time.", size)
             for fit in part:
                 fit.epochs.clear()
         else:
             waiting = waiting[len(part) :]
+
+
+def _models_that_fit(fit: Fit) -> int:
+    """How many such models the free memory of the GPU takes, by a rough count; at least one."""
+    selector, data = fit.selector, fit.data
+    n_genes = data.x.shape[1]
+    params = selector.get_params() | selector.settled_params(n_genes)
+    n_cells = data.x.shape[0] + (0 if data.x_val is None else data.x_val.shape[0])
+    # In and out of the logit network, into the encoder, out of two decoders; Adam keeps each
+    # weight with its gradient and two moments.
+    weights = 4 * 5 * params["hidden_size"] * n_genes
+    step = (10 * params["batch_size"] + 3 * params["n_markers"]) * n_genes
+    needed = 4 * (n_cells * n_genes + weights + step)
+    return max(1, int(_MEMORY_SHARE * _free_memory(torch_device(params["device"])) / needed))
+
+
+def _free_memory(device: str) -> float:
+    """Free bytes of a GPU."""
+    import torch
+
+    return float(torch.cuda.mem_get_info(device)[0])
 
 
 def _train_part(fits: Sequence[Fit]) -> Iterator[int]:

@@ -179,6 +179,7 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return train_together(selectors, data)
 
     monkeypatch.setattr(packs, "_is_gpu", lambda device: True)
+    monkeypatch.setattr(packs, "_free_memory", lambda device: 1e9)
     monkeypatch.setattr(packs, "train_together", counted)
     return sizes
 
@@ -244,6 +245,16 @@ def test_a_gpu_that_is_too_small_trains_fewer_at_a_time(
     assert "with 1 models at a time" in caplog.text
     assert panels(done) == panels(whole)
     assert [len(fit.epochs) for fit in done] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(("free", "expected"), [(1e9, [3]), (3.5e5, [2, 1]), (1.0, [1, 1, 1])])
+def test_a_pack_is_as_large_as_the_free_memory_takes(
+    packed: list[int], monkeypatch: pytest.MonkeyPatch, free: float, expected: list[int]
+) -> None:
+    monkeypatch.setattr(packs, "_free_memory", lambda device: free)
+    done = fits(hidden_size=64)
+    assert list(run_fits(done)) == [1, 2, 3]
+    assert packed == expected
 
 
 def test_a_model_that_does_not_fit_by_itself_is_an_error(
