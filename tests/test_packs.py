@@ -145,6 +145,7 @@ def test_a_single_model_of_a_pack_shares_nothing_with_it() -> None:
     for name, values in alone.state_dict().items():
         assert torch.equal(values, before[name])
     assert len(alone.proposal.noise) == len(alone.network.noise) == 1
+    assert alone.proposal.beta.tolist() == [[pytest.approx(BETAS[1])]]
     assert all(isinstance(p, nn.Parameter) for p in alone.parameters())
 
 

@@ -144,7 +144,9 @@ class GeneLogits(MaskProposal):
     ) -> None:
         """``beta`` is one for all models, or has one a model."""
         super().__init__(choice, noise)
-        self.beta = torch.tensor(beta, device=noise.device).reshape(-1, 1)
+        betas = torch.tensor(beta, device=noise.device).reshape(-1, 1)
+        self.beta: Tensor
+        self.register_buffer("beta", betas.expand(len(noise), 1).clone())
         self.first = hidden(choice.n_genes, hidden_size, noise)
         self.second = hidden(hidden_size, hidden_size, noise)
         self.last = Linear(hidden_size, len(choice.free), noise)
