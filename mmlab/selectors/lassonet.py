@@ -83,7 +83,7 @@ class LassoNet(Selector):
         dense_epochs: int = 200,
         path_multiplier: float = 1.1,
         path_epochs: int = 10,
-        path_learning_rate: float = 0.01,
+        path_learning_rate: float = 0.03,
         faithful: bool = False,
         device: str = "auto",
         seed: int = 0,
