@@ -434,7 +434,7 @@ def test_every_parameter_of_lassonet_has_an_effect(
 def test_faithful_lassonet_leaves_no_choice_of_the_schedule() -> None:
     LassoNet(faithful=True, hidden_size=50, M=5.0).check_params()
     with pytest.raises(UserError) as caught:
-        LassoNet(faithful=True, path_epochs=20, dense_epochs=5).check_params()
+        LassoNet(faithful=True, path_epochs=30, dense_epochs=5).check_params()
     assert "path_epochs is decided by the published training" in str(caught.value)
     assert "dense_epochs is decided by the published training" in str(caught.value)
 
