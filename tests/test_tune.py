@@ -105,6 +105,24 @@ def test_store_keeps_every_trial_nested_and_closed(
         assert trial.digest == trial.spec.digest(fingerprint)
 
 
+def test_run_killed_between_its_outcome_and_its_end_is_closed(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, content = finished
+    study = study_of(folder, content["study"])
+    before = {trial.run_id: trial.outcome for trial in study.trials()}
+    for run_id in before:
+        study.store.reopen(run_id)
+    assert all(trial.is_open for trial in study.trials())
+    study.close_open_trials()
+    after = study.trials()
+    assert {trial.run_id: trial.outcome for trial in after} == before
+    assert not any(trial.is_open for trial in after)
+    for run_id, outcome in before.items():
+        status = study.store.client.get_run(run_id).info.status
+        assert status == ("FINISHED" if outcome == Outcome.COMPLETE else "KILLED")
+
+
 def test_complete_trial_has_panel_curves_and_figures(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

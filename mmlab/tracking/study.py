@@ -58,10 +58,11 @@ class StudyRun(Generic[SpecT_co]):
         return str(run.data.tags["mmlab.fingerprint"])
 
     def close_open_trials(self) -> None:
-        """Mark every trial that never ended as interrupted: none stays RUNNING."""
+        """Close the run of every trial, as interrupted where it never ended: none stays RUNNING."""
         for trial in self.trials():
-            if trial.outcome not in ENDED and trial.outcome != Outcome.INTERRUPTED:
-                close_trial(self.store, trial.run_id, Outcome.INTERRUPTED)
+            if trial.is_open:
+                outcome = trial.outcome if trial.outcome in ENDED else Outcome.INTERRUPTED
+                close_trial(self.store, trial.run_id, outcome, trial.reason)
 
     def finish(self, complete: bool) -> None:
         """Close the parent run: FINISHED if all its trials ended, else KILLED."""

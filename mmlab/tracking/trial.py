@@ -42,7 +42,11 @@ ENDED = frozenset({Outcome.COMPLETE, Outcome.STOPPED, Outcome.FAILED})
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What the store knows of a trial; metrics are the last values."""
+    """What the store knows of a trial; metrics are the last values.
+
+    ``is_open`` says that its run still counts as running. That can outlast the outcome: a process
+    may be killed between the two.
+    """
 
     run_id: str
     digest: str
@@ -51,6 +55,7 @@ class TrialRecord:
     spec: TrialSpec
     metrics: dict[str, float]
     reason: str
+    is_open: bool
 
     @property
     def score(self) -> float | None:
@@ -69,6 +74,7 @@ def read_record(run: Run) -> TrialRecord:
         spec=TrialSpec.model_validate_json(tags["mmlab.spec"]),
         metrics=dict(run.data.metrics),
         reason=tags.get("mmlab.reason", ""),
+        is_open=run.info.status == "RUNNING",
     )
 
 
