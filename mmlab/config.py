@@ -166,6 +166,18 @@ class SearchSpec(Spec):
     min_epochs_before_stop: Count = 10
     reduction_factor: Annotated[float, Field(gt=1)] = 2.0
 
+    def rungs(self, max_epochs: int) -> list[int]:
+        """Epochs after which a trial is compared with the others, ascending.
+
+        Not the last epoch: whoever gets that far is evaluated.
+        """
+        first = min(self.min_epochs_before_stop, max(max_epochs // 3, 1))
+        epochs, epoch = [], float(first)
+        while epoch <= max(max_epochs - 1, first):
+            epochs.append(math.ceil(epoch))
+            epoch *= self.reduction_factor
+        return epochs
+
     def corners(self) -> list[dict[str, Scalar]]:
         """Points at the ends of each range and at each choice: if these are valid, all are."""
         points: list[dict[str, Scalar]] = []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 _DPI = 120
@@ -45,28 +43,6 @@ def confusion_matrix(counts: NDArray[np.int64], classes: list[str], title: str) 
                 )
     bar = figure.colorbar(image, ax=axes, shrink=0.8)
     bar.set_label("share of the true type's cells")
-    return figure
-
-
-def training_curves(history: pd.DataFrame, title: str) -> Figure:
-    """Score of the hard panel, loss and temperature against the epoch.
-
-    ``history`` has the columns of ``TrialResult.history``.
-    """
-    figure = Figure(figsize=(9, 3.2), dpi=_DPI, layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    epoch = history["epoch"]
-    left.plot(epoch, history["validation/score"], color="tab:blue", marker=".")
-    left.set_title("validation score of the panel", fontsize=10)
-    middle.plot(epoch, history["train/loss"], color="tab:gray", marker=".")
-    middle.set_title("training loss", fontsize=10)
-    right.semilogy(epoch, history["temperature"], color="tab:red", marker=".")
-    right.set_title("temperature", fontsize=10)
-    for axes in (left, middle, right):
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-    figure.suptitle(title, fontsize=11)
     return figure
 
 

@@ -146,9 +146,10 @@ def _models_that_fit(fit: Fit) -> int:
     params = selector.get_params() | selector.settled_params(n_genes)
     n_cells = data.x.shape[0] + (0 if data.x_val is None else data.x_val.shape[0])
     # In and out of the logit network, into the encoder, out of two decoders; Adam keeps each
-    # weight with its gradient and two moments.
-    weights = 4 * 5 * params["hidden_size"] * n_genes
-    step = (10 * params["batch_size"] + 3 * params["n_markers"]) * n_genes
+    # weight with two moments. Gradients and what a step makes are there twice: once for the CUDA
+    # graph, once for the last batch of an epoch.
+    weights = 5 * 5 * params["hidden_size"] * n_genes
+    step = 2 * (10 * params["batch_size"] + 3 * params["n_markers"]) * n_genes
     needed = 4 * (n_cells * n_genes + weights + step)
     return max(1, int(_MEMORY_SHARE * _free_memory(torch_device(params["device"])) / needed))
 

@@ -20,6 +20,7 @@ from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.evaluate import Evaluation, evaluate_panel, score
 from mmlab.fitting import gene_list_problems, gene_lists, make_selector, training_data
+from mmlab.memory import PeakMemory
 from mmlab.packs import Fit, run_fits
 from mmlab.preprocess import prepare
 from mmlab.results import (
@@ -66,6 +67,7 @@ class Trial:
         self.history: list[dict[str, float]] = []
         self._finished: list[Replicate] = []
         self._started = time.perf_counter()
+        self._memory = PeakMemory()
 
     def epochs(self) -> Iterator[dict[str, float]]:
         """Run the trial; each item is an epoch's metrics, means over the replicates.
@@ -106,6 +108,7 @@ class Trial:
             classes=self.cells.classes,
             history=pd.DataFrame(self.history),
             seconds=time.perf_counter() - self._started,
+            peak_memory=self._memory.read(),
         )
 
     def _prepare(self, index: int) -> _Prepared:

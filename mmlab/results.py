@@ -52,6 +52,10 @@ class TrialResult:
     history
         A row an epoch: epoch, temperature, train/loss, validation/loss, validation/score,
         means over the replicates; empty for a method without epochs.
+    seconds
+        Wall time of the trial.
+    peak_memory
+        ``peak_memory_mb`` of the process and, where one was used, ``peak_gpu_memory_mb``.
     """
 
     spec: TrialSpec
@@ -64,6 +68,7 @@ class TrialResult:
     classes: list[str]
     history: pd.DataFrame
     seconds: float
+    peak_memory: dict[str, float]
 
 
 def replicate_row(replicate: Replicate) -> dict[str, Any]:

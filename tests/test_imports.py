@@ -20,7 +20,7 @@ TIERS = [
     {"config", "errors", "specfile"},
     {"datasets", "figures", "metrics", "nn", "preprocess", "selectors", "split"},
     {"evaluate"},
-    {"compare", "fitting", "packs", "results"},
+    {"compare", "fitting", "memory", "packs", "results"},
     {"pipeline"},
     {"rows"},
     {"schedule", "tracking"},

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmlab.nn.batches import batches, fast_cpu_arithmetic
+from mmlab.nn.batches import batches, fast_arithmetic
 from mmlab.nn.layers import BatchNorm, Linear, Noise
 from mmlab.nn.losses import gaussian_nll, kl_to_standard_normal, markermap_loss
 from mmlab.nn.networks import PanelModel, PanelVAE
@@ -684,10 +684,10 @@ def is_flushed() -> bool:
 
 def test_denormals_are_flushed_inside_the_block_alone() -> None:
     assert not is_flushed()
-    with fast_cpu_arithmetic():
+    with fast_arithmetic():
         assert is_flushed()
     assert not is_flushed()
-    with pytest.raises(ZeroDivisionError), fast_cpu_arithmetic():
+    with pytest.raises(ZeroDivisionError), fast_arithmetic():
         raise ZeroDivisionError
     assert not is_flushed()
 

@@ -17,6 +17,8 @@ import pandas as pd
 import psutil
 import pytest
 
+from mmlab.config import StudySpec
+from mmlab.pipeline import OBJECTIVE
 from mmlab.tracking import Outcome, Store, StudyRun, open_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -105,6 +107,22 @@ def test_store_keeps_every_trial_nested_and_closed(
         assert trial.digest == trial.spec.digest(fingerprint)
 
 
+def test_every_epoch_of_every_trial_is_kept_until_it_ended_or_was_stopped(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, content = finished
+    study = study_of(folder, content["study"])
+    assert isinstance(study.spec, StudySpec)
+    rungs = study.spec.search.rungs(4)
+    searched = [t for t in study.trials() if t.selector == "markermap_supervised"]
+    for trial in searched:
+        epochs = [epoch for epoch, _ in study.score_history(trial, OBJECTIVE)]
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert len(epochs) == 4 if trial.outcome == Outcome.COMPLETE else len(epochs) in rungs
+        if trial.outcome == Outcome.COMPLETE:
+            assert trial.metrics["peak_memory_mb"] > 100
+
+
 def test_run_killed_between_its_outcome_and_its_end_is_closed(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -136,7 +154,7 @@ def test_complete_trial_has_panel_curves_and_figures(
     pd.testing.assert_frame_equal(pd.read_csv(local / "panel.csv"), markers)
     assert len(pd.read_parquet(local / "replicates.parquet")) == 1
     assert json.loads((local / "trial.json").read_text())["digest"] == content["best"]["digest"]
-    for picture in ("confusion_knn", "confusion_random_forest", "training"):
+    for picture in ("confusion_knn", "confusion_random_forest"):
         assert (local / "figures" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
     curve = client.get_metric_history(run_id, "validation/score")
     steps = [point.step for point in curve]

@@ -17,16 +17,20 @@ Loss = Callable[[Outputs, Tensor, Tensor], Tensor]
 
 
 @contextmanager
-def fast_cpu_arithmetic() -> Iterator[None]:
-    """Flush denormal numbers to zero on this thread, for as long as the block runs.
+def fast_arithmetic() -> Iterator[None]:
+    """Arithmetic that is as exact as training needs it, for as long as the block runs.
 
-    At low temperature the relaxed top-k and the moments of Adam fill with denormals, which
-    make a step ten times slower on a CPU.
+    On a CPU denormal numbers are flushed to zero on this thread: at low temperature the relaxed
+    top-k and the moments of Adam fill with them, and they make a step ten times slower. On CUDA
+    matrix products round their factors to TF32 (10 bits of mantissa, sums in float32).
     """
     torch.set_flush_denormal(True)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:
+        torch.set_float32_matmul_precision(before)
         torch.set_flush_denormal(False)
 
 
@@ -63,8 +67,14 @@ class Optimizer:
 
     def __init__(self, model: PanelModel, rates: Sequence[float]) -> None:
         parameters = list(model.parameters())
-        fused = parameters[0].device.type in ("cpu", "cuda")
-        self._adam = torch.optim.Adam(parameters, lr=max(rates), fused=fused)
+        device = parameters[0].device.type
+        self._adam = torch.optim.Adam(
+            parameters,
+            lr=max(rates),
+            fused=device in ("cpu", "cuda"),
+            # Its counters stay on the device, where a CUDA graph can move them.
+            capturable=device == "cuda",
+        )
         self._parameters = parameters
         shares = parameters[0].new_tensor(rates) / max(rates)
         self._shares = None if (shares == 1).all() else shares

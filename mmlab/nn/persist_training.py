@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmlab.nn.batches import fast_cpu_arithmetic
+from mmlab.nn.batches import fast_arithmetic
 from mmlab.nn.layers import linear
 from mmlab.nn.persist import GeneMask
 from mmlab.nn.recipe import Annealing
@@ -130,7 +130,7 @@ def full_batches(n_cells: int, batch_size: int, generator: torch.Generator) -> l
     return [part for part in parts if len(part) == min(batch_size, n_cells)]
 
 
-@fast_cpu_arithmetic()
+@fast_arithmetic()
 def train_masked(
     network: MaskedNetwork,
     task: Task,

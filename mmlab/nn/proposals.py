@@ -159,7 +159,7 @@ class GeneLogits(MaskProposal):
         units = functional.leaky_relu(self.second(units * keep * 2))
         proposal: Tensor = self.last(units.mean(dim=1, keepdim=True)).squeeze(1)
         logits = self.beta * self.logits + (1 - self.beta) * proposal
-        self.logits = logits.detach()
+        self.logits.copy_(logits.detach())
         return logits
 
 
@@ -203,10 +203,17 @@ class ConcreteSelectors(Proposal):
             temperature = temperature[:, :, None]
         return torch.softmax(keys / temperature, dim=-1)
 
+    def train(self, mode: bool = True) -> ConcreteSelectors:
+        """Training goes on: what was drawn for the last panel no longer holds."""
+        if mode:
+            self._drawn = None
+        super().train(mode)
+        return self
+
     def forward(self, x: Tensor, temperature: float | Tensor) -> Shown:
         """Included genes as they are, then the k columns of the selectors."""
         if self.training:
-            self._temperature, self._drawn = temperature, None
+            self._temperature = temperature
             columns = x[..., self.free] @ self._weights(temperature).mT
             return Shown(torch.cat([x[..., self.include], columns], dim=-1))
         chosen = np.stack([self.ranking(model)[0] for model in range(len(self.logits))])

@@ -15,14 +15,13 @@ from mmlab.nn.batches import (
     Loss,
     Optimizer,
     batches,
-    fast_cpu_arithmetic,
-    take,
-    take_step,
+    fast_arithmetic,
     temperatures,
 )
 from mmlab.nn.networks import PanelModel
 from mmlab.nn.range_test import find_learning_rates
 from mmlab.nn.recipe import EarlyStopping, RangeTest, TrainingConfig
+from mmlab.nn.steps import Steps
 
 PanelScore = Callable[[NDArray[np.int64]], float]
 
@@ -63,21 +62,13 @@ class Epoch:
 
 
 def _train_epoch(
-    model: PanelModel,
-    optimizer: Optimizer,
-    loss: Loss,
-    x: Tensor,
-    y: Tensor,
-    batch_size: int,
-    temperature: float | Tensor,
+    model: PanelModel, steps: Steps, n_cells: int, batch_size: int, temperature: Tensor
 ) -> list[float]:
     model.train()
-    n_models, n_cells = x.shape[:2]
-    total = x.new_zeros(n_models, dtype=torch.float64)
-    for indices in batches(n_cells, batch_size, model.proposal.noise):
-        cells, labels = take(x, indices), take(y, indices)
-        losses = take_step(model, optimizer, loss, cells, labels, temperature)
-        total += losses * indices.shape[1]
+    noise = model.proposal.noise
+    total = torch.zeros(len(noise), dtype=torch.float64, device=noise.device)
+    for indices in batches(n_cells, batch_size, noise):
+        total += steps.take(indices, temperature) * indices.shape[1]
     return [float(value) for value in total / n_cells]
 
 
@@ -171,13 +162,14 @@ def train(
     """
     configs = [plan.config for plan in plans]
     batch_size, max_epochs = configs[0].batch_size, configs[0].max_epochs
-    with fast_cpu_arithmetic():
+    with fast_arithmetic():
         optimizer = Optimizer(model, _learning_rates(model, loss, configs, x, y))
+        steps = Steps(model, optimizer, loss, x, y, batch_size)
     stopping: list[EarlyStopping | None] = [EarlyStopping(config) for config in configs]
     for number in range(1, max_epochs + 1):
-        with fast_cpu_arithmetic():
+        with fast_arithmetic():
             warm = temperatures(configs, number, x.device)
-            train_losses = _train_epoch(model, optimizer, loss, x, y, batch_size, warm)
+            train_losses = _train_epoch(model, steps, x.shape[1], batch_size, warm)
             validation_losses: Sequence[float | None] = [None] * len(plans)
             if x_val is not None and y_val is not None:
                 validation_losses = evaluate_loss(model, loss, x_val, y_val)

@@ -53,7 +53,15 @@ class TrialActor(tune.Trainable):
         self.trial = Trial(self.study.spec.trial_of(config), self.cells)
         self.parent: str | None = config.get("parent")
         self.run: TrialRun | None = None
+        self.rungs = self._rungs()
         self.epochs = self.trial.epochs()
+
+    def _rungs(self) -> list[int]:
+        """Epochs after which the scheduler may stop the trial."""
+        study = self.study.spec
+        if not isinstance(study, StudySpec):
+            return []
+        return study.search.rungs(int(self.trial.spec.params.get("max_epochs", 1)))
 
     def step(self) -> dict[str, Any]:
         """Train one epoch, or, after the last one, evaluate and finish."""
@@ -65,14 +73,17 @@ class TrialActor(tune.Trainable):
         try:
             epoch = next(self.epochs, None)
         except TrainingDivergedError as error:
+            self.run.write()
             return self._report(Outcome.FAILED, 0, DIVERGED_SCORE, reason=str(error))
         if epoch is not None:
-            self.run.log_epoch(epoch)
-            return self._report(Outcome.RUNNING, int(epoch["epoch"]), epoch[OBJECTIVE])
+            number = int(epoch["epoch"])
+            self.run.log_epoch(epoch, at_once=number in self.rungs)
+            return self._report(Outcome.RUNNING, number, epoch[OBJECTIVE])
         result = self.trial.result()
         if isinstance(self.study.spec, StudySpec):
             score = result.metrics[final_objective(self.study.spec.search.selector)]
-            self.run.log_result(result, {OBJECTIVE: score})
+            # The last epoch has said it already, where there are epochs.
+            self.run.log_result(result, {} if len(result.history) else {OBJECTIVE: score})
             return self._report(Outcome.COMPLETE, len(result.history), score)
         self.run.log_result(result, draw=False)
         score = result.metrics[HEADLINE]

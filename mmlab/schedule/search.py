@@ -78,7 +78,7 @@ class RecordedHalving(ASHAScheduler):
         self, study: StudyRun[StudySpec], max_epochs: int, records: list[TrialRecord]
     ) -> None:
         search = study.spec.search
-        grace = min(search.min_epochs_before_stop, max(max_epochs // 3, 1))
+        grace = search.rungs(max_epochs)[0]
         super().__init__(
             time_attr="epoch",
             metric=SCORE,

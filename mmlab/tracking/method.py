@@ -14,7 +14,6 @@ from mmlab.config import BenchmarkSpec, MethodSpec
 from mmlab.datasets.base import Cells
 from mmlab.results import borda_panel, panel_table
 from mmlab.rows import Row
-from mmlab.tracking.store import now_ms
 from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial import spec_params
 
@@ -66,7 +65,7 @@ class MethodRun:
         metrics: dict[str, float] = {}
         for row in summary.to_dict(orient="records"):
             metrics |= {row["metric"]: row["mean"], f"{row['metric']}_std": row["std"]}
-        store.log_metrics(self.run_id, metrics | {"replicates": len(rows)}, 0, now_ms())
+        store.log_metrics(self.run_id, metrics | {"replicates": len(rows)}, 0)
         if rows:
             store.log_files(self.run_id, lambda folder: self._write(rows, cells, folder))
         asked = self.method.replicates or self.study.spec.replicates

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 
 from mmlab.config import StudySpec
-from mmlab.tracking.store import now_ms
 from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial import Outcome, TrialRecord
 
@@ -43,7 +42,7 @@ def _keep_best(study: StudyRun[StudySpec], best: TrialRecord) -> None:
         for name, value in best.metrics.items()
         if name.startswith("validation/") and not name.endswith(("_std", "/loss"))
     }
-    study.store.log_metrics(study.run_id, metrics, 0, now_ms())
+    study.store.log_metrics(study.run_id, metrics, 0)
     study.store.set_tags(study.run_id, {"mmlab.best": best.run_id})
 
 

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -132,13 +132,14 @@ class Store:
         items = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in params.items()]
         self.client.log_batch(run_id, params=items)
 
-    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int, now_ms: int) -> None:
-        """Write finite metrics of one step in one request."""
-        items = [
-            Metric(key, value, now_ms, step) for key, value in metrics.items() if is_finite(value)
-        ]
-        for start in range(0, len(items), _BATCH):
-            self.client.log_batch(run_id, metrics=items[start : start + _BATCH])
+    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int) -> None:
+        """Write finite metrics of one step, as of now."""
+        self.log_points(run_id, metric_points(metrics, step))
+
+    def log_points(self, run_id: str, points: Sequence[Metric]) -> None:
+        """Write points of metrics, of any number of steps, in as few requests as possible."""
+        for start in range(0, len(points), _BATCH):
+            self.client.log_batch(run_id, metrics=points[start : start + _BATCH])
 
     def set_tags(self, run_id: str, tags: dict[str, str]) -> None:
         """Write tags in one request."""
@@ -193,9 +194,10 @@ class Store:
         self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
 
 
-def now_ms() -> int:
-    """Time of a metric, as MLflow counts it: milliseconds since 1970."""
-    return int(time.time() * 1000)
+def metric_points(metrics: dict[str, float], step: int) -> list[Metric]:
+    """The finite metrics of a step, as of now."""
+    now = int(time.time() * 1000)
+    return [Metric(key, value, now, step) for key, value in metrics.items() if is_finite(value)]
 
 
 def is_finite(value: Any) -> bool:

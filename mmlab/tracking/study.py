@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 from mmlab.config import AnyStudy
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
-from mmlab.tracking.store import Store, now_ms, owner_is_alive, owner_tags
+from mmlab.tracking.store import Store, owner_is_alive, owner_tags
 from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, close_trial, read_record
 
 _STUDIES = "tags.`mmlab.kind` = 'study'"
@@ -75,7 +75,7 @@ class StudyRun(Generic[SpecT_co]):
             self.store.close(run.info.run_id, "KILLED")
         counts = Counter(trial.outcome for trial in self.trials())
         metrics = {f"trials/{outcome}": float(counts[outcome]) for outcome in sorted(ENDED)}
-        self.store.log_metrics(self.run_id, metrics, 0, now_ms())
+        self.store.log_metrics(self.run_id, metrics, 0)
         self.store.close(self.run_id, "FINISHED" if complete else "KILLED")
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 
 from mmlab import figures
 from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.pipeline import OBJECTIVE, Trial, cpu_threads
 from mmlab.results import TrialResult
-from mmlab.tracking.store import Store, now_ms, owner_tags
+from mmlab.tracking.store import Store, metric_points, owner_tags
 
 
 class Outcome(StrEnum):
@@ -35,6 +37,9 @@ _STATUS = {
     Outcome.FAILED: "FAILED",
     Outcome.INTERRUPTED: "KILLED",
 }
+
+#: Epochs of a trial are shown this often: a write costs ten milliseconds and more.
+_SECONDS_BETWEEN_WRITES = 5.0
 
 #: Outcomes that a resumed study does not compute again.
 ENDED = frozenset({Outcome.COMPLETE, Outcome.STOPPED, Outcome.FAILED})
@@ -105,6 +110,8 @@ class TrialRun:
         self.run_id = run_id
         self.ended = ended
         self._last_step = last_step
+        self._unsent: list[Metric] = []
+        self._sent_at = -math.inf
 
     @classmethod
     def open(
@@ -151,11 +158,23 @@ class TrialRun:
         store.log_dataset(run_id, cells)
         return cls(store, run_id, 0)
 
-    def log_epoch(self, metrics: dict[str, float]) -> None:
-        """Write an epoch's metrics, unless an earlier attempt at this run did."""
+    def log_epoch(self, metrics: dict[str, float], *, at_once: bool = False) -> None:
+        """Take up an epoch's metrics, unless an earlier attempt at this run has written them.
+
+        They are written with others, every few seconds; ``at_once`` where the trial may be
+        stopped after this epoch.
+        """
         step = int(metrics["epoch"])
         if step > self._last_step:
-            self.store.log_metrics(self.run_id, metrics, step, now_ms())
+            self._unsent += metric_points(metrics, step)
+        if at_once or time.monotonic() - self._sent_at > _SECONDS_BETWEEN_WRITES:
+            self.write()
+
+    def write(self, *more: Metric) -> None:
+        """Write the epochs that are not written yet, and ``more``, in one request."""
+        self.store.log_points(self.run_id, [*self._unsent, *more])
+        self._unsent.clear()
+        self._sent_at = time.monotonic()
 
     def log_result(
         self, result: TrialResult, more: dict[str, float] | None = None, *, draw: bool = True
@@ -165,8 +184,8 @@ class TrialRun:
         ``draw`` leaves the figures out where the runs are many and their parent has them.
         """
         step = len(result.history)
-        metrics = result.metrics | {"seconds": result.seconds} | (more or {})
-        self.store.log_metrics(self.run_id, metrics, step, now_ms())
+        cost = {"seconds": result.seconds, **result.peak_memory}
+        self.write(*metric_points(result.metrics | cost | (more or {}), step))
         self.store.log_files(self.run_id, lambda folder: write_result(result, folder, draw))
         self.store.set_tags(self.run_id, {"mlflow.note.content": describe(result)})
 
@@ -190,6 +209,7 @@ def run_tracked(store: Store, spec: TrialSpec, cells: Cells) -> tuple[str, Trial
         run.log_result(result)
         outcome = Outcome.COMPLETE
     except Exception as error:
+        run.write()
         outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
         raise
     finally:
@@ -229,8 +249,6 @@ def _draw(result: TrialResult, pictures: Path) -> None:
             counts, result.classes, f"{title}: {name.replace('_', ' ')}, {cells} cells"
         )
         figure.savefig(pictures / f"confusion_{name}.png")
-    if len(result.history):
-        figures.training_curves(result.history, title).savefig(pictures / "training.png")
 
 
 def describe(result: TrialResult) -> str:

@@ -1,0 +1,125 @@
+"""What scheduling and tracking cost: a search against its own trials in a pool of processes.
+
+    python experiments/speed/scheduling.py --dataset citeseq --trials 40
+
+Runs ``mmlab tune`` with a new store, then the same trials again, for as many epochs as each was
+given, in a plain pool of as many processes: no Ray, no Optuna, no MLflow, no figures. Both times
+count from an empty shell to the end, imports included. The difference, times the number of
+processes, is what a trial pays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmlab.config import DataSpec, TrialSpec
+from mmlab.datasets import load_cells
+from mmlab.datasets.base import Cells
+from mmlab.pipeline import Trial, cpu_threads
+from mmlab.tracking import Store, open_study
+
+ROOT = Path(__file__).parents[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="citeseq")
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "experiments/results/speed_scheduling.parquet"
+    )
+    parser.add_argument("--replay", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.replay is not None:
+        replay(options.replay, options.processes)
+        return
+    rows = []
+    for repeat in range(options.repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            search = searched(options, Path(folder), repeat)
+            own = [sys.executable, __file__, "--processes", str(options.processes)]
+            pool, _ = timed([*own, "--replay", folder])
+        cost = (search - pool) * options.processes / options.trials
+        rows.append(
+            {
+                "dataset": options.dataset,
+                "trials": options.trials,
+                "processes": options.processes,
+                "search_seconds": search,
+                "pool_seconds": pool,
+                "ratio": search / pool,
+                "seconds_a_trial": cost,
+            }
+        )
+        print(
+            f"search {search:.1f} s, its trials in a pool {pool:.1f} s: "
+            f"{search / pool:.3f} of the time, {cost:.2f} s a trial",
+            flush=True,
+        )
+    pd.DataFrame(rows).to_parquet(options.output)
+
+
+def timed(command: list[str]) -> tuple[float, str]:
+    """Seconds of a command, and what it printed."""
+    started = time.perf_counter()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return time.perf_counter() - started, done.stdout
+
+
+def searched(options: argparse.Namespace, folder: Path, seed: int) -> float:
+    """Seconds of a search; what each of its trials was and how far it came is in the folder."""
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    command = [sys.executable, "-m", "mmlab", "tune", "--dataset", options.dataset]
+    command += ["--trials", str(options.trials), "--max-concurrent", str(options.processes)]
+    seconds, printed = timed([*command, "--seed", str(seed), "--tracking-uri", uri, "--json"])
+    trials = [
+        {
+            "spec": trial.spec.model_dump(mode="json"),
+            "epochs": int(trial.metrics["epoch"]),
+            "outcome": str(trial.outcome),
+        }
+        for trial in open_study(Store(uri), json.loads(printed)["study"]).trials()
+    ]
+    (folder / "trials.json").write_text(json.dumps(trials), encoding="utf-8")
+    return seconds
+
+
+def replay(folder: Path, processes: int) -> None:
+    """Run the trials of a search again in a pool."""
+    trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
+    with get_context("spawn").Pool(processes) as pool:
+        for _ in pool.imap_unordered(run_again, trials):
+            pass
+
+
+@cache
+def cells_named(name: str) -> Cells:
+    return load_cells(DataSpec(name=name))
+
+
+def run_again(trial: dict[str, Any]) -> None:
+    spec = TrialSpec.model_validate(trial["spec"])
+    with cpu_threads(1):
+        running = Trial(spec, cells_named(spec.data.title))
+        for epoch in running.epochs():
+            if epoch["epoch"] == trial["epochs"] and trial["outcome"] != "complete":
+                return
+        running.result()
+
+
+if __name__ == "__main__":
+    main()
