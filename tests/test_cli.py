@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mmlab.cli import app
+from mmlab.cli.tune import _study_spec
 from mmlab.datasets import DATASETS
 from mmlab.errors import UserError
 from mmlab.tracking import Store
@@ -97,7 +98,9 @@ def test_methods_info_tells_the_parameters() -> None:
     info = json.loads(call("methods", "info", "markermap_joint", "--json").stdout)
     assert info["supervised"] is True
     assert {"hidden_size", "initial_temperature", "beta"} <= set(info["params"])
-    assert "hidden_size" in call("methods", "info", "markermap_joint").output
+    output = call("methods", "info", "markermap_joint").output
+    assert "hidden_size" in output
+    assert "With --quick: max_epochs=12" in output
 
 
 def test_datasets_check_accepts_and_refuses(counts: Path, folder: Path) -> None:
@@ -231,6 +234,34 @@ def test_parameters_are_read_as_numbers(counts: Path) -> None:
     run = Store().client.get_run(json.loads(result.stdout)["run_id"])
     assert run.data.params["learning_rate"] == "0.001"
     assert run.data.params["max_epochs"] == "2"
+
+
+def test_quick_training_gives_way_to_what_is_given(counts: Path) -> None:
+    options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "--json"]
+    result = call("select", *options, "--quick", "--param", "max_epochs=2")
+    assert result.exit_code == 0, result.output
+    params = Store().client.get_run(json.loads(result.stdout)["run_id"]).data.params
+    assert (params["batch_size"], params["max_epochs"]) == ("128", "2")
+
+
+def test_quick_search_fixes_what_it_does_not_search() -> None:
+    given = dict.fromkeys(
+        ("data", "label_key", "layer", "method", "search", "n_markers", "replicates", "seed")
+    )
+    options = given | {"dataset": "toy_xor", "quick": True, "epochs": 7}
+    fixed = _study_spec(options, None, with_baselines=False).search.fixed
+    assert (fixed["batch_size"], fixed["max_epochs"]) == (128, 7)
+    assert not {"learning_rate", "final_temperature"} & set(fixed)
+
+
+@pytest.mark.parametrize("command", ["select", "tune"])
+def test_quick_training_is_refused_where_there_is_none(folder: Path, command: str) -> None:
+    message = mistake(command, "--dataset", "toy_xor", "--method", "concrete_vae", "--quick")
+    assert message == (
+        "--quick: concrete_vae has no quick training; these have: markermap_supervised, "
+        "markermap_unsupervised, markermap_joint."
+    )
+    assert list(folder.iterdir()) == []
 
 
 def test_search_space_mistakes_are_told_together(folder: Path) -> None:

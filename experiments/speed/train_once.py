@@ -29,22 +29,13 @@ PUBLISHED = {
 }
 PUBLISHED_WIDTHS = {500: 64, 4000: 256}
 N_MARKERS = 50
-#: A training that is done in a tenth of the steps of mmlab's defaults.
-QUICK = {
-    "max_epochs": 12,
-    "min_epochs": 12,
-    "batch_size": 128,
-    "learning_rate": 1e-3,
-    "final_temperature": 0.3,
-    "annealing_share": 0.8,
-}
 
 
-def train_mmlab(split: dict[str, np.ndarray], mode: str, params: dict[str, Any]) -> list[int]:
+def train_mmlab(split: dict[str, np.ndarray], mode: str, quick: bool) -> list[int]:
     from mmlab.selectors import get_selector
 
     method: Any = get_selector(f"markermap_{mode}")
-    selector = method(N_MARKERS, seed=int(split["seed"]), **params)
+    selector = method(N_MARKERS, seed=int(split["seed"]), **(method.quick if quick else {}))
     labels = (split["y"], split["y_val"]) if selector.supervised else (None, None)
     selector.fit(split["x"], labels[0], X_val=split["x_val"], y_val=labels[1])
     return selector.panel_.tolist()
@@ -94,7 +85,7 @@ def main() -> None:
     split = dict(np.load(path))
     wall, cpu = time.perf_counter(), time.process_time()
     if package == "mmlab":
-        panel = train_mmlab(split, mode, QUICK if more == ["--quick"] else {})
+        panel = train_mmlab(split, mode, more == ["--quick"])
     else:
         panel = train_markermap(split, mode)
     result = {

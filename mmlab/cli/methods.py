@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmlab.cli.options import JsonOption, print_json, stdout
+
+if TYPE_CHECKING:
+    from mmlab.config import Scalar
 
 app = typer.Typer(help="The marker selection methods.", no_args_is_help=True)
 
@@ -50,9 +53,16 @@ def info(
                 "supervised": selector.supervised,
                 "layer": selector.layer,
                 "params": params,
+                "quick": selector.quick,
             }
         )
         return
     print(f"{name}: {selector.summary}\n")
     print(inspect.cleandoc(described.__doc__ or ""))
-    print("\nDefaults: " + (", ".join(f"{k}={v}" for k, v in params.items()) or "no parameters"))
+    print("\nDefaults: " + (_listed(params) or "no parameters"))
+    if selector.quick:
+        print(f"\nWith --quick: {_listed(selector.quick)}")
+
+
+def _listed(params: dict[str, Scalar]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in params.items())

@@ -15,7 +15,7 @@ from mmlab.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mmlab.config import DataSpec
+    from mmlab.config import DataSpec, Scalar
 
 _DATA = "Data"
 _RUN = "Where it runs and is kept"
@@ -54,6 +54,10 @@ GpusOption = Annotated[
 ConcurrentOption = Annotated[
     int | None, typer.Option("--max-concurrent", help="Trials at a time; default: all that fit.")
 ]
+QuickOption = Annotated[
+    bool,
+    typer.Option("--quick", help="Train MarkerMap a fifth as long; its panels are a bit worse."),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
 ]
@@ -80,6 +84,23 @@ def data_spec(
     path = None if data is None else str(data.absolute())
     content = {"name": dataset, "path": path, "label_key": label_key, "layer": layer}
     return build(DataSpec, content, "data")
+
+
+def quick_params(method: str) -> dict[str, Scalar]:
+    """Parameters of the quick training of a method.
+
+    Raises
+    ------
+    UserError
+        Unknown method, or one that has no quick training.
+    """
+    from mmlab.selectors import SELECTORS, get_selector
+
+    params = get_selector(method).quick
+    if not params:
+        quick = ", ".join(name for name, selector in SELECTORS.items() if selector.quick)
+        raise UserError(f"--quick: {method} has no quick training; these have: {quick}.")
+    return params
 
 
 def program() -> str:

@@ -13,10 +13,12 @@ from mmlab.cli.options import (
     JsonOption,
     LabelKeyOption,
     LayerOption,
+    QuickOption,
     TrackingOption,
     data_spec,
     look_hint,
     print_json,
+    quick_params,
     stderr,
     stdout,
 )
@@ -43,6 +45,7 @@ def select(
         list[str] | None,
         typer.Option(help="A parameter of the method, e.g. hidden_size=128; repeatable."),
     ] = None,
+    quick: QuickOption = False,
     recipe: Annotated[
         str, typer.Option(help="train_only: no statistic sees a test cell; or paper.")
     ] = "train_only",
@@ -74,7 +77,7 @@ def select(
     content = {
         "data": data_spec(dataset, data, label_key, layer),
         "selector": method,
-        "params": _params(param or []),
+        "params": (quick_params(method) if quick else {}) | _params(param or []),
         "n_markers": n_markers,
         "recipe": recipe,
         "noise": {"level": label_noise},

@@ -19,11 +19,13 @@ from mmlab.cli.options import (
     JsonOption,
     LabelKeyOption,
     LayerOption,
+    QuickOption,
     TrackingOption,
     data_spec,
     look_hint,
     print_json,
     program,
+    quick_params,
     stderr,
     stdout,
 )
@@ -62,6 +64,7 @@ def tune(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs of a trial; default: the method's own.")
     ] = None,
+    quick: QuickOption = False,
     with_baselines: Annotated[
         bool,
         typer.Option("--with-baselines", help="Add Scanpy's t-test and random genes as trials."),
@@ -95,6 +98,7 @@ def tune(
         "search": search,
         "replicates": replicates,
         "epochs": epochs,
+        "quick": quick or None,
         "seed": seed,
     }
     if resume is None:
@@ -148,9 +152,13 @@ def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool)
     get_selector(space.selector)
     if method is not None and space.selector != method:
         raise UserError(f"{path} is a search space of {space.selector}, not of {method}.")
+    fixed = dict(space.fixed)
+    if given["quick"]:
+        params = quick_params(space.selector).items()
+        fixed = {name: value for name, value in params if name not in space.parameters} | fixed
     if given["epochs"] is not None:
-        fixed = space.fixed | {"max_epochs": given["epochs"]}
-        space = space.model_copy(update={"fixed": fixed})
+        fixed["max_epochs"] = given["epochs"]
+    space = space.model_copy(update={"fixed": fixed})
     content = {"data": data, "search": space, "trials": trials or 20}
     for name in ("n_markers", "replicates", "seed"):
         if given[name] is not None:

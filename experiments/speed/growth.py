@@ -1,0 +1,117 @@
+"""How time and memory of a training grow with cells, genes, panel size and hidden size.
+
+    python experiments/speed/growth.py --repeats 3
+
+One thread, supervised MarkerMap on simulated z-scores, each training in a process of its own. One
+thing at a time is halved, doubled and quadrupled; every number is a ratio to the training with
+nothing changed, and the slope over the logarithms says how it grows (1: in proportion).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import psutil
+
+from mmlab.memory import PeakMemory
+from mmlab.pipeline import cpu_threads
+from mmlab.selectors import MarkerMapSupervised
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).parents[2]
+BASE = {"cells": 8000, "genes": 2000, "n_markers": 50, "hidden_size": 128}
+FACTORS = (0.5, 1.0, 2.0, 4.0)
+N_CLASSES, EPOCHS = 8, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "experiments/results/speed_growth.parquet"
+    )
+    parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.point is not None:
+        print(json.dumps(train(**options.point)))
+        return
+    rows = []
+    for repeat in range(options.repeats):
+        for axis in BASE:
+            for factor in FACTORS:
+                point = BASE | {axis: int(BASE[axis] * factor)}
+                command = [sys.executable, __file__, "--point", json.dumps(point)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                measured = json.loads(done.stdout)
+                rows.append({"axis": axis, "factor": factor, "repeat": repeat, **point, **measured})
+                print(f"{axis} x {factor:g}: {done.stdout.strip()}", flush=True)
+    table = pd.DataFrame(rows)
+    table.to_parquet(options.output)
+    ratios = summary(table)
+    print(ratios.round(2).to_string())
+    for (axis, column), slope in slopes(ratios).items():
+        print(f"{column} grows with {axis} to the power of {slope:.2f}")
+    draw(ratios, options.output.with_suffix(".png"))
+
+
+def train(cells: int, genes: int, n_markers: int, hidden_size: int) -> dict[str, float]:
+    """Seconds an epoch, and the memory that data and training took at their peak, in MiB."""
+    resident, peak = psutil.Process().memory_info().rss / 2**20, PeakMemory()
+    rng = np.random.default_rng(0)
+    y = rng.integers(N_CLASSES, size=cells)
+    x = rng.standard_normal((cells, genes), dtype=np.float32)
+    x[:, :N_CLASSES] += 3 * np.eye(N_CLASSES, dtype=np.float32)[y]
+    selector = MarkerMapSupervised(
+        n_markers, hidden_size=hidden_size, max_epochs=EPOCHS, min_epochs=EPOCHS, device="cpu"
+    )
+    with cpu_threads(1):
+        started = time.perf_counter()
+        selector.fit(x, y)
+        seconds = time.perf_counter() - started
+    return {"seconds": seconds / EPOCHS, "memory_mb": peak.read()["peak_memory_mb"] - resident}
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Medians as ratios to those of the unchanged training of the same axis."""
+    medians = table.groupby(["axis", "factor"], sort=False)[["seconds", "memory_mb"]].median()
+    return medians / medians.xs(1.0, level="factor")
+
+
+def slopes(ratios: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """Exponent of the growth, by axis and column."""
+    return {
+        (axis, column): float(np.polyfit(np.log(part.index), np.log(part[column]), 1)[0])
+        for axis in BASE
+        for part in [ratios.xs(axis, level="axis")]
+        for column in ratios.columns
+    }
+
+
+def draw(ratios: pd.DataFrame, path: Path) -> None:
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    for panel, (column, title) in zip(
+        axes, {"seconds": "seconds an epoch", "memory_mb": "peak memory"}.items(), strict=True
+    ):
+        for axis in BASE:
+            part = ratios.xs(axis, level="axis")
+            panel.loglog(part.index, part[column], marker="o", label=axis.replace("_", " "))
+        panel.loglog(FACTORS, FACTORS, color="gray", linestyle=":", label="in proportion")
+        panel.set_title(f"{title}, ratio", fontsize=10)
+        panel.set_xlabel("times as many")
+        panel.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

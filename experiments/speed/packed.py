@@ -1,0 +1,92 @@
+"""Several models trained as one against the same models one after the other.
+
+    python experiments/speed/packed.py --dataset citeseq --models 2 5 10
+
+On ``--device cuda`` this is what a pack is for; on a CPU it shows why mmlab does not pack there.
+The seconds of a model are those of all, divided by their number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+import torch
+
+from mmlab.config import DataSpec
+from mmlab.datasets import load_cells
+from mmlab.datasets.base import Cells
+from mmlab.fitting import training_data
+from mmlab.pipeline import cpu_threads
+from mmlab.preprocess import prepare
+from mmlab.selectors import get_selector
+from mmlab.selectors.data import TrainingData
+from mmlab.selectors.vae import train_together
+from mmlab.split import Stream, paper_split, random_stream
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).parents[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="citeseq")
+    parser.add_argument("--method", default="markermap_supervised")
+    parser.add_argument("--models", type=int, nargs="+", default=[2, 5, 10])
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "experiments/results/speed_packed.parquet"
+    )
+    options = parser.parse_args()
+    cells = load_cells(DataSpec(name=options.dataset))
+    selector = get_selector(options.method)(
+        50,
+        max_epochs=options.epochs,
+        min_epochs=options.epochs,
+        device=options.device,
+    )
+    data = [replicate(selector, cells, index) for index in range(max(options.models))]
+    rows = []
+    for repeat in range(options.repeats):
+        for n_models in options.models:
+            for packed in (False, True):
+                parts = [data[:n_models]] if packed else [[one] for one in data[:n_models]]
+                seconds = sum(train(selector, part) for part in parts) / n_models
+                how = "packed" if packed else "one by one"
+                rows.append({"models": n_models, "how": how, "repeat": repeat, "seconds": seconds})
+                print(f"{n_models} models {how}: {seconds:.2f} s a model", flush=True)
+    table = pd.DataFrame(rows).assign(dataset=options.dataset, method=options.method)
+    table.to_parquet(options.output)
+    medians = table.pivot_table("seconds", "models", "how", "median")
+    print((medians["packed"] / medians["one by one"]).rename("ratio").round(3).to_string())
+    axis = medians.plot.bar(rot=0, ylabel="seconds a model", xlabel="models in a pack")
+    plt.savefig(options.output.with_suffix(".png"), dpi=120)
+    plt.close(axis.figure)
+
+
+def replicate(selector: object, cells: Cells, index: int) -> TrainingData:
+    split = paper_split(cells.y, random_stream(0, index, Stream.SPLIT))
+    layers = prepare(cells.adata, cells.normalization, "train_only", split.train).layers
+    return training_data(selector, layers, cells.y, split, {})
+
+
+def train(selector: object, part: Sequence[TrainingData]) -> float:
+    started = time.perf_counter()
+    with cpu_threads(1):
+        for _ in train_together([selector] * len(part), part):
+            pass
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
