@@ -214,9 +214,9 @@ class StudySpec(Spec):
             seed=self.seed,
         )
 
-    def trial_of(self, config: dict[str, Any]) -> TrialSpec:
+    def trials_of(self, config: dict[str, Any]) -> list[TrialSpec]:
         """The trial that a scheduled configuration describes."""
-        return self.trial(config["selector"], config["params"])
+        return [self.trial(config["selector"], config["params"])]
 
 
 class MethodSpec(Spec):
@@ -271,9 +271,9 @@ class BenchmarkSpec(Spec):
             seed=self.seed,
         )
 
-    def trial_of(self, config: dict[str, Any]) -> TrialSpec:
-        """The trial that a scheduled configuration describes."""
-        return TrialSpec.model_validate(config["trial"])
+    def trials_of(self, config: dict[str, Any]) -> list[TrialSpec]:
+        """The trials that a scheduled configuration describes."""
+        return [TrialSpec.model_validate(trial) for trial in config["trials"]]
 
     def digest(self, fingerprint: str) -> str:
         """Identity of the study: what it compares, on which cells, by which protocol."""

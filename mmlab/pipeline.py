@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -75,18 +75,21 @@ class Trial:
         The keys are those of ``TrialResult.history``. A replicate that has stopped early
         counts with its last values.
         """
-        spec = self.spec
-        indices = range(spec.first_replicate, spec.first_replicate + spec.replicates)
-        # Replicates without epochs need not be in memory at the same time.
-        together = get_selector(spec.selector).trains_in_epochs
-        for group in [list(indices)] if together else [[index] for index in indices]:
-            prepared = [self._prepare(index) for index in group]
-            fits = [replicate.fit for replicate in prepared]
-            for number in run_fits(fits):
-                epochs = [epoch for fit in fits if (epoch := fit.at(number)) is not None]
-                self.history.append(_mean_epoch(epochs))
-                yield self.history[-1]
-            self._finished += [self._finish(replicate) for replicate in prepared]
+        for (epoch,) in run_trials([self]):
+            assert epoch is not None
+            yield epoch
+
+    def _indices(self) -> list[int]:
+        first = self.spec.first_replicate
+        return list(range(first, first + self.spec.replicates))
+
+    def _take_up(self, number: int, fits: list[Fit]) -> dict[str, float] | None:
+        """Metrics of an epoch of the replicates; None once all of them have ended."""
+        if number > max(len(fit.epochs) for fit in fits):
+            return None
+        epochs = [epoch for fit in fits if (epoch := fit.at(number)) is not None]
+        self.history.append(_mean_epoch(epochs))
+        return self.history[-1]
 
     def result(self) -> TrialResult:
         """Result, once :meth:`epochs` is exhausted."""
@@ -141,6 +144,25 @@ class Trial:
         return Replicate(
             index, selector.panel_, selector.scores_, evaluation, n_epochs, fit.seconds, seconds
         )
+
+
+def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None]]:
+    """Run trials side by side; an item is an epoch of each, None for one that had ended.
+
+    What can be trained as one is, across the trials (:func:`mmlab.packs.run_fits`).
+    """
+    members = [(trial, index) for trial in trials for index in trial._indices()]
+    # Replicates without epochs need not be in memory at the same time.
+    together = all(get_selector(trial.spec.selector).trains_in_epochs for trial in trials)
+    for group in [members] if together else [[member] for member in members]:
+        prepared = [(trial, trial._prepare(index)) for trial, index in group]
+        for number in run_fits([replicate.fit for _, replicate in prepared]):
+            yield [
+                trial._take_up(number, [own.fit for whose, own in prepared if whose is trial])
+                for trial in trials
+            ]
+        for trial, replicate in prepared:
+            trial._finished.append(trial._finish(replicate))
 
 
 @dataclass(frozen=True)

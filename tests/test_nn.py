@@ -252,6 +252,7 @@ def test_the_published_concrete_panel_is_drawn_once_an_epoch() -> None:
     first = module.ranking()
     np.testing.assert_array_equal(first[0], module.ranking()[0])
     assert first[1].sum() == pytest.approx(N_MARKERS, rel=1e-5)
+    module.train()
     module(normal(1, 4, N_GENES), 3.0)
     assert not np.array_equal(first[1], module.ranking()[1])
 

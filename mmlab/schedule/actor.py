@@ -1,10 +1,13 @@
-"""The Ray actor that works on trials, one after the other."""
+"""The Ray actor that works on trials, one after the other or several as one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from ray import tune
 from threadpoolctl import threadpool_limits
@@ -12,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from mmlab.config import AnyStudy, StudySpec, TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.nn.training import TrainingDivergedError
-from mmlab.pipeline import OBJECTIVE, Trial, final_objective
+from mmlab.pipeline import OBJECTIVE, Trial, final_objective, run_trials
 from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRun
 
 #: Tune's name for the score that the search maximises.
@@ -23,16 +26,40 @@ HEADLINE = "knn/accuracy"
 DIVERGED_SCORE = -1.0
 
 
-class TrialActor(tune.Trainable):
-    """Runs a trial an epoch a step, and writes it to the tracking store as it goes.
+@dataclass
+class _Member:
+    """A trial at work, its run, and how it stands."""
 
-    ``config`` describes the trial in its study's own terms (``trial_of``), and names its parent
-    run where that is not the study. Actors are reused: what a trial leaves behind is only what
-    :meth:`_start` replaces.
+    trial: Trial
+    run: TrialRun
+    outcome: Outcome = Outcome.RUNNING
+    epoch: int = 0
+    score: float = -math.inf
+    reason: str = ""
+    rows: list[Any] = field(default_factory=list)
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "run_id": self.run.run_id,
+            "digest": self.trial.digest,
+            "outcome": str(self.outcome),
+            "epoch": self.epoch,
+            "score": self.score,
+            "reason": self.reason,
+            "rows": self.rows,
+        }
+
+
+class TrialActor(tune.Trainable):
+    """Runs trials an epoch a step, and writes them to the tracking store as it goes.
+
+    ``config`` describes them in their study's own terms (``trials_of``), and names their parent
+    run where that is not the study: one trial, or several that are trained as one. Actors are
+    reused: what a trial leaves behind is only what :meth:`_start` replaces.
     """
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
-        """Begin the first trial; ``shared`` is what ``tune.with_parameters`` adds.
+        """Begin the first trials; ``shared`` is what ``tune.with_parameters`` adds.
 
         ``cells`` come from the object store, ``study`` names where results go, ``threads`` is
         the number of CPU threads.
@@ -44,80 +71,87 @@ class TrialActor(tune.Trainable):
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin the next trial."""
+        """Begin the next trials."""
         self._start(new_config)
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
         config = described(config)
-        self.trial = Trial(self.study.spec.trial_of(config), self.cells)
+        self.specs = self.study.spec.trials_of(config)
         self.parent: str | None = config.get("parent")
-        self.run: TrialRun | None = None
-        self.rungs = self._rungs()
-        self.epochs = self.trial.epochs()
-
-    def _rungs(self) -> list[int]:
-        """Epochs after which the scheduler may stop the trial."""
-        study = self.study.spec
-        if not isinstance(study, StudySpec):
-            return []
-        return study.search.rungs(int(self.trial.spec.params.get("max_epochs", 1)))
+        self.members: list[_Member] | None = None
 
     def step(self) -> dict[str, Any]:
         """Train one epoch, or, after the last one, evaluate and finish."""
-        if self.run is None:
-            trial = self.trial
-            self.run = open_trial(self.study, trial.spec, trial.digest, self.cells, self.parent)
-            if self.run.ended:
-                return self._report(Outcome.COMPLETE, 0, -math.inf, repeated=True)
-        try:
-            epoch = next(self.epochs, None)
-        except TrainingDivergedError as error:
-            self.run.write()
-            return self._report(Outcome.FAILED, 0, DIVERGED_SCORE, reason=str(error))
-        if epoch is not None:
-            number = int(epoch["epoch"])
-            self.run.log_epoch(epoch, at_once=number in self.rungs)
-            return self._report(Outcome.RUNNING, number, epoch[OBJECTIVE])
-        result = self.trial.result()
-        if isinstance(self.study.spec, StudySpec):
-            score = result.metrics[final_objective(self.study.spec.search.selector)]
-            # The last epoch has said it already, where there are epochs.
-            self.run.log_result(result, {} if len(result.history) else {OBJECTIVE: score})
-            return self._report(Outcome.COMPLETE, len(result.history), score)
-        self.run.log_result(result, draw=False)
-        score = result.metrics[HEADLINE]
-        rows: list[Any] = result.replicates.to_dict(orient="records")
-        return self._report(Outcome.COMPLETE, len(result.history), score, rows=rows)
-
-    def _report(
-        self,
-        outcome: Outcome,
-        epoch: int,
-        score: float,
-        *,
-        reason: str = "",
-        repeated: bool = False,
-        rows: list[dict[str, Any]] | None = None,
-    ) -> dict[str, Any]:
-        assert self.run is not None
+        if self.members is None:
+            opened = [self._open(spec) for spec in self.specs]
+            self.members = [member for member in opened if not member.run.ended]
+            if not self.members:
+                return {SCORE: -math.inf, "epoch": 0, "trials": [], "done": True}
+            self.epochs = self._run(self.members)
+        next(self.epochs, None)
         return {
-            SCORE: score,
-            "epoch": epoch,
-            "outcome": str(outcome),
-            "reason": reason,
-            "repeated": repeated,
-            "rows": rows or [],
-            "run_id": self.run.run_id,
-            "digest": self.trial.digest,
-            "done": outcome in ENDED,
+            SCORE: float(np.mean([member.score for member in self.members])),
+            "epoch": max(member.epoch for member in self.members),
+            "trials": [member.report() for member in self.members],
+            "done": all(member.outcome in ENDED for member in self.members),
         }
+
+    def _open(self, spec: TrialSpec) -> _Member:
+        trial = Trial(spec, self.cells)
+        run = open_trial(self.study, trial.spec, trial.digest, self.cells, self.parent)
+        return _Member(trial, run)
+
+    def _run(self, members: list[_Member]) -> Iterator[None]:
+        """Work on trials as one; an item an epoch, and one after each is finished."""
+        try:
+            for epochs in run_trials([member.trial for member in members]):
+                for member, epoch in zip(members, epochs, strict=True):
+                    if epoch is not None:
+                        self._take_up(member, epoch)
+                yield
+        except TrainingDivergedError as error:
+            if len(members) == 1:
+                self._fail(members[0], str(error))
+                return
+            # One of them it was: each by itself shows which, and spares the others.
+            for member in members:
+                member.trial = Trial(member.trial.spec, self.cells)
+                yield from self._run([member])
+            return
+        for member in members:
+            self._finish(member)
+
+    def _take_up(self, member: _Member, epoch: dict[str, float]) -> None:
+        member.epoch, member.score = int(epoch["epoch"]), epoch[OBJECTIVE]
+        study, may_be_stopped = self.study.spec, False
+        if isinstance(study, StudySpec):
+            max_epochs = int(member.trial.spec.params["max_epochs"])
+            may_be_stopped = member.epoch in study.search.rungs(max_epochs)
+        member.run.log_epoch(epoch, at_once=may_be_stopped)
+
+    def _fail(self, member: _Member, reason: str) -> None:
+        member.run.write()
+        member.outcome, member.reason = Outcome.FAILED, reason
+        member.epoch, member.score = 0, DIVERGED_SCORE
+
+    def _finish(self, member: _Member) -> None:
+        result = member.trial.result()
+        if isinstance(self.study.spec, StudySpec):
+            member.score = result.metrics[final_objective(self.study.spec.search.selector)]
+            # The last epoch has said it already, where there are epochs.
+            member.run.log_result(result, {} if len(result.history) else {OBJECTIVE: member.score})
+        else:
+            member.run.log_result(result, draw=False)
+            member.score = result.metrics[HEADLINE]
+            member.rows = result.replicates.to_dict(orient="records")
+        member.outcome, member.epoch = Outcome.COMPLETE, len(result.history)
 
 
 def described(config: dict[str, Any]) -> dict[str, Any]:
-    """What a study says of a trial: the configuration, or the grid's cell that it holds."""
-    cell: dict[str, Any] = config.get("cell", config)
-    return cell
+    """What a study says of its trials: the configuration, or the part of the grid that it holds."""
+    part: dict[str, Any] = config.get("part", config)
+    return part
 
 
 def open_trial(

@@ -21,6 +21,7 @@ from mmlab.rows import Row, from_parquet, make_row, read_rows, summarise_rows, w
 from mmlab.schedule.cluster import Resources, cluster
 from mmlab.schedule.driver import FanOut, StudyInterruptedError, sigterm_as_interrupt
 from mmlab.schedule.progress import GridProgress
+from mmlab.selectors import get_selector
 from mmlab.tracking import (
     MethodRun,
     Outcome,
@@ -31,6 +32,9 @@ from mmlab.tracking import (
     create_study,
     find_study,
 )
+
+#: Replicates of a method that share a GPU's every step, at most; they are kept when all are done.
+_TRAINED_AS_ONE = 10
 
 
 @dataclass(frozen=True)
@@ -194,13 +198,13 @@ def _compute(
     specs = {trial.digest: trial.spec for trial in missing}
     several = len(study.spec.n_markers) > 1
     title = {t.digest: t.method.title + f" k={t.n_markers}" * several for t in missing}
-    configs = [
+    parts = [
         {
-            "trial": trial.spec.model_dump(mode="json"),
-            "method": title[trial.digest],
-            "parent": runs[trial.method.title, trial.n_markers].run_id,
+            "trials": [trial.spec.model_dump(mode="json") for trial in part],
+            "method": title[part[0].digest],
+            "parent": runs[part[0].method.title, part[0].n_markers].run_id,
         }
-        for trial in missing
+        for part in _parts(missing, resources)
     ]
     with cluster(resources) as slots, sigterm_as_interrupt():
         progress = GridProgress(
@@ -215,7 +219,21 @@ def _compute(
                 progress,
                 lambda digest, found: rows.add(specs[digest], digest, found[0]),
             )
-            out.fit({"cell": tune.grid_search(configs)})
+            out.fit({"part": tune.grid_search(parts)})
+
+
+def _parts(missing: list[GridTrial], resources: Resources) -> list[list[GridTrial]]:
+    """What is computed at a time: on a GPU replicates that are trained as one, else each alone."""
+    size = _TRAINED_AS_ONE if resources.gpus_per_trial > 0 else 1
+    of_a_method: dict[tuple[str, int], list[GridTrial]] = {}
+    for trial in missing:
+        of_a_method.setdefault((trial.method.title, trial.n_markers), []).append(trial)
+    parts = []
+    for trials in of_a_method.values():
+        at_once = size if get_selector(trials[0].spec.selector).trains_in_epochs else 1
+        parts += [trials[start : start + at_once] for start in range(0, len(trials), at_once)]
+    # First replicates of all methods first.
+    return sorted(parts, key=lambda part: part[0].spec.first_replicate)
 
 
 def _finished_before(

@@ -10,7 +10,7 @@ from ray.tune import Callback
 from mmlab.config import AnyStudy
 from mmlab.datasets.base import Cells
 from mmlab.pipeline import resolve
-from mmlab.schedule.actor import SCORE, described, open_trial
+from mmlab.schedule.actor import described, open_trial
 from mmlab.schedule.progress import Progress, Row
 from mmlab.tracking import Outcome, StudyRun, close_trial
 
@@ -44,46 +44,47 @@ class Recorder(Callback):
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
     ) -> None:
         """Show the latest epoch."""
-        if result["repeated"]:
-            return
         config = described(trial.config)
-        self.progress.update(
-            trial.trial_id,
-            Row(
-                digest=result["digest"][:8],
+        for member in result["trials"]:
+            row = Row(
+                digest=member["digest"][:8],
                 method=config.get("method") or config["selector"],
-                outcome=Outcome(result["outcome"]),
-                epoch=result["epoch"],
-                score=result[SCORE],
+                outcome=Outcome(member["outcome"]),
+                epoch=member["epoch"],
+                score=member["score"],
                 params=config.get("params", {}),
-                seconds=sum(row["seconds"] for row in result["rows"]),
-            ),
-        )
+                seconds=sum(found["seconds"] for found in member["rows"]),
+            )
+            self.progress.update(_key(trial, member["digest"]), row)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Close the run: complete, failed, or stopped because others were ahead."""
-        result = trial.last_result
-        if result.get("repeated") or "run_id" not in result:
-            return
-        if self.on_rows is not None and result["rows"]:
-            self.on_rows(result["digest"], result["rows"])
-        outcome, reason = Outcome(result["outcome"]), result["reason"]
-        if outcome == Outcome.RUNNING:
-            outcome = Outcome.STOPPED
-            reason = (
-                f"Stopped after epoch {result['epoch']} with validation score "
-                f"{result[SCORE]:.4f}: other trials were ahead at that point."
-            )
-        close_trial(self.study.store, result["run_id"], outcome, reason)
-        self.progress.end(trial.trial_id, outcome)
+        """Close the runs: complete, failed, or stopped because others were ahead."""
+        for member in trial.last_result.get("trials", []):
+            if self.on_rows is not None and member["rows"]:
+                self.on_rows(member["digest"], member["rows"])
+            outcome, reason = Outcome(member["outcome"]), member["reason"]
+            if outcome == Outcome.RUNNING:
+                outcome = Outcome.STOPPED
+                reason = (
+                    f"Stopped after epoch {member['epoch']} with validation score "
+                    f"{member['score']:.4f}: other trials were ahead at that point."
+                )
+            close_trial(self.study.store, member["run_id"], outcome, reason)
+            self.progress.end(_key(trial, member["digest"]), outcome)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Close the run of a trial that failed for good, with the error."""
+        """Close the runs of trials that failed for good, with the error."""
         config = described(trial.config)
-        spec = resolve(self.study.spec.trial_of(config), self.cells)
-        digest = spec.digest(self.cells.fingerprint)
-        # The trial may have failed before it had a run: then it gets one, to be seen at all.
-        run = open_trial(self.study, spec, digest, self.cells, config.get("parent"))
         reason = str(trial.get_error() or "the worker process died")
-        close_trial(self.study.store, run.run_id, Outcome.FAILED, reason)
-        self.progress.end(trial.trial_id, Outcome.FAILED)
+        for described_spec in self.study.spec.trials_of(config):
+            spec = resolve(described_spec, self.cells)
+            digest = spec.digest(self.cells.fingerprint)
+            # It may have failed before it had a run: then it gets one, to be seen at all.
+            run = open_trial(self.study, spec, digest, self.cells, config.get("parent"))
+            close_trial(self.study.store, run.run_id, Outcome.FAILED, reason)
+            self.progress.end(_key(trial, digest), Outcome.FAILED)
+
+
+def _key(trial: Any, digest: str) -> str:
+    """What tells the trials of a study apart: several may be one of Tune's."""
+    return f"{trial.trial_id} {digest}"

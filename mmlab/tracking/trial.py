@@ -166,6 +166,7 @@ class TrialRun:
         """
         step = int(metrics["epoch"])
         if step > self._last_step:
+            self._last_step = step
             self._unsent += metric_points(metrics, step)
         if at_once or time.monotonic() - self._sent_at > _SECONDS_BETWEEN_WRITES:
             self.write()
