@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+from tiny import SMALL, as_cells, simulate_cells
 
 from mmlab import memory
+from mmlab.config import DataSpec, TrialSpec
 from mmlab.memory import PeakMemory
+from mmlab.pipeline import run_trial
 
 
 def megabytes(n: int) -> np.ndarray[Any, Any]:
@@ -45,3 +49,23 @@ def test_peak_where_the_system_keeps_one_mark_for_good(monkeypatch: pytest.Monke
     assert PeakMemory().read()["peak_memory_mb"] == usage.ru_maxrss / 2**20
     monkeypatch.setattr(memory.sys, "platform", "freebsd14")
     assert PeakMemory().read()["peak_memory_mb"] == usage.ru_maxrss / 1024
+
+
+@pytest.mark.slow
+def test_twenty_trials_in_a_row_leave_nothing_behind() -> None:
+    cells = as_cells(simulate_cells(400, 2500))
+    matrix_mb = cells.adata.n_obs * cells.adata.n_vars * 4 / 2**20
+    resident = []
+    for seed in range(20):
+        spec = TrialSpec(
+            data=DataSpec(path="tiny.h5ad", label_key="cell_type"),
+            selector="markermap_joint",
+            params=SMALL,
+            n_markers=6,
+            seed=seed,
+        )
+        result = run_trial(spec, cells)
+        resident.append(psutil.Process().memory_info().rss / 2**20)
+        assert resident[-1] <= result.peak_memory["peak_memory_mb"] + 10
+    # A matrix of the cells that stays with every trial would be 15 of them.
+    assert resident[-1] - resident[4] < 5 * matrix_mb
