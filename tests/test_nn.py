@@ -154,6 +154,28 @@ def test_a_layer_has_the_gradients_of_plain_differentiation() -> None:
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "plain"])
+def test_a_rounded_layer_is_within_the_error_of_bfloat16_and_exact_at_evaluation(
+    masked: bool,
+) -> None:
+    layer, upstream = Linear(300, 40, source(0, 1)), normal(2, 20, 40, seed=2)
+    results = []
+    for rounded in (False, True):
+        layer.rounded = rounded
+        x = normal(2, 20, 300).requires_grad_(not masked)
+        mask = torch.rand(2, 300, generator=seeded(1)).requires_grad_() if masked else None
+        outputs = layer.train()(x, mask)
+        (outputs * upstream).sum().backward()
+        by_input = x.grad if mask is None else mask.grad
+        results.append([outputs.detach(), by_input, layer.weight.grad, layer.bias.grad])
+        layer.zero_grad()
+    for exact, close in zip(*results, strict=True):
+        assert close.dtype == torch.float32
+        assert (close - exact).norm() < 2**-7 * exact.norm()
+    assert not torch.equal(results[0][0], results[1][0])
+    assert torch.equal(layer.eval()(normal(2, 20, 300), mask), results[0][0])
+
+
 def test_batch_norm_treats_each_model_by_itself() -> None:
     x = normal(3, 20, 5) * torch.tensor([1.0, 2.0, 3.0])[:, None, None]
     together = BatchNorm(5, source(0, 1, 2)).train()

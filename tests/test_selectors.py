@@ -16,13 +16,14 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from tiny import MARKERS, SMALL_OF_ALL
+from tiny import MARKERS, SMALL, SMALL_OF_ALL
 
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
+from mmlab.nn import batches as nn_batches
 from mmlab.selectors import SELECTORS, Selector, default_params, get_selector, resolve_params
 from mmlab.selectors.budget import fill_budget
-from mmlab.selectors.markermap import MarkerMap
+from mmlab.selectors.markermap import MarkerMap, MarkerMapJoint
 from mmlab.selectors.scanpy_tests import ScanpyTTest
 
 K = 6
@@ -501,6 +502,34 @@ def test_all_mistaken_parameters_come_in_one_error() -> None:
         "seed is not a parameter",
     ):
         assert part in str(caught.value)
+
+
+def test_a_parameter_that_is_one_of_some_words_takes_no_other() -> None:
+    with pytest.raises(UserError, match="precision must be float32 or mixed, got 'half'"):
+        resolve_params("markermap_joint", {"precision": "half"})
+    with pytest.raises(UserError, match="precision is 'half', but must be float32 or mixed"):
+        MarkerMapJoint(3, precision="half").check_params()
+
+
+@pytest.mark.parametrize(
+    ("precision", "fast", "rounded"),
+    [("float32", True, False), ("mixed", False, False), ("mixed", True, True)],
+)
+def test_products_are_rounded_where_that_is_asked_for_and_faster(
+    monkeypatch: pytest.MonkeyPatch,
+    zscore: Any,
+    labels: Any,
+    precision: Any,
+    fast: bool,
+    rounded: bool,
+) -> None:
+    monkeypatch.setattr(nn_batches, "fast_in_bfloat16", lambda device: fast)
+    # 40 genes by 1000 units are a layer that is worth it, 40 by 6 classes one that is not.
+    params = SMALL | {"hidden_size": 1000, "max_epochs": 1, "device": "cpu"}
+    selector = MarkerMapJoint(6, precision=precision, **params).fit(zscore, labels)
+    network = selector.model_.network
+    assert network.first.rounded == network.decoder_mean[1].rounded == rounded
+    assert not network.classifier[1].rounded
 
 
 # --- scanpy_t_test

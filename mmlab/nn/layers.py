@@ -81,7 +81,12 @@ class Linear(nn.Module):
     outputs times the unmasked input, the gradient of the weights is G times the mask and that
     of the mask is the sum over the outputs of weights times G: one matrix product where plain
     differentiation takes two.
+
+    ``rounded`` layers round the factors and the results of their products to bfloat16 while they
+    are trained; weights, sums and gradients are kept in float32.
     """
+
+    rounded = False
 
     def __init__(self, n_in: int, n_out: int, noise: Noise) -> None:
         super().__init__()
@@ -91,7 +96,8 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Outputs (n_models, n_cells, n_out) for ``x`` (n_models, n_cells, n_in)."""
-        result: Tensor = _Linear.apply(x, mask, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        rounded = self.rounded and self.training
+        result: Tensor = _Linear.apply(x, mask, self.weight, self.bias, rounded)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -99,23 +105,31 @@ class _Linear(torch.autograd.Function):
     """Written out because plain differentiation of ``baddbmm`` transposes every weight."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, mask, weight)
+    def forward(
+        ctx: Any, x: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, rounded: bool
+    ) -> Tensor:
         seen = x if mask is None else x * mask[:, None]
-        return torch.baddbmm(bias[:, None], seen, weight.mT)
+        ctx.rounded = rounded
+        if not rounded:
+            ctx.save_for_backward(x, mask, weight)
+            return torch.baddbmm(bias[:, None], seen, weight.mT)
+        seen = seen.bfloat16()
+        ctx.save_for_backward(seen if mask is None else x.bfloat16(), mask, weight)
+        return bias[:, None] + torch.bmm(seen, weight.bfloat16().mT)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
         grad: Tensor = grad_outputs[0]
         x, mask, weight = ctx.saved_tensors
+        factor = grad.bfloat16() if ctx.rounded else grad
         grad_x = grad_mask = None
-        grad_weight = torch.bmm(grad.mT, x)
+        grad_weight = torch.bmm(factor.mT, x).to(weight.dtype)
         if mask is not None:
             grad_mask = (weight * grad_weight).sum(dim=1)
             grad_weight.mul_(mask[:, None])
         elif ctx.needs_input_grad[0]:
-            grad_x = torch.bmm(grad, weight)
-        return grad_x, grad_mask, grad_weight, grad.sum(dim=1)
+            grad_x = torch.bmm(factor, weight.to(factor.dtype)).to(grad.dtype)
+        return grad_x, grad_mask, grad_weight, grad.sum(dim=1), None
 
 
 class BatchNorm(nn.BatchNorm1d):

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from mmlab.nn.layers import BatchNorm, Linear, Noise, hidden
 from mmlab.nn.proposals import Proposal
 
+#: Weights of a layer from which on rounding them costs less than it saves.
+_WORTH_ROUNDING = 2**15
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -95,6 +98,12 @@ class PanelModel(nn.Module):
         shown = self.proposal(x, temperature)
         outputs: Outputs = self.network(shown.cells, shown.mask)
         return outputs
+
+    def round_products(self) -> None:
+        """Train with rounded products (:class:`mmlab.nn.layers.Linear`) where they take time."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.rounded = module.weight[0].numel() >= _WORTH_ROUNDING
 
     def panel(self, model: int = 0) -> NDArray[np.int64]:
         """Panel of a model: included genes, then the chosen ones, best first; (n_markers,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mmlab.config import Scalar
 from mmlab.errors import UserError, unknown_name
@@ -127,7 +127,7 @@ def resolve_params(name: str, params: dict[str, Scalar]) -> dict[str, Scalar]:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not kind and value not in words:
-            expected = " or ".join([kind.__name__, *words])
+            expected = " or ".join([*([kind.__name__] if kind else []), *words])
             problems.append(f"{key} must be {expected}, got {value!r}")
         resolved[key] = value
     if problems:
@@ -135,8 +135,12 @@ def resolve_params(name: str, params: dict[str, Scalar]) -> dict[str, Scalar]:
     return resolved
 
 
-def _kind(hint: Any) -> tuple[type, tuple[str, ...]]:
-    """Type of a parameter, and the words that may stand instead: ``int | Literal["auto"]``."""
-    kinds = [part for part in get_args(hint) or (hint,) if isinstance(part, type)]
-    words = [word for part in get_args(hint) for word in get_args(part)]
-    return kinds[0], tuple(words)
+def _kind(hint: Any) -> tuple[type | None, tuple[str, ...]]:
+    """Type of a parameter, and the words that may stand instead: ``int | Literal["auto"]``.
+
+    No type where only words may stand: ``Literal["float32", "mixed"]``.
+    """
+    parts = (hint,) if get_origin(hint) is Literal else get_args(hint) or (hint,)
+    kinds = [part for part in parts if isinstance(part, type)]
+    words = [word for part in parts for word in get_args(part)]
+    return next(iter(kinds), None), tuple(words)

@@ -72,6 +72,8 @@ class VAESelector(Selector):
     kl_weight: float
     faithful: bool
     device: str
+    #: ``float32``, or ``mixed`` where the method offers it.
+    precision: str = "float32"
 
     @abstractmethod
     def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
@@ -229,6 +231,7 @@ def train_together(
     """
     import torch
 
+    from mmlab.nn.batches import fast_in_bfloat16
     from mmlab.nn.layers import Noise
     from mmlab.nn.losses import markermap_loss
     from mmlab.nn.networks import PanelModel, PanelVAE
@@ -262,6 +265,8 @@ def train_together(
         noise,
     )
     model = PanelModel(proposal, network)
+    if first.precision == "mixed" and fast_in_bfloat16(device):
+        model.round_products()
     loss = partial(
         markermap_loss,
         alpha=first.alpha,
