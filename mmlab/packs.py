@@ -1,4 +1,4 @@
-"""Several selectors at work, an epoch at a time; on a GPU they are trained as one."""
+"""Several selectors at work, an epoch at a time; those that can be are trained as one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from mmlab.selectors.base import Selector
 from mmlab.selectors.data import TrainingData
 from mmlab.selectors.vae import VAESelector, torch_device, train_together
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Share of the free memory of a GPU that a pack may take.
+#: Share of the free memory that a pack may take.
 _MEMORY_SHARE = 0.8
 
 #: Parameters that each selector of a pack may have its own of.
@@ -63,7 +65,9 @@ class Fit:
 def run_fits(fits: Sequence[Fit]) -> Iterator[int]:
     """Fit the selectors; an item is the number of an epoch that all have been through.
 
-    On a GPU selectors that can be trained as one are; on a CPU one after the other is faster.
+    Deep selectors that differ in no more than ``_OWN_IN_A_PACK`` are trained as one: the many
+    small operations of a step are done for all of them at once. Each becomes what it becomes
+    alone, up to the rounding of float32.
     """
     under_way = [
         _train_pack(group) if len(group) > 1 else _train_alone(group[0]) for group in _packs(fits)
@@ -85,7 +89,7 @@ def _packs(fits: Sequence[Fit]) -> list[list[Fit]]:
 def _pack_key(fit: Fit) -> tuple[Any, ...]:
     """Equal for fits that one pack can hold; the parameters of a pack may differ in the rest."""
     selector, data = fit.selector, fit.data
-    if not isinstance(selector, VAESelector) or not _is_gpu(torch_device(selector.device)):
+    if not isinstance(selector, VAESelector):
         return (id(fit),)
     params = selector.get_params()
     shared = tuple((name, params[name]) for name in sorted(params.keys() - _OWN_IN_A_PACK))
@@ -94,10 +98,6 @@ def _pack_key(fit: Fit) -> tuple[Any, ...]:
     n_classes = None if data.y is None else len(selector.classes_)
     lists = data.include.tobytes(), data.exclude.tobytes()
     return (type(selector), shared, finds_rate, shapes, n_classes, lists)
-
-
-def _is_gpu(device: str) -> bool:
-    return device.startswith("cuda")
 
 
 def _train_alone(fit: Fit) -> Iterator[bool]:
@@ -132,7 +132,7 @@ def _train_pack(fits: Sequence[Fit]) -> Iterator[bool]:
                 raise
             size = (len(part) + 1) // 2
             torch.cuda.empty_cache()
-            _log.warning("The GPU is out of memory: going on with %d models at a time.", size)
+            _log.warning("Out of memory on the GPU: going on with %d models at a time.", size)
             for fit in part:
                 fit.epochs.clear()
         else:
@@ -140,7 +140,7 @@ def _train_pack(fits: Sequence[Fit]) -> Iterator[bool]:
 
 
 def _models_that_fit(fit: Fit) -> int:
-    """How many such models the free memory of the GPU takes, by a rough count; at least one."""
+    """How many such models the free memory takes, by a rough count; at least one."""
     selector, data = fit.selector, fit.data
     n_genes = data.x.shape[1]
     params = selector.get_params() | selector.settled_params(n_genes)
@@ -155,10 +155,12 @@ def _models_that_fit(fit: Fit) -> int:
 
 
 def _free_memory(device: str) -> float:
-    """Free bytes of a GPU."""
+    """Free bytes of a GPU, or of this machine for each of its cores: they train too."""
     import torch
 
-    return float(torch.cuda.mem_get_info(device)[0])
+    if device.startswith("cuda"):
+        return float(torch.cuda.mem_get_info(device)[0])
+    return psutil.virtual_memory().available / (psutil.cpu_count() or 1)
 
 
 def _train_part(fits: Sequence[Fit]) -> Iterator[int]:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -171,7 +172,7 @@ def panels(done: list[Fit]) -> list[list[int]]:
 
 @pytest.fixture
 def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Pack on the CPU; gives the sizes of the packs that were trained."""
+    """Sizes of the packs that were trained; a selector alone counts only with little memory."""
     sizes: list[int] = []
     train_together = packs.train_together
 
@@ -179,23 +180,16 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(selectors))
         return train_together(selectors, data)
 
-    monkeypatch.setattr(packs, "_is_gpu", lambda device: True)
     monkeypatch.setattr(packs, "_free_memory", lambda device: 1e9)
     monkeypatch.setattr(packs, "train_together", counted)
     return sizes
 
 
-def test_on_a_cpu_every_selector_is_trained_by_itself() -> None:
-    alone = fits()
-    assert [len(group) for group in packs._packs(alone)] == [1, 1, 1]
-    assert list(run_fits(alone)) == [1, 2, 3]
-    assert all(fit.seconds > 0 for fit in alone)
-
-
-def test_on_a_gpu_selectors_are_trained_as_one(packed: list[int]) -> None:
+def test_selectors_are_trained_as_one(packed: list[int]) -> None:
     done = fits()
     assert list(run_fits(done)) == [1, 2, 3]
     assert packed == [3]
+    assert all(fit.seconds > 0 for fit in done)
     each = [fit for i in range(N_MODELS) for fit in [fits()[i]]]
     for fit in each:
         fit.selector.fit(fit.data.x, fit.data.y, X_val=fit.data.x_val, y_val=fit.data.y_val)
@@ -270,7 +264,13 @@ def test_a_model_that_does_not_fit_by_itself_is_an_error(
         list(run_fits(fits()))
 
 
-def test_a_trial_gives_the_same_result_packed(packed: list[int], tiny_cells: Cells) -> None:
+def test_a_core_has_its_part_of_the_memory_of_the_machine() -> None:
+    assert 2**20 < packs._free_memory("cpu") <= psutil.virtual_memory().total
+
+
+def test_a_trial_gives_the_same_result_packed(
+    packed: list[int], monkeypatch: pytest.MonkeyPatch, tiny_cells: Cells
+) -> None:
     spec = TrialSpec(
         data={"path": "tiny.h5ad", "label_key": "cell_type"},
         selector="markermap_supervised",
@@ -281,9 +281,9 @@ def test_a_trial_gives_the_same_result_packed(packed: list[int], tiny_cells: Cel
     together = run_trial(spec, tiny_cells)
     assert packed == [3]
     packed.clear()
-    packs._is_gpu = lambda device: False  # the fixture puts it back
+    monkeypatch.setattr(packs, "_free_memory", lambda device: 1.0)
     apart = run_trial(spec, tiny_cells)
-    assert packed == []
+    assert packed == [1, 1, 1]
     columns = ["replicate", "knn/accuracy", "epochs"]
     known = [column for column in columns if column in together.replicates]
     assert known

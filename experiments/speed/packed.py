@@ -1,9 +1,11 @@
 """Several models trained as one against the same models one after the other.
 
     python experiments/speed/packed.py --dataset citeseq --models 2 5 10
+    python experiments/speed/packed.py --simulated 39583 4581 9 --models 1 10 --epochs 12 --quick
 
 On ``--device cuda`` this is what a pack is for; on a CPU it shows why mmlab does not pack there.
-The seconds of a model are those of all, divided by their number.
+The seconds of a model are those of all, divided by their number. ``--simulated`` takes numbers of
+cells, genes and types: normal z-scores, in which each type has ten genes of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import torch
 
@@ -37,23 +41,27 @@ ROOT = Path(__file__).parents[2]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="citeseq")
+    parser.add_argument("--simulated", type=int, nargs=3, metavar=("CELLS", "GENES", "TYPES"))
     parser.add_argument("--method", default="markermap_supervised")
     parser.add_argument("--models", type=int, nargs="+", default=[2, 5, 10])
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--output", type=Path, default=ROOT / "experiments/results/speed_packed.parquet"
     )
     options = parser.parse_args()
-    cells = load_cells(DataSpec(name=options.dataset))
-    selector = get_selector(options.method)(
-        50,
-        max_epochs=options.epochs,
-        min_epochs=options.epochs,
-        device=options.device,
-    )
-    data = [replicate(selector, cells, index) for index in range(max(options.models))]
+    kind = get_selector(options.method)
+    params = dict(kind.quick) if options.quick else {}
+    params |= {"max_epochs": options.epochs, "min_epochs": options.epochs}
+    selector = kind(50, device=options.device, **params)
+    if options.simulated is not None:
+        name = "simulated {} x {}, {} types".format(*options.simulated)
+        data = [simulated(selector, *options.simulated)] * max(options.models)
+    else:
+        name, cells = options.dataset, load_cells(DataSpec(name=options.dataset))
+        data = [replicate(selector, cells, index) for index in range(max(options.models))]
     rows = []
     for repeat in range(options.repeats):
         for n_models in options.models:
@@ -63,7 +71,7 @@ def main() -> None:
                 how = "packed" if packed else "one by one"
                 rows.append({"models": n_models, "how": how, "repeat": repeat, "seconds": seconds})
                 print(f"{n_models} models {how}: {seconds:.2f} s a model", flush=True)
-    table = pd.DataFrame(rows).assign(dataset=options.dataset, method=options.method)
+    table = pd.DataFrame(rows).assign(dataset=name, method=options.method)
     table.to_parquet(options.output)
     medians = table.pivot_table("seconds", "models", "how", "median")
     print((medians["packed"] / medians["one by one"]).rename("ratio").round(3).to_string())
@@ -72,13 +80,23 @@ def main() -> None:
     plt.close(axis.figure)
 
 
-def replicate(selector: object, cells: Cells, index: int) -> TrainingData:
+def replicate(selector: Any, cells: Cells, index: int) -> TrainingData:
     split = paper_split(cells.y, random_stream(0, index, Stream.SPLIT))
     layers = prepare(cells.adata, cells.normalization, "train_only", split.train).layers
     return training_data(selector, layers, cells.y, split, {})
 
 
-def train(selector: object, part: Sequence[TrainingData]) -> float:
+def simulated(selector: Any, n_cells: int, n_genes: int, n_types: int) -> TrainingData:
+    rng = np.random.default_rng(0)
+    y = rng.integers(n_types, size=n_cells)
+    x = rng.standard_normal((n_cells, n_genes), dtype=np.float32)
+    for kind in range(n_types):
+        x[y == kind, 10 * kind : 10 * kind + 10] += 1
+    fit = np.arange(n_cells) < 0.8 * n_cells
+    return selector.checked(x[fit], y[fit], X_val=x[~fit], y_val=y[~fit])
+
+
+def train(selector: Any, part: Sequence[TrainingData]) -> float:
     started = time.perf_counter()
     with cpu_threads(1):
         for _ in train_together([selector] * len(part), part):

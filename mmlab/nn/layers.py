@@ -96,7 +96,8 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Outputs (n_models, n_cells, n_out) for ``x`` (n_models, n_cells, n_in)."""
-        rounded = self.rounded and self.training
+        # For one row reading the weights takes the time, and rounding reads them once more.
+        rounded = self.rounded and self.training and x.shape[1] > 1
         result: Tensor = _Linear.apply(x, mask, self.weight, self.bias, rounded)  # type: ignore[no-untyped-call]
         return result
 

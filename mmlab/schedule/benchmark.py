@@ -223,7 +223,11 @@ def _compute(
 
 
 def _parts(missing: list[GridTrial], resources: Resources) -> list[list[GridTrial]]:
-    """What is computed at a time: on a GPU replicates that are trained as one, else each alone."""
+    """What is computed at a time: on a GPU replicates that are trained as one, else each alone.
+
+    Alone a replicate is the same to the last bit, whatever else is missing; in a pack it is so
+    only up to rounding, which a long training can carry into the choice of a gene.
+    """
     size = _TRAINED_AS_ONE if resources.gpus_per_trial > 0 else 1
     of_a_method: dict[tuple[str, int], list[GridTrial]] = {}
     for trial in missing:
