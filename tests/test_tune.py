@@ -184,7 +184,7 @@ def test_study_run_has_table_best_and_search_figures(
 def test_search_never_measures_test_cells(finished: tuple[Path, dict[str, Any]]) -> None:
     _, content = finished
     names = {name for trial in content["trials"] for name in trial["metrics"]}
-    assert names - {"epoch", "temperature", "seconds", "train/loss"} == {
+    assert names - {"epoch", "temperature", "seconds", "peak_memory_mb", "train/loss"} == {
         name for name in names if name.startswith("validation/")
     }
 
