@@ -26,6 +26,7 @@ from tiny import SMALL_OF_ALL
 
 from mmlab.errors import UserError
 from mmlab.selectors import SELECTORS, Selector
+from mmlab.selectors import lassonet as lassonet_selector
 from mmlab.selectors.cosg import Cosg
 from mmlab.selectors.l1_logistic import L1Logistic, LogisticPath
 from mmlab.selectors.lassonet import LassoNet, first_penalty
@@ -386,6 +387,27 @@ def test_lassonet_stops_when_k_genes_are_left(zscore: Any, labels: Any) -> None:
     # The paths agree as far as both go.
     vanished = many.scores_ < many.scores_.max()
     np.testing.assert_array_equal(few.scores_[vanished], many.scores_[vanished])
+
+
+def test_lassonet_reads_the_cells_in_place_with_the_same_result(
+    zscore: Any, labels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = []
+    index = torch.Tensor.__getitem__
+
+    def counted(self: torch.Tensor, which: Any) -> torch.Tensor:
+        if self.shape == zscore.shape and isinstance(which, torch.Tensor):
+            copies.append(len(which))
+        return index(self, which)
+
+    monkeypatch.setattr(torch.Tensor, "__getitem__", counted)
+    in_place = small("lassonet", 6).fit(zscore, labels)
+    assert copies == []
+    monkeypatch.setattr(lassonet_selector, "_without_copies", lambda classifier: classifier)
+    copied = small("lassonet", 6).fit(zscore, labels)
+    assert len(copies) > 50
+    np.testing.assert_array_equal(in_place.panel_, copied.panel_)
+    np.testing.assert_array_equal(in_place.scores_, copied.scores_)
 
 
 @pytest.mark.parametrize("k", [1, 5, 30])
