@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from ray.tune.schedulers import ASHAScheduler
 
 from mmlab import config
 from mmlab.config import (
@@ -422,20 +420,3 @@ def test_an_unknown_name_lists_the_known_and_names_the_nearest() -> None:
         "dataset 'zeissel' is not among citeseq, paul, zeisel. Did you mean 'zeisel'?"
     )
     assert "Did you mean" not in str(unknown_name("dataset", "qqq", ["paul"]))
-
-
-@pytest.mark.parametrize("max_epochs", [1, 2, 3, 4, 10, 21, 60, 100])
-@pytest.mark.parametrize(("first", "factor"), [(10, 2.0), (1, 3.0), (30, 2.5), (7, 1.5)])
-def test_rungs_are_those_of_the_scheduler(max_epochs: int, first: int, factor: float) -> None:
-    search = SearchSpec(
-        selector="markermap_supervised",
-        parameters={"beta": {"low": 0.8, "high": 0.9}},
-        min_epochs_before_stop=first,
-        reduction_factor=factor,
-    )
-    rungs = search.rungs(max_epochs)
-    ours = ASHAScheduler(
-        grace_period=rungs[0], max_t=max(max_epochs - 1, rungs[0]), reduction_factor=factor
-    )
-    assert rungs == [math.ceil(epoch) for epoch, _ in reversed(ours._brackets[0]._rungs)]
-    assert all(epoch < max_epochs or max_epochs == 1 for epoch in rungs)

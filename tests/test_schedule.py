@@ -1,7 +1,8 @@
-"""Several trials of a comparison that an actor works on as one."""
+"""Several trials of a comparison that an actor works on as one, and when a search stops them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 from rich.console import Console
 from tiny import SMALL
 
-from mmlab.config import BenchmarkSpec, DataSpec
+from mmlab.config import BenchmarkSpec, DataSpec, SearchSpec
 from mmlab.datasets.base import Cells
 from mmlab.nn.training import TrainingDivergedError
 from mmlab.pipeline import Trial, run_trials
 from mmlab.schedule import Resources, actor, benchmark
+from mmlab.schedule import search as search_module
 from mmlab.schedule.actor import TrialActor
 from mmlab.schedule.benchmark import GridTrial, plan, run_benchmark
 from mmlab.tracking import Outcome, Store, StudyRun, create_study
@@ -167,3 +169,21 @@ def test_a_comparison_in_parts_is_the_same_comparison(
         assert len(set(pair[0]) & set(pair[1])) >= 4
     assert len(runs) == 6
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+@pytest.mark.parametrize("max_epochs", [1, 2, 3, 4, 10, 21, 60, 100])
+@pytest.mark.parametrize(("first", "factor"), [(10, 2.0), (1, 3.0), (30, 2.5), (7, 1.5)])
+def test_rungs_are_those_of_the_scheduler(max_epochs: int, first: int, factor: float) -> None:
+    search = SearchSpec(
+        selector="markermap_supervised",
+        parameters={"beta": {"low": 0.8, "high": 0.9}},
+        min_epochs_before_stop=first,
+        reduction_factor=factor,
+    )
+    rungs = search.rungs(max_epochs)
+    # Taken from there: Ray reads what mmlab.schedule sets when it is imported.
+    ours = search_module.ASHAScheduler(
+        grace_period=rungs[0], max_t=max(max_epochs - 1, rungs[0]), reduction_factor=factor
+    )
+    assert rungs == [math.ceil(epoch) for epoch, _ in reversed(ours._brackets[0]._rungs)]
+    assert all(epoch < max_epochs or max_epochs == 1 for epoch in rungs)
