@@ -72,13 +72,37 @@ class DataSpec(Spec):
         return self.name if self.name is not None else Path(str(self.path)).stem
 
 
+NoiseKind = Literal["uniform", "uniform_other", "pairwise", "class_dependent"]
+
+
 class Noise(Spec):
-    """Wrong labels for train and validation cells; test labels stay clean."""
+    """Wrong labels for train and validation cells; test labels stay clean.
+
+    A share ``level`` of the cells gets another label: any class, which may be the true one, as in
+    the paper (``uniform``); any class but the true one (``uniform_other``); the class nearest in
+    expression (``pairwise``); or what ``matrix`` says (``class_dependent``).
+    """
 
     level: Annotated[float, Field(ge=0, le=1)] = 0.0
-    clean_classifier: bool = Field(
-        False, description="only the selector sees wrong labels, the classifier true ones"
+    kind: NoiseKind = "uniform"
+    matrix: dict[str, dict[str, float]] = Field(
+        {},
+        description="of class_dependent: by true class, the probability of each class in its "
+        "place; a class that is not named keeps its labels",
     )
+
+    @model_validator(mode="after")
+    def _matrix_of_probabilities(self) -> Self:
+        if (self.kind == "class_dependent") != bool(self.matrix):
+            raise ValueError("a matrix belongs to the kind class_dependent, and that needs one")
+        for name, row in self.matrix.items():
+            total = sum(row.values())
+            if min(row.values(), default=0) < 0 or not math.isclose(total, 1, abs_tol=1e-6):
+                raise ValueError(
+                    f"the probabilities of true class {name!r} must not be negative and add up "
+                    f"to 1; they add up to {total:g}"
+                )
+        return self
 
 
 class TrialSpec(Spec):
@@ -213,77 +237,6 @@ class StudySpec(Spec):
             replicates=self.replicates,
             seed=self.seed,
         )
-
-    def trials_of(self, config: dict[str, Any]) -> list[TrialSpec]:
-        """The trial that a scheduled configuration describes."""
-        return [self.trial(config["selector"], config["params"])]
-
-
-class MethodSpec(Spec):
-    """A line of a comparison: a selector with its parameters, under a name for the tables."""
-
-    selector: str
-    params: dict[str, Value] = {}
-    label: str = Field("", description="name in tables; default: the selector's")
-    replicates: Count | None = Field(None, description="fewer for a slow method")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"selector": value} if isinstance(value, str) else value
-
-    @property
-    def title(self) -> str:
-        """Name in tables."""
-        return self.label or self.selector
-
-
-class BenchmarkSpec(Spec):
-    """A comparison of methods on one dataset: methods x panel sizes x replicates."""
-
-    study: Literal["benchmark"] = "benchmark"
-    data: DataSpec
-    methods: Annotated[list[MethodSpec], Field(min_length=1)]
-    n_markers: Annotated[list[Count], Field(min_length=1)] = [50]
-    replicates: Annotated[int, Field(strict=True, ge=1)] = 10
-    recipe: Recipe = "train_only"
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        titles = [method.title for method in self.methods]
-        twice = sorted({title for title in titles if titles.count(title) > 1})
-        if twice:
-            raise ValueError(f"methods named twice: {', '.join(twice)}; give each a label")
-        if len(set(self.n_markers)) < len(self.n_markers):
-            raise ValueError(f"n_markers holds a number twice: {self.n_markers}")
-        return self
-
-    def trial(self, method: MethodSpec, n_markers: int, replicate: int) -> TrialSpec:
-        """One replicate of a method."""
-        return TrialSpec(
-            data=self.data,
-            selector=method.selector,
-            params=method.params,
-            n_markers=n_markers,
-            recipe=self.recipe,
-            first_replicate=replicate,
-            seed=self.seed,
-        )
-
-    def trials_of(self, config: dict[str, Any]) -> list[TrialSpec]:
-        """The trials that a scheduled configuration describes."""
-        return [TrialSpec.model_validate(trial) for trial in config["trials"]]
-
-    def digest(self, fingerprint: str) -> str:
-        """Identity of the study: what it compares, on which cells, by which protocol."""
-        content = self.model_dump(mode="json", exclude={"data"})
-        content |= {"fingerprint": fingerprint, "protocol_number": PROTOCOL_NUMBER}
-        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
-
-
-#: Any study, told apart by its key ``study``.
-AnyStudy = StudySpec | BenchmarkSpec
 
 
 def canonical_json(value: Any) -> str:

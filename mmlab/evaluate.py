@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from mmlab.metrics import METRICS, Kind
 from mmlab.metrics.classification import confusion_matrix, per_class_f1
 from mmlab.metrics.panel import leiden_clusters
-from mmlab.metrics.reconstruction import linear_reconstruction
+from mmlab.metrics.reconstruction import linear_reconstruction, reconstruction_by_type
 
 #: The paper's classifiers, by the prefix of their metrics: seed -> unfitted estimator with
 #: scikit-learn's defaults (5 neighbours; 100 trees).
@@ -23,14 +24,28 @@ CLASSIFIERS: dict[str, Callable[[int], Any]] = {
     "random_forest": lambda seed: RandomForestClassifier(random_state=seed),
 }
 
+#: Before the prefix of a classifier that was fitted on true labels while the method was not.
+CLEAN = "clean_"
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name (``knn/accuracy``, ...); by classifier a confusion matrix and F1 a class."""
+    """What a panel is worth.
+
+    Attributes
+    ----------
+    metrics
+        By name: ``knn/accuracy``, ...
+    confusion, per_class_f1
+        By classifier.
+    per_class_reconstruction
+        By what reconstructs and measure: ``linear/jaccard``, ..., ``decoder/l2``; a number a class.
+    """
 
     metrics: dict[str, float]
     confusion: dict[str, NDArray[np.int64]]
     per_class_f1: dict[str, NDArray[np.float64]]
+    per_class_reconstruction: dict[str, NDArray[np.float64]]
 
 
 def score(prefix: str, kind: Kind, *arrays: Any) -> dict[str, float]:
@@ -42,6 +57,18 @@ def score(prefix: str, kind: Kind, *arrays: Any) -> dict[str, float]:
     }
 
 
+def by_type(
+    prefix: str,
+    x: NDArray[np.float32],
+    rebuilt: NDArray[np.float32],
+    y: NDArray[np.int64],
+    n_classes: int,
+) -> dict[str, NDArray[np.float64]]:
+    """Measures of a reconstruction on each type's cells, as ``prefix/measure``."""
+    found = reconstruction_by_type(x, rebuilt, y, n_classes)
+    return {f"{prefix}/{name}": values for name, values in found.items()}
+
+
 def evaluate_panel(
     panel: NDArray[np.int64],
     x_fit: NDArray[np.float32],
@@ -50,6 +77,8 @@ def evaluate_panel(
     y: NDArray[np.int64],
     n_classes: int,
     seed: int,
+    *,
+    clean_labels: NDArray[np.int64] | None = None,
 ) -> Evaluation:
     """Fit the paper's classifiers and its regression on the panel, judge them on other cells.
 
@@ -65,10 +94,14 @@ def evaluate_panel(
         Rows and columns of the confusion matrices.
     seed
         Of the random forest and of the clustering.
+    clean_labels
+        True classes of the cells to fit on, where ``y_fit`` holds wrong ones: each classifier is
+        also fitted on these.
 
     Returns
     -------
-    ``knn/...`` and ``random_forest/...`` (classification), ``linear/...`` (all genes from the
+    ``knn/...`` and ``random_forest/...`` (classification), ``clean_knn/...`` and
+    ``clean_random_forest/...`` (the same with ``clean_labels``), ``linear/...`` (all genes from the
     panel, the paper's table 2), ``leiden/...`` (clusters of the panel against the types) and
     ``panel/...`` (redundancy, neighbourhoods); the last two on the cells to judge on alone.
     """
@@ -76,13 +109,16 @@ def evaluate_panel(
     confusion: dict[str, NDArray[np.int64]] = {}
     f1: dict[str, NDArray[np.float64]] = {}
     seen = x[:, panel]
-    for prefix, make in CLASSIFIERS.items():
-        predicted = make(seed).fit(x_fit[:, panel], y_fit).predict(seen)
+    fitted_on = {"": y_fit} | ({} if clean_labels is None else {CLEAN: clean_labels})
+    for (kind, labels), (classifier, make) in product(fitted_on.items(), CLASSIFIERS.items()):
+        prefix = kind + classifier
+        predicted = make(seed).fit(x_fit[:, panel], labels).predict(seen)
         metrics |= score(prefix, "classification", y, predicted)
         confusion[prefix] = confusion_matrix(y, predicted, n_classes)
         f1[prefix] = per_class_f1(y, predicted, n_classes)
-    metrics |= score("linear", "reconstruction", x, linear_reconstruction(x_fit, x, panel))
+    rebuilt = linear_reconstruction(x_fit, x, panel)
+    metrics |= score("linear", "reconstruction", x, rebuilt)
     metrics |= score("leiden", "clustering", y, leiden_clusters(seen, seed))
     metrics |= score("panel", "redundancy", seen)
     metrics |= score("panel", "neighbourhood", seen, x)
-    return Evaluation(metrics, confusion, f1)
+    return Evaluation(metrics, confusion, f1, by_type("linear", x, rebuilt, y, n_classes))

@@ -14,30 +14,31 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mmlab.config import TrialSpec
+from mmlab.config import Noise, TrialSpec
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
-from mmlab.evaluate import Evaluation, evaluate_panel, score
+from mmlab.evaluate import Evaluation, by_type, evaluate_panel, score
 from mmlab.fitting import gene_list_problems, gene_lists, make_selector, training_data
 from mmlab.memory import PeakMemory
+from mmlab.noise import mislabel, noise_problems, transitions
 from mmlab.packs import Fit, run_fits
 from mmlab.preprocess import prepare
 from mmlab.results import (
+    Decoded,
     Replicate,
     TrialResult,
     consensus_panel,
+    decoded,
     panel_table,
     replicate_row,
     summarise,
 )
 from mmlab.selectors import SELECTORS, get_selector, resolve_params
-from mmlab.selectors.base import Selector
 from mmlab.selectors.controls import AllGenes, ShuffledLabels
 from mmlab.split import (
     Split,
     Stream,
-    mislabel,
     paper_split,
     random_stream,
     search_split,
@@ -96,10 +97,7 @@ class Trial:
         done = sorted(self._finished, key=lambda replicate: replicate.index)
         panel, scores = consensus_panel(done, len(self.cells.genes), self.spec.n_markers)
         rows = [replicate_row(r) for r in done]
-        confusion = {
-            name: np.sum([r.evaluation.confusion[name] for r in done], axis=0)
-            for name in done[0].evaluation.confusion
-        }
+        shown = done[0].decoded or Decoded(pd.DataFrame(), pd.DataFrame())
         return TrialResult(
             spec=self.spec,
             digest=self.digest,
@@ -107,56 +105,123 @@ class Trial:
             panel=panel_table(panel, scores, self.cells.genes),
             replicates=pd.DataFrame(rows),
             metrics=summarise(done),
-            confusion=confusion,
             classes=self.cells.classes,
             history=pd.DataFrame(self.history),
             seconds=time.perf_counter() - self._started,
             peak_memory=self._memory.read(),
+            variances=shown.variances,
+            components=shown.components,
         )
 
     def _prepare(self, index: int) -> _Prepared:
         """A replicate before its method is fitted."""
         started, spec, cells = time.perf_counter(), self.spec, self.cells
-        y = cells.y
         split = _split(spec, cells, index)
-        noise = random_stream(spec.seed, index, Stream.NOISE)
-        noisy = mislabel(y, split.train_validation, spec.noise.level, len(cells.classes), noise)
         layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train).layers
+        noisy = self._mislabelled(split, layers["zscore"], index)
         selector = make_selector(spec, cells, index)
         if isinstance(selector, ShuffledLabels):
             noisy = selector.shuffle(noisy, split.train_validation)
         lists, in_search = gene_lists(spec, cells), spec.protocol == "search"
         data = training_data(selector, layers, noisy, split, lists, in_search=in_search)
-        seen_by_classifier = y if spec.noise.clean_classifier else noisy
         seconds = time.perf_counter() - started
-        fit = Fit(selector, data)
-        return _Prepared(index, split, layers["zscore"], seen_by_classifier, fit, seconds)
+        return _Prepared(index, split, layers["zscore"], noisy, Fit(selector, data), seconds)
+
+    def _prepare_like(self, twin: _Prepared) -> _Prepared:
+        """A replicate that differs from its twin in labels alone, which its method ignores."""
+        return replace(twin, y_fit=self._mislabelled(twin.split, twin.zscore, twin.index))
+
+    def _fit_identity(self, index: int) -> str:
+        """Equal for replicates whose methods see and do the same."""
+        spec = self.spec.model_copy(update={"first_replicate": index, "replicates": 1})
+        if not get_selector(spec.selector).supervised:
+            spec = spec.model_copy(update={"noise": Noise()})
+        return spec.digest(self.cells.fingerprint)
+
+    def _mislabelled(
+        self, split: Split, zscore: NDArray[np.float32], index: int
+    ) -> NDArray[np.int64]:
+        noise, classes, y = self.spec.noise, self.cells.classes, self.cells.y
+        matrix = transitions(noise, classes, zscore[split.train], y[split.train])
+        stream = random_stream(self.spec.seed, index, Stream.NOISE)
+        return mislabel(y, split.train_validation, noise.level, matrix, stream)
 
     def _finish(self, replicate: _Prepared) -> Replicate:
         """A replicate whose method has been fitted, evaluated."""
         started, fit, index = time.perf_counter(), replicate.fit, replicate.index
         selector = fit.selector
-        evaluation = _evaluate(
-            selector, replicate.zscore, replicate.y_fit, replicate.split, self, index
-        )
+        evaluation, seen = self._evaluate(replicate)
         seconds = replicate.seconds + fit.seconds + time.perf_counter() - started
         n_epochs = fit.epochs[-1].epoch if fit.epochs else 0
         return Replicate(
-            index, selector.panel_, selector.scores_, evaluation, n_epochs, fit.seconds, seconds
+            index,
+            selector.panel_,
+            selector.scores_,
+            evaluation,
+            n_epochs,
+            fit.seconds,
+            seconds,
+            seen,
         )
+
+    def _evaluate(self, replicate: _Prepared) -> tuple[Evaluation, Decoded | None]:
+        """On the test cells, or, in a search, on the validation cells with ``validation/`` names.
+
+        With it goes what the decoder of a method makes of the first replicate's cells.
+        """
+        selector, split, z = replicate.fit.selector, replicate.split, replicate.zscore
+        y, cells, n_classes = replicate.y_fit, self.cells, len(self.cells.classes)
+        search = self.spec.protocol == "search"
+        fit_on = split.train if search else split.train_validation
+        judge_on = split.validation if search else split.test
+        truth = (y if search else cells.y)[judge_on]
+        rng = random_stream(self.spec.seed, replicate.index, Stream.EVALUATION)
+        evaluation = evaluate_panel(
+            selector.panel_,
+            z[fit_on],
+            y[fit_on],
+            z[judge_on],
+            truth,
+            n_classes,
+            int(rng.integers(2**31)),
+            clean_labels=cells.y[fit_on] if self.spec.noise.level > 0 and not search else None,
+        )
+        metrics, per_class, seen = evaluation.metrics, evaluation.per_class_reconstruction, None
+        rebuilt = selector.reconstruct(z[judge_on])
+        if rebuilt is not None:
+            metrics |= score("decoder", "reconstruction", z[judge_on], rebuilt)
+            per_class |= by_type("decoder", z[judge_on], rebuilt, truth, n_classes)
+            if replicate.index == 0:
+                names = np.asarray(cells.classes)[truth]
+                seen = decoded(z[judge_on], rebuilt, cells.genes, names)
+        if search:
+            metrics = {f"validation/{name}": value for name, value in metrics.items()}
+        return replace(evaluation, metrics=metrics), seen
 
 
 def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None]]:
     """Run trials side by side; an item is an epoch of each, None for one that had ended.
 
-    What can be trained as one is, across the trials (:func:`mmlab.packs.run_fits`).
+    What can be trained as one is, across the trials (:func:`mmlab.packs.run_fits`); what differs
+    in wrong labels that a method ignores is fitted once.
     """
     members = [(trial, index) for trial in trials for index in trial._indices()]
     # Replicates without epochs need not be in memory at the same time.
     together = all(get_selector(trial.spec.selector).trains_in_epochs for trial in trials)
-    for group in [members] if together else [[member] for member in members]:
-        prepared = [(trial, trial._prepare(index)) for trial, index in group]
-        for number in run_fits([replicate.fit for _, replicate in prepared]):
+    groups: dict[str, list[tuple[Trial, int]]] = {}
+    for trial, index in members:
+        groups.setdefault("" if together else trial._fit_identity(index), []).append((trial, index))
+    for group in groups.values():
+        fitted: dict[str, _Prepared] = {}
+        prepared = []
+        for trial, index in group:
+            identity = trial._fit_identity(index)
+            if identity in fitted:
+                prepared.append((trial, trial._prepare_like(fitted[identity])))
+            else:
+                fitted[identity] = trial._prepare(index)
+                prepared.append((trial, fitted[identity]))
+        for number in run_fits([replicate.fit for replicate in fitted.values()]):
             yield [
                 trial._take_up(number, [own.fit for whose, own in prepared if whose is trial])
                 for trial in trials
@@ -217,6 +282,9 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     problems, full = [], spec
     if SELECTORS.get(spec.selector) is AllGenes:
         spec = full = spec.model_copy(update={"n_markers": len(cells.genes)})
+    if spec.noise.level == 0:
+        # Whatever its kind, no noise is the same trial.
+        spec = full = spec.model_copy(update={"noise": Noise()})
     try:
         params = resolve_params(spec.selector, spec.params)
         selector = make_selector(spec.model_copy(update={"params": params}), cells, 0)
@@ -226,6 +294,7 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     except UserError as error:
         problems.append(str(error))
     problems += gene_list_problems(spec, cells)
+    problems += noise_problems(spec.noise, cells.classes)
     n_genes = len(cells.genes)
     if spec.n_markers > n_genes:
         problems.append(
@@ -243,6 +312,13 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
         listed = "; ".join(problem.rstrip(".") for problem in problems)
         raise UserError(f"{spec.selector} on {cells.name}: {listed}.")
     return full
+
+
+def first_zscore(spec: TrialSpec, cells: Cells) -> NDArray[np.float32]:
+    """z-scores of all cells by the recipe and split of a trial's first replicate."""
+    split = _split(spec, cells, spec.first_replicate)
+    layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train).layers
+    return np.asarray(layers["zscore"])
 
 
 @contextmanager
@@ -267,38 +343,6 @@ def _split(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
     if spec.protocol == "search":
         return search_split(cells.y, cells.fingerprint, rng)
     return paper_split(cells.y, rng)
-
-
-def _evaluate(
-    selector: Selector,
-    zscore: NDArray[np.float32],
-    y_fit: NDArray[np.int64],
-    split: Split,
-    trial: Trial,
-    replicate: int,
-) -> Evaluation:
-    """On the test cells, or, in a search, on the validation cells with ``validation/`` names."""
-    search = trial.spec.protocol == "search"
-    fit_on = split.train if search else split.train_validation
-    judge_on = split.validation if search else split.test
-    truth = y_fit if search else trial.cells.y
-    rng = random_stream(trial.spec.seed, replicate, Stream.EVALUATION)
-    evaluation = evaluate_panel(
-        selector.panel_,
-        zscore[fit_on],
-        y_fit[fit_on],
-        zscore[judge_on],
-        truth[judge_on],
-        len(trial.cells.classes),
-        int(rng.integers(2**31)),
-    )
-    metrics = evaluation.metrics
-    rebuilt = selector.reconstruct(zscore[judge_on])
-    if rebuilt is not None:
-        metrics |= score("decoder", "reconstruction", zscore[judge_on], rebuilt)
-    if search:
-        metrics = {f"validation/{name}": value for name, value in metrics.items()}
-    return replace(evaluation, metrics=metrics)
 
 
 def _mean_epoch(epochs: list[Epoch]) -> dict[str, float]:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 
 from mmlab.config import TrialSpec
 from mmlab.evaluate import Evaluation
+
+#: Begins the names of columns with confusion matrices, a nested list a replicate.
+CONFUSION = "confusion/"
+#: Begins the names of columns with a list of numbers, one a class, a replicate.
+PER_CLASS_F1, PER_CLASS_RECONSTRUCTION = "per_class_f1/", "per_class_reconstruction/"
+#: Columns of lists, by the beginning of their names.
+NESTED = (CONFUSION, PER_CLASS_F1, PER_CLASS_RECONSTRUCTION)
+_TABLES = ("panel", "replicates", "history", "variances", "components")
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,44 @@ class Replicate:
     epochs: int
     fit_seconds: float
     seconds: float
+    decoded: Decoded | None = None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Cells to judge on beside what the method's decoder makes of their panel (figure 3 C).
+
+    Attributes
+    ----------
+    variances
+        Columns gene, original, reconstructed: population variance of the z-scores.
+    components
+        Columns cell_type, pc1, pc2, reconstructed_pc1, reconstructed_pc2: principal components
+        of the original cells, and their reconstructions in the same plane.
+    """
+
+    variances: pd.DataFrame
+    components: pd.DataFrame
+
+
+def decoded(
+    x: NDArray[np.float32],
+    rebuilt: NDArray[np.float32],
+    genes: NDArray[np.str_],
+    cell_types: NDArray[np.str_],
+) -> Decoded:
+    """Compare cells (n_cells, n_genes), z-scores, with their reconstruction."""
+    plane = PCA(2, svd_solver="randomized", random_state=0).fit(x)
+    columns = {"pc1": plane.transform(x)[:, 0], "pc2": plane.transform(x)[:, 1]}
+    shown = plane.transform(rebuilt)
+    columns |= {"reconstructed_pc1": shown[:, 0], "reconstructed_pc2": shown[:, 1]}
+    variances = {
+        "gene": genes,
+        "original": x.var(axis=0, dtype=np.float64),
+        "reconstructed": rebuilt.var(axis=0, dtype=np.float64),
+    }
+    components = pd.DataFrame({"cell_type": cell_types} | columns)
+    return Decoded(pd.DataFrame(variances), components)
 
 
 @dataclass(frozen=True)
@@ -41,14 +90,12 @@ class TrialResult:
         the consensus of all (:func:`consensus_panel`).
     replicates
         A row a replicate: replicate, epochs, fit_seconds, seconds, panel (gene indices, best
-        first), every metric, and by classifier ``confusion/...`` (nested list) and
-        ``per_class_f1/...``.
+        first), every metric, by classifier ``confusion/...`` (nested list) and
+        ``per_class_f1/...``, and ``per_class_reconstruction/...`` (what reconstructs, measure).
     metrics
         Mean of every metric over the replicates and, for two or more, the population standard
         deviation as ``..._std``. Under the search protocol the names begin with
         ``validation/``: no test cell was seen.
-    confusion
-        By classifier, cells by true (row) and predicted (column) class, summed over replicates.
     history
         A row an epoch: epoch, temperature, train/loss, validation/loss, validation/score,
         means over the replicates; empty for a method without epochs.
@@ -56,6 +103,8 @@ class TrialResult:
         Wall time of the trial.
     peak_memory
         ``peak_memory_mb`` of the process and, where one was used, ``peak_gpu_memory_mb``.
+    variances, components
+        From :class:`Decoded`, of the replicate with index 0; empty for a method without decoder.
     """
 
     spec: TrialSpec
@@ -64,11 +113,40 @@ class TrialResult:
     panel: pd.DataFrame
     replicates: pd.DataFrame
     metrics: dict[str, float]
-    confusion: dict[str, NDArray[np.int64]]
     classes: list[str]
     history: pd.DataFrame
     seconds: float
     peak_memory: dict[str, float]
+    variances: pd.DataFrame
+    components: pd.DataFrame
+
+    @property
+    def confusion(self) -> dict[str, NDArray[np.int64]]:
+        """By classifier, cells by true (row) and predicted (column) class, over all replicates."""
+        return {
+            name.removeprefix(CONFUSION): summed(self.replicates[name])
+            for name in map(str, self.replicates)
+            if name.startswith(CONFUSION)
+        }
+
+    def to_json(self) -> str:
+        """All of it as one JSON document; numbers come back to the last bit."""
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        content |= {name: content[name].to_dict(orient="list") for name in _TABLES}
+        return json.dumps(content | {"spec": self.spec.model_dump(mode="json")})
+
+    @classmethod
+    def from_json(cls, text: str) -> TrialResult:
+        """What :meth:`to_json` wrote."""
+        content = json.loads(text)
+        for name in _TABLES:
+            content[name] = pd.DataFrame(content[name])
+        return cls(**content | {"spec": TrialSpec.model_validate(content["spec"])})
+
+
+def summed(matrices: Iterable[Any]) -> NDArray[np.int64]:
+    """Sum of matrices of counts that a table holds as nested lists."""
+    return np.asarray(np.sum([np.asarray(matrix) for matrix in matrices], axis=0))
 
 
 def replicate_row(replicate: Replicate) -> dict[str, Any]:
@@ -81,8 +159,12 @@ def replicate_row(replicate: Replicate) -> dict[str, Any]:
         "seconds": replicate.seconds,
         "panel": replicate.panel.tolist(),
         **evaluation.metrics,
-        **{f"confusion/{name}": counts.tolist() for name, counts in evaluation.confusion.items()},
-        **{f"per_class_f1/{name}": f1.tolist() for name, f1 in evaluation.per_class_f1.items()},
+        **{CONFUSION + name: counts.tolist() for name, counts in evaluation.confusion.items()},
+        **{PER_CLASS_F1 + name: f1.tolist() for name, f1 in evaluation.per_class_f1.items()},
+        **{
+            PER_CLASS_RECONSTRUCTION + name: values.tolist()
+            for name, values in evaluation.per_class_reconstruction.items()
+        },
     }
 
 

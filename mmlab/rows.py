@@ -6,8 +6,10 @@ to know of its specification. Rows outlive their study: a later one takes up wha
 
 from __future__ import annotations
 
-import os
+import math
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,25 @@ import pandas as pd
 
 from mmlab.config import TrialSpec, canonical_json
 from mmlab.errors import UserError
+from mmlab.evaluate import CLASSIFIERS, CLEAN
+from mmlab.files import whole_file
 from mmlab.metrics import METRICS
 from mmlab.metrics.stability import mean_jaccard, nogueira_stability
 
 Row = dict[str, Any]
 
 #: What identifies a row; the rest is measured.
-_IDENTITY = ("digest", "dataset", "fingerprint", "method", "selector", "params", "n_markers")
-_NESTED = ("panel", "confusion/", "per_class_f1/")
-_PREFIXES = ("knn", "random_forest", "linear", "decoder", "panel", "leiden")
+_IDENTITY = (
+    *("digest", "dataset", "fingerprint", "method", "setting"),
+    *("selector", "params", "n_markers", "noise_level"),
+)
+#: The whole file is written anew: not for every row.
+_SECONDS_BETWEEN_WRITES = 5.0
+_PREFIXES = (
+    *CLASSIFIERS,
+    *(CLEAN + name for name in CLASSIFIERS),
+    *("linear", "decoder", "panel", "leiden"),
+)
 
 
 def make_row(spec: TrialSpec, digest: str, fingerprint: str, replicate: Row) -> Row:
@@ -36,6 +48,7 @@ def make_row(spec: TrialSpec, digest: str, fingerprint: str, replicate: Row) -> 
         "selector": spec.selector,
         "params": canonical_json(spec.params),
         "n_markers": spec.n_markers,
+        "noise_level": spec.noise.level,
         **replicate,
     }
 
@@ -85,12 +98,35 @@ def write_rows(rows: Iterable[Row], path: Path) -> None:
     known = [name for name in _IDENTITY if name in table.columns]
     table = table[known + [name for name in table.columns if name not in known]]
     table = table.sort_values(["selector", "digest"], kind="stable")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as temporary:
         table.to_parquet(temporary, index=False)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+@dataclass
+class RowsFile:
+    """Finished replicates by digest, and the file that holds them, if there is one."""
+
+    by_digest: dict[str, Row]
+    path: Path | None = None
+    _written_at: float = -math.inf
+
+    @classmethod
+    def read(cls, path: Path | None) -> RowsFile:
+        """The rows of a file that may not be there yet; of none, no rows."""
+        rows = [] if path is None else read_rows(path)
+        return cls({str(row["digest"]): row for row in rows}, path)
+
+    def add(self, row: Row) -> None:
+        """Take up a row; the file follows within seconds."""
+        self.by_digest[row["digest"]] = row
+        if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
+            self.write()
+
+    def write(self) -> None:
+        """Write all rows."""
+        if self.path is not None and self.by_digest:
+            write_rows(self.by_digest.values(), self.path)
+            self._written_at = time.monotonic()
 
 
 def summarise_rows(rows: pd.DataFrame, n_genes: int) -> pd.DataFrame:
@@ -99,23 +135,30 @@ def summarise_rows(rows: pd.DataFrame, n_genes: int) -> pd.DataFrame:
     Parameters
     ----------
     rows
-        Rows with the column ``method``.
+        Rows with the columns ``method`` and ``setting``.
     n_genes
         Genes of the dataset, for the stability of the panels.
 
     Returns
     -------
-    Columns dataset, method, n_markers, metric, mean, std (population), n (replicates), low,
-    high. Stability over the replicates is one of the metrics (``stability/nogueira`` with its
+    Columns dataset, method, n_markers, setting, metric, mean, std (population), n (replicates),
+    low, high. Stability over the replicates is one of the metrics (``stability/nogueira`` with its
     95 % confidence interval as low and high, ``stability/jaccard``), from two replicates on.
     """
     parts = []
-    for (dataset, method, n_markers), group in rows.groupby(
-        ["dataset", "method", "n_markers"], sort=False
+    for (dataset, method, n_markers, setting), group in rows.groupby(
+        ["dataset", "method", "n_markers", "setting"], sort=False
     ):
         found = _metric_rows(group) + _stability_rows(group, n_genes)
         parts += [
-            {"dataset": dataset, "method": method, "n_markers": n_markers, **row} for row in found
+            {
+                "dataset": dataset,
+                "method": method,
+                "n_markers": n_markers,
+                "setting": setting,
+                **row,
+            }
+            for row in found
         ]
     return pd.DataFrame(parts)
 

@@ -1,4 +1,4 @@
-"""Which cells train, validate and test, and which of them get a wrong label."""
+"""Which cells train, validate and test."""
 
 from __future__ import annotations
 
@@ -137,28 +137,3 @@ def search_split(y: NDArray[np.int64], fingerprint: str, rng: np.random.Generato
     seen, test = partition(y, np.arange(n), (n_open, n - n_open), (sum(MINIMUM[:2]), 1), locked)
     train, validation = partition(y, seen, (n_train, n_validation), MINIMUM[:2], rng)
     return Split(train, validation, test)
-
-
-def mislabel(
-    y: NDArray[np.int64],
-    cells: Indices,
-    level: float,
-    n_classes: int,
-    rng: np.random.Generator,
-) -> NDArray[np.int64]:
-    """Labels of which a share is drawn anew, uniformly over all classes (the paper's noise).
-
-    ``floor(level * len(cells))`` of ``cells`` get a random class, which is the true one with
-    probability 1 / n_classes. With the same generator, the cells and wrong labels at a higher
-    level contain those at a lower one.
-
-    Returns
-    -------
-    A new array of the shape of ``y``; cells outside ``cells`` keep their label.
-    """
-    order = rng.permutation(np.sort(cells))
-    drawn = rng.integers(n_classes, size=len(cells))
-    n_wrong = int(level * len(cells))
-    noisy = y.copy()
-    noisy[order[:n_wrong]] = drawn[:n_wrong]
-    return noisy

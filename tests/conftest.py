@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import Any
 
 import anndata as ad
@@ -29,6 +30,8 @@ def pytest_configure() -> None:
     """
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    # What tests leave of their studies is not for the user's home.
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="mmlab-tests-")
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_defaults_of_a_trial_are_the_documented_ones() -> None:
         "n_markers": 50,
         "recipe": "train_only",
         "protocol": "paper",
-        "noise": {"level": 0.0, "clean_classifier": False},
+        "noise": {"level": 0.0, "kind": "uniform", "matrix": {}},
         "include": [],
         "exclude": [],
         "replicates": 1,
@@ -73,7 +73,7 @@ def test_two_trials_do_not_share_the_default_of_params() -> None:
 def test_digest_is_the_one_that_was_recorded() -> None:
     # Finished trials are found by this number: a change of it needs a new PROTOCOL_NUMBER.
     assert trial().digest(FINGERPRINT) == (
-        "a526bfd1f123f18df619882fd003c7aed52d6b16a77f2d8d8c32eab5efdf61a4"
+        "bfebbae181e3996963171cf14bd4af20347e392e175e633b6fd6eacf0fa71800"
     )
 
 
@@ -115,11 +115,12 @@ def test_digest_depends_on_every_field(field: str) -> None:
     assert changed.digest(FINGERPRINT) != trial().digest(FINGERPRINT)
 
 
-def test_digest_depends_on_who_sees_the_noise() -> None:
-    all_see, selector_sees = (
-        trial(noise=Noise(level=0.1, clean_classifier=clean)) for clean in (False, True)
+def test_digest_depends_on_the_kind_of_the_noise() -> None:
+    one, other = (
+        trial(noise=Noise.model_validate({"level": 0.1, "kind": kind}))
+        for kind in ("uniform", "pairwise")
     )
-    assert all_see.digest(FINGERPRINT) != selector_sees.digest(FINGERPRINT)
+    assert one.digest(FINGERPRINT) != other.digest(FINGERPRINT)
 
 
 def test_digest_depends_on_what_the_data_hold() -> None:

@@ -17,12 +17,14 @@ PACKAGE = Path(mmlab.__file__).parent
 
 #: A module may import from its own tier and from those above it in this list.
 TIERS = [
-    {"config", "errors", "specfile"},
-    {"datasets", "figures", "metrics", "nn", "preprocess", "selectors", "split"},
+    {"config", "errors", "files", "grid", "specfile"},
+    {"datasets", "embedding", "figures", "metrics", "nn", "preprocess", "selectors", "split"},
+    {"noise"},
     {"evaluate"},
     {"compare", "fitting", "memory", "packs", "results"},
     {"pipeline"},
     {"rows"},
+    {"curves"},
     {"schedule", "tracking"},
     {"promote", "report", "reproduce"},
     {"__init__", "__main__", "api", "cli"},

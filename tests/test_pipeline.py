@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from tiny import SMALL, SMALL_OF_ALL, as_cells, simulate_cells
 
+from mmlab import pipeline
 from mmlab.config import DataSpec, Noise, TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.evaluate import CLASSIFIERS, evaluate_panel
 from mmlab.fitting import make_selector
+from mmlab.noise import mislabel
 from mmlab.pipeline import (
     OBJECTIVE,
     Trial,
@@ -24,11 +26,12 @@ from mmlab.pipeline import (
     final_objective,
     resolve,
     run_trial,
+    run_trials,
 )
 from mmlab.preprocess import prepare
 from mmlab.results import TrialResult
 from mmlab.selectors import SELECTORS, default_params
-from mmlab.split import Split, Stream, mislabel, paper_split, random_stream, search_split
+from mmlab.split import Split, Stream, paper_split, random_stream, search_split
 
 DEEP = "markermap_joint"
 
@@ -169,12 +172,19 @@ def test_a_trial_is_what_its_parts_give_one_after_the_other(tiny_cells: Cells) -
         split = split_of(spec, tiny_cells, replicate)
         rng = random_stream(5, replicate, Stream.NOISE)
         fit = np.concatenate([split.train, split.validation])
-        noisy = mislabel(tiny_cells.y, fit, 0.3, 3, rng)
+        noisy = mislabel(tiny_cells.y, fit, 0.3, np.full((3, 3), 1 / 3), rng)
         z = prepare(tiny_cells.adata, "total", "train_only", split.train).layers["zscore"]
         panel = SELECTORS["scanpy_t_test"](6).fit(z[fit], noisy[fit]).panel_
         seed = int(random_stream(5, replicate, Stream.EVALUATION).integers(2**31))
         expected = evaluate_panel(
-            panel, z[fit], noisy[fit], z[split.test], tiny_cells.y[split.test], 3, seed
+            panel,
+            z[fit],
+            noisy[fit],
+            z[split.test],
+            tiny_cells.y[split.test],
+            3,
+            seed,
+            clean_labels=tiny_cells.y[fit],
         )
         row = result.replicates.iloc[replicate]
         assert row["panel"] == panel.tolist()
@@ -232,28 +242,56 @@ def test_more_replicates_keep_the_first_ones(tiny_cells: Cells) -> None:
 # --- label noise
 
 
-def test_wrong_labels_reach_the_classifier_unless_it_is_kept_clean(tiny_cells: Cells) -> None:
-    noisy, clean = (
-        run_trial(
-            trial_spec(
-                "scanpy_t_test",
-                n_markers=20,
-                noise=Noise(level=1.0, clean_classifier=keep_clean),
-                replicates=3,
-            ),
-            tiny_cells,
-        )
-        for keep_clean in (False, True)
-    )
-    assert noisy.replicates["panel"].tolist() == clean.replicates["panel"].tolist()
-    assert clean.metrics["knn/accuracy"] > noisy.metrics["knn/accuracy"] + 0.2
+def test_wrong_labels_reach_one_classifier_and_the_other_is_kept_clean(tiny_cells: Cells) -> None:
+    spec = trial_spec("scanpy_t_test", n_markers=20, noise=Noise(level=1.0), replicates=3)
+    metrics = run_trial(spec, tiny_cells).metrics
+    for name in ("knn/accuracy", "random_forest/accuracy", "knn/mean_f1"):
+        assert metrics[f"clean_{name}"] > metrics[name] + 0.2
+
+
+def test_without_noise_there_is_one_classifier_and_one_identity(tiny_cells: Cells) -> None:
+    specs = [
+        trial_spec("scanpy_t_test", noise=Noise.model_validate({"kind": kind}))
+        for kind in ("uniform", "pairwise")
+    ]
+    trials = [Trial(spec, tiny_cells) for spec in specs]
+    assert trials[0].digest == trials[1].digest
+    assert not any(name.startswith("clean_") for name in run_trial(specs[1], tiny_cells).metrics)
+
+
+@pytest.mark.parametrize("kind", ["uniform_other", "pairwise", "class_dependent"])
+def test_every_kind_of_noise_misleads(kind: str, tiny_cells: Cells, true_markers: set[int]) -> None:
+    swapped = {"astrocyte": {"neuron": 1.0}, "neuron": {"astrocyte": 1.0}}
+    matrix = swapped if kind == "class_dependent" else {}
+    noise = Noise.model_validate({"level": 0.5, "kind": kind, "matrix": matrix})
+    result = run_trial(trial_spec("scanpy_t_test", n_markers=9, noise=noise), tiny_cells)
+    assert result.metrics["knn/accuracy"] < result.metrics["clean_knn/accuracy"]
 
 
 def test_wrong_labels_reach_the_selector(tiny_cells: Cells, true_markers: set[int]) -> None:
-    noise = Noise(level=1.0, clean_classifier=True)
-    spec = trial_spec("scanpy_t_test", n_markers=9, replicates=3)
-    misled = run_trial(spec.model_copy(update={"noise": noise}), tiny_cells)
+    spec = trial_spec("scanpy_t_test", n_markers=9, replicates=3, noise=Noise(level=1.0))
+    misled = run_trial(spec, tiny_cells)
     assert set(misled.panel["gene_index"]) != true_markers
+
+
+@pytest.mark.parametrize(("name", "n_fits"), [("markermap_unsupervised", 1), (DEEP, 3)])
+def test_levels_that_a_method_does_not_see_share_a_fit(
+    name: str, n_fits: int, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [trial_spec(name, replicates=1, noise=Noise(level=p)) for p in (0.0, 0.5, 1.0)]
+    fitted = []
+    one_by_one = pipeline.run_fits
+    monkeypatch.setattr(pipeline, "run_fits", lambda fits: one_by_one(fitted.extend(fits) or fits))
+    trials = [Trial(spec, tiny_cells) for spec in specs]
+    for _ in run_trials(trials):
+        pass
+    assert len(fitted) == n_fits
+    monkeypatch.undo()
+    for trial, spec in zip(trials, specs, strict=True):
+        alone = run_trial(spec, tiny_cells)
+        shared = trial.result()
+        assert shared.panel["gene"].tolist() == alone.panel["gene"].tolist()
+        assert shared.metrics["knn/accuracy"] == alone.metrics["knn/accuracy"]
 
 
 def test_a_method_without_labels_does_not_feel_the_noise_in_its_panel(tiny_cells: Cells) -> None:

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from mmlab.config import BenchmarkSpec
 from mmlab.errors import UserError
+from mmlab.grid import ComparisonSpec
 from mmlab.report.comparison import (
     best_method,
     compare,
@@ -212,7 +212,7 @@ def test_the_figure_has_a_point_a_published_cell(rows: pd.DataFrame, tmp_path: P
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_shipped_studies_name_what_exists(path: Path) -> None:
-    spec = read_yaml(path, BenchmarkSpec)
+    spec = read_yaml(path, ComparisonSpec)
     assert {method.selector for method in spec.methods} <= set(SELECTORS)
     assert spec.data.name is not None
     assert spec.data.name in path.stem
@@ -221,7 +221,7 @@ def test_shipped_studies_name_what_exists(path: Path) -> None:
 def test_a_classification_study_holds_every_method_of_the_paper() -> None:
     published = published_numbers()
     for path in (path for path in EXPERIMENTS if path.stem.startswith("table")):
-        spec = read_yaml(path, BenchmarkSpec)
+        spec = read_yaml(path, ComparisonSpec)
         metric = "linear/l2" if "table2" in path.stem else "knn/accuracy"
         here = (published["dataset"] == spec.data.name) & (published["metric"] == metric)
         assert set(published[here]["selector"]) <= {method.selector for method in spec.methods}
@@ -232,8 +232,8 @@ def test_a_study_file_names_all_its_mistakes(tmp_path: Path) -> None:
     content = {"data": {"name": "zeisel"}, "methods": ["random", "random"], "replicas": 3}
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(UserError) as caught:
-        read_yaml(path, BenchmarkSpec)
+        read_yaml(path, ComparisonSpec)
     assert "replicas is not a known key" in str(caught.value)
     path.write_text(yaml.safe_dump({"data": {"name": "zeisel"}, "methods": ["random", "random"]}))
     with pytest.raises(UserError, match="methods named twice: random"):
-        read_yaml(path, BenchmarkSpec)
+        read_yaml(path, ComparisonSpec)

@@ -12,46 +12,47 @@ import pytest
 from rich.console import Console
 from tiny import SMALL
 
-from mmlab.config import BenchmarkSpec, DataSpec, SearchSpec
+from mmlab.config import DataSpec, SearchSpec
 from mmlab.datasets.base import Cells
+from mmlab.grid import ComparisonSpec, MethodSpec
 from mmlab.nn.training import TrainingDivergedError
-from mmlab.pipeline import Trial, run_trials
-from mmlab.schedule import Resources, actor, benchmark
+from mmlab.pipeline import Trial, run_trial, run_trials
+from mmlab.results import TrialResult
+from mmlab.schedule import Resources, grid
+from mmlab.schedule import comparison as comparison_module
 from mmlab.schedule import search as search_module
-from mmlab.schedule.actor import TrialActor
-from mmlab.schedule.benchmark import GridTrial, plan, run_benchmark
-from mmlab.tracking import Outcome, Store, StudyRun, create_study
+from mmlab.schedule.comparison import GridTrial, parts_of, plan, run_comparison
+from mmlab.schedule.grid import GridActor
+from mmlab.tracking import Store
 
 METHOD = {"selector": "markermap_supervised", "params": SMALL}
 
 
-def comparison(**changes: Any) -> BenchmarkSpec:
+def comparison(**changes: Any) -> ComparisonSpec:
     content = {
         "data": {"name": "pbmc68k_reduced"},
         "n_markers": [6],
         "methods": ["random", METHOD],
         "replicates": 3,
     }
-    return BenchmarkSpec.model_validate(content | changes)
+    return ComparisonSpec.model_validate(content | changes)
 
 
 @pytest.fixture
-def study(tmp_path: Path, tiny_cells: Cells) -> StudyRun[BenchmarkSpec]:
-    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
-    store.initialise()
+def deep_part(tiny_cells: Cells) -> list[GridTrial]:
     spec = comparison(data=DataSpec(path="tiny.h5ad", label_key="cell_type"))
-    return create_study(store, "together", spec, tiny_cells, {}, "")
+    return [trial for trial in plan(spec, tiny_cells) if trial.method.params]
 
 
-def started(study: StudyRun[BenchmarkSpec], cells: Cells, part: Sequence[GridTrial]) -> TrialActor:
+def started(cells: Cells, part: Sequence[GridTrial]) -> GridActor:
     """An actor at work on a part of the grid, in this process."""
     trials = [trial.spec.model_dump(mode="json") for trial in part]
-    worker = object.__new__(TrialActor)
-    worker.setup({"part": {"trials": trials}}, cells=cells, study=study, threads=1)
+    worker = object.__new__(GridActor)
+    worker.setup({"part": {"trials": trials}}, cells=cells, threads=1)
     return worker
 
 
-def steps(worker: TrialActor) -> Iterator[dict[str, Any]]:
+def steps(worker: GridActor) -> Iterator[dict[str, Any]]:
     while True:
         report = worker.step()
         yield report
@@ -59,78 +60,78 @@ def steps(worker: TrialActor) -> Iterator[dict[str, Any]]:
             return
 
 
-def deep_part(study: StudyRun[BenchmarkSpec], cells: Cells) -> list[GridTrial]:
-    return [trial for trial in plan(study.spec, cells) if trial.method.params]
+def without_seconds(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.drop(columns=["seconds", "fit_seconds"])
 
 
-def without_seconds(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows).drop(columns=["seconds", "fit_seconds"])
-
-
-def test_trials_of_an_actor_have_a_run_each_and_give_what_each_gives_alone(
-    study: StudyRun[BenchmarkSpec], tiny_cells: Cells
+def test_trials_of_an_actor_give_what_each_gives_alone(
+    deep_part: list[GridTrial], tiny_cells: Cells
 ) -> None:
-    part = deep_part(study, tiny_cells)
-    reports = list(steps(started(study, tiny_cells, part)))
-    assert [report["epoch"] for report in reports] == [1, 2, 3, 3]
+    reports = list(steps(started(tiny_cells, deep_part)))
+    assert [[m["epoch"] for m in report["trials"]] for report in reports] == [
+        [1] * 3,
+        [2] * 3,
+        [3] * 3,
+        [3] * 3,
+    ]
+    assert [report["done"] for report in reports] == [False] * 3 + [True]
     members = reports[-1]["trials"]
-    assert [m["digest"] for m in members] == [trial.digest for trial in part]
+    assert [m["digest"] for m in members] == [trial.digest for trial in deep_part]
     assert {m["outcome"] for m in members} == {"complete"}
-    assert len({m["run_id"] for m in members}) == 3
-    for member, trial in zip(members, part, strict=True):
-        alone = Trial(trial.spec, tiny_cells)
-        history = list(alone.epochs())
-        expected = alone.result().replicates.to_dict(orient="records")
-        pd.testing.assert_frame_equal(without_seconds(member["rows"]), without_seconds(expected))
-        stored = study.store.client.get_metric_history(member["run_id"], "validation/score")
-        assert [p.value for p in stored] == [epoch["validation/score"] for epoch in history]
+    for member, trial in zip(members, deep_part, strict=True):
+        found, alone = TrialResult.from_json(member["result"]), run_trial(trial.spec, tiny_cells)
+        pd.testing.assert_frame_equal(
+            without_seconds(found.replicates), without_seconds(alone.replicates)
+        )
+        pd.testing.assert_frame_equal(found.history, alone.history, rtol=1e-3)
 
 
 def test_one_that_diverges_does_not_take_the_others_with_it(
-    study: StudyRun[BenchmarkSpec], tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
+    deep_part: list[GridTrial], tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = deep_part(study, tiny_cells)
-
     def second_diverges(trials: Sequence[Trial]) -> Iterator[Any]:
         for number, epochs in enumerate(run_trials(trials), start=1):
-            if number == 2 and part[1].digest in [trial.digest for trial in trials]:
+            if number == 2 and deep_part[1].digest in [trial.digest for trial in trials]:
                 raise TrainingDivergedError("the loss is nan")
             yield epochs
 
-    monkeypatch.setattr(actor, "run_trials", second_diverges)
-    *_, last = steps(started(study, tiny_cells, part))
+    monkeypatch.setattr(grid, "run_trials", second_diverges)
+    *_, last = steps(started(tiny_cells, deep_part))
     outcomes = [(member["outcome"], member["reason"]) for member in last["trials"]]
     assert outcomes == [("complete", ""), ("failed", "the loss is nan"), ("complete", "")]
-    for member in last["trials"]:
-        stored = study.store.client.get_metric_history(member["run_id"], "validation/score")
-        epochs = [point.step for point in stored]
-        assert epochs == ([1] if member["outcome"] == "failed" else [1, 2, 3])
+    assert [bool(member["result"]) for member in last["trials"]] == [True, False, True]
 
 
-def test_trials_that_had_ended_are_left_out(
-    study: StudyRun[BenchmarkSpec], tiny_cells: Cells
-) -> None:
-    part = deep_part(study, tiny_cells)
-    for asked, expected in [(part[:2], part[:2]), (part, part[2:])]:
-        *_, last = steps(started(study, tiny_cells, asked))
-        assert [m["digest"] for m in last["trials"]] == [trial.digest for trial in expected]
-        for member in last["trials"]:
-            study.store.close(member["run_id"], "FINISHED", {"mmlab.outcome": Outcome.COMPLETE})
-    (nothing,) = steps(started(study, tiny_cells, part))
-    assert (nothing["trials"], nothing["done"]) == ([], True)
+def test_a_result_comes_back_from_text_to_the_last_bit(tiny_cells: Cells) -> None:
+    method = MethodSpec.model_validate(METHOD)
+    result = run_trial(comparison().trial(method, comparison().settings[0], 0), tiny_cells)
+    again = TrialResult.from_json(result.to_json())
+    assert again.spec == result.spec
+    assert again.metrics == result.metrics
+    for name in ("panel", "replicates", "history"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(result, name))
+    assert again.to_json() == result.to_json()
 
 
 @pytest.mark.parametrize(("gpus", "sizes"), [(0.0, [1] * 24), (0.25, [1] * 12 + [10, 2])])
 def test_on_a_gpu_replicates_are_handed_out_together(
     tiny_cells: Cells, gpus: float, sizes: list[int]
 ) -> None:
-    grid = plan(comparison(replicates=12), tiny_cells)
-    parts = benchmark._parts(grid, Resources(gpus_per_trial=gpus))
+    trials = plan(comparison(replicates=12), tiny_cells)
+    parts = parts_of(trials, Resources(gpus_per_trial=gpus))
     assert sorted(map(len, parts)) == sorted(sizes)
-    assert sorted(t.digest for part in parts for t in part) == sorted(t.digest for t in grid)
+    assert sorted(t.digest for part in parts for t in part) == sorted(t.digest for t in trials)
     assert all(len({t.method.title for t in part}) == 1 for part in parts)
     firsts = [part[0].spec.first_replicate for part in parts]
     assert firsts == sorted(firsts)
+
+
+def test_levels_that_a_method_does_not_see_are_handed_out_together(tiny_cells: Cells) -> None:
+    spec = comparison(study="robustness", levels=[0, 0.5, 1], replicates=2)
+    parts = parts_of(plan(spec, tiny_cells), Resources())
+    sizes = {part[0].method.title: len(part) for part in parts}
+    assert sizes == {"random": 3, "markermap_supervised": 1}
+    assert len(parts) == 2 + 6
 
 
 @pytest.mark.slow
@@ -140,7 +141,7 @@ def test_a_comparison_in_parts_is_the_same_comparison(
 ) -> None:
     def compared(name: str) -> tuple[pd.DataFrame, list[Any]]:
         store = Store(f"sqlite:///{tmp_path}/{name}.db")
-        result = run_benchmark(
+        result = run_comparison(
             comparison(), store, Resources(max_concurrent=2), Console(quiet=True)
         )
         assert not result.failed
@@ -148,14 +149,14 @@ def test_a_comparison_in_parts_is_the_same_comparison(
         return result.rows.set_index("digest").sort_index(), runs
 
     alone, _ = compared("alone")
-    one_by_one = benchmark._parts
+    one_by_one = comparison_module.parts_of
 
     def in_pairs(missing: list[GridTrial], resources: Resources) -> list[list[GridTrial]]:
         flat = [trial for part in one_by_one(missing, resources) for trial in part]
         deep = [trial for trial in flat if trial.method.params]
         return [[t] for t in flat if not t.method.params] + [deep[:2], deep[2:]]
 
-    monkeypatch.setattr(benchmark, "_parts", in_pairs)
+    monkeypatch.setattr(comparison_module, "parts_of", in_pairs)
     together, runs = compared("together")
     same = ["method", "replicate", "epochs", "params"]
     pd.testing.assert_frame_equal(together[same], alone[same])

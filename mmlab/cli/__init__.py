@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from mmlab.cli import benchmark, datasets, methods, select, service, tune
+from mmlab.cli import comparisons, datasets, methods, select, service, tune
 from mmlab.errors import UserError
 
 app = typer.Typer(
@@ -16,6 +16,8 @@ app = typer.Typer(
         "A panel for your cells: mmlab select --data FILE.h5ad --label-key KEY -o panel.csv. "
         "The best settings of a method: mmlab tune --dataset zeisel --trials 50. "
         "Which method is best: mmlab benchmark --dataset zeisel. "
+        "What wrong labels cost: mmlab robustness --dataset zeisel. "
+        "How many genes are enough: mmlab sweep n_markers=10,25,50,100 --dataset zeisel. "
         "What was found: mmlab ui."
     ),
     no_args_is_help=True,
@@ -25,8 +27,10 @@ app = typer.Typer(
 )
 app.command("select")(select.select)
 app.command("tune")(tune.tune)
-app.command("benchmark")(benchmark.benchmark)
-app.command("run")(benchmark.run)
+app.command("benchmark")(comparisons.benchmark)
+app.command("robustness")(comparisons.robustness)
+app.command("sweep")(comparisons.sweep)
+app.command("run")(comparisons.run)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(methods.app, name="methods")
 app.command("ui")(service.ui)

@@ -49,6 +49,10 @@ METRICS: dict[str, Metric] = {
     "explained_variance": Metric(
         reconstruction.explained_variance, "reconstruction", "max", low=-math.inf
     ),
+    "top_variance_jaccard": Metric(reconstruction.top_variance_jaccard, "reconstruction", "max"),
+    "variance_rank_correlation": Metric(
+        reconstruction.variance_rank_correlation, "reconstruction", "max", low=-1.0
+    ),
     "mean_redundancy": Metric(panel.mean_redundancy, "redundancy", "min"),
     "max_redundancy": Metric(panel.max_redundancy, "redundancy", "min"),
     "neighbourhood_preservation": Metric(panel.neighbourhood_preservation, "neighbourhood", "max"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.linear_model import LinearRegression
 
 Matrix = NDArray[np.float32]
@@ -54,3 +55,75 @@ def explained_variance(x: Matrix, reconstructed: Matrix) -> float:
     if variance == 0:
         raise ValueError(f"no gene varies over the {len(x)} cells: no variance to explain")
     return float(1 - mean_squared_error(x, reconstructed) / variance)
+
+
+def top_variance_jaccard(x: Matrix, reconstructed: Matrix) -> float:
+    """Jaccard index of the fifth of the genes with the highest variance, true and reconstructed.
+
+    Table 4 of Gregory et al. 2024. Population variance over the cells; of n genes, the
+    floor(n / 5) highest, at least one.
+    """
+    n_top = max(x.shape[1] // 5, 1)
+    true, rebuilt = (
+        set(np.argsort(-_variances(m), kind="stable")[:n_top]) for m in (x, reconstructed)
+    )
+    return len(true & rebuilt) / len(true | rebuilt)
+
+
+def variance_rank_correlation(x: Matrix, reconstructed: Matrix) -> float:
+    """Spearman correlation of the genes' variances, true and reconstructed.
+
+    Table 4 of Gregory et al. 2024. NaN where either has the same variance for all genes.
+    """
+    true, rebuilt = (stats.rankdata(_variances(m)) for m in (x, reconstructed))
+    if np.ptp(true) == 0 or np.ptp(rebuilt) == 0:
+        return float("nan")
+    return float(np.corrcoef(true, rebuilt)[0, 1])
+
+
+def mean_l1_distance(x: Matrix, reconstructed: Matrix) -> float:
+    """Mean over the cells of the l1 distance to their reconstruction (equation 10 of the paper)."""
+    return float(np.abs(x - reconstructed).sum(axis=1, dtype=np.float64).mean())
+
+
+def mean_l2_distance(x: Matrix, reconstructed: Matrix) -> float:
+    """Mean over the cells of the Euclidean distance to their reconstruction (equation 11)."""
+    return float(np.sqrt(np.square(x - reconstructed).sum(axis=1, dtype=np.float64)).mean())
+
+
+#: Of each cell type, what table 4 of the paper reports.
+BY_TYPE = {
+    "jaccard": top_variance_jaccard,
+    "spearman": variance_rank_correlation,
+    "l1": mean_l1_distance,
+    "l2": mean_l2_distance,
+}
+
+
+def reconstruction_by_type(
+    x: Matrix, reconstructed: Matrix, y: NDArray[np.int64], n_classes: int
+) -> dict[str, NDArray[np.float64]]:
+    """Every measure of :data:`BY_TYPE` on the cells of each type alone.
+
+    Parameters
+    ----------
+    x, reconstructed
+        Expression and its reconstruction, shape (n_cells, n_genes).
+    y
+        Class index of each cell.
+
+    Returns
+    -------
+    Shape (n_classes,) each; NaN for a type with fewer than two cells, which has no variance.
+    """
+    found = {name: np.full(n_classes, np.nan) for name in BY_TYPE}
+    for c in range(n_classes):
+        own = y == c
+        if own.sum() >= 2:
+            for name, measure in BY_TYPE.items():
+                found[name][c] = measure(x[own], reconstructed[own])
+    return found
+
+
+def _variances(x: Matrix) -> NDArray[np.float64]:
+    return np.asarray(x.var(axis=0, dtype=np.float64))

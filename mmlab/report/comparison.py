@@ -236,14 +236,13 @@ def published_figure(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def write_comparison(comparison: Comparison, rows: pd.DataFrame, text: str, folder: Path) -> None:
-    """Write the tables as Parquet and CSV, the Markdown and the figure into ``folder``."""
+def write_comparison(comparison: Comparison, rows: pd.DataFrame, folder: Path) -> None:
+    """Write the tables as Parquet and CSV, and the figure, into ``folder``."""
     comparison.table.to_parquet(folder / "comparison.parquet", index=False)
     comparison.table.to_csv(folder / "comparison.csv", index=False)
     comparison.tests.to_parquet(folder / "paired_tests.parquet", index=False)
     comparison.tests.to_csv(folder / "paired_tests.csv", index=False)
     rows.to_parquet(folder / "replicates.parquet", index=False)
-    (folder / "comparison.md").write_text(text, encoding="utf-8")
     figure = published_figure(comparison.table)
     if figure is not None:
         figure.savefig(folder / "ours_against_published.png")

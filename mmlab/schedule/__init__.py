@@ -20,17 +20,17 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-from mmlab.schedule.benchmark import BenchmarkResult, run_benchmark
 from mmlab.schedule.cluster import Resources
+from mmlab.schedule.comparison import ComparisonResult, run_comparison
 from mmlab.schedule.driver import StudyInterruptedError
 from mmlab.schedule.study import StudyResult, resume_study, run_study
 
 __all__ = [
-    "BenchmarkResult",
+    "ComparisonResult",
     "Resources",
     "StudyInterruptedError",
     "StudyResult",
     "resume_study",
-    "run_benchmark",
+    "run_comparison",
     "run_study",
 ]

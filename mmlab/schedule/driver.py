@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
+from ray.tune import Callback
 
-from mmlab.config import AnyStudy
-from mmlab.datasets.base import Cells
-from mmlab.schedule.actor import TrialActor
+from mmlab.schedule.actor import Actor
 from mmlab.schedule.cluster import Resources
-from mmlab.schedule.progress import Progress
-from mmlab.schedule.recorder import OnRows, Recorder
-from mmlab.tracking import StudyRun
 
 #: How often a trial whose worker died, or that raised, is begun again.
 _RETRIES = 1
@@ -28,26 +24,33 @@ class StudyInterruptedError(KeyboardInterrupt):
     """Ctrl-C or SIGTERM while a study ran; the message is its name."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class FanOut:
-    """Hands the trials of a study to Ray Tune."""
+    """Hands the trials of a study to Ray Tune.
 
-    study: StudyRun[AnyStudy]
-    cells: Cells
+    Attributes
+    ----------
+    name
+        Of the study.
+    actor, shared
+        What works on the trials, and what all of them are given beside ``threads``.
+    recorder
+        Takes what they report.
+    resources, slots
+        What a trial gets, and how many run at a time.
+    """
+
+    name: str
+    actor: type[Actor]
+    shared: dict[str, Any]
+    recorder: Callback
     resources: Resources
     slots: int
-    progress: Progress
-    on_rows: OnRows | None = None
 
     def fit(self, space: dict[str, Any], **config: Any) -> None:
         """Run trials until the space or ``config`` (of ``tune.TuneConfig``) says enough."""
         trainable = tune.with_resources(
-            tune.with_parameters(
-                TrialActor,
-                cells=self.cells,
-                study=self.study,
-                threads=self.resources.cpus_per_trial,
-            ),
+            tune.with_parameters(self.actor, threads=self.resources.cpus_per_trial, **self.shared),
             {"cpu": self.resources.cpus_per_trial, "gpu": self.resources.gpus_per_trial},
         )
         with tempfile.TemporaryDirectory(prefix="mmlab-tune-") as folder:
@@ -58,9 +61,9 @@ class FanOut:
                     max_concurrent_trials=self.slots, reuse_actors=True, **config
                 ),
                 run_config=tune.RunConfig(
-                    name=self.study.name,
+                    name=self.name,
                     storage_path=folder,
-                    callbacks=[Recorder(self.study, self.cells, self.progress, self.on_rows)],
+                    callbacks=[self.recorder],
                     # A trial is minutes of work: one that is interrupted begins again.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=_RETRIES),

@@ -96,14 +96,7 @@ class Progress:
     def time_left(self) -> str:
         """The time left in words."""
         seconds = self.seconds_left()
-        if seconds is None:
-            return "time left unknown"
-        if seconds < 90:
-            return f"about {seconds:.0f} s left"
-        minutes = seconds / 60
-        return (
-            f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
-        )
+        return "time left unknown" if seconds is None else f"{in_words(seconds)} left"
 
     def render(self) -> RenderableType:
         """Progress bar and table."""
@@ -117,6 +110,14 @@ class Progress:
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def in_words(seconds: float) -> str:
+    """A rough time."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"
 
 
 @dataclass

@@ -17,9 +17,11 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.pipeline import resolve
+from mmlab.schedule.actor import SearchActor
 from mmlab.schedule.cluster import Resources, cluster
 from mmlab.schedule.driver import FanOut, StudyInterruptedError, sigterm_as_interrupt
 from mmlab.schedule.progress import SearchProgress
+from mmlab.schedule.recorder import Recorder
 from mmlab.schedule.search import RecordedHalving, make_searcher, search_figures
 from mmlab.selectors import get_selector, resolve_params
 from mmlab.tracking import (
@@ -153,7 +155,9 @@ def _work(
         ended = sum(record.outcome in ENDED for record in records)
         searched = list(study.spec.search.parameters)
         with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
-            out = FanOut(study, cells, resources, slots, progress)
+            recorder = Recorder(study, cells, progress)
+            shared = {"cells": cells, "study": study}
+            out = FanOut(study.name, SearchActor, shared, recorder, resources, slots)
             _run_baselines(study, records, out)
             _run_search(study, cells, out)
         study.close_open_trials()

@@ -13,7 +13,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
+from mmlab.tracking.finished import stored_rows
 from mmlab.tracking.method import MethodRun
+from mmlab.tracking.outbox import EndedTrial, Outbox, lock_study
 from mmlab.tracking.search_page import describe_search, short
 from mmlab.tracking.store import Store, resolve_uri
 from mmlab.tracking.study import (
@@ -28,7 +30,9 @@ from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, TrialRun, close_tr
 
 __all__ = [
     "ENDED",
+    "EndedTrial",
     "MethodRun",
+    "Outbox",
     "Outcome",
     "Store",
     "StudyRun",
@@ -40,8 +44,10 @@ __all__ = [
     "create_study",
     "describe_search",
     "find_study",
+    "lock_study",
     "open_study",
     "resolve_uri",
     "run_tracked",
     "short",
+    "stored_rows",
 ]

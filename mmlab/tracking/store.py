@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import logging
 import socket
 import sqlite3
@@ -10,15 +11,17 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psutil
+from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from platformdirs import user_state_path
 
 import mmlab
 from mmlab.datasets.base import Cells
@@ -29,6 +32,8 @@ ARTIFACT_FOLDER = "mlartifacts"
 _SQLITE = "sqlite:///"
 _PARAM_LENGTH = 6000
 _BATCH = 500
+#: Seconds without a sign of life after which a driver on another machine counts as gone.
+_SILENCE = 300.0
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -72,11 +77,13 @@ class Store:
             The store cannot be reached or written.
         """
         if self.uri.startswith(_SQLITE):
-            folder = self._folder
+            folder = self.folder
             if not folder.is_dir():
                 raise UserError(f"tracking URI {self.uri}: the folder {folder} does not exist.")
+        self.state_folder.mkdir(parents=True, exist_ok=True)
         try:
-            with warnings.catch_warnings():
+            # Two processes that create the same database at once would break it.
+            with FileLock(self.state_folder / "database"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
@@ -93,7 +100,16 @@ class Store:
         return not self.uri.startswith(_SQLITE) or Path(self.uri.removeprefix(_SQLITE)).is_file()
 
     @property
-    def _folder(self) -> Path:
+    def state_folder(self) -> Path:
+        """Where this machine keeps what is not in the store yet, and its locks.
+
+        The environment variable ``XDG_STATE_HOME`` moves it.
+        """
+        return user_state_path("mmlab") / hashlib.sha256(self.uri.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> Path:
+        """Where an SQLite store and its artifacts lie; for a server, the working folder."""
         if self.uri.startswith(_SQLITE):
             return Path(self.uri.removeprefix(_SQLITE)).parent
         return Path.cwd()
@@ -110,7 +126,7 @@ class Store:
             return str(found.experiment_id)
         location = None
         if not self.uri.startswith("http"):
-            location = (self._folder / ARTIFACT_FOLDER / quote(name, safe="")).as_uri()
+            location = (self.folder / ARTIFACT_FOLDER / quote(name, safe="")).as_uri()
         # Without the tag MLflow's pages take the experiment for one about language models.
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
@@ -194,10 +210,13 @@ class Store:
         self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
 
 
-def metric_points(metrics: dict[str, float], step: int) -> list[Metric]:
-    """The finite metrics of a step, as of now."""
-    now = int(time.time() * 1000)
-    return [Metric(key, value, now, step) for key, value in metrics.items() if is_finite(value)]
+def metric_points(metrics: dict[str, float], step: int, at_ms: int | None = None) -> list[Metric]:
+    """The finite metrics of a step, as of ``at_ms`` (Unix time in milliseconds) or of now.
+
+    A point that is written again with the same time is the same point.
+    """
+    at_ms = int(time.time() * 1000) if at_ms is None else at_ms
+    return [Metric(key, value, at_ms, step) for key, value in metrics.items() if is_finite(value)]
 
 
 def is_finite(value: Any) -> bool:
@@ -216,14 +235,24 @@ def owner_tags() -> dict[str, str]:
 
 
 def owner_is_alive(tags: dict[str, str]) -> bool:
-    """Whether the process that :func:`owner_tags` named is running; assumed so elsewhere."""
+    """Whether the process that :func:`owner_tags` named is at work.
+
+    On another machine it is if its last sign of life (``mmlab.alive_at``) is not older than five
+    minutes; one that gives none is taken to be.
+    """
     if tags.get("mmlab.host") != socket.gethostname():
-        return True
+        alive_at = tags.get("mmlab.alive_at")
+        return alive_at is None or time.time() - float(alive_at) < _SILENCE
     try:
         process = psutil.Process(int(tags["mmlab.pid"]))
         return f"{process.create_time():.2f}" == tags["mmlab.process_start"]
     except (psutil.Error, KeyError, ValueError):
         return False
+
+
+def owner_name(tags: Mapping[str, str]) -> str:
+    """The process that :func:`owner_tags` named, for people."""
+    return f"process {tags.get('mmlab.pid')} on {tags.get('mmlab.host')}"
 
 
 def source_commit() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,10 @@ import pandas as pd
 from mlflow.entities import Run
 from pydantic import Field, TypeAdapter
 
-from mmlab.config import AnyStudy
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
-from mmlab.tracking.store import Store, owner_is_alive, owner_tags
+from mmlab.grid import AnyStudy
+from mmlab.tracking.store import Store, owner_is_alive, owner_name, owner_tags
 from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, close_trial, read_record
 
 _STUDIES = "tags.`mmlab.kind` = 'study'"
@@ -149,12 +150,17 @@ def claim_study(study: StudyRun[Any]) -> None:
     tags = run.data.tags
     if run.info.status == "RUNNING" and owner_is_alive(tags):
         raise UserError(
-            f"study {study.name} is being worked on by process {tags.get('mmlab.pid')} on "
-            f"{tags.get('mmlab.host')}; wait for it, or end that process first."
+            f"study {study.name} is being worked on by {owner_name(tags)}; wait for it, or end "
+            "that process first."
         )
     study.store.reopen(study.run_id)
     study.store.set_tags(study.run_id, owner_tags())
     study.close_open_trials()
+
+
+def beat(study: StudyRun[Any]) -> None:
+    """Leave a sign of life, for drivers on other machines."""
+    study.store.set_tags(study.run_id, {"mmlab.alive_at": f"{time.time():.0f}"})
 
 
 def close_abandoned(store: Store) -> None:

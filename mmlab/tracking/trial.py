@@ -92,7 +92,7 @@ def spec_params(spec: TrialSpec) -> dict[str, Any]:
         "recipe": spec.recipe,
         "protocol": spec.protocol,
         "noise_level": spec.noise.level,
-        "noise_clean_classifier": spec.noise.clean_classifier,
+        "noise_kind": spec.noise.kind,
         "include": ", ".join(spec.include),
         "exclude": ", ".join(spec.exclude),
         "replicates": spec.replicates,
@@ -177,18 +177,28 @@ class TrialRun:
         self._unsent.clear()
         self._sent_at = time.monotonic()
 
-    def log_result(
-        self, result: TrialResult, more: dict[str, float] | None = None, *, draw: bool = True
-    ) -> None:
-        """Write metrics (and ``more``), panel, replicates, resolved specification, figures.
+    def log_result(self, result: TrialResult, more: dict[str, float] | None = None) -> None:
+        """Write metrics (and ``more``), panel, replicates, resolved specification, figures."""
+        self.write(*_final_points(result, more or {}))
+        self._log_files(result, draw=True)
 
-        ``draw`` leaves the figures out where the runs are many and their parent has them.
-        """
-        step = len(result.history)
-        cost = {"seconds": result.seconds, **result.peak_memory}
-        self.write(*metric_points(result.metrics | cost | (more or {}), step))
+    def log_all(self, result: TrialResult, at_ms: int) -> None:
+        """Write a result with all its epochs, as of a time; figures are left to the parent run."""
+        epochs: list[Any] = result.history.to_dict(orient="records")
+        points = [p for row in epochs for p in metric_points(row, int(row["epoch"]), at_ms)]
+        self.store.log_points(self.run_id, points + _final_points(result, {}, at_ms))
+        self._log_files(result, draw=False)
+
+    def _log_files(self, result: TrialResult, *, draw: bool) -> None:
         self.store.log_files(self.run_id, lambda folder: write_result(result, folder, draw))
         self.store.set_tags(self.run_id, {"mlflow.note.content": describe(result)})
+
+
+def _final_points(
+    result: TrialResult, more: dict[str, float], at_ms: int | None = None
+) -> list[Metric]:
+    cost = {"seconds": result.seconds, **result.peak_memory}
+    return metric_points(result.metrics | cost | more, len(result.history), at_ms)
 
 
 def run_tracked(store: Store, spec: TrialSpec, cells: Cells) -> tuple[str, TrialResult]:
@@ -237,13 +247,22 @@ def write_result(result: TrialResult, folder: Path, draw: bool) -> None:
         "spec": result.spec.model_dump(mode="json"),
     }
     (folder / "trial.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    if draw:
-        _draw(result, folder / "figures")
-
-
-def _draw(result: TrialResult, pictures: Path) -> None:
-    pictures.mkdir()
+    pictures = folder / "figures"
+    if draw or len(result.variances):
+        pictures.mkdir()
     title = f"{result.spec.selector} on {result.spec.data.title}"
+    if len(result.variances):
+        result.variances.to_parquet(folder / "gene_variances.parquet", index=False)
+        result.components.to_parquet(folder / "principal_components.parquet", index=False)
+        figure = figures.variances(result.variances, title)
+        figure.savefig(pictures / "gene_variances.png")
+        figure = figures.principal_components(result.components, result.classes, title)
+        figure.savefig(pictures / "principal_components.png")
+    if draw:
+        _draw_confusion(result, pictures, title)
+
+
+def _draw_confusion(result: TrialResult, pictures: Path, title: str) -> None:
     cells = "validation" if result.spec.protocol == "search" else "test"
     for name, counts in result.confusion.items():
         figure = figures.confusion_matrix(
