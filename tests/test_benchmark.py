@@ -111,7 +111,7 @@ def test_in_mlflow_replicates_are_nested_in_methods_and_these_in_the_study(
     assert means == {name: pytest.approx(table[name, "knn/accuracy"]) for name in means}
     client = Store(f"sqlite:///{folder}/mlflow.db").client
     files = {file.path for file in client.list_artifacts(study.info.run_id)}
-    assert {"comparison.parquet", "comparison.md", "paired_tests.parquet"} <= files
+    assert {"comparison.parquet", "benchmark.md", "paired_tests.parquet"} <= files
     files = {file.path for file in client.list_artifacts(next(iter(methods)))}
     assert {"markers.parquet", "replicates.parquet", "figures"} <= files
 
@@ -122,7 +122,7 @@ def test_tables_are_written_where_they_are_asked_for(
     folder, _ = finished
     assert len(pd.read_parquet(folder / "rows.parquet")) == 8
     assert len(pd.read_parquet(folder / "tables" / "replicates.parquet")) == 8
-    text = (folder / "tables" / "comparison.md").read_text()
+    text = (folder / "tables" / "benchmark.md").read_text()
     assert "short MarkerMap" in text
     assert "**" in text
 
@@ -204,8 +204,8 @@ def test_a_method_that_fails_is_reported_and_does_not_stop_the_others(tmp_path: 
     done = run_mmlab(tmp_path, "run", "study.yaml", "--json")
     content = json.loads(done.stdout)
     assert [row["method"] for row in content["trials"]] == ["random"]
-    assert list(content["failed"]) == ["markermap_supervised replicate 0"]
-    assert "diverged" in content["failed"]["markermap_supervised replicate 0"]
+    assert list(content["failed"]) == ["markermap_supervised, replicate 0"]
+    assert "diverged" in content["failed"]["markermap_supervised, replicate 0"]
     statuses = {
         run.data.tags["mmlab.method"]: run.info.status for run in runs_of(tmp_path, "method")
     }
@@ -218,7 +218,7 @@ def test_a_method_that_fails_is_reported_and_does_not_stop_the_others(tmp_path: 
         (["--dataset", "zeisel", "--methods", "randon"], "Did you mean 'random'?"),
         (["--dataset", "zeisel", "--methods", "oracle"], "nobody knows those of zeisel"),
         (["--dataset", "zeisel", "--methods", "random,random"], "methods named twice: random"),
-        (["--dataset", "zeisel", "--n-markers", "10,x"], "'x' is not a whole number"),
+        (["--dataset", "zeisel", "--n-markers", "10,x"], "'10,x': give whole numbers"),
         (["--dataset", "zeisel", "--n-markers", "5000"], "give a number from 1 to 4000"),
         (["--dataset", "zeisel", "--rows", "no/rows.parquet"], "the folder no does not exist"),
     ],

@@ -36,6 +36,7 @@ def row(method: str, replicate: int, accuracy: float, **more: Any) -> dict[str, 
         "fingerprint": "f",
         "selector": method,
         "method": method,
+        "setting": "k=50",
         "params": "{}",
         "n_markers": 50,
         "replicate": replicate,
@@ -195,10 +196,9 @@ def test_the_figure_has_a_point_a_published_cell(rows: pd.DataFrame, tmp_path: P
     points = sum(len(c.lines[0].get_xdata()) for axes in figure.axes for c in axes.containers)
     assert points == comparison.table["published"].notna().sum() == 7
     assert published_figure(comparison.table.assign(published=np.nan)) is None
-    write_comparison(comparison, rows, "text", tmp_path)
+    write_comparison(comparison, rows, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "comparison.csv",
-        "comparison.md",
         "comparison.parquet",
         "ours_against_published.png",
         "paired_tests.csv",

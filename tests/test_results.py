@@ -16,7 +16,7 @@ def replicate(index: int, panel: list[int], metrics: dict[str, float] | None = N
         index=index,
         panel=np.asarray(panel, dtype=np.int64),
         scores=np.linspace(0, 1, N_GENES),
-        evaluation=Evaluation(metrics or {}, {}, {}),
+        evaluation=Evaluation(metrics or {}, {}, {}, {}),
         epochs=0,
         fit_seconds=0.0,
         seconds=0.0,

@@ -83,7 +83,10 @@ def test_trials_of_an_actor_give_what_each_gives_alone(
         pd.testing.assert_frame_equal(
             without_seconds(found.replicates), without_seconds(alone.replicates)
         )
-        pd.testing.assert_frame_equal(found.history, alone.history, rtol=1e-3)
+        # Biases before a batch normalisation are moved by rounding alone: the loss in evaluation
+        # mode feels that, the hard panel's score does not.
+        seen = ["epoch", "temperature", "train/loss", "validation/score"]
+        pd.testing.assert_frame_equal(found.history[seen], alone.history[seen])
 
 
 def test_one_that_diverges_does_not_take_the_others_with_it(

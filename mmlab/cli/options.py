@@ -56,7 +56,10 @@ ConcurrentOption = Annotated[
 ]
 QuickOption = Annotated[
     bool,
-    typer.Option("--quick", help="Train MarkerMap a fifth as long; its panels are a bit worse."),
+    typer.Option(
+        "--quick",
+        help="Train MarkerMap for 8 epochs, ten times as fast; its panels are a bit worse.",
+    ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")

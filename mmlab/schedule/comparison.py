@@ -311,5 +311,9 @@ def parts_of(missing: list[GridTrial], resources: Resources) -> list[list[GridTr
         block = spec.first_replicate // (_TRAINED_AS_ONE if packed else 1)
         same = trial.setting.name if selector.supervised else (spec.n_markers, repr(spec.params))
         together[trial.method.title, same, block].append(trial)
-    # First replicates of all methods first.
-    return sorted(together.values(), key=lambda part: part[0].spec.first_replicate)
+    # First replicates of all methods first, and of these the first settings: soon each method has
+    # shown how long it takes.
+    return sorted(
+        together.values(),
+        key=lambda part: (part[0].spec.first_replicate, part[0].setting.step),
+    )
