@@ -28,7 +28,7 @@ from mmlab.nn.proposals import (
 )
 from mmlab.nn.range_test import find_learning_rates, steepest_descent
 from mmlab.nn.recipe import Annealing, Decay, EarlyStopping, RangeTest, TrainingConfig
-from mmlab.nn.subset import relaxed_top_k, top_k_mask
+from mmlab.nn.subset import relaxed_top_k
 from mmlab.nn.training import (
     Epoch,
     Plan,
@@ -68,8 +68,18 @@ def gene_logits(seed: int = 0, beta: float = 0.95, **lists: Any) -> GeneLogits:
 
 
 def seen(shown: Shown) -> Tensor:
-    """What the network gets of the cells."""
+    """What the network gets of the cells, all its inputs."""
+    if shown.inputs is not None:
+        n_models, n_cells, _ = shown.cells.shape
+        positions = shown.inputs[:, None].expand_as(shown.cells)
+        return torch.zeros(n_models, n_cells, N_GENES).scatter(2, positions, shown.cells)
     return shown.cells if shown.mask is None else shown.cells * shown.mask[:, None]
+
+
+def hard_mask(logits: Tensor) -> Tensor:
+    """1 on the panel of all genes' logits, 0 elsewhere."""
+    panel = logits.topk(N_MARKERS, dim=-1).indices
+    return torch.zeros_like(logits).scatter(-1, panel, 1.0)
 
 
 def test_gumbel_noise_is_standard() -> None:
@@ -204,7 +214,7 @@ def test_evaluation_takes_the_hard_mask_and_draws_nothing() -> None:
     module.eval()
     before = module.logits.clone(), module.noise.generators[0].get_state().clone()
     x = normal(1, 20, N_GENES, seed=1)
-    torch.testing.assert_close(seen(module(x, 1.0)), x * top_k_mask(module.logits, N_MARKERS))
+    torch.testing.assert_close(seen(module(x, 1.0)), x * hard_mask(module.logits)[:, None])
     assert torch.equal(module.logits, before[0])
     assert torch.equal(module.noise.generators[0].get_state(), before[1])
 
@@ -340,7 +350,7 @@ def test_the_networks_have_the_layers_of_the_paper() -> None:
 )
 def test_a_part_without_weight_is_left_out(alpha: float, decodes: bool, classifies: bool) -> None:
     network = vae(alpha)
-    outputs = network(normal(1, 10, N_GENES))
+    outputs = network(Shown(normal(1, 10, N_GENES)))
     assert (outputs.x_mean is not None) == (outputs.x_log_var is not None) == decodes
     assert (outputs.class_logits is not None) == classifies
     assert outputs.mu.shape == outputs.log_var.shape == (1, 10, 5)
@@ -351,7 +361,7 @@ def test_a_part_without_weight_is_left_out(alpha: float, decodes: bool, classifi
 
 
 def test_the_decoder_reads_a_sample_in_training_and_the_mean_in_evaluation() -> None:
-    network, x = vae(1.0), normal(1, 10, N_GENES)
+    network, x = vae(1.0), Shown(normal(1, 10, N_GENES))
     assert network.decoder_mean is not None
     with torch.no_grad():
         one, other = network.train()(x), network(x)
@@ -364,7 +374,7 @@ def test_the_decoder_reads_a_sample_in_training_and_the_mean_in_evaluation() -> 
 
 
 def test_the_classifier_reads_the_latent_mean() -> None:
-    network, x = vae(0.5).train(), normal(1, 10, N_GENES)
+    network, x = vae(0.5).train(), Shown(normal(1, 10, N_GENES))
     assert network.classifier is not None
     with torch.no_grad():
         outputs = network(x)
@@ -424,7 +434,7 @@ def test_the_loss_weighs_reconstruction_and_classification(
     alpha: float, kl_weight: float, per_gene: bool
 ) -> None:
     x, y = normal(1, 7, N_GENES), torch.arange(7)[None] % 4
-    outputs = vae(alpha).train()(x)
+    outputs = vae(alpha).train()(Shown(x))
     expected = torch.zeros(1)
     if alpha < 1:
         log_p = torch.log_softmax(outputs.class_logits, dim=-1)
@@ -439,7 +449,7 @@ def test_the_loss_weighs_reconstruction_and_classification(
 
 def test_without_supervision_the_labels_are_not_read() -> None:
     x = normal(1, 7, N_GENES)
-    outputs = vae(1.0)(x)
+    outputs = vae(1.0)(Shown(x))
     nonsense = torch.full((1, 7), 10**6)
     loss = markermap_loss(outputs, x, nonsense, alpha=1.0, kl_weight=0.1, per_gene=True)
     assert torch.isfinite(loss)
@@ -527,7 +537,7 @@ def test_the_reported_validation_loss_is_the_one_of_the_hard_panel() -> None:
     x_val, y_val = cells_and_labels(1)
     model.eval()
     with torch.no_grad():
-        outputs = model.network(x_val, top_k_mask(model.proposal.logits, N_MARKERS))
+        outputs = model.network(Shown(x_val, hard_mask(model.proposal.logits)))
         expected = markermap_loss(outputs, x_val, y_val, alpha=0.5, kl_weight=0.1, per_gene=True)
     assert epochs[-1].validation_loss == pytest.approx(float(expected), rel=1e-5)
 
@@ -690,7 +700,7 @@ def test_recalibrated_statistics_are_those_of_all_cells(batch_size: int) -> None
     x, _ = cells_and_labels()
     recalibrate_batch_norm(model, x, batch_size)
     first_linear, first_norm = model.network.first, model.network.encoder[0]
-    mask = top_k_mask(model.proposal.logits, N_MARKERS)
+    mask = hard_mask(model.proposal.logits)
     with torch.no_grad():
         activations = first_linear(x, mask)[0]
     # A last batch of a few cells must not weigh as much as a full one.

@@ -10,11 +10,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
-from mmlab.nn.subset import relaxed_top_k, top_k_mask
+from mmlab.nn.subset import relaxed_top_k
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -132,7 +130,7 @@ def test_relaxed_top_k_stays_finite_and_sums_to_k(
 @pytest.mark.parametrize("k", [1, 4, 10])
 def test_relaxed_top_k_tends_to_the_hard_mask(k: int) -> None:
     keys = torch.arange(10.0)[torch.randperm(10, generator=seeded())]
-    hard = top_k_mask(keys, k)
+    hard = (keys >= 10 - k).float()
     torch.testing.assert_close(relaxed_top_k(keys, k, 0.05), hard, rtol=0, atol=1e-5)
     assert float((relaxed_top_k(keys, k, 5.0) - hard).abs().max()) > 0.1
 
@@ -141,17 +139,3 @@ def test_relaxed_top_k_treats_each_row_by_itself() -> None:
     keys = normal(5, 16)
     together = relaxed_top_k(keys, 3, 0.7)
     torch.testing.assert_close(together, torch.stack([relaxed_top_k(a, 3, 0.7) for a in keys]))
-
-
-def test_top_k_mask_marks_the_largest() -> None:
-    logits = torch.tensor([[0.1, 3.0, -2.0, 1.0], [5.0, -1.0, -3.0, -2.0]])
-    assert top_k_mask(logits, 2).tolist() == [[0, 1, 0, 1], [1, 1, 0, 0]]
-
-
-@given(st.integers(0, 1000), st.integers(1, 20))
-def test_top_k_mask_has_exactly_k_ones(seed: int, k: int) -> None:
-    # All logits are equal at the start of a training.
-    for logits in (normal(20, seed=seed), torch.zeros(20)):
-        mask = top_k_mask(logits, k)
-        assert mask.sum() == k
-        assert set(mask.tolist()) <= {0.0, 1.0}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from sklearn.linear_model import LinearRegression
+from scipy import linalg, stats
 
 Matrix = NDArray[np.float32]
 
@@ -39,8 +38,16 @@ def linear_reconstruction(x_fit: Matrix, x: Matrix, panel: NDArray[np.int64]) ->
     -------
     float32, shape of ``x``.
     """
-    model = LinearRegression().fit(x_fit[:, panel], x_fit)
-    return np.asarray(model.predict(x[:, panel]), dtype=np.float32)
+    # The normal equations are a problem of the panel's size, whatever the cells and genes.
+    design = _with_intercept(x_fit[:, panel])
+    exact = design.astype(np.float64)
+    coefficients, *_ = linalg.lstsq(exact.T @ exact, design.T @ x_fit)
+    rebuilt: Matrix = _with_intercept(x[:, panel]) @ coefficients.astype(np.float32)
+    return rebuilt
+
+
+def _with_intercept(x: Matrix) -> Matrix:
+    return np.column_stack([x, np.ones(len(x), dtype=np.float32)])
 
 
 def explained_variance(x: Matrix, reconstructed: Matrix) -> float:

@@ -73,6 +73,11 @@ class Noise:
         return torch.stack(orders)
 
 
+def columns(values: Tensor, indices: Tensor) -> Tensor:
+    """Columns ``indices`` (n_models, n) of each model's matrix (n_models, n_rows, n_columns)."""
+    return values.gather(2, indices[:, None].expand(-1, values.shape[1], -1))
+
+
 class Linear(nn.Module):
     """A linear layer a model, initialised as torch does it.
 
@@ -94,11 +99,17 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(noise.uniform(n_out, n_in, low=-bound, high=bound))
         self.bias = nn.Parameter(noise.uniform(n_out, low=-bound, high=bound))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Outputs (n_models, n_cells, n_out) for ``x`` (n_models, n_cells, n_in)."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, inputs: Tensor | None = None
+    ) -> Tensor:
+        """Outputs (n_models, n_cells, n_out) for ``x`` (n_models, n_cells, n_in).
+
+        With ``inputs``, indices (n_models, n_shown), ``x`` holds these inputs alone.
+        """
+        weight = self.weight if inputs is None else columns(self.weight, inputs)
         # For one row reading the weights takes the time, and rounding reads them once more.
         rounded = self.rounded and self.training and x.shape[1] > 1
-        result: Tensor = _Linear.apply(x, mask, self.weight, self.bias, rounded)  # type: ignore[no-untyped-call]
+        result: Tensor = _Linear.apply(x, mask, weight, self.bias, rounded)  # type: ignore[no-untyped-call]
         return result
 
 

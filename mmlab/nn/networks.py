@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmlab.nn.layers import BatchNorm, Linear, Noise, hidden
-from mmlab.nn.proposals import Proposal
+from mmlab.nn.proposals import Proposal, Shown
 
 #: Weights of a layer from which on rounding them costs less than it saves.
 _WORTH_ROUNDING = 2**15
@@ -71,9 +71,9 @@ class PanelVAE(nn.Module):
         self.decoder_log_var = head(n_genes) if alpha > 0 else None
         self.classifier = head(n_classes) if alpha < 1 else None
 
-    def forward(self, cells: Tensor, mask: Tensor | None = None) -> Outputs:
-        """Outputs for what a proposal shows (:class:`mmlab.nn.proposals.Shown`)."""
-        units = self.encoder(self.first(cells, mask))
+    def forward(self, shown: Shown) -> Outputs:
+        """Outputs for what a proposal shows."""
+        units = self.encoder(self.first(shown.cells, shown.mask, shown.inputs))
         mu, log_var = self.mu(units), self.log_var(units)
         x_mean = x_log_var = None
         if self.decoder_mean is not None and self.decoder_log_var is not None:
@@ -95,8 +95,7 @@ class PanelModel(nn.Module):
 
     def forward(self, x: Tensor, temperature: float | Tensor) -> Outputs:
         """Outputs for whole cells ``x`` of shape (n_models, n_cells, n_genes)."""
-        shown = self.proposal(x, temperature)
-        outputs: Outputs = self.network(shown.cells, shown.mask)
+        outputs: Outputs = self.network(self.proposal(x, temperature))
         return outputs
 
     def round_products(self) -> None:

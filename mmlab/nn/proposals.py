@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmlab.nn.layers import Linear, Noise, hidden
-from mmlab.nn.subset import relaxed_top_k, top_k_mask
+from mmlab.nn.layers import Linear, Noise, columns, hidden
+from mmlab.nn.subset import relaxed_top_k
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,16 @@ class Shown:
     Attributes
     ----------
     cells
-        Shape (n_models, n_cells, n_inputs).
+        Shape (n_models, n_cells, n_inputs), or (n_models, n_cells, n_shown) with ``inputs``.
     mask
         Shape (n_models, n_inputs), the same for all cells; None shows the cells as they are.
+    inputs
+        Indices (n_models, n_shown) of the inputs that ``cells`` holds; the others are zero.
     """
 
     cells: Tensor
     mask: Tensor | None = None
+    inputs: Tensor | None = None
 
 
 class Proposal(nn.Module):
@@ -102,12 +105,14 @@ class MaskProposal(Proposal):
         """Logits of the free genes for a training batch, with their gradient."""
 
     def forward(self, x: Tensor, temperature: float | Tensor) -> Shown:
-        """All cells under one mask: a Gumbel draw and a relaxed top-k, or the hard top-k."""
+        """All cells under one mask, a Gumbel draw and a relaxed top-k; or the hard panel alone."""
         k = self.choice.n_free_markers
+        if not self.training:
+            chosen = self.free[self.logits.detach().topk(k, dim=-1).indices]
+            panel = torch.cat([self.include.expand(len(chosen), -1), chosen], dim=-1)
+            return Shown(columns(x, panel), inputs=panel)
         if k == 0:
             return Shown(x, self._whole(torch.zeros_like(self.logits)))
-        if not self.training:
-            return Shown(x, self._whole(top_k_mask(self.logits.detach(), k)))
         logits = self._current_logits(x)
         keys = logits + self.noise.gumbel(logits.shape[-1])
         return Shown(x, self._whole(relaxed_top_k(keys, k, temperature)))
@@ -214,11 +219,11 @@ class ConcreteSelectors(Proposal):
         """Included genes as they are, then the k columns of the selectors."""
         if self.training:
             self._temperature = temperature
-            columns = x[..., self.free] @ self._weights(temperature).mT
-            return Shown(torch.cat([x[..., self.include], columns], dim=-1))
+            mixed = x[..., self.free] @ self._weights(temperature).mT
+            return Shown(torch.cat([x[..., self.include], mixed], dim=-1))
         chosen = np.stack([self.ranking(model)[0] for model in range(len(self.logits))])
-        indices = torch.tensor(chosen, device=x.device)[:, None].expand(-1, x.shape[1], -1)
-        return Shown(torch.cat([x[..., self.include], x.gather(2, indices)], dim=-1))
+        own = columns(x, torch.tensor(chosen, device=x.device))
+        return Shown(torch.cat([x[..., self.include], own], dim=-1))
 
     @torch.no_grad()
     def ranking(self, model: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -36,7 +36,7 @@ class _RelaxedTopK(torch.autograd.Function):
             return mask.reshape(keys.shape)
         draws = keys.new_empty((k, *keys.shape))
         remaining, scratch = keys.clone(), torch.empty_like(keys)
-        for draw in draws:
+        for draw in draws.unbind():
             torch.softmax(torch.div(remaining, temperature, out=scratch), dim=-1, out=draw)
             torch.clamp_max(draw, 1 - _MIN_COMPLEMENT, out=scratch)
             remaining.add_(scratch.neg_().log1p_())
@@ -56,13 +56,15 @@ class _RelaxedTopK(torch.autograd.Function):
             return grad.reshape(grad_mask.shape), None, None
         # d log(1 - p) / dp is -1 / (1 - p), and 0 where 1 - p was kept above its minimum.
         complement = functional.threshold(1 - draws, _MIN_COMPLEMENT, math.inf)
-        damped = draws / complement
-        through_mask = draws * grad_mask
+        damped = (draws / complement).unbind()
+        through_mask = (draws * grad_mask).unbind()
         # Seen from the last draw to the first, grad_keys is d loss / d (keys of that draw).
         grad_keys = torch.zeros_like(grad_mask)
-        for i in range(len(draws) - 1, -1, -1):
-            weighted = torch.addcmul(through_mask[i], damped[i], grad_keys, value=-1)
-            weighted.addcmul_(draws[i], weighted.sum(dim=-1, keepdim=True), value=-1)
+        for draw, weighted, damp in zip(
+            reversed(draws.unbind()), reversed(through_mask), reversed(damped), strict=True
+        ):
+            weighted.addcmul_(damp, grad_keys, value=-1)
+            weighted.addcmul_(draw, weighted.sum(dim=-1, keepdim=True), value=-1)
             grad_keys.add_(weighted.div_(temperature))
         return grad_keys, None, None
 
@@ -112,9 +114,3 @@ def relaxed_top_k(keys: Tensor, k: int, temperature: float | Tensor) -> Tensor:
     warm = torch.as_tensor(temperature, dtype=keys.dtype, device=keys.device)
     result: Tensor = _RelaxedTopK.apply(keys, k, warm)  # type: ignore[no-untyped-call]
     return result
-
-
-def top_k_mask(logits: Tensor, k: int) -> Tensor:
-    """Hard mask: 1 on the k largest logits of the last axis, 0 elsewhere."""
-    indices = logits.topk(k, dim=-1).indices
-    return torch.zeros_like(logits).scatter(-1, indices, 1.0)

@@ -25,7 +25,7 @@ class ConcreteVAE(VAESelector):
         Size of the panel, k: the number of selectors.
     hidden_size
         Width of all hidden layers; ``auto`` takes the published width for the number of genes:
-        64 below 1000 genes, 256 up to 4000, 500 above.
+        64 below 1000 genes, 256 up to 4000, 500 above; ``half`` takes half of that.
     initial_temperature, final_temperature
         Of the selectors in the first epoch, and once annealing has ended.
     annealing_share
@@ -65,7 +65,7 @@ class ConcreteVAE(VAESelector):
         self,
         n_markers: int = 50,
         *,
-        hidden_size: int | Literal["auto"] = "auto",
+        hidden_size: int | Literal["auto", "half"] = "auto",
         initial_temperature: float = 10.0,
         final_temperature: float = 0.01,
         annealing_share: float = 1.0,

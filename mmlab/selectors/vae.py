@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import ThreadpoolController
 
 from mmlab.config import Scalar
 from mmlab.errors import UserError
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 #: Width of the hidden layers in the published benchmark, by the largest number of genes.
 _PUBLISHED_WIDTHS = ((999, 64), (4000, 256), (math.inf, 500))
+
+#: What is taken of the published width, by the name of the choice.
+_SHARES = {"auto": 1.0, "half": 0.5}
 
 #: What the published training decides by itself.
 _DECIDED_BY_FAITHFUL = (
@@ -59,7 +63,7 @@ class VAESelector(Selector):
     #: the range test, patience.
     published: ClassVar[tuple[float, float, float, int]]
 
-    hidden_size: int | Literal["auto"]
+    hidden_size: int | Literal["auto", "half"]
     initial_temperature: float
     final_temperature: float
     annealing_share: float
@@ -87,9 +91,10 @@ class VAESelector(Selector):
 
     def settled_params(self, n_genes: int) -> dict[str, Scalar]:
         """The width of the hidden layers for data of so many genes."""
-        if self.hidden_size != "auto":
-            return {"hidden_size": self.hidden_size}
-        return {"hidden_size": next(w for most, w in _PUBLISHED_WIDTHS if n_genes <= most)}
+        if isinstance(self.hidden_size, str):
+            published = next(width for most, width in _PUBLISHED_WIDTHS if n_genes <= most)
+            return {"hidden_size": int(published * _SHARES[self.hidden_size])}
+        return {"hidden_size": self.hidden_size}
 
     def _width(self, n_genes: int) -> int:
         return int(self.settled_params(n_genes)["hidden_size"])
@@ -134,7 +139,10 @@ class VAESelector(Selector):
         def variance_explained(panel: NDArray[np.int64]) -> float:
             return explained_variance(x_val, linear_reconstruction(x, x_val, panel))
 
-        return knn_accuracy if self.supervised else variance_explained
+        # BLAS's threads spin for a while after each call: torch's would have to share the cores.
+        alone = ThreadpoolController().wrap(limits=1, user_api="blas")
+        wrapped: PanelScore = alone(knn_accuracy if self.supervised else variance_explained)
+        return wrapped
 
     def reconstruct(self, X: Any) -> NDArray[np.float32] | None:
         """All genes of the cells ``X``, decoded from their panel genes alone.
@@ -166,8 +174,13 @@ class VAESelector(Selector):
         problems = [
             f"{name} is {getattr(self, name)}, but must be at least 1"
             for name in ("hidden_size", "latent_size", "max_epochs", "min_epochs", "patience")
-            if getattr(self, name) != "auto" and getattr(self, name) < 1
+            if not isinstance(getattr(self, name), str) and getattr(self, name) < 1
         ]
+        if isinstance(self.hidden_size, str) and self.hidden_size not in _SHARES:
+            problems.append(
+                f"hidden_size is {self.hidden_size!r}, but must be a number or one of "
+                f"{', '.join(_SHARES)}"
+            )
         problems += [
             f"{name} is {getattr(self, name)}, but must be a finite number above 0"
             for name in ("initial_temperature", "final_temperature", "learning_rate")
