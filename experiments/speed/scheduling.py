@@ -1,6 +1,6 @@
 """What scheduling and tracking cost: a search against its own trials in a pool of processes.
 
-    python experiments/speed/scheduling.py --dataset citeseq --trials 40
+    python experiments/speed/scheduling.py --dataset citeseq --trials 200 --epochs 4
 
 Runs ``mmlab tune`` with a new store, then the same trials again, for as many epochs as each was
 given, in a plain pool of as many processes: no Ray, no Optuna, no MLflow, no figures. Both times
@@ -36,7 +36,8 @@ ROOT = Path(__file__).parents[2]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="citeseq")
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=4, help="of a trial at most")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument(
@@ -58,6 +59,7 @@ def main() -> None:
             {
                 "dataset": options.dataset,
                 "trials": options.trials,
+                "epochs": options.epochs,
                 "processes": options.processes,
                 "search_seconds": search,
                 "pool_seconds": pool,
@@ -85,6 +87,7 @@ def searched(options: argparse.Namespace, folder: Path, seed: int) -> float:
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     command = [sys.executable, "-m", "mmlab", "tune", "--dataset", options.dataset]
     command += ["--trials", str(options.trials), "--max-concurrent", str(options.processes)]
+    command += ["--epochs", str(options.epochs)]
     seconds, printed = timed([*command, "--seed", str(seed), "--tracking-uri", uri, "--json"])
     trials = [
         {

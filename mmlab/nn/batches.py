@@ -58,8 +58,12 @@ def batches(n_cells: int, batch_size: int, noise: Noise) -> list[Tensor]:
 
 def take(values: Tensor, indices: Tensor) -> Tensor:
     """Rows ``indices`` (n_models, batch) of the values of each model (n_models, n_cells, ...)."""
-    models = torch.arange(len(indices), device=indices.device)[:, None]
-    return values[models, indices]
+    n_models, n_cells = values.shape[:2]
+    if n_models > 1:
+        first = torch.arange(0, n_models * n_cells, n_cells, device=indices.device)
+        indices = indices + first[:, None]
+    rows = values.flatten(0, 1).index_select(0, indices.flatten())
+    return rows.view(n_models, -1, *values.shape[2:])
 
 
 def temperatures(configs: Sequence[TrainingConfig], epoch: int, device: torch.device) -> Tensor:
@@ -96,7 +100,8 @@ class Optimizer:
 
     def step(self, value: Tensor) -> None:
         """A step down the gradient of ``value``, a scalar: the sum over the models."""
-        self._adam.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         value.backward()
         if self._shares is None:
             self._adam.step()

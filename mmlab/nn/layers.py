@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Noise:
@@ -154,7 +155,20 @@ class BatchNorm(nn.BatchNorm1d):
         """Normalised ``x``, shape (n_models, n_cells, n_features)."""
         n_models, n_cells, n_features = x.shape
         flat = x.transpose(0, 1).reshape(n_cells, n_models * n_features)
-        result: Tensor = super().forward(flat)
+        if self.training and self.momentum is not None:
+            # Without the counter of batches, which a plain mean alone needs.
+            result = functional.batch_norm(
+                flat,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                True,
+                self.momentum,
+                self.eps,
+            )
+        else:
+            result = super().forward(flat)
         return result.view(n_cells, n_models, n_features).transpose(0, 1)
 
 

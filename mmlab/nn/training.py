@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -44,8 +45,8 @@ class Epoch:
         Mean over the training cells, with the soft panel.
     validation_loss
         Mean over the validation cells, with the hard panel; None without validation cells.
-    validation_score
-        Score of the hard panel on the validation cells, higher is better; None without.
+    judge
+        What gives the score of the panel, once it is asked for; None without validation cells.
     panel
         The k chosen genes, best first.
     last
@@ -56,9 +57,14 @@ class Epoch:
     temperature: float
     train_loss: float
     validation_loss: float | None
-    validation_score: float | None
+    judge: Callable[[], float] | None
     panel: NDArray[np.int64]
     last: bool
+
+    @property
+    def validation_score(self) -> float | None:
+        """Score of the hard panel on the validation cells, higher is better; None without."""
+        return None if self.judge is None else self.judge()
 
 
 def _train_epoch(
@@ -184,10 +190,13 @@ def train(
                     "lower the learning rate."
                 )
             panel, temperature = model.panel(i), plan.config.schedule.temperature(number)
-            score = None if plan.score is None else plan.score(panel)
             losses = train_losses[i], validation_losses[i]
-            last = number == max_epochs or rule.ends(number, score, losses[1])
-            epochs.append(Epoch(number, temperature, *losses, score, panel, last))
+            # A score can take as long as an epoch: it is made for whoever asks, and once.
+            judge = None if plan.score is None else cache(partial(plan.score, panel))
+            last = number == max_epochs
+            if not last and plan.config.min_epochs < max_epochs:
+                last = rule.ends(number, None if judge is None else judge(), losses[1])
+            epochs.append(Epoch(number, temperature, *losses, judge, panel, last))
             if last:
                 stopping[i] = None
         yield epochs
