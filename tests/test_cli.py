@@ -100,7 +100,7 @@ def test_methods_info_tells_the_parameters() -> None:
     assert {"hidden_size", "initial_temperature", "beta"} <= set(info["params"])
     output = call("methods", "info", "markermap_joint").output
     assert "hidden_size" in output
-    assert "With --quick: hidden_size=half, max_epochs=6" in output
+    assert "With --quick: hidden_size=half, max_epochs=7" in output
 
 
 def test_datasets_check_accepts_and_refuses(counts: Path, folder: Path) -> None:

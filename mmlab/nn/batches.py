@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from mmlab.nn.layers import Noise
 from mmlab.nn.networks import Outputs, PanelModel
@@ -81,39 +82,59 @@ class Optimizer:
 
     def __init__(self, model: PanelModel, rates: Sequence[float]) -> None:
         parameters = list(model.parameters())
-        device = parameters[0].device.type
-        self._adam = torch.optim.Adam(
-            parameters,
-            lr=max(rates),
-            fused=device in ("cpu", "cuda"),
-            # Its counters stay on the device, where a CUDA graph can move them.
-            capturable=device == "cuda",
-        )
         self._parameters = parameters
+        self._rate = max(rates)
+        self._moments = [torch.zeros_like(p, requires_grad=False) for p in parameters]
+        self._squares = [torch.zeros_like(p, requires_grad=False) for p in parameters]
+        # On the device: there a CUDA graph can move them.
+        self._counts = [p.new_zeros((), dtype=torch.float32) for p in parameters]
         shares = parameters[0].new_tensor(rates) / max(rates)
         self._shares = None if (shares == 1).all() else shares
 
     def set_rate(self, rate: float) -> None:
         """One learning rate for all models."""
-        for group in self._adam.param_groups:
-            group["lr"] = rate
+        self._rate = rate
 
     def step(self, value: Tensor) -> None:
         """A step down the gradient of ``value``, a scalar: the sum over the models."""
         for parameter in self._parameters:
             parameter.grad = None
         value.backward()
-        if self._shares is None:
-            self._adam.step()
-            return
-        before = [parameter.detach().clone() for parameter in self._parameters]
-        self._adam.step()
         with torch.no_grad():
+            if self._shares is None:
+                self._adam()
+                return
+            before = [parameter.detach().clone() for parameter in self._parameters]
+            self._adam()
             for parameter, start in zip(self._parameters, before, strict=True):
                 # Parameters lie model by model, whatever their shape.
                 rows = (len(self._shares), -1)
                 moved = start.view(rows).lerp(parameter.view(rows), self._shares[:, None])
                 parameter.copy_(moved.view_as(parameter))
+
+    def _adam(self) -> None:
+        """A step of Adam; what has no gradient, such as a head without a loss, stays."""
+        gradients = {i: p.grad for i, p in enumerate(self._parameters) if p.grad is not None}
+        moved = list(gradients)
+        device = self._parameters[0].device.type
+        # The function below torch.optim.Adam: that one takes longer to call than a small step.
+        adam(
+            [self._parameters[i] for i in moved],
+            [gradients[i] for i in moved],
+            [self._moments[i] for i in moved],
+            [self._squares[i] for i in moved],
+            [],
+            [self._counts[i] for i in moved],
+            fused=device in ("cpu", "cuda"),
+            capturable=device == "cuda",
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self._rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
 
 def take_step(

@@ -144,7 +144,6 @@ class MarkerMapSupervised(MarkerMap):
 
     alpha: ClassVar[float] = 0.0
     published: ClassVar[tuple[float, float, float, int]] = (0.95, 1e-4, 1e-3, 3)
-    quick: ClassVar[dict[str, Scalar]] = MarkerMap.quick | {"max_epochs": 6, "min_epochs": 6}
     summary: ClassVar[str] = "MarkerMap that learns to tell the types apart"
 
 
@@ -157,8 +156,8 @@ class MarkerMapUnsupervised(MarkerMap):
     #: Telling all genes needs more of the network, and of the training, than telling the types.
     quick: ClassVar[dict[str, Scalar]] = MarkerMap.quick | {
         "hidden_size": "auto",
-        "max_epochs": 10,
-        "min_epochs": 10,
+        "max_epochs": 9,
+        "min_epochs": 9,
         "final_temperature": 0.3,
     }
     summary: ClassVar[str] = "MarkerMap that learns to reconstruct all genes, without labels"
