@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mmlab.api import select_markers
+from mmlab.api import load_champion, select_markers
 
-__all__ = ["__version__", "select_markers"]
+__all__ = ["__version__", "load_champion", "select_markers"]
 
 __version__ = "0.1.0"

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from mmlab.config import Scalar
+    from mmlab.model import Model
     from mmlab.selectors import Selector
 
 
@@ -130,3 +131,38 @@ def _fit_on_all_cells(
         ):
             pass
     return selector, spec.params
+
+
+def load_champion(dataset: str, n_markers: int = 50, *, tracking_uri: str | None = None) -> Model:
+    """The panel that ``mmlab promote`` has made the champion of a dataset, ready for use.
+
+    Parameters
+    ----------
+    dataset
+        Its name, or that of the ``.h5ad`` file without its ending.
+    n_markers
+        Size of the panel.
+    tracking_uri
+        MLflow store; default ``sqlite:///mlflow.db`` in this folder.
+
+    Returns
+    -------
+    Its ``predict`` gives the types of new cells, ``reconstruct`` all their genes, ``markers`` the
+    names of its genes.
+
+    Raises
+    ------
+    mmlab.errors.UserError
+        There is no champion, or its numbers have changed since it was registered.
+    """
+    from mmlab.errors import UserError
+    from mmlab.tracking import Store, find_champion, load_model
+
+    store = Store(tracking_uri)
+    champion = find_champion(store, dataset, n_markers) if store.exists else None
+    if champion is None:
+        raise UserError(
+            f"{store.uri} holds no champion of {n_markers} genes for {dataset!r}: search with "
+            "mmlab tune, then mmlab promote."
+        )
+    return load_model(store, champion)

@@ -29,11 +29,11 @@ def umap_coordinates(x: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     ----------
     McInnes, Healy & Melville, arXiv:1802.03426 (2018).
     """
-    import umap
-
     with warnings.catch_warnings():
-        # It says that a seed keeps it to one thread.
+        # It says that a seed keeps it to one thread, and that it has no Tensorflow.
         warnings.simplefilter("ignore")
+        import umap
+
         neighbours = min(15, len(x) - 1)
         found = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1).fit_transform(x)
     return np.asarray(found, dtype=np.float32)

@@ -57,7 +57,7 @@ def confusion_matrices(
     for axes in grid.flat[len(matrices) :]:
         axes.set_axis_off()
     for axes, (name, counts) in zip(grid.flat, matrices.items(), strict=False):
-        image = _draw_confusion(axes, counts, [_plain(text) for text in classes])
+        image = _draw_confusion(axes, counts, [plain(text) for text in classes])
         axes.set_title(name, fontsize=10)
     for axes in grid[:, 0]:
         axes.set_ylabel("true type")
@@ -124,18 +124,18 @@ def curves(
             low, high = own["mean"] - spread, own["mean"] + spread
             axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
         if not numeric:
-            axes.set_xticks(range(len(ticks)), [_plain(str(tick)) for tick in ticks])
+            axes.set_xticks(range(len(ticks)), [plain(str(tick)) for tick in ticks])
         elif min(numbers) > 0 and max(numbers) / min(numbers) >= _LOG_FROM:
             axes.set_xscale("log")
             axes.set_xticks(numbers, [f"{tick:g}" for tick in numbers])
             axes.minorticks_off()
-        axes.set_title(_plain(name), fontsize=10)
-        axes.set_xlabel(_plain(xlabel))
+        axes.set_title(plain(name), fontsize=10)
+        axes.set_xlabel(plain(xlabel))
         axes.set_ylabel(ylabels[name])
         axes.grid(alpha=0.3)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=8)
-    figure.suptitle(_plain(title), fontsize=11)
+    figure.suptitle(plain(title), fontsize=11)
     return figure
 
 
@@ -173,7 +173,16 @@ def cell_maps(
         for index, label in enumerate(classes):
             own = places[y == index]
             color, marker = colors(index % colors.N), _MARKERS[index // colors.N % len(_MARKERS)]
-            axes.scatter(*own.T, s=4, color=color, marker=marker, label=_plain(label), linewidths=0)
+            axes.scatter(
+                *own.T,
+                s=4,
+                color=color,
+                marker=marker,
+                label=plain(label),
+                linewidths=0,
+                # Thousands of points would make a vector file megabytes.
+                rasterized=True,
+            )
         axes.set(xticks=[], yticks=[])
         axes.set_title(name, fontsize=10)
     handles, labels = grid.flat[0].get_legend_handles_labels()
@@ -185,7 +194,7 @@ def cell_maps(
         markerscale=3,
         ncols=-(-len(classes) // 25),
     )
-    figure.suptitle(_plain(title), fontsize=11)
+    figure.suptitle(plain(title), fontsize=11)
     return figure
 
 
@@ -208,7 +217,7 @@ def variances(table: pd.DataFrame, title: str) -> Figure:
     axes.set_xlabel("variance of a gene over the cells, z-scores")
     axes.set_ylabel("genes")
     axes.legend()
-    axes.set_title(_plain(title), fontsize=11)
+    axes.set_title(plain(title), fontsize=11)
     return figure
 
 
@@ -232,6 +241,6 @@ def principal_components(table: pd.DataFrame, classes: list[str], title: str) ->
     return cell_maps(maps, y, classes, f"{title}: principal components", shared=True)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text as it is: a dollar sign in a type's name does not start mathematics."""
     return text.replace("$", r"\$")

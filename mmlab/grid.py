@@ -93,6 +93,9 @@ class ComparisonSpec(Spec):
     )
     replicates: Count = 10
     recipe: Recipe = "train_only"
+    protocol: Literal["paper", "locked"] = Field(
+        "paper", description="locked: judged on the cells that no search has seen"
+    )
     seed: Seed = 0
     umap: bool = Field(False, description="draw UMAPs of the panels of every method")
 
@@ -177,6 +180,7 @@ class ComparisonSpec(Spec):
             n_markers=setting.n_markers,
             noise=setting.noise,
             recipe=self.recipe,
+            protocol=self.protocol,
             first_replicate=replicate,
             seed=self.seed,
         )

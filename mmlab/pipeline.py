@@ -116,7 +116,7 @@ class Trial:
     def _prepare(self, index: int) -> _Prepared:
         """A replicate before its method is fitted."""
         started, spec, cells = time.perf_counter(), self.spec, self.cells
-        split = _split(spec, cells, index)
+        split = split_of(spec, cells, index)
         layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train).layers
         noisy = self._mislabelled(split, layers["zscore"], index)
         selector = make_selector(spec, cells, index)
@@ -305,7 +305,7 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     problems += too_small
     if not too_small:
         try:
-            _split(spec, cells, 0)
+            split_of(spec, cells, 0)
         except UserError as error:
             problems.append(str(error))
     if problems:
@@ -316,7 +316,7 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
 
 def first_zscore(spec: TrialSpec, cells: Cells) -> NDArray[np.float32]:
     """z-scores of all cells by the recipe and split of a trial's first replicate."""
-    split = _split(spec, cells, spec.first_replicate)
+    split = split_of(spec, cells, spec.first_replicate)
     layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train).layers
     return np.asarray(layers["zscore"])
 
@@ -338,11 +338,12 @@ def cpu_threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _split(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
+def split_of(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
+    """The cells of a replicate, by the protocol of its trial."""
     rng = random_stream(spec.seed, replicate, Stream.SPLIT)
-    if spec.protocol == "search":
-        return search_split(cells.y, cells.fingerprint, rng)
-    return paper_split(cells.y, rng)
+    if spec.protocol == "paper":
+        return paper_split(cells.y, rng)
+    return search_split(cells.y, cells.fingerprint, rng)
 
 
 def _mean_epoch(epochs: list[Epoch]) -> dict[str, float]:

@@ -35,13 +35,22 @@ def z_score(log_values: sp.csr_matrix, fit_on: NDArray[np.int64] | slice) -> NDA
 
     Sample standard deviation (ddof 1); a gene without variance there is divided by 1.
     """
+    mean, sd = gene_statistics(log_values, fit_on)
     dense = log_values.toarray()
-    mean = dense[fit_on].mean(axis=0, dtype=np.float64)
-    sd = dense[fit_on].std(axis=0, ddof=1, dtype=np.float64)
-    sd[sd == 0] = 1.0
-    dense -= mean.astype(np.float32)
-    dense /= sd.astype(np.float32)
+    dense -= mean
+    dense /= sd
     return np.clip(dense, -MAX_Z_SCORE, MAX_Z_SCORE, out=dense)
+
+
+def gene_statistics(
+    log_values: sp.csr_matrix, fit_on: NDArray[np.int64] | slice
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation of each gene over the cells ``fit_on``; see :func:`z_score`."""
+    dense = log_values[fit_on].toarray()
+    mean = dense.mean(axis=0, dtype=np.float64)
+    sd = dense.std(axis=0, ddof=1, dtype=np.float64)
+    sd[sd == 0] = 1.0
+    return mean.astype(np.float32), sd.astype(np.float32)
 
 
 def prepare(

@@ -17,11 +17,11 @@ PACKAGE = Path(mmlab.__file__).parent
 
 #: A module may import from its own tier and from those above it in this list.
 TIERS = [
-    {"config", "errors", "files", "grid", "specfile"},
+    {"config", "environment", "errors", "files", "grid", "specfile"},
     {"datasets", "embedding", "figures", "metrics", "nn", "preprocess", "selectors", "split"},
     {"noise"},
     {"evaluate"},
-    {"compare", "fitting", "memory", "packs", "results"},
+    {"compare", "fitting", "memory", "model", "packs", "results"},
     {"pipeline"},
     {"rows"},
     {"curves"},

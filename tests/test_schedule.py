@@ -135,6 +135,12 @@ def test_levels_that_a_method_does_not_see_are_handed_out_together(tiny_cells: C
     sizes = {part[0].method.title: len(part) for part in parts}
     assert sizes == {"random": 3, "markermap_supervised": 1}
     assert len(parts) == 2 + 6
+    # On a GPU levels of noise are trained as one too.
+    parts = parts_of(plan(spec, tiny_cells), Resources(gpus_per_trial=1))
+    assert {part[0].method.title: len(part) for part in parts} == {
+        "random": 3,
+        "markermap_supervised": 6,
+    }
 
 
 @pytest.mark.slow

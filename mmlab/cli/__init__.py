@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from mmlab.cli import comparisons, datasets, methods, select, service, tune
+from mmlab.cli import comparisons, datasets, methods, promote, report, select, service, tune
 from mmlab.errors import UserError
 
 app = typer.Typer(
@@ -18,6 +18,9 @@ app = typer.Typer(
         "Which method is best: mmlab benchmark --dataset zeisel. "
         "What wrong labels cost: mmlab robustness --dataset zeisel. "
         "How many genes are enough: mmlab sweep n_markers=10,25,50,100 --dataset zeisel. "
+        "The best of a search, judged on cells that it never saw: mmlab promote STUDY. "
+        "A study as a page: mmlab report STUDY -o FOLDER, and its numbers once more: "
+        "mmlab reproduce FOLDER/manifest.json. "
         "What was found: mmlab ui."
     ),
     no_args_is_help=True,
@@ -31,6 +34,9 @@ app.command("benchmark")(comparisons.benchmark)
 app.command("robustness")(comparisons.robustness)
 app.command("sweep")(comparisons.sweep)
 app.command("run")(comparisons.run)
+app.command("promote")(promote.promote)
+app.command("report")(report.report)
+app.command("reproduce")(report.reproduce)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(methods.app, name="methods")
 app.command("ui")(service.ui)

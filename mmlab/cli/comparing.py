@@ -28,7 +28,7 @@ _UNSENT = 75
 
 
 @dataclass(frozen=True)
-class _Shown:
+class Shown:
     """What people and files get of a comparison.
 
     ``tables`` are for the terminal with ``note`` below them, ``text`` is Markdown, ``json`` joins
@@ -64,26 +64,11 @@ def run_and_show(
     except StudyInterruptedError:
         _say(f"interrupted; finished replicates are kept. Go on with: {again}")
         raise typer.Exit(130) from None
-    if result.rows.empty:
-        raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))
-    shown = _tables(result) if spec.study == "benchmark" else _curves(result)
-    text = shown.text + f"\nMade by `{command}`.\n"
-
-    def write_all(folder: Path) -> None:
-        shown.write(folder)
-        (folder / f"{spec.study}.md").write_text(text, encoding="utf-8")
-
-    if output is not None:
-        output.mkdir(exist_ok=True)
-        write_all(output)
-    if not result.unsent:
-        study = result.study.run_id
-        store.log_files(study, write_all)
-        store.set_tags(study, {"mlflow.note.content": text[:7900]})
+    shown = keep(result, command, output)
     if as_json:
         print_json(_json(result) | shown.json)
     else:
-        _print(shown)
+        print_tables(shown)
         for name, reason in result.failed.items():
             _say(f"failed: {name}: {reason.splitlines()[-1]}")
     if result.unsent:
@@ -97,7 +82,35 @@ def run_and_show(
         _say(look_hint(store.uri))
 
 
-def _curves(result: ComparisonResult) -> _Shown:
+def keep(result: ComparisonResult, command: str, output: Path | None = None) -> Shown:
+    """Make the tables and figures of a comparison; its run gets them, and a folder.
+
+    Raises
+    ------
+    UserError
+        Not a single trial was finished.
+    """
+    if result.rows.empty:
+        raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))
+    spec = result.study.spec
+    shown = _tables(result) if spec.study == "benchmark" else _curves(result)
+    text = shown.text + f"\nMade by `{command}`.\n"
+
+    def write_all(folder: Path) -> None:
+        shown.write(folder)
+        (folder / f"{spec.study}.md").write_text(text, encoding="utf-8")
+
+    if output is not None:
+        output.mkdir(exist_ok=True)
+        write_all(output)
+    if not result.unsent:
+        store, study = result.study.store, result.study.run_id
+        store.log_files(study, write_all)
+        store.set_tags(study, {"mlflow.note.content": text[:7900]})
+    return shown
+
+
+def _curves(result: ComparisonResult) -> Shown:
     from mmlab.report.curves import curve_tables, curves_markdown, write_curves
 
     spec, summary, costs = result.study.spec, result.summary, result.robustness
@@ -108,10 +121,10 @@ def _curves(result: ComparisonResult) -> _Shown:
             "; area under the curve, and the noise that costs 5 % of the clean accuracy, with "
             "95 % confidence intervals"
         )
-    return _Shown(
+    return Shown(
         [
             (f"{spec.data.title}: {title}", header, body)
-            for title, header, body in curve_tables(spec, summary, costs, "[bold]{}[/bold]")
+            for title, header, body in curve_tables(spec, summary, costs, "[bold]{}[/bold]".format)
         ],
         text,
         {"table": _records(summary), "robustness": _records(costs)},
@@ -120,14 +133,14 @@ def _curves(result: ComparisonResult) -> _Shown:
     )
 
 
-def _tables(result: ComparisonResult) -> _Shown:
+def _tables(result: ComparisonResult) -> Shown:
     from mmlab.report.comparison import compare, markdown, view_tables, write_comparison
     from mmlab.selectors import SELECTORS
 
     controls = {name for name, selector in SELECTORS.items() if selector.is_control}
-    comparison = compare(result.rows, result.summary, controls)
-    competing = set(result.rows["method"][~result.rows["selector"].isin(controls)])
     spec = result.study.spec
+    comparison = compare(result.rows, result.summary, controls, spec.protocol)
+    competing = set(result.rows["method"][~result.rows["selector"].isin(controls)])
 
     def write(folder: Path) -> None:
         write_comparison(comparison, result.rows, folder)
@@ -137,10 +150,11 @@ def _tables(result: ComparisonResult) -> _Shown:
     tables, text = list[Table](), ""
     for k in spec.n_markers:
         place = f"{spec.data.title}, {k} markers"
-        parts = view_tables(comparison, k, competing, "[bold]{}[/bold]")
+        place += ", locked test cells" if spec.protocol == "locked" else ""
+        parts = view_tables(comparison, k, competing, "[bold]{}[/bold]".format)
         tables += [(f"{place}: {title}", header, body) for title, header, body in parts]
         text += f"## {place}\n\n{markdown(comparison, k, competing)}\n"
-    return _Shown(
+    return Shown(
         tables,
         text,
         {"table": _records(comparison.table), "tests": _records(comparison.tests)},
@@ -168,7 +182,8 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]
 
 
-def _print(shown: _Shown) -> None:
+def print_tables(shown: Shown) -> None:
+    """Print the tables of a comparison."""
     from rich.table import Table as Grid
 
     console = stdout()

@@ -42,24 +42,13 @@ def ui(
 
 def doctor(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> None:
     """Tell what is installed, which devices there are, and whether the store answers."""
-    import platform
-    from importlib.metadata import version
-
-    import torch
-
-    import mmlab
     from mmlab.datasets import DATASETS
+    from mmlab.environment import environment
     from mmlab.tracking import Store
 
-    packages = ("torch", "ray", "optuna", "mlflow", "scanpy", "anndata", "scikit-learn", "numpy")
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     store = Store(tracking_uri)
     content: dict[str, Any] = {
-        "mmlab": mmlab.__version__,
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
-        "cpus": os.cpu_count(),
-        "gpus": gpus,
+        **environment(),
         "tracking_uri": store.uri,
         "tracking_store": "there" if store.exists else "not created yet",
         "datasets": list(DATASETS),

@@ -72,6 +72,9 @@ def tune(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of everything random; default 0.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the study; default: the dataset and the time.")
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="STUDY", help="Go on with a study; --trials may be raised."),
@@ -100,6 +103,7 @@ def tune(
         "epochs": epochs,
         "quick": quick or None,
         "seed": seed,
+        "name": name,
     }
     if resume is None:
         spec = _study_spec(given, trials, with_baselines)
@@ -122,7 +126,7 @@ def tune(
     try:
         if resume is None:
             command = shlex.join(["mmlab", *sys.argv[1:]])
-            result = run_study(spec, store, resources, stderr(), command)
+            result = run_study(spec, store, resources, stderr(), command, name)
         else:
             result = resume_study(resume, store, resources, stderr(), trials)
     except StudyInterruptedError as study:

@@ -38,15 +38,22 @@ def linear_reconstruction(x_fit: Matrix, x: Matrix, panel: NDArray[np.int64]) ->
     -------
     float32, shape of ``x``.
     """
-    # The normal equations are a problem of the panel's size, whatever the cells and genes.
-    design = _with_intercept(x_fit[:, panel])
-    exact = design.astype(np.float64)
-    coefficients, *_ = linalg.lstsq(exact.T @ exact, design.T @ x_fit)
-    rebuilt: Matrix = _with_intercept(x[:, panel]) @ coefficients.astype(np.float32)
+    rebuilt: Matrix = with_intercept(x[:, panel]) @ linear_coefficients(x_fit, panel)
     return rebuilt
 
 
-def _with_intercept(x: Matrix) -> Matrix:
+def linear_coefficients(x_fit: Matrix, panel: NDArray[np.int64]) -> Matrix:
+    """Coefficients of :func:`linear_reconstruction`, (n_markers + 1, n_genes); intercept last."""
+    # The normal equations are a problem of the panel's size, whatever the cells and genes.
+    design = with_intercept(x_fit[:, panel])
+    exact = design.astype(np.float64)
+    coefficients, *_ = linalg.lstsq(exact.T @ exact, design.T @ x_fit)
+    found: Matrix = coefficients.astype(np.float32)
+    return found
+
+
+def with_intercept(x: Matrix) -> Matrix:
+    """Cells with a column of ones, the last."""
     return np.column_stack([x, np.ones(len(x), dtype=np.float32)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ class Comparison:
     tests: pd.DataFrame
 
 
-def compare(rows: pd.DataFrame, summary: pd.DataFrame, controls: set[str]) -> Comparison:
+def compare(
+    rows: pd.DataFrame, summary: pd.DataFrame, controls: set[str], protocol: str = "paper"
+) -> Comparison:
     """Make the tables of a comparison from its rows and their summary.
 
     Parameters
@@ -87,9 +90,11 @@ def compare(rows: pd.DataFrame, summary: pd.DataFrame, controls: set[str]) -> Co
         From :func:`mmlab.rows.summarise_rows`.
     controls
         Selectors that bound the others and do not compete.
+    protocol
+        Published numbers stand beside those of the paper's own.
     """
     selectors = dict(zip(rows["method"], rows["selector"], strict=True))
-    table = beside_published(summary, selectors)
+    table = beside_published(summary, selectors if protocol == "paper" else {})
     competing = rows[~rows["selector"].isin(controls)]
     parts = []
     for n_markers, group in competing.groupby("n_markers"):
@@ -137,7 +142,7 @@ def cells_of(row: Any, *, spread: bool, published: bool) -> list[str]:
 def markdown(comparison: Comparison, n_markers: int, competing: set[str]) -> str:
     """All views as Markdown tables; best in bold, methods in order of the first column."""
     lines: list[str] = []
-    for title, header, body in view_tables(comparison, n_markers, competing, "**{}**"):
+    for title, header, body in view_tables(comparison, n_markers, competing, "**{}**".format):
         lines += [f"### {title[0].upper()}{title[1:]}", ""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(row) + " |" for row in body]
@@ -146,14 +151,14 @@ def markdown(comparison: Comparison, n_markers: int, competing: set[str]) -> str
 
 
 def view_tables(
-    comparison: Comparison, n_markers: int, competing: set[str], bold: str
+    comparison: Comparison, n_markers: int, competing: set[str], bold: Callable[[str], str]
 ) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, header and rows of every view that has numbers.
 
     Parameters
     ----------
     competing
-        Methods of which the best is marked with ``bold``, a format of one field.
+        Methods of which the best is marked by ``bold``.
     """
     table = comparison.table[comparison.table["n_markers"] == n_markers]
     shown = []
@@ -180,7 +185,7 @@ def view_tables(
                         own.loc[str(metric)], spread=view.spread, published=metric in known
                     )
                 if best[metric] == method and metric != "fit_seconds":
-                    texts[0] = bold.format(texts[0])
+                    texts[0] = bold(texts[0])
                 line += texts
             body.append(line)
         shown.append((view.title, header, body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,9 +82,12 @@ def curve_figures(spec: ComparisonSpec, summary: pd.DataFrame) -> dict[str, Figu
 
 
 def curve_tables(
-    spec: ComparisonSpec, summary: pd.DataFrame, robustness: pd.DataFrame, bold: str
+    spec: ComparisonSpec,
+    summary: pd.DataFrame,
+    robustness: pd.DataFrame,
+    bold: Callable[[str], str],
 ) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, header and rows of every metric: a column a setting, best in ``bold`` (a format)."""
+    """Title, header and rows of every metric: a column a setting, the best through ``bold``."""
     shown = []
     for view in curve_views(spec):
         part = summary[summary["metric"] == view.metric]
@@ -105,7 +109,7 @@ def curve_tables(
             for setting in settings:
                 mean = means.loc[method, setting]
                 text = "" if np.isnan(mean) else f"{mean:.3f}"
-                line.append(bold.format(text) if mean == best[setting] else text)
+                line.append(bold(text) if mean == best[setting] else text)
             if len(costs):
                 line += _costs(costs.loc[method]) if method in costs.index else ["", ""]
             body.append(line)
@@ -131,7 +135,7 @@ def _percent(level: float) -> str:
 def curves_markdown(spec: ComparisonSpec, summary: pd.DataFrame, robustness: pd.DataFrame) -> str:
     """All tables as Markdown."""
     lines = []
-    for title, header, body in curve_tables(spec, summary, robustness, "**{}**"):
+    for title, header, body in curve_tables(spec, summary, robustness, "**{}**".format):
         lines += [f"### {title[0].upper()}{title[1:]}", ""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(row) + " |" for row in body]

@@ -20,17 +20,26 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+from mmlab.schedule.batch import compute_trials
 from mmlab.schedule.cluster import Resources
-from mmlab.schedule.comparison import ComparisonResult, run_comparison
+from mmlab.schedule.comparison import run_comparison
 from mmlab.schedule.driver import StudyInterruptedError
-from mmlab.schedule.study import StudyResult, resume_study, run_study
+from mmlab.schedule.plan import ComparisonResult, plan, read_comparison
+from mmlab.schedule.search import search_figures
+from mmlab.schedule.study import StudyResult, best_trial, resume_study, run_study, trial_table
 
 __all__ = [
     "ComparisonResult",
     "Resources",
     "StudyInterruptedError",
     "StudyResult",
+    "best_trial",
+    "compute_trials",
+    "plan",
+    "read_comparison",
     "resume_study",
     "run_comparison",
     "run_study",
+    "search_figures",
+    "trial_table",
 ]

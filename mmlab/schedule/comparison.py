@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-from ray import tune
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from mmlab.config import TrialSpec
-from mmlab.curves import robustness, robustness_metrics, with_clean_classifiers
+from mmlab.curves import robustness_metrics
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
-from mmlab.errors import UserError
-from mmlab.grid import NOISE, ComparisonSpec, MethodSpec, Setting
-from mmlab.pipeline import first_zscore, resolve
-from mmlab.rows import Row, RowsFile, make_row, summarise_rows
+from mmlab.grid import ComparisonSpec
+from mmlab.pipeline import first_zscore
+from mmlab.rows import Row, RowsFile, from_parquet, make_row
+from mmlab.schedule.batch import hand_out
 from mmlab.schedule.cluster import Resources, cluster
-from mmlab.schedule.driver import FanOut, StudyInterruptedError, sigterm_as_interrupt
-from mmlab.schedule.grid import GridActor, GridRecorder
+from mmlab.schedule.driver import StudyInterruptedError, sigterm_as_interrupt
+from mmlab.schedule.plan import ComparisonResult, GridTrial, Tables, parts_of, plan, tabulate
 from mmlab.schedule.progress import GridProgress
 from mmlab.schedule.size import check_size, size_of
-from mmlab.selectors import get_selector
 from mmlab.tracking import (
     EndedTrial,
     MethodRun,
@@ -38,79 +38,8 @@ from mmlab.tracking import (
     stored_rows,
 )
 
-#: Replicates of a method that share a GPU's every step, at most; they are kept when all are done.
-_TRAINED_AS_ONE = 10
 #: Seconds that the end of a study waits for a tracking store that takes nothing.
 _PATIENCE = 30.0
-
-
-@dataclass(frozen=True)
-class GridTrial:
-    """A cell of the grid: one replicate of one method at one setting, resolved."""
-
-    method: MethodSpec
-    setting: Setting
-    spec: TrialSpec
-    digest: str
-
-
-@dataclass(frozen=True)
-class ComparisonResult:
-    """What a comparison has found.
-
-    Attributes
-    ----------
-    study
-        The study in its store.
-    rows
-        A row a finished replicate, see :mod:`mmlab.rows`, with the columns ``method`` and
-        ``setting``.
-    summary
-        From :func:`mmlab.rows.summarise_rows`.
-    robustness
-        From :func:`mmlab.curves.robustness`; empty where the axis is not noise.
-    failed
-        Reason by "method, setting, replicate" of the trials that failed.
-    unsent
-        Trials that the tracking store does not have; they wait on disk.
-    """
-
-    study: StudyRun[ComparisonSpec]
-    rows: pd.DataFrame
-    summary: pd.DataFrame
-    robustness: pd.DataFrame
-    failed: dict[str, str]
-    unsent: int
-
-
-def plan(spec: ComparisonSpec, cells: Cells) -> list[GridTrial]:
-    """All cells of the grid, first replicates first.
-
-    The control that takes all genes is the same trial, of one digest, at every panel size.
-
-    Raises
-    ------
-    UserError
-        Every method or setting that cannot be run.
-    """
-    found: list[GridTrial] = []
-    problems: dict[str, None] = {}
-    most = max(method.replicates or spec.replicates for method in spec.methods)
-    for replicate in range(most):
-        for method in spec.methods:
-            if replicate >= (method.replicates or spec.replicates):
-                continue
-            for setting in spec.settings:
-                try:
-                    trial = resolve(spec.trial(method, setting, replicate), cells)
-                except UserError as error:
-                    problems.setdefault(str(error).rstrip("."))
-                    continue
-                digest = trial.digest(cells.fingerprint)
-                found.append(GridTrial(method, setting, trial, digest))
-    if problems:
-        raise UserError("; ".join(problems) + ".")
-    return found
 
 
 def run_comparison(
@@ -179,6 +108,7 @@ def _open(
         "n_markers": ", ".join(map(str, spec.n_markers)),
         "replicates": spec.replicates,
         "recipe": spec.recipe,
+        "protocol": spec.protocol,
         "seed": spec.seed,
     }
     if spec.levels:
@@ -236,43 +166,31 @@ class _Comparison:
                 self.console, self.study.name, len(missing), waiting=waiting, slots=slots
             )
             with progress:
-                recorder = GridRecorder(self.cells, progress, self._keep)
-                shared = {"cells": self.cells}
-                out = FanOut(self.study.name, GridActor, shared, recorder, resources, slots)
-                out.fit({"part": tune.grid_search(described)})
+                hand_out(
+                    self.study.name, described, self.cells, progress, self._keep, resources, slots
+                )
         self.rows.write()
 
     def summarise(self, unsent: int) -> ComparisonResult:
         """Tables of all that is finished; the store gets them, if it has the trials."""
-        axis = self.study.spec.axis
-        finished = [
-            row | {"method": trial.method.title, "setting": trial.setting.name}
-            for trial in sorted(self.grid, key=self._order)
-            if (row := self.rows.by_digest.get(trial.digest)) is not None
-        ]
-        if axis == NOISE:
-            finished = [with_clean_classifiers(row) for row in finished]
-        table = pd.DataFrame(finished)
-        summary, curves = pd.DataFrame(), pd.DataFrame()
-        if finished:
-            summary = summarise_rows(table, len(self.cells.genes))
-            curves = robustness(table, self.study.spec.seed) if axis == NOISE else curves
+        tables = tabulate(self.study.spec, self.grid, self.rows.by_digest, self.cells)
         if not unsent:
             zscore = None
             if self.study.spec.umap:
                 self.console.print("drawing UMAPs of the panels", highlight=False)
                 zscore = first_zscore(self.grid[0].spec, self.cells)
             for title, run in self.runs.items():
-                own = [row for row in finished if row["method"] == title]
-                part = summary.query("method == @title") if own else summary
-                extra = robustness_metrics(curves.query("method == @title")) if len(curves) else {}
-                run.finish(own, part, extra, self.cells, zscore)
-        return ComparisonResult(self.study, table, summary, curves, self.failed, unsent)
+                self._finish(title, run, tables, zscore)
+        return ComparisonResult(self.study, *tables, self.failed, unsent)
 
-    def _order(self, trial: GridTrial) -> tuple[int, int, int]:
-        spec = self.study.spec
-        position = spec.methods.index(trial.method), spec.settings.index(trial.setting)
-        return (*position, trial.spec.first_replicate)
+    def _finish(
+        self, title: str, run: MethodRun, tables: Tables, zscore: NDArray[np.float32] | None
+    ) -> None:
+        """Close a method's run with its part of the tables."""
+        rows, summary, curves = (t[t["method"] == title] if len(t) else t for t in tables)
+        own: list[Any] = rows.to_dict(orient="records")
+        extra = robustness_metrics(curves) if len(curves) else {}
+        run.finish([from_parquet(row) for row in own], summary, extra, self.cells, zscore)
 
     def _keep(self, ended: EndedTrial) -> None:
         self.outbox.put(ended)
@@ -294,26 +212,3 @@ class _Comparison:
 
     def _add_row(self, spec: TrialSpec, digest: str, replicate: Row) -> None:
         self.rows.add(make_row(spec, digest, self.cells.fingerprint, replicate))
-
-
-def parts_of(missing: list[GridTrial], resources: Resources) -> list[list[GridTrial]]:
-    """What is computed at a time: each replicate alone, but for two exceptions.
-
-    All settings that differ in labels a method ignores are one part: it is fitted once. On a GPU
-    replicates are trained as one. Alone a replicate is the same to the last bit, whatever else is
-    missing; in a pack it is so only up to rounding, which a long training can carry into the
-    choice of a gene.
-    """
-    together: dict[tuple[object, ...], list[GridTrial]] = defaultdict(list)
-    for trial in missing:
-        selector, spec = get_selector(trial.spec.selector), trial.spec
-        packed = resources.gpus_per_trial > 0 and selector.trains_in_epochs
-        block = spec.first_replicate // (_TRAINED_AS_ONE if packed else 1)
-        same = trial.setting.name if selector.supervised else (spec.n_markers, repr(spec.params))
-        together[trial.method.title, same, block].append(trial)
-    # First replicates of all methods first, and of these the first settings: soon each method has
-    # shown how long it takes.
-    return sorted(
-        together.values(),
-        key=lambda part: (part[0].spec.first_replicate, part[0].setting.step),
-    )

@@ -18,8 +18,12 @@ from mmlab.schedule.actor import Actor
 from mmlab.schedule.progress import Progress, Row
 from mmlab.tracking import EndedTrial, Outcome
 
-#: The metric of a comparison that is shown as it runs.
-HEADLINE = "knn/accuracy"
+
+def headline(result: TrialResult) -> float:
+    """What is shown of a trial as a comparison runs: kNN accuracy, in a search on validation."""
+    prefix = "validation/" if result.spec.protocol == "search" else ""
+    return result.metrics[f"{prefix}knn/accuracy"]
+
 
 #: Takes a trial that has ended, before anybody is told of it.
 OnEnd = Callable[[EndedTrial], None]
@@ -70,7 +74,7 @@ class GridActor(Actor):
                 trial,
                 Outcome.COMPLETE,
                 epoch=len(result.history),
-                score=result.metrics[HEADLINE],
+                score=headline(result),
                 seconds=result.seconds,
                 result=result.to_json(),
             )

@@ -17,7 +17,7 @@ from mmlab.selectors import get_selector
 from mmlab.tracking import Store
 
 if TYPE_CHECKING:
-    from mmlab.schedule.comparison import GridTrial
+    from mmlab.schedule.plan import GridTrial
 
 #: More than this MLflow's pages, and the driver, do not bear in one study.
 MOST_TRIALS = 20_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from mmlab.tracking import (
     close_abandoned,
     create_study,
     describe_search,
+    find_study,
     open_study,
 )
 
@@ -59,22 +61,35 @@ class StudyResult:
 
 
 def run_study(
-    spec: StudySpec, store: Store, resources: Resources, console: Console, command: str = ""
+    spec: StudySpec,
+    store: Store,
+    resources: Resources,
+    console: Console,
+    command: str = "",
+    name: str | None = None,
 ) -> StudyResult:
     """Search the parameters of a selector on a dataset; every trial is in the store.
+
+    Parameters
+    ----------
+    name
+        Of the study; default: the dataset and the time.
 
     Raises
     ------
     UserError
-        Anything in ``spec`` that cannot be run; then the store is left as it was.
+        Anything in ``spec`` that cannot be run, or a name that is taken or cannot be one; then
+        the store is left as it was.
     """
+    if name is not None:
+        _check_name(name, store)
     cells = load_cells(spec.data)
     check_study(spec, cells)
     with cluster(resources) as slots, sigterm_as_interrupt():
         store.initialise()
         close_abandoned(store)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"tune-{cells.name}-{stamp}-{secrets.token_hex(2)}"
+        name = name or f"tune-{cells.name}-{stamp}-{secrets.token_hex(2)}"
         params = {
             "selector": spec.search.selector,
             "n_markers": spec.n_markers,
@@ -85,6 +100,19 @@ def run_study(
         }
         study = create_study(store, name, spec, cells, params, command)
         return _work(study, cells, resources, slots, console)
+
+
+def _check_name(name: str, store: Store) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(
+            f"--name {name!r} cannot name a study: use letters, digits, dots, dashes and "
+            "underscores, the first of them a letter or a digit."
+        )
+    if find_study(store, name) is not None:
+        raise UserError(
+            f"study {name} is in {store.uri} already: go on with it by --resume {name}, or give "
+            "another --name."
+        )
 
 
 def resume_study(

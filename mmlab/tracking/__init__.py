@@ -13,9 +13,11 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from mmlab.tracking.finished import stored_rows
+from mmlab.tracking.finished import stored_rows, trial_rows
 from mmlab.tracking.method import MethodRun
 from mmlab.tracking.outbox import EndedTrial, Outbox, lock_study
+from mmlab.tracking.promotion import promotions, record_promotion
+from mmlab.tracking.registry import Champion, find_champion, load_model, register_champion
 from mmlab.tracking.search_page import describe_search, short
 from mmlab.tracking.store import Store, resolve_uri
 from mmlab.tracking.study import (
@@ -30,6 +32,7 @@ from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, TrialRun, close_tr
 
 __all__ = [
     "ENDED",
+    "Champion",
     "EndedTrial",
     "MethodRun",
     "Outbox",
@@ -43,11 +46,17 @@ __all__ = [
     "close_trial",
     "create_study",
     "describe_search",
+    "find_champion",
     "find_study",
+    "load_model",
     "lock_study",
     "open_study",
+    "promotions",
+    "record_promotion",
+    "register_champion",
     "resolve_uri",
     "run_tracked",
     "short",
     "stored_rows",
+    "trial_rows",
 ]

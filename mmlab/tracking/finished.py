@@ -41,17 +41,18 @@ def stored_rows(
             if digest in table:
                 yield digest, table[digest]
             else:
-                (row,) = _rows(store, runs[digest].info.run_id)
+                (row,) = trial_rows(store, runs[digest].info.run_id)
                 yield digest, row
 
 
 def _table(store: Store, run_id: str) -> dict[str, Row]:
     if TABLE not in {file.path for file in store.client.list_artifacts(run_id)}:
         return {}
-    return {row["digest"]: row for row in _rows(store, run_id)}
+    return {row["digest"]: row for row in trial_rows(store, run_id)}
 
 
-def _rows(store: Store, run_id: str) -> list[Row]:
+def trial_rows(store: Store, run_id: str) -> list[Row]:
+    """The replicates of a run, as its table has them."""
     with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
         path = Path(store.client.download_artifacts(run_id, TABLE, folder))
         return [from_parquet(row) for row in pd.read_parquet(path).to_dict(orient="records")]

@@ -44,19 +44,29 @@ class StudyRun(Generic[SpecT_co]):
 
     def panel(self, trial: TrialRecord) -> list[str]:
         """Genes of a complete trial's panel, best first."""
+        return [str(gene) for gene in self._markers(trial)["gene"]]
+
+    def panel_indices(self, trial: TrialRecord) -> list[int]:
+        """Indices of these genes."""
+        return [int(gene) for gene in self._markers(trial)["gene_index"]]
+
+    def _markers(self, trial: TrialRecord) -> pd.DataFrame:
         with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
             path = self.store.client.download_artifacts(trial.run_id, "markers.parquet", folder)
-            return [str(gene) for gene in pd.read_parquet(path)["gene"]]
+            return pd.read_parquet(path)
 
     def score_history(self, trial: TrialRecord, key: str) -> list[tuple[int, float]]:
         """(epoch, value) of a metric, in order of the epochs."""
         points = self.store.client.get_metric_history(trial.run_id, key)
         return sorted((int(point.step), float(point.value)) for point in points)
 
+    def tags(self) -> dict[str, str]:
+        """Tags of the parent run."""
+        return dict(self.store.client.get_run(self.run_id).data.tags)
+
     def fingerprint(self) -> str:
         """Of the data that the study was begun with."""
-        run = self.store.client.get_run(self.run_id)
-        return str(run.data.tags["mmlab.fingerprint"])
+        return self.tags()["mmlab.fingerprint"]
 
     def close_open_trials(self) -> None:
         """Close the run of every trial, as interrupted where it never ended: none stays RUNNING."""

@@ -1,0 +1,146 @@
+"""The panel of a report: its genes, where each is high, how stable it is, and how cells look."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mmlab import figures
+from mmlab.datasets.base import Cells
+from mmlab.embedding import cells_to_embed, umap_coordinates
+from mmlab.preprocess import log_normalize
+from mmlab.report.document import Grid, Picture, Section
+from mmlab.results import borda_panel
+
+#: Genes that the dot plot shows, at most: more cannot be read.
+_MOST_DOTS = 60
+#: Cells of each type that the dot plot is drawn from, at most.
+_CELLS_A_TYPE = 500
+
+
+def describe_panel(panels: Sequence[NDArray[np.int64]], cells: Cells) -> pd.DataFrame:
+    """The consensus of panels of one size, a row a gene, best first.
+
+    Parameters
+    ----------
+    panels
+        Gene indices, one panel a replicate.
+
+    Returns
+    -------
+    Columns rank, gene, gene_index, score (Borda count, see
+    :func:`mmlab.results.consensus_panel`), stability (share of the replicates that chose it),
+    highest_in (the type with the highest mean expression), mean_there, mean_elsewhere
+    (log1p-normalised) and expressed_there (share of that type's cells with a count).
+    """
+    panel, scores = borda_panel(list(panels), len(cells.genes), len(panels[0]))
+    chosen = np.bincount(np.concatenate(panels), minlength=len(cells.genes)) / len(panels)
+    values = log_normalize(cells.adata.X, cells.normalization)[:, panel].toarray()
+    means = np.stack([values[cells.y == c].mean(axis=0) for c in range(len(cells.classes))])
+    highest = means.argmax(axis=0)
+    there = [cells.y == c for c in highest]
+    return pd.DataFrame(
+        {
+            "rank": np.arange(1, len(panel) + 1),
+            "gene": cells.genes[panel],
+            "gene_index": panel,
+            "score": scores[panel],
+            "stability": chosen[panel],
+            "highest_in": np.asarray(cells.classes)[highest],
+            "mean_there": [values[own, i].mean() for i, own in enumerate(there)],
+            "mean_elsewhere": [values[~own, i].mean() for i, own in enumerate(there)],
+            "expressed_there": [(values[own, i] > 0).mean() for i, own in enumerate(there)],
+        }
+    )
+
+
+def panel_section(
+    table: pd.DataFrame, method: str, n_panels: int, cells: Cells, zscore: NDArray[np.float32]
+) -> Section:
+    """The section of a panel that :func:`describe_panel` has described."""
+    genes = table["gene_index"].to_numpy(dtype=np.int64)
+    several = f"the consensus of {n_panels} replicates" if n_panels > 1 else "a single replicate"
+    rows = [
+        [
+            str(row["rank"]),
+            str(row["gene"]),
+            f"{row['score']:.3f}",
+            f"{100 * row['stability']:.0f} %",
+            str(row["highest_in"]),
+            f"{row['mean_there']:.2f}",
+            f"{row['mean_elsewhere']:.2f}",
+            f"{100 * row['expressed_there']:.0f} %",
+        ]
+        for row in table.to_dict(orient="records")
+    ]
+    header = ["rank", "gene", "score", "chosen", "highest in", "mean there", "elsewhere", "cells"]
+    return Section(
+        "The panel",
+        [
+            f"The {len(table)} genes that {method} chose: {several}. Score: Borda count over the "
+            "replicates, 1 for a gene that all rank first. Chosen: share of the replicates whose "
+            "panel holds the gene. Means are log1p-normalised expression in the type where the "
+            "gene is highest, and in all other cells; cells: the share of that type's cells with "
+            "a count of it."
+        ],
+        [Grid("Genes, best first", header, rows, n_texts=2)],
+        [
+            Picture(
+                "panel_dot_plot",
+                "Expression of the panel's genes by type: colour, mean log1p-normalised expression "
+                "scaled gene by gene; size, share of the type's cells with a count.",
+                dot_plot(genes[:_MOST_DOTS], cells),
+            ),
+            Picture(
+                "panel_umap",
+                "UMAP of the cells by the panel's genes alone and by all genes, z-scores; coloured "
+                "by type.",
+                umaps(genes, cells, zscore),
+            ),
+        ],
+    )
+
+
+def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
+    """Scanpy's dot plot of genes by type; of large types a sample of the cells."""
+    import scanpy as sc
+
+    rng = np.random.default_rng(0)
+    shown = np.concatenate(
+        [
+            rng.permutation(np.flatnonzero(cells.y == c))[:_CELLS_A_TYPE]
+            for c in range(len(cells.classes))
+        ]
+    )
+    values = log_normalize(cells.adata.X[shown], cells.normalization)[:, genes].toarray()
+    names = [figures.plain(gene) for gene in cells.genes[genes]]
+    types = pd.Categorical([figures.plain(cells.classes[c]) for c in cells.y[shown]])
+    small = ad.AnnData(values, obs=pd.DataFrame({"type": types}, index=shown.astype(str)))
+    small.var_names = names
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plot = sc.pl.dotplot(
+            small, names, "type", standard_scale="var", return_fig=True, show=False
+        )
+        plot.make_figure()
+    # Scanpy draws with pyplot, which would keep the figure for ever; it can still be saved.
+    pyplot.close(plot.fig)
+    figure: Figure = plot.fig
+    return figure
+
+
+def umaps(genes: NDArray[np.int64], cells: Cells, zscore: NDArray[np.float32]) -> Figure:
+    """Cells by the panel alone beside cells by all genes."""
+    shown = cells_to_embed(len(zscore), 0)
+    maps = {
+        f"{len(genes)} genes of the panel": umap_coordinates(zscore[np.ix_(shown, genes)], 0),
+        f"all {zscore.shape[1]} genes": umap_coordinates(zscore[shown], 0),
+    }
+    return figures.cell_maps(maps, cells.y[shown], cells.classes, f"{cells.name}: UMAP")

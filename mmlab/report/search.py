@@ -1,0 +1,195 @@
+"""A search as a report, with what its promotion found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmlab.config import StudySpec
+from mmlab.datasets.base import Cells
+from mmlab.environment import environment
+from mmlab.errors import UserError
+from mmlab.grid import ComparisonSpec, MethodSpec
+from mmlab.pipeline import first_zscore
+from mmlab.report.document import Best, Grid, Picture, Report, Section
+from mmlab.report.facts import (
+    again_section,
+    cost_section,
+    data_section,
+    failures_section,
+    limits_section,
+    listed,
+    methods_section,
+)
+from mmlab.report.manifest import TrialEntry, search_entries
+from mmlab.report.panel import describe_panel, panel_section
+from mmlab.report.results import (
+    consensus,
+    panel_sections,
+    result_limits,
+    result_sections,
+    result_tables,
+    trial_entries,
+)
+from mmlab.schedule import (
+    ComparisonResult,
+    best_trial,
+    read_comparison,
+    search_figures,
+    trial_table,
+)
+from mmlab.tracking import Outcome, StudyRun, TrialRecord, find_study, promotions, trial_rows
+
+#: Configurations that are listed.
+_LISTED = 20
+
+
+def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, list[TrialEntry]]:
+    """The report of a search, with what its last promotion found, and the trials it rests on.
+
+    Raises
+    ------
+    UserError
+        No trial ran to its end.
+    """
+    records, spec, tags = study.trials(), study.spec, study.tags()
+    best = best_trial(study, records)
+    if best is None:
+        raise UserError(f"no trial of study {study.name} ran to its end: nothing to report.")
+    promoted = promotions(study)
+    results = _judged(study, promoted[-1]["comparisons"], cells) if promoted else []
+    rows = _trial_seconds(records)
+    failed = {r.digest[:8]: r.reason for r in records if r.outcome == Outcome.FAILED}
+    commands = [tags.get("mmlab.command", "")]
+    for result in results:
+        commands.append(result.study.tags().get("mmlab.command", ""))
+        failed |= result.failed
+    sections = [data_section(cells, "train_only"), _search_section(study, records)]
+    tables = {"trials": trial_table(records)}
+    if results:
+        best_title = results[0].study.spec.methods[0].title
+        sections.append(methods_section(results[0].study.spec.methods))
+        for result in results:
+            sections += result_sections(result, cells, best_title)
+            tables |= result_tables(result)
+        sections += panel_sections(results[0], cells, best_title)
+        tables["panel"] = consensus(results[0], cells, best_title)
+        rows = pd.concat([rows, *(result.rows for result in results)], ignore_index=True)
+    else:
+        method = MethodSpec(selector=spec.search.selector, params=best.spec.params)
+        panels = [np.asarray(row["panel"]) for row in trial_rows(study.store, best.run_id)]
+        table = tables["panel"] = describe_panel(panels, cells)
+        zscore = first_zscore(best.spec, cells)
+        sections += [
+            methods_section([method]),
+            panel_section(table, method.title, len(panels), cells, zscore),
+        ]
+    sections += [
+        failures_section(failed),
+        cost_section(rows, environment()),
+        limits_section(_limits(study, results), cells),
+        again_section(commands, tags),
+    ]
+    searched = {name: best.spec.params[name] for name in spec.search.parameters}
+    summary = [
+        f"Of {len(records)} trials the best on validation cells is {best.digest[:8]}, score "
+        f"{best.score:.4f}, with {listed(searched)}."
+    ]
+    summary += [promoted[-1]["verdict"]] if promoted else []
+    report = Report(
+        f"Search: {spec.search.selector} on {cells.name}",
+        f"Which settings of {spec.search.selector} give the best panel of {spec.n_markers} genes "
+        f"for {cells.name}?",
+        summary,
+        sections,
+        list(dict.fromkeys(commands)),
+        tables,
+    )
+    trials = search_entries(study, [r for r in records if r.outcome == Outcome.COMPLETE])
+    for result in results:
+        trials += trial_entries(result, cells)
+    return report, trials
+
+
+def _judged(
+    study: StudyRun[StudySpec], names: Sequence[str], cells: Cells
+) -> list[ComparisonResult]:
+    """The comparisons of a promotion."""
+    results = []
+    for name in names:
+        found = find_study(study.store, name)
+        if found is not None and isinstance(found.spec, ComparisonSpec):
+            run = StudyRun(study.store, found.name, found.run_id, found.experiment_id, found.spec)
+            results.append(read_comparison(run, cells))
+    return results
+
+
+def _limits(study: StudyRun[StudySpec], results: Sequence[ComparisonResult]) -> list[str]:
+    points = [
+        "Validation scores of a search are those of the configurations that it chose by them, and "
+        "favour these: the locked cells do not."
+    ]
+    if results:
+        return points + result_limits(results[0])
+    return [
+        *points,
+        "The search was not promoted: all numbers are on validation cells. The locked test cells "
+        f"are opened by mmlab promote {study.name}.",
+    ]
+
+
+def _search_section(study: StudyRun[StudySpec], records: Sequence[TrialRecord]) -> Section:
+    spec = study.spec.search
+    ranked = sorted(
+        (r for r in records if r.score is not None),
+        key=lambda r: (r.outcome != Outcome.COMPLETE, -(r.score or 0.0)),
+    )
+    names = list(spec.parameters)
+    rows = []
+    for place, record in enumerate(ranked[:_LISTED]):
+        score = f"{record.score:.4f}"
+        values = [
+            listed({name: record.spec.params[name]}).partition("=")[2]
+            if name in record.spec.params
+            else ""
+            for name in names
+        ]
+        rows.append(
+            [
+                record.digest[:8],
+                record.selector,
+                str(record.outcome),
+                Best(score) if place == 0 else score,
+                *values,
+            ]
+        )
+    searched = [r for r in records if r.selector == spec.selector]
+    pictures = [
+        Picture(f"search_{name}", f"{name.replace('_', ' ').capitalize()} (Optuna).", figure)
+        for name, figure in search_figures(study, searched).items()
+    ]
+    text = [
+        f"{len(records)} trials, each on {study.spec.replicates} random splits of the cells that "
+        "are not locked; scores are measured on validation cells. Those stopped early looked "
+        "worse than others after as many epochs; their score is the last they had."
+    ]
+    header = ["trial", "method", "ended", "score", *names]
+    return Section(
+        "The search", text, [Grid("The best configurations", header, rows, n_texts=3)], pictures
+    )
+
+
+def _trial_seconds(records: Sequence[TrialRecord]) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = [
+        {
+            "method": f"{r.selector} (search)",
+            "seconds": r.metrics["seconds"],
+            "fit_seconds": r.metrics["seconds"],
+        }
+        for r in records
+        if "seconds" in r.metrics
+    ]
+    return pd.DataFrame(rows, columns=["method", "seconds", "fit_seconds"])

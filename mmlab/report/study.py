@@ -1,0 +1,104 @@
+"""From a study to a report on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmlab.config import StudySpec
+from mmlab.datasets import load_cells
+from mmlab.datasets.base import Cells
+from mmlab.environment import environment
+from mmlab.errors import UserError
+from mmlab.report.document import Report
+from mmlab.report.facts import (
+    again_section,
+    cost_section,
+    data_section,
+    failures_section,
+    limits_section,
+    methods_section,
+)
+from mmlab.report.folder import check_folder, write_report
+from mmlab.report.results import (
+    answer,
+    consensus,
+    leader,
+    panel_sections,
+    question,
+    result_limits,
+    result_sections,
+    result_tables,
+    trial_entries,
+)
+from mmlab.report.search import report_search
+from mmlab.schedule import ComparisonResult, read_comparison
+from mmlab.tracking import Store, StudyRun, open_study
+
+_TITLES = {
+    "benchmark": "Benchmark",
+    "robustness": "Robustness to wrong labels",
+    "sweep": "Sweep",
+}
+
+
+def report_study(name: str, store: Store, folder: Path) -> Report:
+    """Write the report of a study into a folder.
+
+    Raises
+    ------
+    UserError
+        Unknown study, nothing finished in it, data that have changed since, or a folder that holds
+        something else; nothing is written then.
+    """
+    check_folder(folder)
+    study = open_study(store, name)
+    cells = load_cells(study.spec.data)
+    if cells.fingerprint != study.fingerprint():
+        raise UserError(
+            f"the data of study {study.name} have changed since it was computed: their fingerprint "
+            f"was {study.fingerprint()[:12]} and is {cells.fingerprint[:12]} now."
+        )
+    place = store, study.name, study.run_id, study.experiment_id
+    if isinstance(study.spec, StudySpec):
+        report, trials = report_search(StudyRun(*place, study.spec), cells)
+    else:
+        result = read_comparison(StudyRun(*place, study.spec), cells)
+        if result.rows.empty:
+            raise UserError(f"study {study.name} has no finished trial: nothing to report.")
+        report, trials = _report_comparison(result, cells), trial_entries(result, cells)
+    about: dict[str, Any] = {
+        "study": study.name,
+        "commands": list(report.commands),
+        "data": study.spec.data,
+        "dataset": cells.name,
+        "fingerprint": cells.fingerprint,
+        "environment": environment(),
+        "commit": study.tags().get("mlflow.source.git.commit", ""),
+        "trials": trials,
+    }
+    write_report(report, about, folder)
+    return report
+
+
+def _report_comparison(result: ComparisonResult, cells: Cells) -> Report:
+    spec, tags = result.study.spec, result.study.tags()
+    best, commands = leader(result), [tags.get("mmlab.command", "")]
+    sections = [
+        data_section(cells, spec.recipe),
+        methods_section(spec.methods),
+        *result_sections(result, cells, best),
+        *panel_sections(result, cells, best),
+        failures_section(result.failed),
+        cost_section(result.rows, environment()),
+        limits_section(result_limits(result), cells),
+        again_section(commands, tags),
+    ]
+    return Report(
+        f"{_TITLES[spec.study]}: {cells.name}",
+        question(spec),
+        answer(result, best),
+        sections,
+        commands,
+        result_tables(result) | {"panel": consensus(result, cells, best)},
+    )

@@ -1,0 +1,80 @@
+"""A promotion as a run below its search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from mmlab.config import StudySpec, TrialSpec
+from mmlab.model import Model
+from mmlab.tracking.registry import Champion, register_champion
+from mmlab.tracking.store import metric_points, owner_tags
+from mmlab.tracking.study import StudyRun
+
+
+def record_promotion(
+    study: StudyRun[StudySpec],
+    comparisons: Sequence[StudyRun[Any]],
+    candidates: pd.DataFrame,
+    verdict: str,
+    model: Model | None,
+    spec: TrialSpec,
+    digest: str,
+) -> tuple[str, Champion | None]:
+    """Keep what a promotion has found.
+
+    Parameters
+    ----------
+    study
+        The search.
+    comparisons
+        The studies in which its candidates were judged: on the locked cells, and by the paper's
+        protocol.
+    candidates
+        What was judged.
+    model
+        Registered as the champion; None leaves the champion as it is.
+    spec, digest
+        The trial whose panel the model holds.
+
+    Returns
+    -------
+    The run's id, and the champion if there is a new one.
+    """
+    store = study.store
+    tags = {
+        "mmlab.kind": "promotion",
+        "mmlab.study": study.name,
+        "mmlab.comparisons": ",".join(comparison.name for comparison in comparisons),
+        "mmlab.verdict": verdict,
+        "mlflow.parentRunId": study.run_id,
+        "mlflow.note.content": verdict,
+        **owner_tags(),
+    }
+    run_id = store.create_run(study.experiment_id, f"promotion {digest[:8]}", tags)
+    store.log_files(
+        run_id, lambda folder: candidates.to_parquet(folder / "candidates.parquet", index=False)
+    )
+    champion = None
+    if model is not None:
+        accuracy = {"locked/knn/accuracy": model.about["locked_knn_accuracy"]}
+        store.log_points(run_id, metric_points(accuracy, 0))
+        champion = register_champion(store, run_id, model, spec, digest, study.name)
+    store.close(run_id, "FINISHED")
+    return run_id, champion
+
+
+def promotions(study: StudyRun[Any]) -> list[dict[str, Any]]:
+    """Verdicts, comparisons and candidates of a search's promotions, oldest first."""
+    condition = f"tags.`mmlab.study` = '{study.name}' and tags.`mmlab.kind` = 'promotion'"
+    return [
+        {
+            "run_id": run.info.run_id,
+            "verdict": run.data.tags["mmlab.verdict"],
+            "comparisons": run.data.tags["mmlab.comparisons"].split(","),
+        }
+        for run in study.store.search(condition, [study.experiment_id])
+        if run.info.status == "FINISHED"
+    ]
