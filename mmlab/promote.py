@@ -262,20 +262,24 @@ def decide(
     method
         The candidate.
     """
-    own = rows.loc[rows["method"] == method.title, DECIDES]
-    score = f"{method.title} has kNN accuracy {own.mean():.4f} on the locked cells"
+    means = rows.groupby("method", sort=False)[DECIDES].mean()
+    own = means[method.title]
+    score = f"{method.title} has kNN accuracy {own:.4f} on the locked cells"
+    above = means[means > own].sort_values(ascending=False)
+    listed = ", ".join(f"{name} {value:.4f}" for name, value in above.items())
+    ahead = f" Ahead of it: {listed}." if len(above) else ""
     if previous is None:
-        return True, f"{score}; there was no champion before."
+        return True, f"{score}; there was no champion before.{ahead}"
     rival = next(m for m in methods if _same(m, previous.spec))
     if rival is method:
-        return False, f"{score}; it is the champion already."
+        return False, f"{score}; it is the champion already.{ahead}"
     both = rows[rows["method"].isin([method.title, rival.title])]
     (test,) = paired_tests(both, DECIDES, rival.title).to_dict(orient="records")
     difference, p = float(test["mean_difference"]), float(test["t_p"])
     sure = "" if np.isnan(p) else f", p = {p:.2g} (corrected resampled t-test)"
     verdict = (
         f"{score}, {difference:+.4f} against the champion {rival.title} over {test['n']} "
-        f"replicates{sure}."
+        f"replicates{sure}.{ahead}"
     )
     return difference > 0, verdict
 

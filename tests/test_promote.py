@@ -61,6 +61,9 @@ def test_without_a_champion_any_candidate_is_the_best() -> None:
     better, verdict = decide(rows([0.5, 0.6], []), [NEW], NEW, None)
     assert better
     assert "no champion before" in verdict
+    # Whoever is promoted, the reader is told what did better.
+    _, verdict = decide(rows([0.5, 0.6], [0.7, 0.7]), [NEW, OLD], NEW, None)
+    assert verdict.endswith("Ahead of it: old (champion) 0.7000.")
 
 
 @pytest.mark.parametrize(("new", "wins"), [([0.92, 0.91, 0.95], True), ([0.9, 0.9, 0.9], False)])

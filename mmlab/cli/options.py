@@ -58,7 +58,7 @@ QuickOption = Annotated[
     bool,
     typer.Option(
         "--quick",
-        help="Train MarkerMap for 8 epochs, ten times as fast; its panels are a bit worse.",
+        help="Train MarkerMap for 7 epochs, twenty times as fast; its panels are a bit worse.",
     ),
 ]
 JsonOption = Annotated[

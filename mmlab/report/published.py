@@ -49,7 +49,7 @@ def beside_published(summary: pd.DataFrame, selectors: dict[str, str]) -> pd.Dat
     The rows of ``summary``; published is NaN where the paper has no number. Its panels hold 50
     markers: other sizes have none.
     """
-    table = summary.assign(selector=summary["method"].map(selectors))
+    table = summary.assign(selector=[selectors.get(name, "") for name in summary["method"]])
     table = table.merge(published_numbers(), on=["selector", "dataset", "metric"], how="left")
     table.loc[table["n_markers"] != 50, "published"] = float("nan")
     table["difference"] = table["mean"] - table["published"]

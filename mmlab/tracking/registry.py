@@ -22,7 +22,8 @@ from mmlab.tracking.store import Store
 
 #: Alias of the one model version that is a dataset's best.
 CHAMPION = "champion"
-_FOLDER = "model"
+#: Of an MLflow model in a run, and of the numbers inside it.
+_FOLDER, _NUMBERS = "model", "numbers"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def load_model(store: Store, champion: Champion) -> Model:
         Its numbers are not those that were registered.
     """
     with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
-        path = _download(store, champion.source, Path(folder)) / "artifacts" / _FOLDER
+        path = _download(store, champion.source, Path(folder)) / "artifacts" / _NUMBERS
         if _sha256(path) != champion.sha256:
             raise UserError(
                 f"model {champion.model_name} version {champion.version}: its numbers have "
@@ -97,7 +98,7 @@ def register_champion(
     dataset = str(model.about["dataset"])
     name = model_name(dataset, spec)
     with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
-        numbers = Path(folder) / "numbers"
+        numbers = Path(folder) / _NUMBERS
         numbers.mkdir()
         model.save(numbers)
         sha256 = _sha256(numbers)
@@ -168,7 +169,7 @@ def _save_served(model: Model, numbers: Path, folder: Path) -> None:
         pyfunc.save_model(
             folder,
             python_model=str(Path(__file__).with_name("served_model.py")),
-            artifacts={_FOLDER: str(numbers)},
+            artifacts={_NUMBERS: str(numbers)},
             signature=signature,
             pip_requirements=[f"mmlab=={mmlab.__version__}"],
             metadata={key: str(value) for key, value in model.about.items()},

@@ -17,7 +17,7 @@ class ServedModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the numbers."""
-        self.model = Model.load(Path(context.artifacts["model"]))
+        self.model = Model.load(Path(context.artifacts["numbers"]))
 
     def predict(
         self,
