@@ -138,7 +138,8 @@ def test_tables_have_a_column_a_level_and_name_what_noise_costs(
 ) -> None:
     summary, costs = summarise_rows(rows, 100), robustness(rows)
     tables = {
-        title: (header, body) for title, header, body in curve_tables(spec, summary, costs, "<{}>")
+        title: (header, body)
+        for title, header, body in curve_tables(spec, summary, costs, "<{}>".format)
     }
     assert len(tables) == 4
     header, body = tables["k-nearest neighbours: wrong labels for selection alone"]
@@ -155,7 +156,7 @@ def test_tables_have_a_column_a_level_and_name_what_noise_costs(
     text = curves_markdown(spec, summary, costs)
     assert "### K-nearest neighbours: wrong labels for selection and classifier" in text
     never = costs.assign(loss_level=np.inf, loss_level_low=0.4, loss_level_high=np.inf)
-    (_, _, body), *_ = curve_tables(spec, summary, never, "<{}>")
+    (_, _, body), *_ = curve_tables(spec, summary, never, "<{}>".format)
     assert body[0][-1] == "never (40 % to never)"
 
 

@@ -181,7 +181,7 @@ def test_the_best_competing_method_is_bold(rows: pd.DataFrame) -> None:
     bold = [line for line in text.splitlines() if "**" in line]
     assert bold
     assert all(line.startswith("| smash") for line in bold if "0.9" in line.split("|")[3])
-    title, header, body = view_tables(comparison, 50, {"smash", "rankcorr"}, "<{}>")[0]
+    title, header, body = view_tables(comparison, 50, {"smash", "rankcorr"}, "<{}>".format)[0]
     assert title.startswith("k-nearest")
     assert header[:3] == ["method", "n", "accuracy"]
     assert [line[0] for line in body] == ["random", "smash", "rankcorr"]

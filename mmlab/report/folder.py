@@ -86,8 +86,8 @@ def _write_figure(figure: Figure, path: Path) -> str:
     """Write a figure as SVG and PDF; gives it as the address of an image inside the page."""
     # The same figure is the same file: no dates, no random names. Text stays text: the browser has
     # letters that matplotlib's own font lacks.
-    style = {"svg.hashsalt": "mmlab", "svg.fonttype": "none"}
-    with rc_context(style), warnings.catch_warnings():
+    style = rc_context({"svg.hashsalt": "mmlab", "svg.fonttype": "none"})
+    with style, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         vector = path.with_name(path.name + ".svg")
         figure.savefig(vector, metadata={"Date": None}, dpi=_DPI, bbox_inches="tight")

@@ -204,6 +204,11 @@ def result_limits(result: ComparisonResult) -> list[str]:
             f"Some methods have fewer than {_FEW} replicates: their spread and their tests say "
             "little."
         )
+    if result.rows.groupby("method").size().nunique() > 1:
+        points.append(
+            "Methods have different numbers of replicates: their means are over different splits, "
+            "and only the paired tests compare them on the same ones."
+        )
     if spec.protocol == "paper":
         points.append(
             "The best method was found on the same replicates that it is judged on, which favours "

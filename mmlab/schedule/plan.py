@@ -18,7 +18,7 @@ from mmlab.pipeline import resolve
 from mmlab.rows import Row, summarise_rows
 from mmlab.schedule.cluster import Resources
 from mmlab.selectors import get_selector
-from mmlab.tracking import Outcome, StudyRun, stored_rows
+from mmlab.tracking import Outcome, StudyRun, stored_rows, study_rows
 
 #: Replicates of a method that share a GPU's every step, at most; they are kept when all are done.
 _TRAINED_AS_ONE = 10
@@ -131,7 +131,10 @@ def read_comparison(study: StudyRun[ComparisonSpec], cells: Cells) -> Comparison
     """What a store holds of a comparison; nothing is computed, nothing written."""
     grid = plan(study.spec, cells)
     wanted = {trial.digest: trial for trial in grid}
-    rows = dict(stored_rows(study.store, study.experiment_id, wanted.keys()))
+    # Rows that came from a file have no runs of their own.
+    rows = {d: r for d, r in study_rows(study.store, study.run_id).items() if d in wanted}
+    missing = wanted.keys() - rows.keys()
+    rows |= dict(stored_rows(study.store, study.experiment_id, missing))
     failed = {
         f"{wanted[t.digest].method.title}, replicate {t.spec.first_replicate}": t.reason
         for t in study.trials()

@@ -13,7 +13,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from mmlab.tracking.finished import stored_rows, trial_rows
+from mmlab.tracking.finished import stored_rows, study_rows, trial_rows
 from mmlab.tracking.method import MethodRun
 from mmlab.tracking.outbox import EndedTrial, Outbox, lock_study
 from mmlab.tracking.promotion import promotions, record_promotion
@@ -58,5 +58,6 @@ __all__ = [
     "run_tracked",
     "short",
     "stored_rows",
+    "study_rows",
     "trial_rows",
 ]

@@ -36,7 +36,7 @@ def stored_rows(
         of_study[run.data.tags.get("mmlab.study", "")].append(digest)
     for name, digests in of_study.items():
         study = find_study(store, name) if len(digests) > 1 else None
-        table = {} if study is None else _table(store, study.run_id)
+        table = {} if study is None else study_rows(store, study.run_id)
         for digest in digests:
             if digest in table:
                 yield digest, table[digest]
@@ -45,7 +45,8 @@ def stored_rows(
                 yield digest, row
 
 
-def _table(store: Store, run_id: str) -> dict[str, Row]:
+def study_rows(store: Store, run_id: str) -> dict[str, Row]:
+    """Rows by digest of the table that a comparison has written; none before its end."""
     if TABLE not in {file.path for file in store.client.list_artifacts(run_id)}:
         return {}
     return {row["digest"]: row for row in trial_rows(store, run_id)}
