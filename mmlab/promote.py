@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
-from numpy.typing import NDArray
 from rich.console import Console
 
+from mmlab.candidates import title_of, weigh
 from mmlab.compare import paired_tests
 from mmlab.config import StudySpec, TrialSpec
 from mmlab.datasets import load_cells
@@ -20,9 +19,8 @@ from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.files import whole_file
 from mmlab.grid import ComparisonSpec, MethodSpec
-from mmlab.metrics.stability import nogueira_stability
-from mmlab.model import fit_model
-from mmlab.pipeline import final_objective, split_of
+from mmlab.model import Model, fit_model
+from mmlab.pipeline import split_of
 from mmlab.schedule import ComparisonResult, Resources, run_comparison
 from mmlab.tracking import (
     Champion,
@@ -33,22 +31,12 @@ from mmlab.tracking import (
     find_champion,
     open_study,
     record_promotion,
-    trial_rows,
 )
 
-#: What a search's configurations are weighed by: metric of its trials, and the better direction.
-OBJECTIVES = {
-    "accuracy": ("validation/knn/accuracy", "max"),
-    "reconstruction": ("validation/linear/l2", "min"),
-    "stability": ("stability/nogueira", "max"),
-    "panel_size": ("n_markers", "min"),
-}
 #: What stands beside the promoted configuration, with the selector's own defaults.
 BASELINES = ("scanpy_t_test", "smash", "random")
 #: Decides between a candidate and the champion, on the locked cells.
 DECIDES = "knn/accuracy"
-#: Configurations of a Pareto front that are judged, at most.
-_MOST_CANDIDATES = 8
 
 
 @dataclass(frozen=True)
@@ -109,8 +97,9 @@ def promote(
     study_name
         A finished or interrupted search.
     objectives
-        Names of :data:`OBJECTIVES`: all configurations of their Pareto front are judged; empty
-        judges the one with the highest validation score. That one stands for promotion.
+        Names of :data:`mmlab.candidates.OBJECTIVES`: all configurations of their Pareto front are
+        judged; empty judges the one with the highest validation score. That one stands for
+        promotion.
     baselines
         Selectors, with their defaults, that are judged beside it.
     replicates
@@ -124,44 +113,19 @@ def promote(
         Unknown study or objective, a comparison instead of a search, no finished trial, or data
         that have changed.
     """
-    found = open_study(store, study_name)
-    if not isinstance(found.spec, StudySpec):
-        raise UserError(
-            f"study {found.name} is a {found.spec.study}: only a search (mmlab tune) has "
-            "configurations to promote."
-        )
-    study = StudyRun(store, found.name, found.run_id, found.experiment_id, found.spec)
-    cells = load_cells(study.spec.data)
-    if cells.fingerprint != study.fingerprint():
-        raise UserError(
-            f"the data of study {study.name} have changed since the search: search again."
-        )
+    study, cells = _open_search(study_name, store)
     records = _finished(study)
     table = weigh(study, records, cells, objectives)
-    candidates = _methods(study, records, table["digest"])
+    candidates = _methods(records, table["digest"])
     before = find_champion(store, cells.name, study.spec.n_markers)
     previous = before if before and before.fingerprint == cells.fingerprint else None
     methods = _lineup(study, candidates, previous, baselines)
-    results = {
-        protocol: run_comparison(
-            ComparisonSpec(
-                data=study.spec.data,
-                methods=methods,
-                n_markers=[study.spec.n_markers],
-                replicates=replicates,
-                protocol=protocol,
-                seed=study.spec.seed,
-            ),
-            store,
-            resources,
-            console,
-            command=command,
-        )
-        for protocol in ("locked", "paper")
-    }
-    locked, paper = results["locked"], results["paper"]
+    locked, paper = (
+        run_comparison(spec, store, resources, console, command=command)
+        for spec in _comparisons(study, methods, replicates)
+    )
     method = candidates[0]
-    own = locked.rows.query("method == @method.title")
+    own = locked.rows.query("method == @method.title").sort_values("replicate")
     if own.empty or locked.unsent:
         raise UserError(
             f"{method.title} could not be judged on the locked cells: "
@@ -170,18 +134,7 @@ def promote(
         )
     better, verdict = decide(locked.rows, methods, method, previous)
     spec = locked.study.spec.trial(method, locked.study.spec.settings[0], 0)
-    model = None
-    if better:
-        first = own.sort_values("replicate").iloc[0]
-        about = {
-            "dataset": cells.name,
-            "fingerprint": cells.fingerprint,
-            "selector": method.selector,
-            "study": study.name,
-            "locked_knn_accuracy": float(first[DECIDES]),
-        }
-        panel = np.asarray(first["panel"], dtype=np.int64)
-        model = fit_model(panel, cells, split_of(spec, cells, 0), about)
+    model = _model(study, spec, own.iloc[0], cells) if better else None
     run_id, champion = record_promotion(
         study, [locked.study, paper.study], table, verdict, model, spec, str(own["digest"].iloc[0])
     )
@@ -194,58 +147,48 @@ def promote(
     )
 
 
-def weigh(
-    study: StudyRun[StudySpec],
-    records: Sequence[TrialRecord],
-    cells: Cells,
-    objectives: Sequence[str],
-) -> pd.DataFrame:
-    """The configurations to judge, best validation score first; see :func:`promote`."""
-    unknown = [name for name in objectives if name not in OBJECTIVES]
-    if unknown:
+def _open_search(name: str, store: Store) -> tuple[StudyRun[StudySpec], Cells]:
+    found = open_study(store, name)
+    if not isinstance(found.spec, StudySpec):
         raise UserError(
-            f"objective {unknown[0]!r} is not among {', '.join(OBJECTIVES)}; give several "
-            "separated by commas."
+            f"study {found.name} is a {found.spec.study}: only a search (mmlab tune) has "
+            "configurations to promote."
         )
-    best = final_objective(study.spec.search.selector)
-    rows = []
-    for record in records:
-        row: dict[str, Any] = {"digest": record.digest, "method": title_of(record)}
-        row["score"] = record.metrics[best]
-        for name in objectives:
-            row[name] = _objective(study.store, record, name, len(cells.genes))
-        rows.append(row | record.spec.params)
-    table = pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable")
-    if not objectives:
-        return table.head(1).reset_index(drop=True)
-    signs = [1.0 if OBJECTIVES[name][1] == "max" else -1.0 for name in objectives]
-    values = table[list(objectives)].to_numpy(dtype=float) * signs
-    front = table[pareto_front(values)]
-    # The one that stands for promotion is judged whether or not the objectives hold its score.
-    chosen = pd.concat([table.head(1), front]).drop_duplicates("digest")
-    return chosen.head(_MOST_CANDIDATES).reset_index(drop=True)
+    study = StudyRun(store, found.name, found.run_id, found.experiment_id, found.spec)
+    cells = load_cells(study.spec.data)
+    if cells.fingerprint != study.fingerprint():
+        raise UserError(
+            f"the data of study {study.name} have changed since the search: search again."
+        )
+    return study, cells
 
 
-def pareto_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows no other row beats: as good in every column (higher is better), better in one.
+def _comparisons(
+    study: StudyRun[StudySpec], methods: list[MethodSpec], replicates: int
+) -> tuple[ComparisonSpec, ComparisonSpec]:
+    """The methods on the locked cells, and under the paper's protocol."""
+    paper = ComparisonSpec(
+        data=study.spec.data,
+        methods=methods,
+        n_markers=[study.spec.n_markers],
+        replicates=replicates,
+        seed=study.spec.seed,
+    )
+    return paper.model_copy(update={"protocol": "locked"}), paper
 
-    NaN counts as the worst value.
-    """
-    known = np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    as_good = (known[:, None] >= known[None]).all(axis=2)
-    better = (known[:, None] > known[None]).any(axis=2)
-    return np.asarray(~(as_good & better).any(axis=0))
 
-
-def _objective(store: Store, record: TrialRecord, name: str, n_genes: int) -> float:
-    if name == "panel_size":
-        return float(record.spec.n_markers)
-    if name != "stability":
-        return record.metrics[OBJECTIVES[name][0]]
-    panels = [np.asarray(row["panel"]) for row in trial_rows(store, record.run_id)]
-    if len(panels) < 2:
-        raise UserError("objective stability needs a search with at least two replicates a trial.")
-    return nogueira_stability(panels, n_genes).value
+def _model(study: StudyRun[StudySpec], spec: TrialSpec, row: pd.Series, cells: Cells) -> Model:
+    """The panel of a replicate on the locked cells, with what it was judged by."""
+    about = {
+        "dataset": cells.name,
+        "fingerprint": cells.fingerprint,
+        "selector": spec.selector,
+        "study": study.name,
+        "locked_knn_accuracy": float(row[DECIDES]),
+    }
+    panel = np.asarray(row["panel"], dtype=np.int64)
+    split = split_of(spec, cells, int(row["replicate"]))
+    return fit_model(panel, cells, split, about)
 
 
 def decide(
@@ -284,11 +227,6 @@ def decide(
     return difference > 0, verdict
 
 
-def title_of(record: TrialRecord) -> str:
-    """Name of a search's configuration in tables."""
-    return f"{record.selector} {record.digest[:8]}"
-
-
 def _finished(study: StudyRun[StudySpec]) -> list[TrialRecord]:
     """Searched trials that ran to their end."""
     selector = study.spec.search.selector
@@ -302,9 +240,7 @@ def _finished(study: StudyRun[StudySpec]) -> list[TrialRecord]:
     return found
 
 
-def _methods(
-    study: StudyRun[StudySpec], records: Sequence[TrialRecord], digests: pd.Series
-) -> list[MethodSpec]:
+def _methods(records: Sequence[TrialRecord], digests: pd.Series) -> list[MethodSpec]:
     by_digest = {record.digest: record for record in records}
     chosen = [by_digest[str(digest)] for digest in digests]
     return [

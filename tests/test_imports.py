@@ -26,7 +26,7 @@ TIERS = [
     {"rows"},
     {"curves"},
     {"schedule", "tracking"},
-    {"promote", "report", "reproduce"},
+    {"candidates", "promote", "report", "reproduce"},
     {"__init__", "__main__", "api", "cli"},
 ]
 #: The only modules that may import a library.

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmlab.candidates import pareto_front
 from mmlab.config import DataSpec, TrialSpec
 from mmlab.grid import MethodSpec
-from mmlab.promote import decide, pareto_front
+from mmlab.promote import decide
 from mmlab.tracking import Champion
 
 values = st.integers(1, 8).flatmap(
