@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import warnings
@@ -74,7 +75,23 @@ def cluster(resources: Resources) -> Iterator[int]:
     try:
         yield _slots(resources)
     finally:
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """Leave Ray, with nothing of it left to be collected meanwhile.
+
+    A reference to one of Ray's objects that another thread's garbage collection frees while Ray
+    shuts down ends the whole process, without a word.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        gc.collect()
         ray.shutdown()
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _slots(resources: Resources) -> int:
