@@ -19,7 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from mmlab.datasets.base import Cells, Normalization
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import linear_coefficients, with_intercept
-from mmlab.preprocess import MAX_Z_SCORE, gene_statistics, log_normalize
+from mmlab.preprocess import gene_statistics, log_normalize, standardize
 from mmlab.split import Split
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Model:
         """z-scores of the panel's genes, shape (n_cells, n_markers), and the cells' names."""
         if isinstance(data, pd.DataFrame):
             _require(self.markers, data.columns, "the data frame")
-            values = data[self.markers].to_numpy(dtype=np.float32)
+            values = data[self.markers].to_numpy(dtype=np.float32, copy=True)
             names = data.index
         else:
             needed = self.markers if self.normalization == "none" else self.genes
@@ -125,8 +125,7 @@ class Model:
             names = data.obs_names
         if not np.isfinite(values).all():
             raise UserError("the cells hold values that are not finite numbers.")
-        z = (values - self.mean[self.panel]) / self.sd[self.panel]
-        return np.clip(z, -MAX_Z_SCORE, MAX_Z_SCORE), names
+        return standardize(values, self.mean[self.panel], self.sd[self.panel]), names
 
     def save(self, folder: Path) -> None:
         """Write ``model.safetensors`` and ``model.json``."""
@@ -157,8 +156,7 @@ def fit_model(panel: NDArray[np.int64], cells: Cells, split: Split, about: dict[
     log_values = log_normalize(cells.adata.X, cells.normalization)
     mean, sd = gene_statistics(log_values, split.train)
     fit_on = split.train_validation
-    z = (log_values[fit_on].toarray() - mean) / sd
-    z = np.clip(z, -MAX_Z_SCORE, MAX_Z_SCORE)
+    z = standardize(log_values[fit_on].toarray(), mean, sd)
     return Model(
         genes=cells.genes.tolist(),
         panel=panel,

@@ -36,10 +36,16 @@ def z_score(log_values: sp.csr_matrix, fit_on: NDArray[np.int64] | slice) -> NDA
     Sample standard deviation (ddof 1); a gene without variance there is divided by 1.
     """
     mean, sd = gene_statistics(log_values, fit_on)
-    dense = log_values.toarray()
-    dense -= mean
-    dense /= sd
-    return np.clip(dense, -MAX_Z_SCORE, MAX_Z_SCORE, out=dense)
+    return standardize(log_values.toarray(), mean, sd)
+
+
+def standardize(
+    values: NDArray[np.float32], mean: NDArray[np.float32], sd: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """z-scores clipped at +-10, in place of ``values`` (n_cells, n_genes)."""
+    values -= mean
+    values /= sd
+    return np.clip(values, -MAX_Z_SCORE, MAX_Z_SCORE, out=values)
 
 
 def gene_statistics(

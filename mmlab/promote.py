@@ -33,8 +33,6 @@ from mmlab.tracking import (
     record_promotion,
 )
 
-#: What stands beside the promoted configuration, with the selector's own defaults.
-BASELINES = ("scanpy_t_test", "smash", "random")
 #: Decides between a candidate and the champion, on the locked cells.
 DECIDES = "knn/accuracy"
 
@@ -52,14 +50,10 @@ class Promotion:
     locked, paper
         Candidates, champion and baselines on the locked test cells, and on random splits of all
         cells as in the paper.
-    method
-        Title of the candidate that stood for promotion.
-    previous
-        The champion before, if there was one for these data and this panel size.
     champion
         The champion now.
     promoted
-        Whether that is the candidate.
+        Whether that is the first of the candidates.
     verdict
         Why, in a sentence or two.
     run_id
@@ -70,8 +64,6 @@ class Promotion:
     candidates: pd.DataFrame
     locked: ComparisonResult
     paper: ComparisonResult
-    method: str
-    previous: Champion | None
     champion: Champion
     promoted: bool
     verdict: str
@@ -85,7 +77,7 @@ def promote(
     console: Console,
     *,
     objectives: Sequence[str] = (),
-    baselines: Sequence[str] = BASELINES,
+    baselines: Sequence[str] = (),
     replicates: int = 10,
     folder: Path = Path("experiments/promoted"),
     command: str = "",
@@ -142,9 +134,7 @@ def promote(
         write_study(paper.study.spec, folder, cells.name, verdict, command)
     now = champion or previous
     assert now is not None  # a candidate without a rival is better
-    return Promotion(
-        study, table, locked, paper, method.title, previous, now, better, verdict, run_id
-    )
+    return Promotion(study, table, locked, paper, now, better, verdict, run_id)
 
 
 def _open_search(name: str, store: Store) -> tuple[StudyRun[StudySpec], Cells]:
@@ -154,12 +144,9 @@ def _open_search(name: str, store: Store) -> tuple[StudyRun[StudySpec], Cells]:
             f"study {found.name} is a {found.spec.study}: only a search (mmlab tune) has "
             "configurations to promote."
         )
-    study = StudyRun(store, found.name, found.run_id, found.experiment_id, found.spec)
+    study = found.asking(found.spec)
     cells = load_cells(study.spec.data)
-    if cells.fingerprint != study.fingerprint():
-        raise UserError(
-            f"the data of study {study.name} have changed since the search: search again."
-        )
+    study.require_data(cells, "search again")
     return study, cells
 
 
@@ -271,8 +258,8 @@ def _same(method: MethodSpec, spec: TrialSpec) -> bool:
 
 def write_study(
     spec: ComparisonSpec, folder: Path, dataset: str, verdict: str, command: str
-) -> Path:
-    """Write a comparison as a study file that ``mmlab run`` takes; gives its path."""
+) -> None:
+    """Write a comparison as a study file that ``mmlab run`` takes."""
     folder.mkdir(parents=True, exist_ok=True)
     content = spec.model_dump(mode="json", exclude_defaults=True)
     lines = [
@@ -281,7 +268,5 @@ def write_study(
         f"#   {command}",
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
     ]
-    path = folder / f"{dataset}.yaml"
-    with whole_file(path) as temporary:
+    with whole_file(folder / f"{dataset}.yaml") as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
-    return path

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults import answers, free_port
+from test_faults import free_port, server
 from test_report_folder import HOSTILE, about
 from test_tune import run_mmlab
 
@@ -105,16 +102,7 @@ def hostile_store(hostile_cells: Cells, tmp_path_factory: pytest.TempPathFactory
 
 def test_mlflow_pages_show_hostile_names_as_text(chromium: Any, hostile_store: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{hostile_store}/mlflow.db"]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (hostile_store / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 120
-        while not answers(port):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    with server(hostile_store, port, "mlflow.db"):
         resize(chromium, DESKTOP)
         address = f"http://127.0.0.1:{port}"
         (run,) = Store(f"sqlite:///{hostile_store}/mlflow.db").search("tags.`mmlab.kind` = 'trial'")
@@ -130,9 +118,6 @@ def test_mlflow_pages_show_hostile_names_as_text(chromium: Any, hostile_store: P
             shown(chromium, name)
         # MLflow asks who the user is, whether or not its server knows users.
         assert not [text for text in complaints(chromium) if "/users/current" not in text]
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def shown(chromium: Any, text: str) -> None:

@@ -150,10 +150,10 @@ def test_of_two_drivers_at_once_the_second_refuses(
 
 
 @contextmanager
-def server(folder: Path, port: int) -> Iterator[psutil.Process]:
-    """A tracking server over ``folder``, ready; it and its workers are killed at the end."""
+def server(folder: Path, port: int, database: str = "server.db") -> Iterator[psutil.Process]:
+    """A tracking server over a database of ``folder``, ready; all of it is killed at the end."""
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/{database}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("a") as log:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mmlab.cli.options import look_hint, print_json, program, stderr, stdout
+from mmlab.cli.options import look_hint, print_json, program, say, stderr, stdout
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run_and_show(
     try:
         result = run_comparison(spec, store, resources, stderr(), rows_file=rows, command=command)
     except StudyInterruptedError:
-        _say(f"interrupted; finished replicates are kept. Go on with: {again}")
+        say(f"interrupted; finished replicates are kept. Go on with: {again}")
         raise typer.Exit(130) from None
     shown = keep(result, command, output)
     if as_json:
@@ -70,16 +70,16 @@ def run_and_show(
     else:
         print_tables(shown)
         for name, reason in result.failed.items():
-            _say(f"failed: {name}: {reason.splitlines()[-1]}")
+            say(f"failed: {name}: {reason.splitlines()[-1]}")
     if result.unsent:
-        _say(
+        say(
             f"{result.unsent} finished trials could not be sent to {store.uri} and wait on this "
             f"machine; when it answers again, send them with: {again}"
         )
         raise typer.Exit(_UNSENT)
     if not as_json:
-        _say(f"study {result.study.name} kept in {store.uri}")
-        _say(look_hint(store.uri))
+        say(f"study {result.study.name} kept in {store.uri}")
+        say(look_hint(store.uri))
 
 
 def keep(result: ComparisonResult, command: str, output: Path | None = None) -> Shown:
@@ -134,13 +134,18 @@ def _curves(result: ComparisonResult) -> Shown:
 
 
 def _tables(result: ComparisonResult) -> Shown:
-    from mmlab.report.comparison import compare, markdown, view_tables, write_comparison
-    from mmlab.selectors import SELECTORS
+    from mmlab.report.comparison import (
+        compare,
+        competing_methods,
+        markdown,
+        view_tables,
+        write_comparison,
+    )
+    from mmlab.selectors import controls
 
-    controls = {name for name, selector in SELECTORS.items() if selector.is_control}
     spec = result.study.spec
-    comparison = compare(result.rows, result.summary, controls, spec.protocol)
-    competing = set(result.rows["method"][~result.rows["selector"].isin(controls)])
+    comparison = compare(result.rows, result.summary, controls(), spec.protocol)
+    competing = competing_methods(result.rows, controls())
 
     def write(folder: Path) -> None:
         write_comparison(comparison, result.rows, folder)
@@ -199,7 +204,3 @@ def print_tables(shown: Shown) -> None:
         console.print(table)
         console.print()
     console.print(shown.note, highlight=False)
-
-
-def _say(text: str) -> None:
-    stderr().print(text, highlight=False, markup=False, soft_wrap=True)

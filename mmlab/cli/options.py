@@ -141,6 +141,16 @@ def stderr() -> Console:
     return Console(stderr=True)
 
 
+def say(text: str) -> None:
+    """A message on stderr, as it is."""
+    stderr().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def names(text: str) -> list[str]:
+    """Names that an option lists, separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}

@@ -17,8 +17,10 @@ from mmlab.cli.options import (
     JsonOption,
     TrackingOption,
     look_hint,
+    names,
     print_json,
     program,
+    say,
     stderr,
     stdout,
 )
@@ -72,18 +74,14 @@ def promote(
             store,
             Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent),
             stderr(),
-            objectives=_names(objectives),
-            baselines=_names(baselines),
+            objectives=names(objectives),
+            baselines=names(baselines),
             replicates=replicates,
             folder=output,
             command=command,
         )
     except StudyInterruptedError:
-        stderr().print(
-            f"interrupted; finished replicates are kept. Go on with: {again}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"interrupted; finished replicates are kept. Go on with: {again}")
         raise typer.Exit(130) from None
     shown = [keep(comparison, command) for comparison in (result.locked, result.paper)]
     if as_json:
@@ -92,10 +90,6 @@ def promote(
     for tables in shown:
         print_tables(tables)
     _print(result, output)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _json(result: Promotion) -> dict[str, Any]:
@@ -138,13 +132,6 @@ def _print(result: Promotion, folder: Path) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    stderr().print(
-        "the search has seen most cells of the paper's protocol: the locked cells decide",
-        highlight=False,
-        soft_wrap=True,
-    )
-    uri = result.study.store.uri
-    stderr().print(
-        f"report: {program()} report {result.study.name} -o report", highlight=False, soft_wrap=True
-    )
-    stderr().print(look_hint(uri), highlight=False, soft_wrap=True)
+    say("the search has seen most cells of the paper's protocol: the locked cells decide")
+    say(f"report: {program()} report {result.study.name} -o report")
+    say(look_hint(result.study.store.uri))

@@ -15,8 +15,10 @@ from mmlab.cli.options import (
     GpusOption,
     JsonOption,
     TrackingOption,
+    names,
     print_json,
     program,
+    say,
     stderr,
     stdout,
 )
@@ -55,11 +57,7 @@ def report(
     for line in written.summary:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"report written to {page}", highlight=False, soft_wrap=True)
-    stderr().print(
-        f"compute it again with: {program()} reproduce {output / 'manifest.json'}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"compute it again with: {program()} reproduce {output / 'manifest.json'}")
 
 
 def reproduce(
@@ -88,12 +86,11 @@ def reproduce(
     from mmlab.reproduce import reproduce as compute
     from mmlab.schedule import Resources
 
-    names = [name.strip() for name in only.split(",") if name.strip()]
     resources = Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
     try:
-        result = compute(manifest, resources, stderr(), only=names, quick=quick, data=data)
+        result = compute(manifest, resources, stderr(), only=names(only), quick=quick, data=data)
     except KeyboardInterrupt:
-        stderr().print("interrupted; nothing was written")
+        say("interrupted; nothing was written")
         raise typer.Exit(130) from None
     if as_json:
         print_json(_json(result))

@@ -17,8 +17,10 @@ from mmlab.cli.options import (
     TrackingOption,
     data_spec,
     look_hint,
+    names,
     print_json,
     quick_params,
+    say,
     stderr,
     stdout,
 )
@@ -112,15 +114,15 @@ def select(
         return
     _print_result(result)
     if output is not None:
-        stderr().print(f"panel written to {output}", highlight=False)
-    stderr().print(f"run {run_id} kept in {store.uri}", highlight=False, soft_wrap=True)
-    stderr().print(look_hint(store.uri), highlight=False, soft_wrap=True)
+        say(f"panel written to {output}")
+    say(f"run {run_id} kept in {store.uri}")
+    say(look_hint(store.uri))
 
 
 def _genes(option: str, text: str) -> list[str]:
     """Names of genes: separated by commas, or the lines of a file after an @."""
     if not text.startswith("@"):
-        return [name.strip() for name in text.split(",") if name.strip()]
+        return names(text)
     try:
         lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

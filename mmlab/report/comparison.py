@@ -106,6 +106,11 @@ def compare(
     return Comparison(table, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
 
 
+def competing_methods(rows: pd.DataFrame, controls: set[str]) -> set[str]:
+    """Methods among finished replicates whose selectors compete."""
+    return set(rows["method"][~rows["selector"].isin(controls)])
+
+
 def direction(metric: str) -> str:
     """``max`` where higher is better, else ``min``."""
     if metric.startswith("stability/"):

@@ -9,14 +9,21 @@ from mmlab import figures
 from mmlab.datasets.base import Cells
 from mmlab.grid import NOISE, SIZE, ComparisonSpec
 from mmlab.pipeline import first_zscore
-from mmlab.report.comparison import Comparison, best_method, compare, published_figure, view_tables
+from mmlab.report.comparison import (
+    Comparison,
+    best_method,
+    compare,
+    competing_methods,
+    published_figure,
+    view_tables,
+)
 from mmlab.report.curves import curve_figures, curve_tables
 from mmlab.report.document import Best, Grid, Picture, Section
 from mmlab.report.manifest import TrialEntry, entries
 from mmlab.report.panel import describe_panel, panel_section
 from mmlab.results import CONFUSION, summed
-from mmlab.schedule import ComparisonResult, plan
-from mmlab.selectors import SELECTORS
+from mmlab.schedule import ComparisonResult
+from mmlab.selectors import controls
 
 #: Methods whose confusion matrices are drawn.
 _CONFUSIONS = 3
@@ -61,7 +68,7 @@ def answer(result: ComparisonResult, best: str) -> list[str]:
 
 def leader(result: ComparisonResult) -> str:
     """The competing method with the best kNN accuracy at the first setting."""
-    competing = set(result.rows["method"][~result.rows["selector"].isin(_controls())])
+    competing = competing_methods(result.rows, controls())
     first = result.study.spec.settings[0]
     part = result.summary[result.summary["setting"] == first.name]
     among = competing or set(result.rows["method"])
@@ -70,12 +77,14 @@ def leader(result: ComparisonResult) -> str:
     return best
 
 
-def result_sections(result: ComparisonResult, cells: Cells, best: str) -> list[Section]:
+def result_sections(
+    result: ComparisonResult, comparison: Comparison, cells: Cells, best: str
+) -> list[Section]:
     """Tables with spread and significance, published numbers, curves, confusion matrices."""
-    spec, comparison = result.study.spec, _comparison(result)
+    spec = result.study.spec
     place = {"locked": "Results on the locked cells", "paper": "Results"}[spec.protocol]
     stem = f"{spec.protocol}_" if spec.protocol == "locked" else ""
-    competing = set(result.rows["method"][~result.rows["selector"].isin(_controls())])
+    competing = competing_methods(result.rows, controls())
     sizes = spec.n_markers if spec.axis == SIZE else spec.n_markers[:1]
     grids = [
         Grid(f"{k} genes: {title}", header, rows)
@@ -169,13 +178,13 @@ def _confusions(result: ComparisonResult, cells: Cells, best: str, stem: str) ->
     )
 
 
-def panel_sections(result: ComparisonResult, cells: Cells, method: str) -> list[Section]:
-    """The panel of a method at the first setting."""
+def panel_of(result: ComparisonResult, table: pd.DataFrame, cells: Cells, method: str) -> Section:
+    """The panel of a method at the first setting, from :func:`consensus`."""
     spec = result.study.spec
     own = next(m for m in spec.methods if m.title == method)
     zscore = first_zscore(spec.trial(own, spec.settings[0], 0), cells)
     n_panels = len(_first_rows(result, method))
-    return [panel_section(consensus(result, cells, method), method, n_panels, cells, zscore)]
+    return panel_section(table, method, n_panels, cells, zscore)
 
 
 def consensus(result: ComparisonResult, cells: Cells, method: str) -> pd.DataFrame:
@@ -184,10 +193,9 @@ def consensus(result: ComparisonResult, cells: Cells, method: str) -> pd.DataFra
     return describe_panel(panels, cells)
 
 
-def result_tables(result: ComparisonResult) -> dict[str, pd.DataFrame]:
+def result_tables(result: ComparisonResult, comparison: Comparison) -> dict[str, pd.DataFrame]:
     """Tidy tables by the name of their files."""
     stem = f"{result.study.spec.protocol}_" if result.study.spec.protocol == "locked" else ""
-    comparison = _comparison(result)
     tables = {"comparison": comparison.table, "paired_tests": comparison.tests}
     tables |= {"replicates": result.rows, "robustness": result.robustness}
     if len(result.study.spec.settings) > 1:
@@ -222,17 +230,14 @@ def result_limits(result: ComparisonResult) -> list[str]:
     return points
 
 
-def _comparison(result: ComparisonResult) -> Comparison:
+def comparison_of(result: ComparisonResult) -> Comparison:
+    """Tables and tests; of curves over anything but the panel size, at the first setting."""
     first = result.study.spec.settings[0].name
     rows, summary = (
         t[t["setting"] == first] if result.study.spec.axis != SIZE else t
         for t in (result.rows, result.summary)
     )
-    return compare(rows, summary, _controls(), result.study.spec.protocol)
-
-
-def _controls() -> set[str]:
-    return {name for name, selector in SELECTORS.items() if selector.is_control}
+    return compare(rows, summary, controls(), result.study.spec.protocol)
 
 
 def _first_rows(result: ComparisonResult, method: str) -> pd.DataFrame:
@@ -240,7 +245,6 @@ def _first_rows(result: ComparisonResult, method: str) -> pd.DataFrame:
     return result.rows[(result.rows["method"] == method) & (result.rows["setting"] == first)]
 
 
-def trial_entries(result: ComparisonResult, cells: Cells) -> list[TrialEntry]:
+def trial_entries(result: ComparisonResult) -> list[TrialEntry]:
     """What the manifest says of a comparison's trials."""
-    specs = {trial.digest: trial.spec for trial in plan(result.study.spec, cells)}
-    return entries(result.rows, specs)
+    return entries(result.rows, {trial.digest: trial.spec for trial in result.grid})

@@ -27,8 +27,9 @@ from mmlab.report.facts import (
 from mmlab.report.manifest import TrialEntry, search_entries
 from mmlab.report.panel import describe_panel, panel_section
 from mmlab.report.results import (
+    comparison_of,
     consensus,
-    panel_sections,
+    panel_of,
     result_limits,
     result_sections,
     result_tables,
@@ -73,10 +74,11 @@ def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, lis
         best_title = results[0].study.spec.methods[0].title
         sections.append(methods_section(results[0].study.spec.methods))
         for result in results:
-            sections += result_sections(result, cells, best_title)
-            tables |= result_tables(result)
-        sections += panel_sections(results[0], cells, best_title)
+            comparison = comparison_of(result)
+            sections += result_sections(result, comparison, cells, best_title)
+            tables |= result_tables(result, comparison)
         tables["panel"] = consensus(results[0], cells, best_title)
+        sections.append(panel_of(results[0], tables["panel"], cells, best_title))
         rows = pd.concat([rows, *(result.rows for result in results)], ignore_index=True)
     else:
         method = MethodSpec(selector=spec.search.selector, params=best.spec.params)
@@ -110,7 +112,7 @@ def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, lis
     )
     trials = search_entries(study, [r for r in records if r.outcome == Outcome.COMPLETE])
     for result in results:
-        trials += trial_entries(result, cells)
+        trials += trial_entries(result)
     return report, trials
 
 
@@ -122,8 +124,7 @@ def _judged(
     for name in names:
         found = find_study(study.store, name)
         if found is not None and isinstance(found.spec, ComparisonSpec):
-            run = StudyRun(study.store, found.name, found.run_id, found.experiment_id, found.spec)
-            results.append(read_comparison(run, cells))
+            results.append(read_comparison(found.asking(found.spec), cells))
     return results
 
 

@@ -22,9 +22,10 @@ from mmlab.report.facts import (
 from mmlab.report.folder import check_folder, write_report
 from mmlab.report.results import (
     answer,
+    comparison_of,
     consensus,
     leader,
-    panel_sections,
+    panel_of,
     question,
     result_limits,
     result_sections,
@@ -33,7 +34,7 @@ from mmlab.report.results import (
 )
 from mmlab.report.search import report_search
 from mmlab.schedule import ComparisonResult, read_comparison
-from mmlab.tracking import Store, StudyRun, open_study
+from mmlab.tracking import Store, open_study
 
 _TITLES = {
     "benchmark": "Benchmark",
@@ -54,19 +55,14 @@ def report_study(name: str, store: Store, folder: Path) -> Report:
     check_folder(folder)
     study = open_study(store, name)
     cells = load_cells(study.spec.data)
-    if cells.fingerprint != study.fingerprint():
-        raise UserError(
-            f"the data of study {study.name} have changed since it was computed: their fingerprint "
-            f"was {study.fingerprint()[:12]} and is {cells.fingerprint[:12]} now."
-        )
-    place = store, study.name, study.run_id, study.experiment_id
+    study.require_data(cells, "run it again")
     if isinstance(study.spec, StudySpec):
-        report, trials = report_search(StudyRun(*place, study.spec), cells)
+        report, trials = report_search(study.asking(study.spec), cells)
     else:
-        result = read_comparison(StudyRun(*place, study.spec), cells)
+        result = read_comparison(study.asking(study.spec), cells)
         if result.rows.empty:
             raise UserError(f"study {study.name} has no finished trial: nothing to report.")
-        report, trials = _report_comparison(result, cells), trial_entries(result, cells)
+        report, trials = _report_comparison(result, cells), trial_entries(result)
     about: dict[str, Any] = {
         "study": study.name,
         "commands": list(report.commands),
@@ -84,11 +80,12 @@ def report_study(name: str, store: Store, folder: Path) -> Report:
 def _report_comparison(result: ComparisonResult, cells: Cells) -> Report:
     spec, tags = result.study.spec, result.study.tags()
     best, commands = leader(result), [tags.get("mmlab.command", "")]
+    comparison, panel = comparison_of(result), consensus(result, cells, best)
     sections = [
         data_section(cells, spec.recipe),
         methods_section(spec.methods),
-        *result_sections(result, cells, best),
-        *panel_sections(result, cells, best),
+        *result_sections(result, comparison, cells, best),
+        panel_of(result, panel, cells, best),
         failures_section(result.failed),
         cost_section(result.rows, environment()),
         limits_section(result_limits(result), cells),
@@ -100,5 +97,5 @@ def _report_comparison(result: ComparisonResult, cells: Cells) -> Report:
         answer(result, best),
         sections,
         commands,
-        result_tables(result) | {"panel": consensus(result, cells, best)},
+        result_tables(result, comparison) | {"panel": panel},
     )

@@ -100,7 +100,7 @@ def _open(
 ) -> StudyRun[ComparisonSpec]:
     found = find_study(store, name)
     if found is not None:
-        study = StudyRun(store, found.name, found.run_id, found.experiment_id, spec)
+        study = found.asking(spec)
         claim_study(study)
         return study
     params = {
@@ -181,7 +181,7 @@ class _Comparison:
                 zscore = first_zscore(self.grid[0].spec, self.cells)
             for title, run in self.runs.items():
                 self._finish(title, run, tables, zscore)
-        return ComparisonResult(self.study, *tables, self.failed, unsent)
+        return ComparisonResult(self.study, self.grid, *tables, self.failed, unsent)
 
     def _finish(
         self, title: str, run: MethodRun, tables: Tables, zscore: NDArray[np.float32] | None
@@ -201,10 +201,7 @@ class _Comparison:
         if trial is None:
             return
         if ended.result is None:
-            place = [trial.method.title, f"replicate {trial.spec.first_replicate}"]
-            if len(self.study.spec.settings) > 1:
-                place.insert(1, trial.setting.name)
-            self.failed[", ".join(place)] = ended.reason
+            self.failed[trial.title(self.study.spec)] = ended.reason
             return
         (replicate,) = ended.result.replicates.to_dict(orient="records")
         row = {str(name): value for name, value in replicate.items()}

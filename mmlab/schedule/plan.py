@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,6 +33,11 @@ class GridTrial:
     spec: TrialSpec
     digest: str
 
+    def title(self, of: ComparisonSpec) -> str:
+        """Method, setting (where there are several) and replicate, for people."""
+        setting = [self.setting.name] if len(of.settings) > 1 else []
+        return ", ".join([self.method.title, *setting, f"replicate {self.spec.first_replicate}"])
+
 
 @dataclass(frozen=True)
 class ComparisonResult:
@@ -42,6 +47,8 @@ class ComparisonResult:
     ----------
     study
         The study in its store.
+    grid
+        All its trials.
     rows
         A row a finished replicate, see :mod:`mmlab.rows`, with the columns ``method`` and
         ``setting``.
@@ -56,6 +63,7 @@ class ComparisonResult:
     """
 
     study: StudyRun[ComparisonSpec]
+    grid: list[GridTrial]
     rows: pd.DataFrame
     summary: pd.DataFrame
     robustness: pd.DataFrame
@@ -94,7 +102,7 @@ def plan(spec: ComparisonSpec, cells: Cells) -> list[GridTrial]:
 
 
 class Tables(NamedTuple):
-    """The first three tables of a :class:`ComparisonResult`."""
+    """The tables of a :class:`ComparisonResult`."""
 
     rows: pd.DataFrame
     summary: pd.DataFrame
@@ -136,11 +144,11 @@ def read_comparison(study: StudyRun[ComparisonSpec], cells: Cells) -> Comparison
     missing = wanted.keys() - rows.keys()
     rows |= dict(stored_rows(study.store, study.experiment_id, missing))
     failed = {
-        f"{wanted[t.digest].method.title}, replicate {t.spec.first_replicate}": t.reason
+        wanted[t.digest].title(study.spec): t.reason
         for t in study.trials()
         if t.outcome == Outcome.FAILED and t.digest in wanted and t.digest not in rows
     }
-    return ComparisonResult(study, *tabulate(study.spec, grid, rows, cells), failed, 0)
+    return ComparisonResult(study, grid, *tabulate(study.spec, grid, rows, cells), failed, 0)
 
 
 def parts_of(missing: list[GridTrial], resources: Resources) -> list[list[GridTrial]]:
@@ -152,6 +160,7 @@ def parts_of(missing: list[GridTrial], resources: Resources) -> list[list[GridTr
     carry into the choice of a gene.
     """
     together: dict[tuple[object, ...], list[GridTrial]] = defaultdict(list)
+    in_packs: Counter[tuple[object, ...]] = Counter()
     for trial in sorted(missing, key=_first_replicates_first):
         selector, spec = get_selector(trial.spec.selector), trial.spec
         packed = resources.gpus_per_trial > 0 and selector.trains_in_epochs
@@ -160,10 +169,8 @@ def parts_of(missing: list[GridTrial], resources: Resources) -> list[list[GridTr
             alike += (spec.first_replicate // (_TRAINED_AS_ONE if packed else 1),)
         elif packed:
             # The next block begins where this one is full.
-            alike += (
-                sum(len(own) for key, own in together.items() if key[:3] == alike)
-                // _TRAINED_AS_ONE,
-            )
+            in_packs[alike] += 1
+            alike += ((in_packs[alike] - 1) // _TRAINED_AS_ONE,)
         else:
             alike += (trial.setting.name, spec.first_replicate)
         together[alike].append(trial)

@@ -138,14 +138,9 @@ def resume_study(
         raise UserError(f"study {name} is a comparison: give its own command again to go on.")
     if trials is not None:
         spec = spec.model_copy(update={"trials": trials})
-    study = StudyRun(store, found.name, found.run_id, found.experiment_id, spec)
+    study = found.asking(spec)
     cells = load_cells(study.spec.data)
-    recorded = study.fingerprint()
-    if cells.fingerprint != recorded:
-        raise UserError(
-            f"the data of study {study.name} have changed: their fingerprint was "
-            f"{recorded[:12]} and is {cells.fingerprint[:12]} now; start a new study."
-        )
+    study.require_data(cells, "start a new study")
     with cluster(resources) as slots, sigterm_as_interrupt():
         store.initialise()
         claim_study(study)

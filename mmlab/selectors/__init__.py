@@ -54,6 +54,7 @@ __all__ = [
     "Selector",
     "ShuffledLabels",
     "Smash",
+    "controls",
     "default_params",
     "get_selector",
     "resolve_params",
@@ -94,6 +95,11 @@ def get_selector(name: str) -> type[Selector]:
     if name not in SELECTORS:
         raise unknown_name("method", name, SELECTORS)
     return SELECTORS[name]
+
+
+def controls() -> set[str]:
+    """Names of the selectors that bound the others and do not compete."""
+    return {name for name, selector in SELECTORS.items() if selector.is_control}
 
 
 def default_params(name: str) -> dict[str, Scalar]:

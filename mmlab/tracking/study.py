@@ -60,6 +60,19 @@ class StudyRun(Generic[SpecT_co]):
         points = self.store.client.get_metric_history(trial.run_id, key)
         return sorted((int(point.step), float(point.value)) for point in points)
 
+    def asking(self, spec: SpecT) -> StudyRun[SpecT]:
+        """The same study with another specification, or with its own, of a known kind."""
+        return StudyRun(self.store, self.name, self.run_id, self.experiment_id, spec)
+
+    def require_data(self, cells: Cells, advice: str) -> None:
+        """Raise ``UserError``, with ``advice``, where the cells are not those it was begun with."""
+        recorded = self.fingerprint()
+        if cells.fingerprint != recorded:
+            raise UserError(
+                f"the data of study {self.name} have changed: their fingerprint was "
+                f"{recorded[:12]} and is {cells.fingerprint[:12]} now; {advice}."
+            )
+
     def tags(self) -> dict[str, str]:
         """Tags of the parent run."""
         return dict(self.store.client.get_run(self.run_id).data.tags)
