@@ -30,8 +30,9 @@ def pytest_configure() -> None:
     """
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    # What tests leave of their studies is not for the user's home.
+    # What tests leave of their studies and datasets is not for the user's home.
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="mmlab-tests-")
+    os.environ["MMLAB_CACHE"] = tempfile.mkdtemp(prefix="mmlab-tests-")
 
 
 @pytest.fixture

@@ -3,77 +3,192 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.options import JsonOption, print_json, stdout
+from mmlab.cli.options import JsonOption, OfflineOption, print_json, say, stdout
 from mmlab.errors import UserError
 
-app = typer.Typer(help="The datasets, and a check of your own file.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from mmlab.datasets.base import Dataset
+    from mmlab.datasets.store import Record
+
+app = typer.Typer(
+    help="The datasets: fetch, simulate or add them, and check your own file.", no_args_is_help=True
+)
 
 
 @app.command("list")
 def list_datasets(as_json: JsonOption = False) -> None:
-    """List the datasets."""
+    """List the datasets, and what those on this machine take."""
     from rich.table import Table
 
     from mmlab.datasets import DATASETS
+    from mmlab.datasets.store import cache_folder, downloads_folder, records
 
+    there = records()
+    # What is here is told as it is, not as it was published.
+    known: dict[str, Dataset | Record] = {**DATASETS, **there}
+    rows = [_row(about) for about in known.values()]
+    waiting = sum(f.stat().st_size for f in downloads_folder().glob("*") if f.is_file())
     if as_json:
-        print_json([{"name": d.name, "title": d.title} for d in DATASETS.values()])
+        print_json({"cache": str(cache_folder()), "downloads_bytes": waiting, "datasets": rows})
         return
     table = Table(box=None, header_style="bold")
-    table.add_column("name")
-    for column in ("cells", "genes", "types"):
+    table.add_column("name", no_wrap=True)
+    for column in ("cells", "genes", "types", "here"):
         table.add_column(column, justify="right")
     table.add_column("what")
-    for d in DATASETS.values():
-        table.add_row(d.name, str(d.n_cells), str(d.n_genes), str(d.n_classes), d.title)
+    for row in rows:
+        here = {"packaged": "yes", "missing": "fetch"}.get(row["state"], _size(row["bytes"]))
+        sizes = (str(row[key]) for key in ("n_cells", "n_genes", "n_classes"))
+        table.add_row(row["name"], *sizes, here, row["title"])
     stdout().print(table)
+    downloads = f", and {_size(waiting)} of downloads" if waiting else ""
+    say(f"cache: {cache_folder()}{downloads}")
+
+
+def _row(about: Dataset | Record) -> dict[str, Any]:
+    from mmlab.datasets.store import Record
+
+    keys = ("name", "title", "n_cells", "n_genes", "n_classes", "simulated")
+    row = {key: getattr(about, key) for key in keys}
+    if isinstance(about, Record):
+        return row | {"state": "cached", "bytes": about.bytes}
+    return row | {"state": "missing" if about.sources else "packaged", "bytes": 0}
 
 
 @app.command()
 def info(
     name: Annotated[str, typer.Argument(help="A name of `mmlab datasets list`.")],
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell where a dataset comes from and what is in it."""
+    """Tell where a dataset comes from and what is in it; one that is not here is fetched."""
     from mmlab.config import DataSpec
-    from mmlab.datasets import get_dataset, load_cells
+    from mmlab.datasets import DATASETS, install, load_cells
 
-    dataset = get_dataset(name)
+    about = install(name) or DATASETS[name]
     cells = load_cells(DataSpec(name=name))
     sizes = cells.adata.obs[cells.label_key].value_counts()
+    made_from: dict[str, str] = getattr(about, "made_from", {})
     content = {
-        "name": dataset.name,
-        "title": dataset.title,
-        "origin": dataset.origin,
-        "license": dataset.license,
-        "cells": dataset.n_cells,
-        "genes": dataset.n_genes,
+        "name": about.name,
+        "title": about.title,
+        "origin": about.origin,
+        "license": about.license,
+        "cells": about.n_cells,
+        "genes": about.n_genes,
         "types": {str(label): int(size) for label, size in sizes.items()},
-        "label_key": dataset.label_key,
-        "normalization": dataset.normalization,
-        "simulated": dataset.simulated,
+        "label_key": about.label_key,
+        "normalization": about.normalization,
+        "simulated": about.simulated,
         "fingerprint": cells.fingerprint,
-        "notes": list(dataset.notes),
+        "made_from": made_from,
+        "notes": list(about.notes),
     }
     if as_json:
         print_json(content)
         return
     types = ", ".join(f"{label} {size}" for label, size in sizes.items())
     lines = [
-        f"{dataset.name}: {dataset.title}",
-        f"  {dataset.n_cells} cells x {dataset.n_genes} genes, {dataset.n_classes} types "
-        f"in obs[{dataset.label_key!r}]",
+        f"{about.name}: {about.title}",
+        f"  {about.n_cells} cells x {about.n_genes} genes, {about.n_classes} types "
+        f"in obs[{about.label_key!r}]",
         f"  types: {types}",
-        f"  origin: {dataset.origin}",
-        f"  license: {dataset.license}",
+        f"  origin: {about.origin}",
+        f"  license: {about.license}",
         f"  fingerprint: {cells.fingerprint}",
-        *(f"  note: {note}" for note in dataset.notes),
+        *(f"  made from: {file}, sha256 {sha}" for file, sha in made_from.items()),
+        *(f"  note: {note}" for note in about.notes),
     ]
     print("\n".join(lines))
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A name of `mmlab datasets list`.")],
+    source: Annotated[
+        str | None,
+        typer.Option(help="A folder with files downloaded by hand, or the address of a mirror."),
+    ] = None,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Download a dataset from its original source, check it, and keep it ready."""
+    from mmlab.datasets import get_dataset
+    from mmlab.datasets.install import fetch as bring
+
+    dataset = get_dataset(name)
+    if not dataset.sources:
+        raise UserError(f"{name} comes with mmlab: there is nothing to fetch.")
+    _print_record(bring(dataset, source), as_json)
+
+
+@app.command()
+def simulate(
+    like: Annotated[str, typer.Option(help="The dataset to stand in for.")],
+    cells: Annotated[int | None, typer.Option(min=1, help="Cells; default: as many.")] = None,
+    genes: Annotated[int | None, typer.Option(min=10, help="Genes; default: as many.")] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.9,
+            help="Share of counts above 0; default: that of the dataset, or 0.1 if it is not here.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="Of the simulated cells; it must hold 'simulated'.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate counts of a dataset's size with markers that the method `oracle` knows."""
+    from mmlab.datasets import get_dataset
+    from mmlab.datasets.install import simulate as make
+    from mmlab.datasets.simulate import SUFFIX
+
+    original = get_dataset(like)
+    changed = {"cells": cells, "genes": genes, "density": density, "seed": seed or None}
+    parts = [f"{key}{value}" for key, value in changed.items() if value is not None]
+    name = name or "_".join([f"{like}{SUFFIX}", *parts])
+    if "simulated" not in name:
+        raise UserError(f"--name {name} must hold the word simulated: nobody may take it for real.")
+    record = make(original, name, n_cells=cells, n_genes=genes, density=density, seed=seed)
+    _print_record(record, as_json)
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="A dataset that is on this machine.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Free the disk space of a dataset."""
+    from mmlab.datasets.store import remove as free
+
+    freed = free(name)
+    if as_json:
+        print_json({"name": name, "freed_bytes": freed})
+    else:
+        print(f"{name} removed, {_size(freed)} freed")
+
+
+def _print_record(record: Record, as_json: bool) -> None:
+    if as_json:
+        print_json(record.model_dump(mode="json"))
+        return
+    print(
+        f"{record.name}: {record.n_cells} cells x {record.n_genes} genes, {record.n_classes} "
+        f"types, {100 * record.density:.1f} % of the counts above 0, {_size(record.bytes)}"
+    )
+    for note in record.notes:
+        print(f"  note: {note}")
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 @app.command()

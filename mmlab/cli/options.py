@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -59,6 +60,24 @@ QuickOption = Annotated[
     typer.Option(
         "--quick",
         help="Train MarkerMap for 7 epochs, twenty times as fast; its panels are a bit worse.",
+    ),
+]
+
+
+def _go_offline(offline: bool) -> bool:
+    if offline:
+        # Processes that this one starts are offline, too.
+        os.environ["MMLAB_OFFLINE"] = "1"
+    return offline
+
+
+OfflineOption = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        callback=_go_offline,
+        help="Download nothing: say how to get a dataset that is not here.",
+        rich_help_panel=_DATA,
     ),
 ]
 JsonOption = Annotated[

@@ -7,25 +7,65 @@ from pathlib import Path
 import anndata as ad
 
 from mmlab.config import DataSpec
-from mmlab.datasets import citeseq, pbmc68k_reduced, toy_xor, zeisel, zeisel_subtypes
+from mmlab.datasets import (
+    citeseq,
+    mouse_brain,
+    mouse_brain_all_genes,
+    mouse_brain_subtypes,
+    paul,
+    pbmc68k_reduced,
+    ssv4,
+    toy_xor,
+    zeisel,
+    zeisel_subtypes,
+)
 from mmlab.datasets.base import Cells, Dataset, make_cells
 from mmlab.datasets.check import require_usable
+from mmlab.datasets.install import fetch, simulate
+from mmlab.datasets.simulate import SUFFIX
+from mmlab.datasets.store import Record, find_record, open_cells, records
 from mmlab.errors import UserError, unknown_name
 
 DATASETS: dict[str, Dataset] = {
     "zeisel": zeisel.DATASET,
     "zeisel_subtypes": zeisel_subtypes.DATASET,
     "citeseq": citeseq.DATASET,
+    "paul": paul.DATASET,
+    "mouse_brain": mouse_brain.DATASET,
+    "mouse_brain_subtypes": mouse_brain_subtypes.DATASET,
+    "mouse_brain_all_genes": mouse_brain_all_genes.DATASET,
+    "ssv4": ssv4.DATASET,
     "pbmc68k_reduced": pbmc68k_reduced.DATASET,
     "toy_xor": toy_xor.DATASET,
 }
 
 
 def get_dataset(name: str) -> Dataset:
-    """Description of a dataset; an unknown name lists the known ones."""
+    """Description of a dataset that mmlab knows; an unknown name lists the known ones."""
     if name not in DATASETS:
         raise unknown_name("dataset", name, DATASETS)
     return DATASETS[name]
+
+
+def install(name: str) -> Record | None:
+    """What the store has under a name, brought there if need be; None for a packaged dataset.
+
+    Downloads are said on stderr. A stand-in, ``NAME_simulated``, is made.
+
+    Raises
+    ------
+    UserError
+        Unknown name, or the dataset cannot be had.
+    """
+    record = find_record(name)
+    if record is not None:
+        return record
+    original = name.removesuffix(SUFFIX)
+    if original != name and original in DATASETS:
+        return simulate(DATASETS[original], name)
+    if name not in DATASETS:
+        raise unknown_name("dataset", name, [*DATASETS, *records()])
+    return fetch(DATASETS[name]) if DATASETS[name].sources else None
 
 
 def read_h5ad(path: str) -> ad.AnnData:
@@ -47,7 +87,7 @@ def read_h5ad(path: str) -> ad.AnnData:
 
 
 def load_cells(data: DataSpec) -> Cells:
-    """Load and check what a specification names.
+    """Load and check what a specification names; a dataset that is not there is fetched first.
 
     Raises
     ------
@@ -55,7 +95,10 @@ def load_cells(data: DataSpec) -> Cells:
         Unknown dataset, unreadable file, or data that cannot be used: all problems at once.
     """
     if data.name is not None:
-        dataset = get_dataset(data.name)
+        record = install(data.name)
+        if record is not None:
+            return open_cells(record)
+        dataset = DATASETS[data.name]
         return make_cells(
             dataset.load(),
             dataset.label_key,

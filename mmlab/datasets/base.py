@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from mmlab.datasets.sources import Source
 
 Normalization = Literal["total", "none", "l2"]
 
@@ -22,6 +24,11 @@ NUMBERED_GENES = (
     "The gene names were lost upstream: genes are numbered gene_0, gene_1, ..., and a panel "
     "of this dataset compares methods but names no genes."
 )
+
+#: Bytes of values above which cells are not sent to another process.
+_LARGEST_PARCEL = 256 * 2**20
+#: Numbers that are hashed at once.
+_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,10 @@ class Dataset:
         What happens to the counts before log1p and z-score, see
         :func:`mmlab.preprocess.log_normalize`.
     load
-        Returns a fresh AnnData: raw counts as CSR in ``X``, categorical ``obs[label_key]``.
+        Returns a fresh AnnData: raw counts as CSR in ``X``, categorical ``obs[label_key]``. It
+        takes the files of ``sources``, where there are any.
+    sources
+        What has to be downloaded for it.
     notes
         What a user has to know before trusting a result.
     simulated
@@ -58,7 +68,8 @@ class Dataset:
     n_classes: int
     label_key: str
     normalization: Normalization
-    load: Callable[[], ad.AnnData]
+    load: Callable[..., ad.AnnData]
+    sources: tuple[Source, ...] = ()
     notes: tuple[str, ...] = ()
     simulated: bool = False
 
@@ -79,6 +90,10 @@ class Cells:
         As in :class:`Dataset`.
     origin
         Where the cells come from, for people.
+    recorded_fingerprint
+        Known beforehand, of cells whose file has been verified.
+    reopen
+        Gives these cells again, in a process on whatever machine that has their file.
     """
 
     name: str
@@ -87,6 +102,16 @@ class Cells:
     normalization: Normalization
     origin: str
     simulated: bool = False
+    recorded_fingerprint: str = ""
+    reopen: Callable[[], Cells] | None = None
+
+    def __reduce__(self) -> Any:
+        """Large cells travel to another process by the name of their file, others as they are."""
+        if self.reopen is not None and self.adata.X.data.nbytes > _LARGEST_PARCEL:
+            return self.reopen, ()
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        content["recorded_fingerprint"] = self.fingerprint
+        return Cells, tuple(content.values())
 
     @property
     def classes(self) -> list[str]:
@@ -107,12 +132,14 @@ class Cells:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over counts, gene names, labels and normalization."""
+        if self.recorded_fingerprint:
+            return self.recorded_fingerprint
         counts = self.adata.X
         digest = hashlib.sha256()
         digest.update(repr((counts.shape, self.normalization)).encode())
-        digest.update(np.asarray(counts.indptr, dtype="<i8").tobytes())
-        digest.update(np.asarray(counts.indices, dtype="<i8").tobytes())
-        digest.update(np.asarray(counts.data, dtype="<f4").tobytes())
+        for array, kind in ((counts.indptr, "<i8"), (counts.indices, "<i8"), (counts.data, "<f4")):
+            for start in range(0, len(array), _AT_ONCE):
+                digest.update(np.asarray(array[start : start + _AT_ONCE], dtype=kind).tobytes())
         for names in (self.genes, self.classes):
             digest.update("\0".join(names).encode() + b"\1")
         digest.update(self.y.astype("<i8").tobytes())

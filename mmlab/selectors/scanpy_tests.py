@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.errors import PerformanceWarning
 
 from mmlab.selectors.base import DirectSelector
 from mmlab.selectors.budget import fill_budget
@@ -60,8 +62,10 @@ class ScanpyTest(DirectSelector):
         import scanpy as sc
 
         cells, tested = one_against_rest(X, np.asarray(y))
-        # Fold changes of z-scores are logarithms of negative numbers; nothing here reads them.
-        with np.errstate(invalid="ignore", divide="ignore"):
+        # Fold changes of z-scores are logarithms of negative numbers, which nothing here reads; and
+        # scanpy's table of many types makes pandas complain.
+        with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", PerformanceWarning)
             sc.tl.rank_genes_groups(cells, "y", groups=tested, use_raw=False, **self.test)
         found = cells.uns["rank_genes_groups"]
         names = list(found["names"].dtype.names)

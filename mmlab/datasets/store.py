@@ -1,0 +1,253 @@
+"""The datasets that are kept on this machine: each is there whole, or not at all.
+
+The folder is ``$MMLAB_CACHE``, or the system's place for caches. It holds ``counts/SHA256.h5ad``
+(:mod:`mmlab.datasets.counts_file`), ``datasets/NAME.json`` that names one, ``downloads`` and
+``locks``. A dataset is there once its JSON is, which is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import pandas as pd
+import scipy.sparse as sp
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+from pydantic import ValidationError
+
+from mmlab.config import Spec
+from mmlab.datasets.base import Cells, Dataset, Normalization
+from mmlab.datasets.counts_file import map_counts, write_counts
+from mmlab.errors import UserError
+from mmlab.files import whole_file
+
+#: Names another folder for the cache.
+FOLDER_VARIABLE = "MMLAB_CACHE"
+
+
+class Record(Spec):
+    """What the store knows of a dataset; see :class:`mmlab.datasets.base.Dataset`.
+
+    ``sha256`` is that of the file with the counts, ``fingerprint`` that of the cells; ``made_from``
+    are the sha256 of the files that it was made from, by name.
+    """
+
+    name: str
+    title: str
+    origin: str
+    license: str
+    n_cells: int
+    n_genes: int
+    n_classes: int
+    density: float
+    label_key: str
+    normalization: Normalization
+    notes: tuple[str, ...]
+    simulated: bool
+    sha256: str
+    bytes: int
+    fingerprint: str
+    made_from: dict[str, str]
+
+
+def cache_folder() -> Path:
+    """Where datasets are kept on this machine."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named).absolute() if named else user_cache_path("mmlab")
+
+
+def records() -> dict[str, Record]:
+    """The datasets that are there, by name."""
+    paths = sorted((cache_folder() / "datasets").glob("*.json"))
+    return {path.stem: _read_record(path) for path in paths}
+
+
+def find_record(name: str) -> Record | None:
+    """The dataset of a name, if it is there."""
+    path = _record_path(name)
+    return _read_record(path) if path.is_file() else None
+
+
+@contextmanager
+def locked(name: str, say: str) -> Iterator[None]:
+    """Hold a dataset's place: another process that wants it waits, and says ``say``."""
+    place = cache_folder() / "locks" / f"{name}.lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(say, file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def put(
+    dataset: Dataset,
+    blocks: Iterable[sp.csr_matrix],
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    made_from: dict[str, str],
+) -> Record:
+    """Keep cells under a name; whoever calls holds its lock.
+
+    Parameters
+    ----------
+    dataset
+        What they are; its sizes are counted anew.
+    blocks
+        Checked raw counts of consecutive cells, (n_cells, n_genes).
+    obs
+        The column ``dataset.label_key``, categorical; a row a cell.
+    var
+        A row a gene; of simulated cells with ``is_marker``.
+    made_from
+        sha256 of files, by name.
+    """
+    folder = cache_folder() / "counts"
+    folder.mkdir(parents=True, exist_ok=True)
+    # Left by a process that was killed, it is overwritten.
+    unfinished = folder / f".{dataset.name}.partial"
+    try:
+        write_counts(unfinished, blocks, obs, var)
+        sha256 = _sha256(unfinished)
+        counts = map_counts(unfinished)
+        cells = _cells(dataset, counts, obs, var)
+        record = Record(
+            name=dataset.name,
+            title=dataset.title,
+            origin=dataset.origin,
+            license=dataset.license,
+            n_cells=counts.shape[0],
+            n_genes=counts.shape[1],
+            n_classes=len(cells.classes),
+            density=counts.nnz / (counts.shape[0] * counts.shape[1]),
+            label_key=dataset.label_key,
+            normalization=dataset.normalization,
+            notes=dataset.notes,
+            simulated=dataset.simulated,
+            sha256=sha256,
+            bytes=unfinished.stat().st_size,
+            fingerprint=cells.fingerprint,
+            made_from=made_from,
+        )
+        with unfinished.open("rb") as written:
+            os.fsync(written.fileno())
+        unfinished.replace(_counts_path(sha256))
+    finally:
+        unfinished.unlink(missing_ok=True)
+    path = _record_path(dataset.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as new:
+        new.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return record
+
+
+def open_cells(record: Record) -> Cells:
+    """Cells of a dataset, their counts mapped into memory.
+
+    Raises
+    ------
+    UserError
+        Its file is not on this machine, or has changed since it was written.
+    """
+    path = _counts_path(record.sha256)
+    again = f"bring it back with: mmlab datasets remove {record.name}, then fetch or add it again"
+    if not path.is_file():
+        raise UserError(
+            f"the counts of {record.name} are not in {path.parent} on this machine: {again}, or "
+            f"share the cache of the other machine and name it in {FOLDER_VARIABLE}."
+        )
+    state = path.stat()
+    if _verified(path, state.st_size, state.st_mtime_ns) != record.sha256:
+        raise UserError(f"{path}, the counts of {record.name}, has changed on disk: {again}.")
+    with h5py.File(path) as file:
+        obs, var = ad.io.read_elem(file["obs"]), ad.io.read_elem(file["var"])
+    return _cells(record, map_counts(path), obs, var)
+
+
+def remove(name: str) -> int:
+    """Free what a dataset takes, with the downloads that no other one needs; gives the bytes.
+
+    Raises
+    ------
+    UserError
+        It is not there.
+    """
+    with locked(name, f"another process is at work on {name}: waiting for it"):
+        found = records()
+        if name not in found:
+            there = ", ".join(found) or "none"
+            raise UserError(f"{name} is not in {cache_folder()}; these are: {there}.")
+        record = found.pop(name)
+        _record_path(name).unlink()
+        freed = 0
+        if record.sha256 not in {other.sha256 for other in found.values()}:
+            freed += _unlink(_counts_path(record.sha256))
+        needed = {file for other in found.values() for file in other.made_from}
+        for file in record.made_from.keys() - needed:
+            freed += _unlink(downloads_folder() / file)
+    return freed
+
+
+def downloads_folder() -> Path:
+    """Where downloaded files are kept."""
+    return cache_folder() / "downloads"
+
+
+def _cells(
+    about: Dataset | Record, counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame
+) -> Cells:
+    adata = ad.AnnData(X=counts, obs=obs, var=var)
+    names = about.name, adata, about.label_key, about.normalization, about.origin, about.simulated
+    if isinstance(about, Dataset):
+        return Cells(*names)
+    return Cells(*names, about.fingerprint, partial(open_cells, about))
+
+
+def _record_path(name: str) -> Path:
+    return cache_folder() / "datasets" / f"{name}.json"
+
+
+def _counts_path(sha256: str) -> Path:
+    return cache_folder() / "counts" / f"{sha256}.h5ad"
+
+
+def _read_record(path: Path) -> Record:
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise UserError(
+            f"{path} is not a record that this version of mmlab reads: remove it, and fetch or add "
+            "the dataset again."
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@cache
+def _verified(path: Path, size: int, changed: int) -> str:
+    """sha256 of a file, once a process for each state of the file."""
+    return _sha256(path)
+
+
+def _unlink(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    size = path.stat().st_size
+    path.unlink()
+    return size

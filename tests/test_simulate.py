@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mmlab.cli import app
+from mmlab.config import DataSpec, TrialSpec
+from mmlab.datasets import DATASETS, base, load_cells
+from mmlab.datasets.check import find_problems
+from mmlab.datasets.counts_file import is_mapped, map_counts, release, write_counts
+from mmlab.datasets.install import simulate
+from mmlab.datasets.simulate import Simulation
+from mmlab.datasets.store import FOLDER_VARIABLE, cache_folder, open_cells
+from mmlab.errors import UserError
+from mmlab.pipeline import run_trial
+
+SMALL = Simulation("toy", n_cells=600, n_genes=200, n_types=6, density=0.3, seed=1)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
+
+
+def test_simulated_counts_have_the_sizes_that_were_asked_for() -> None:
+    adata = SMALL.load()
+    assert adata.shape == (600, 200)
+    assert adata.obs["cell_type"].nunique() == 6
+    assert adata.X.nnz / (600 * 200) == pytest.approx(0.3, abs=0.05)
+    assert adata.var["is_marker"].sum() == 20
+    assert find_problems(adata, "cell_type") == []
+
+
+def test_the_seed_decides_the_counts() -> None:
+    first, again = SMALL.load(), SMALL.load()
+    assert (first.X != again.X).nnz == 0
+    other = Simulation("toy", 600, 200, 6, 0.3, seed=2).load()
+    assert (first.X != other.X).nnz > 0
+
+
+def test_only_the_planted_markers_know_the_types() -> None:
+    adata = Simulation("toy", 4000, 300, 8, 0.3, seed=0).load()
+    counts, y = adata.X.toarray(), adata.obs["cell_type"].cat.codes.to_numpy()
+    log_counts = np.log1p(counts)
+    means = np.stack([log_counts[y == t].mean(axis=0) for t in range(8)])
+    spread = np.ptp(means, axis=0)
+    is_marker = adata.var["is_marker"].to_numpy()
+    assert spread[is_marker].min() > spread[~is_marker].max()
+
+
+def test_the_oracle_is_ahead_of_a_method_and_that_of_chance() -> None:
+    cells = base.make_cells(
+        Simulation("toy", 1500, 300, 20, 0.2).load(),
+        "cell_type",
+        name="toy_simulated",
+        normalization="total",
+        origin="simulated",
+        simulated=True,
+    )
+    found = [
+        run_trial(
+            TrialSpec(data=DataSpec(name="toy_simulated"), selector=name, n_markers=30), cells
+        ).metrics["random_forest/accuracy"]
+        for name in ("random", "scanpy_t_test", "oracle")
+    ]
+    assert found == sorted(found)
+    assert found[0] + 0.3 < found[2]
+
+
+def test_too_few_cells_for_the_types_are_refused() -> None:
+    with pytest.raises(UserError, match="30 cells are too few for 59 types, which need 4 each"):
+        simulate(DATASETS["mouse_brain_subtypes"], "few_simulated", n_cells=30)
+    assert not (cache_folder() / "datasets").exists()
+
+
+# --- the file
+
+
+def test_mapped_counts_are_the_counts_and_any_reader_reads_them(tmp_path: Path) -> None:
+    adata = SMALL.load()
+    path = tmp_path / "counts.h5ad"
+    blocks = [adata.X[start : start + 256] for start in range(0, 600, 256)]
+    write_counts(path, blocks, adata.obs, adata.var)
+    mapped = map_counts(path)
+    assert is_mapped(mapped)
+    assert not is_mapped(adata.X)
+    release(mapped)
+    release(adata.X)
+    assert (mapped != adata.X).nnz == 0
+    with pytest.raises(ValueError, match="read-only"):
+        mapped.data[0] = 1
+    whole = ad.read_h5ad(path)
+    assert (whole.X != adata.X).nnz == 0
+    assert whole.obs.equals(adata.obs)
+    assert [p.name for p in tmp_path.iterdir()] == ["counts.h5ad"]
+
+
+def test_cells_of_the_store_equal_cells_in_memory() -> None:
+    record = simulate(DATASETS["toy_xor"], "toy_xor_simulated", n_cells=500, n_genes=100)
+    stored = open_cells(record)
+    what = Simulation("toy_xor", 500, 100, 2, record_density())
+    in_memory = base.make_cells(
+        what.load(),
+        "cell_type",
+        name="x",
+        normalization="total",
+        origin="x",
+        simulated=True,
+    )
+    assert stored.fingerprint == in_memory.fingerprint
+    assert is_mapped(stored.adata.X)
+    assert stored.simulated
+    np.testing.assert_array_equal(stored.adata.var["is_marker"], in_memory.adata.var["is_marker"])
+
+
+def record_density() -> float:
+    counts = DATASETS["toy_xor"].load().X
+    return float(counts.nnz / (counts.shape[0] * counts.shape[1]))
+
+
+def test_large_cells_travel_by_the_name_of_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = simulate(DATASETS["toy_xor"], "toy_xor_simulated", n_cells=500, n_genes=100)
+    cells = open_cells(record)
+    parcel = pickle.dumps(cells)
+    monkeypatch.setattr(base, "_LARGEST_PARCEL", 1000)
+    letter = pickle.dumps(cells)
+    assert len(letter) < 3000 < len(parcel)
+    for sent in (parcel, letter):
+        arrived = pickle.loads(sent)
+        assert arrived.fingerprint == cells.fingerprint
+        assert (arrived.adata.X != cells.adata.X).nnz == 0
+    assert is_mapped(pickle.loads(letter).adata.X)
+    # On a machine without the file it is said what to do.
+    monkeypatch.setenv(FOLDER_VARIABLE, str(cache_folder() / "elsewhere"))
+    with pytest.raises(UserError, match=r"are not in .* on this machine"):
+        pickle.loads(letter)
+
+
+# --- the command line
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    if isinstance(result.exception, UserError):
+        return 2, str(result.exception)
+    return result.exit_code, result.stdout
+
+
+def test_a_stand_in_is_labelled_in_all_places() -> None:
+    code, out = run("datasets", "simulate", "--like", "pbmc68k_reduced", "--cells", "200", "--json")
+    assert code == 0
+    record = json.loads(out)
+    assert record["name"] == "pbmc68k_reduced_simulated_cells200"
+    assert record["simulated"]
+    for key in ("title", "origin"):
+        assert "simulated" in record[key]
+    assert any(note.startswith("Simulated:") for note in record["notes"])
+    assert (record["n_cells"], record["n_genes"], record["n_classes"]) == (200, 765, 10)
+    assert record["name"] in run("datasets", "list")[1]
+
+
+def test_a_stand_in_is_made_when_it_is_named() -> None:
+    cells = load_cells(DataSpec(name="pbmc68k_reduced_simulated"))
+    assert cells.adata.shape == (700, 765)
+    assert cells.name == "pbmc68k_reduced_simulated"
+    assert cells.simulated
+
+
+def test_the_name_of_a_stand_in_says_what_it_is() -> None:
+    code, message = run("datasets", "simulate", "--like", "citeseq", "--name", "real")
+    assert code == 2
+    assert "--name real must hold the word simulated" in message
+    code, message = run("datasets", "simulate", "--like", "citseq")
+    assert "dataset 'citseq' is not among" in message
+
+
+def test_an_assumed_density_is_told() -> None:
+    code, out = run("datasets", "simulate", "--like", "paul", "--cells", "100", "--json")
+    assert code == 0
+    assert any(
+        "0.1, is assumed: paul is not on this machine" in n for n in json.loads(out)["notes"]
+    )
