@@ -122,7 +122,7 @@ def _fit_on_all_cells(
     sizes = (n - n // 8, n // 8)
     rng = random_stream(spec.seed, 0, Stream.SPLIT)
     train, validation = partition(cells.y, np.arange(n), sizes, MINIMUM[:2], rng)
-    layers = prepare(cells.adata, cells.normalization, spec.recipe, train).layers
+    layers = prepare(cells.adata, cells.normalization, spec.recipe, train)
     selector = make_selector(spec, cells, 0)
     split = Split(train, validation, test=validation[:0])
     with cpu_threads(1):

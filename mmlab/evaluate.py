@@ -16,6 +16,8 @@ from mmlab.metrics import METRICS, Kind
 from mmlab.metrics.classification import confusion_matrix, per_class_f1
 from mmlab.metrics.panel import leiden_clusters
 from mmlab.metrics.reconstruction import linear_reconstruction, reconstruction_by_type
+from mmlab.preprocess import ZScores
+from mmlab.selectors.data import dense
 
 #: The paper's classifiers, by the prefix of their metrics: seed -> unfitted estimator with
 #: scikit-learn's defaults (5 neighbours; 100 trees).
@@ -71,7 +73,7 @@ def by_type(
 
 def evaluate_panel(
     panel: NDArray[np.int64],
-    x_fit: NDArray[np.float32],
+    x_fit: ZScores,
     y_fit: NDArray[np.int64],
     x: NDArray[np.float32],
     y: NDArray[np.int64],
@@ -108,11 +110,11 @@ def evaluate_panel(
     metrics: dict[str, float] = {}
     confusion: dict[str, NDArray[np.int64]] = {}
     f1: dict[str, NDArray[np.float64]] = {}
-    seen = x[:, panel]
+    seen, fitted = x[:, panel], dense(x_fit[:, panel])
     fitted_on = {"": y_fit} | ({} if clean_labels is None else {CLEAN: clean_labels})
     for (kind, labels), (classifier, make) in product(fitted_on.items(), CLASSIFIERS.items()):
         prefix = kind + classifier
-        predicted = make(seed).fit(x_fit[:, panel], labels).predict(seen)
+        predicted = make(seed).fit(fitted, labels).predict(seen)
         metrics |= score(prefix, "classification", y, predicted)
         confusion[prefix] = confusion_matrix(y, predicted, n_classes)
         f1[prefix] = per_class_f1(y, predicted, n_classes)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
-from mmlab.selectors import get_selector
+from mmlab.preprocess import is_large
+from mmlab.selectors import SELECTORS, get_selector
 from mmlab.selectors.base import Selector
 from mmlab.selectors.controls import Oracle
 from mmlab.selectors.data import TrainingData
@@ -79,6 +81,24 @@ def gene_list_problems(spec: TrialSpec, cells: Cells) -> list[str]:
     if spec.exclude and left < spec.n_markers:
         problems.append(f"exclude leaves {left} genes, fewer than n_markers {spec.n_markers}")
     return problems
+
+
+def memory_problems(name: str, cells: Cells) -> list[str]:
+    """Whether a method would have more cells in memory than there is room for."""
+    if name not in SELECTORS or SELECTORS[name].reads_from_disk:
+        return []
+    n_cells, n_genes = cells.adata.shape
+    # The z-scores, and what the method makes of them.
+    needed = 2 * 4 * n_cells * n_genes
+    free = psutil.virtual_memory().available
+    if not is_large(cells.adata.shape) or needed < free:
+        return []
+    able = ", ".join(n for n, selector in SELECTORS.items() if selector.reads_from_disk)
+    return [
+        f"it has all {n_cells:,} cells x {n_genes:,} genes in memory, which takes "
+        f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; these methods read them from "
+        f"disk: {able}"
+    ]
 
 
 def training_data(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from mmlab.datasets.base import Cells, Normalization
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import linear_coefficients, with_intercept
-from mmlab.preprocess import gene_statistics, log_normalize, standardize
-from mmlab.split import Split
+from mmlab.preprocess import Expression, gene_statistics, log_normalize, standardize
+from mmlab.split import MOST_FITTED, Split, some_of
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -153,10 +153,11 @@ def fit_model(panel: NDArray[np.int64], cells: Cells, split: Split, about: dict[
     Statistics of the genes come from the training cells; both are fitted on the training and
     validation cells.
     """
-    log_values = log_normalize(cells.adata.X, cells.normalization)
-    mean, sd = gene_statistics(log_values, split.train)
+    log1p = Expression(cells.adata.X, "log1p", cells.normalization)
+    mean, sd = gene_statistics(log1p, split.train)
     fit_on = split.train_validation
-    z = standardize(log_values[fit_on].toarray(), mean, sd)
+    fit_on = fit_on[some_of(len(fit_on), MOST_FITTED)]
+    z = replace(log1p, layer="zscore", mean=mean, sd=sd)[fit_on]
     return Model(
         genes=cells.genes.tolist(),
         panel=panel,
@@ -164,7 +165,7 @@ def fit_model(panel: NDArray[np.int64], cells: Cells, split: Split, about: dict[
         normalization=cells.normalization,
         mean=mean,
         sd=sd,
-        cells=np.ascontiguousarray(z[:, panel]),
+        cells=z[:, panel].toarray(),
         labels=cells.y[fit_on],
         coefficients=linear_coefficients(z, panel),
         about=about,

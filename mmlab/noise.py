@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.config import Noise
+from mmlab.preprocess import ZScores, dense_blocks
 from mmlab.split import Indices
 
 
 def transitions(
-    noise: Noise, classes: list[str], x: NDArray[np.float32], y: NDArray[np.int64]
+    noise: Noise, classes: list[str], x: ZScores, y: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Probability of every class in the place of a true one.
 
@@ -44,11 +45,15 @@ def transitions(
     return matrix
 
 
-def nearest_classes(
-    x: NDArray[np.float32], y: NDArray[np.int64], n_classes: int
-) -> NDArray[np.int64]:
+def nearest_classes(x: ZScores, y: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
     """For each class the other one whose mean expression is nearest; shape (n_classes,)."""
-    means = np.stack([x[y == c].mean(axis=0, dtype=np.float64) for c in range(n_classes)])
+    sums, start = np.zeros((n_classes, x.shape[1])), 0
+    for block in dense_blocks(x):
+        own = y[start : start + len(block)]
+        for c in np.unique(own):
+            sums[c] += block[own == c].sum(axis=0, dtype=np.float64)
+        start += len(block)
+    means = sums / np.bincount(y, minlength=n_classes)[:, None]
     squares = (means**2).sum(axis=1)
     distances = squares[:, None] + squares - 2 * means @ means.T
     np.fill_diagonal(distances, np.inf)

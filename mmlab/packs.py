@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from mmlab.preprocess import Expression
 from mmlab.selectors.base import Selector
 from mmlab.selectors.data import TrainingData
 from mmlab.selectors.vae import VAESelector, torch_device, train_together
@@ -150,7 +151,8 @@ def _models_that_fit(fit: Fit) -> int:
     # graph, once for the last batch of an epoch.
     weights = 5 * 5 * params["hidden_size"] * n_genes
     step = 2 * (10 * params["batch_size"] + 3 * params["n_markers"]) * n_genes
-    needed = 4 * (n_cells * n_genes + weights + step)
+    held = 0 if isinstance(data.x, Expression) else n_cells * n_genes
+    needed = 4 * (held + weights + step)
     return max(1, int(_MEMORY_SHARE * _free_memory(torch_device(params["device"])) / needed))
 
 

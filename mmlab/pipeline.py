@@ -19,11 +19,17 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.evaluate import Evaluation, by_type, evaluate_panel, score
-from mmlab.fitting import gene_list_problems, gene_lists, make_selector, training_data
+from mmlab.fitting import (
+    gene_list_problems,
+    gene_lists,
+    make_selector,
+    memory_problems,
+    training_data,
+)
 from mmlab.memory import PeakMemory
 from mmlab.noise import mislabel, noise_problems, transitions
 from mmlab.packs import Fit, run_fits
-from mmlab.preprocess import prepare
+from mmlab.preprocess import ZScores, prepare
 from mmlab.results import (
     Decoded,
     Replicate,
@@ -36,12 +42,16 @@ from mmlab.results import (
 )
 from mmlab.selectors import SELECTORS, get_selector, resolve_params
 from mmlab.selectors.controls import AllGenes, ShuffledLabels
+from mmlab.selectors.data import dense
 from mmlab.split import (
+    MOST_FITTED,
+    MOST_JUDGED,
     Split,
     Stream,
     paper_split,
     random_stream,
     search_split,
+    some_of,
     split_problems,
 )
 
@@ -117,7 +127,7 @@ class Trial:
         """A replicate before its method is fitted."""
         started, spec, cells = time.perf_counter(), self.spec, self.cells
         split = split_of(spec, cells, index)
-        layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train).layers
+        layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train)
         noisy = self._mislabelled(split, layers["zscore"], index)
         selector = make_selector(spec, cells, index)
         if isinstance(selector, ShuffledLabels):
@@ -138,9 +148,7 @@ class Trial:
             spec = spec.model_copy(update={"noise": Noise()})
         return spec.digest(self.cells.fingerprint)
 
-    def _mislabelled(
-        self, split: Split, zscore: NDArray[np.float32], index: int
-    ) -> NDArray[np.int64]:
+    def _mislabelled(self, split: Split, zscore: ZScores, index: int) -> NDArray[np.int64]:
         noise, classes, y = self.spec.noise, self.cells.classes, self.cells.y
         matrix = transitions(noise, classes, zscore[split.train], y[split.train])
         stream = random_stream(self.spec.seed, index, Stream.NOISE)
@@ -173,27 +181,30 @@ class Trial:
         y, cells, n_classes = replicate.y_fit, self.cells, len(self.cells.classes)
         search = self.spec.protocol == "search"
         fit_on = split.train if search else split.train_validation
+        fit_on = fit_on[some_of(len(fit_on), MOST_FITTED)]
         judge_on = split.validation if search else split.test
+        judge_on = judge_on[some_of(len(judge_on), MOST_JUDGED)]
+        judged = dense(z[judge_on])
         truth = (y if search else cells.y)[judge_on]
         rng = random_stream(self.spec.seed, replicate.index, Stream.EVALUATION)
         evaluation = evaluate_panel(
             selector.panel_,
             z[fit_on],
             y[fit_on],
-            z[judge_on],
+            judged,
             truth,
             n_classes,
             int(rng.integers(2**31)),
             clean_labels=cells.y[fit_on] if self.spec.noise.level > 0 and not search else None,
         )
         metrics, per_class, seen = evaluation.metrics, evaluation.per_class_reconstruction, None
-        rebuilt = selector.reconstruct(z[judge_on])
+        rebuilt = selector.reconstruct(judged)
         if rebuilt is not None:
-            metrics |= score("decoder", "reconstruction", z[judge_on], rebuilt)
-            per_class |= by_type("decoder", z[judge_on], rebuilt, truth, n_classes)
+            metrics |= score("decoder", "reconstruction", judged, rebuilt)
+            per_class |= by_type("decoder", judged, rebuilt, truth, n_classes)
             if replicate.index == 0:
                 names = np.asarray(cells.classes)[truth]
-                seen = decoded(z[judge_on], rebuilt, cells.genes, names)
+                seen = decoded(judged, rebuilt, cells.genes, names)
         if search:
             metrics = {f"validation/{name}": value for name, value in metrics.items()}
         return replace(evaluation, metrics=metrics), seen
@@ -239,7 +250,7 @@ class _Prepared:
 
     index: int
     split: Split
-    zscore: NDArray[np.float32]
+    zscore: ZScores
     y_fit: NDArray[np.int64]
     fit: Fit
     seconds: float
@@ -295,6 +306,7 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
         problems.append(str(error))
     problems += gene_list_problems(spec, cells)
     problems += noise_problems(spec.noise, cells.classes)
+    problems += memory_problems(spec.selector, cells)
     n_genes = len(cells.genes)
     if spec.n_markers > n_genes:
         problems.append(
@@ -314,11 +326,12 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     return full
 
 
-def first_zscore(spec: TrialSpec, cells: Cells) -> NDArray[np.float32]:
+def first_zscore(spec: TrialSpec, cells: Cells) -> ZScores:
     """z-scores of all cells by the recipe and split of a trial's first replicate."""
     split = split_of(spec, cells, spec.first_replicate)
-    layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train).layers
-    return np.asarray(layers["zscore"])
+    layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train)
+    found: ZScores = layers["zscore"]
+    return found
 
 
 @contextmanager

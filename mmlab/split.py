@@ -18,6 +18,8 @@ VALIDATION_SHARE = 0.1
 #: Cells of every class that train, validation and test get at least.
 MINIMUM = (2, 1, 1)
 MIN_CELLS_PER_CLASS = sum(MINIMUM)
+#: Of larger splits so many cells are what classifiers and regressions are fitted and judged on.
+MOST_FITTED, MOST_JUDGED = 50_000, 10_000
 
 
 class Stream(IntEnum):
@@ -104,6 +106,17 @@ def partition(
         parts.append(np.concatenate([rest[start:end], own]))
         start = end
     return parts
+
+
+def some_of(n: int, most: int) -> Indices:
+    """Positions of all of ``n`` cells of a part of a split or, of more than ``most``, of so many.
+
+    The order within a part is random, but for the cells that are reserved for each class, which
+    come last: the first half and the last half are a random sample with every class.
+    """
+    if n <= most:
+        return np.arange(n)
+    return np.concatenate([np.arange(most // 2), np.arange(n - (most - most // 2), n)])
 
 
 def split_problems(y: NDArray[np.int64], classes: Sequence[str]) -> list[str]:

@@ -57,12 +57,12 @@ def true_markers() -> set[int]:
 
 
 @pytest.fixture(scope="session")
-def layers(tiny_cells: Cells) -> dict[str, Any]:
+def layers(tiny_cells: Cells) -> dict[Any, Any]:
     """All layers of the tiny cells, statistics from all of them; the dense one is read-only."""
     everything = np.arange(tiny_cells.adata.n_obs)
     prepared = prepare(tiny_cells.adata, tiny_cells.normalization, "paper", everything)
-    prepared.layers["zscore"].setflags(write=False)
-    return dict(prepared.layers)
+    prepared["zscore"].setflags(write=False)
+    return prepared
 
 
 @pytest.fixture(scope="session")

@@ -173,7 +173,7 @@ def test_a_trial_is_what_its_parts_give_one_after_the_other(tiny_cells: Cells) -
         rng = random_stream(5, replicate, Stream.NOISE)
         fit = np.concatenate([split.train, split.validation])
         noisy = mislabel(tiny_cells.y, fit, 0.3, np.full((3, 3), 1 / 3), rng)
-        z = prepare(tiny_cells.adata, "total", "train_only", split.train).layers["zscore"]
+        z = prepare(tiny_cells.adata, "total", "train_only", split.train)["zscore"]
         panel = SELECTORS["scanpy_t_test"](6).fit(z[fit], noisy[fit]).panel_
         seed = int(random_stream(5, replicate, Stream.EVALUATION).integers(2**31))
         expected = evaluate_panel(
@@ -363,7 +363,7 @@ def test_in_a_search_no_method_is_judged_on_cells_that_it_was_fitted_on(
     y = tiny_cells.y
     if name == "shuffled_labels":
         y = selector.shuffle(y, split.train_validation)
-    x, more = z.layers[selector.input_layer], {}
+    x, more = z[selector.input_layer], {}
     if not selector.fits_on_validation:
         more = {"X_val": x[split.validation], "y_val": y[split.validation]}
     expected = selector.fit(x[split.train], y[split.train], **more).panel_
@@ -376,7 +376,7 @@ def test_in_a_search_no_method_is_judged_on_cells_that_it_was_fitted_on(
 
 def epochs_by_hand(spec: TrialSpec, cells: Cells, replicate: int) -> list[Any]:
     split = split_of(spec, cells, replicate)
-    z = prepare(cells.adata, "total", spec.recipe, split.train).layers["zscore"]
+    z = prepare(cells.adata, "total", spec.recipe, split.train)["zscore"]
     train, validation = split.train, split.validation
     steps = make_selector(resolve(spec, cells), cells, replicate).fit_epochs(
         z[train], cells.y[train], X_val=z[validation], y_val=cells.y[validation]

@@ -60,7 +60,7 @@ def hostile_report(hostile_cells: Cells) -> Report:
     panels = [np.arange(12), np.arange(12)[::-1].copy()]
     table = describe_panel(panels, hostile_cells)
     everything = np.arange(hostile_cells.adata.n_obs)
-    layers = prepare(hostile_cells.adata, "total", "paper", everything).layers
+    layers = prepare(hostile_cells.adata, "total", "paper", everything)
     section = panel_section(table, HOSTILE[0], 2, hostile_cells, layers["zscore"])
     sections = [
         data_section(hostile_cells, "train_only"),

@@ -39,7 +39,7 @@ def main() -> None:
     rows = []
     for repeat in range(options.repeats):
         split = paper_split(cells.y, random_stream(0, repeat, Stream.SPLIT))
-        layers = prepare(cells.adata, cells.normalization, "train_only", split.train).layers
+        layers = prepare(cells.adata, cells.normalization, "train_only", split.train)
         x, y, fit, test = layers["zscore"], cells.y, split.train_validation, split.test
         for faithful in (False, True):
             selector = LassoNet(options.n_markers, faithful=faithful, seed=repeat, device="cpu")

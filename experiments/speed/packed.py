@@ -82,7 +82,7 @@ def main() -> None:
 
 def replicate(selector: Any, cells: Cells, index: int) -> TrainingData:
     split = paper_split(cells.y, random_stream(0, index, Stream.SPLIT))
-    layers = prepare(cells.adata, cells.normalization, "train_only", split.train).layers
+    layers = prepare(cells.adata, cells.normalization, "train_only", split.train)
     return training_data(selector, layers, cells.y, split, {})
 
 

@@ -91,7 +91,7 @@ def write_split(dataset: str, seed: int, replicate: int, path: Path) -> Any:
     """Write training and validation cells; gives what judges a panel on the test cells."""
     cells = load_cells(DataSpec(name=dataset))
     split = paper_split(cells.y, random_stream(seed, replicate, Stream.SPLIT))
-    z = prepare(cells.adata, cells.normalization, "train_only", split.train).layers["zscore"]
+    z = prepare(cells.adata, cells.normalization, "train_only", split.train)["zscore"]
     x, y = np.asarray(z), cells.y
     np.savez(
         path,

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, stats
 
+from mmlab.preprocess import ZScores, dense_blocks
+
 Matrix = NDArray[np.float32]
 
 
@@ -22,7 +24,7 @@ def mean_absolute_error(x: Matrix, reconstructed: Matrix) -> float:
     return float(np.mean(np.abs(x - reconstructed), dtype=np.float64))
 
 
-def linear_reconstruction(x_fit: Matrix, x: Matrix, panel: NDArray[np.int64]) -> Matrix:
+def linear_reconstruction(x_fit: ZScores, x: Matrix, panel: NDArray[np.int64]) -> Matrix:
     """All genes of ``x`` predicted from its panel genes by ordinary least squares.
 
     Parameters
@@ -42,12 +44,17 @@ def linear_reconstruction(x_fit: Matrix, x: Matrix, panel: NDArray[np.int64]) ->
     return rebuilt
 
 
-def linear_coefficients(x_fit: Matrix, panel: NDArray[np.int64]) -> Matrix:
+def linear_coefficients(x_fit: ZScores, panel: NDArray[np.int64]) -> Matrix:
     """Coefficients of :func:`linear_reconstruction`, (n_markers + 1, n_genes); intercept last."""
     # The normal equations are a problem of the panel's size, whatever the cells and genes.
-    design = with_intercept(x_fit[:, panel])
-    exact = design.astype(np.float64)
-    coefficients, *_ = linalg.lstsq(exact.T @ exact, design.T @ x_fit)
+    n = len(panel) + 1
+    squares, products = np.zeros((n, n)), np.zeros((n, x_fit.shape[1]), dtype=np.float32)
+    for block in dense_blocks(x_fit):
+        design = with_intercept(block[:, panel])
+        exact = design.astype(np.float64)
+        squares += exact.T @ exact
+        products += design.T @ block
+    coefficients, *_ = linalg.lstsq(squares, products)
     found: Matrix = coefficients.astype(np.float32)
     return found
 

@@ -11,6 +11,7 @@ from torch.optim.adam import adam
 
 from mmlab.nn.layers import Noise
 from mmlab.nn.networks import Outputs, PanelModel
+from mmlab.nn.reader import CellReader, Cells
 from mmlab.nn.recipe import TrainingConfig
 
 #: The objective: (outputs, cells, labels) -> one number a model.
@@ -57,8 +58,10 @@ def batches(n_cells: int, batch_size: int, noise: Noise) -> list[Tensor]:
     return parts
 
 
-def take(values: Tensor, indices: Tensor) -> Tensor:
+def take(values: Cells, indices: Tensor) -> Tensor:
     """Rows ``indices`` (n_models, batch) of the values of each model (n_models, n_cells, ...)."""
+    if isinstance(values, CellReader):
+        return values.take(indices)
     n_models, n_cells = values.shape[:2]
     if n_models > 1:
         first = torch.arange(0, n_models * n_cells, n_cells, device=indices.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmlab.nn.batches import Loss, Optimizer, batches, take, take_step, temperatures
 from mmlab.nn.networks import PanelModel
+from mmlab.nn.reader import Cells
 from mmlab.nn.recipe import RangeTest, TrainingConfig
 
 _LOWEST = 1e-8
@@ -24,7 +25,7 @@ def find_learning_rates(
     loss: Loss,
     configs: Sequence[TrainingConfig],
     test: RangeTest,
-    x: Tensor,
+    x: Cells,
     y: Tensor,
 ) -> list[float]:
     """Rates at which the smoothed loss of each model falls fastest while the rate rises linearly.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from mmlab.nn.batches import Loss, Optimizer, take, take_step
 from mmlab.nn.networks import PanelModel
+from mmlab.nn.reader import Cells, ahead
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Steps:
         model: PanelModel,
         optimizer: Optimizer,
         loss: Loss,
-        x: Tensor,
+        x: Cells,
         y: Tensor,
         batch_size: int,
     ) -> None:
@@ -45,6 +46,10 @@ class Steps:
         self._indices = torch.zeros(len(x), batch_size, dtype=torch.int64, device=x.device)
         self._temperature = torch.zeros(len(x), 1, device=x.device)
         self._losses = x.new_zeros(len(x))
+
+    def ahead(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The batches of indices in turn, for :meth:`take`."""
+        return ahead(self._x, batches)
 
     def take(self, indices: Tensor, temperature: Tensor) -> Tensor:
         """One step; gives the losses, shape (n_models,), without gradient.
@@ -83,7 +88,8 @@ class Steps:
         return take_step(self._model, self._optimizer, self._loss, cells, labels, temperature)
 
 
-def _can_capture(x: Tensor) -> bool:
+def _can_capture(x: Cells) -> bool:
+    """Whether a step works on a GPU alone: cells that are read meanwhile come from elsewhere."""
     return x.is_cuda
 
 

@@ -21,6 +21,7 @@ from mmlab.nn.batches import (
 )
 from mmlab.nn.networks import PanelModel
 from mmlab.nn.range_test import find_learning_rates
+from mmlab.nn.reader import Cells
 from mmlab.nn.recipe import EarlyStopping, RangeTest, TrainingConfig
 from mmlab.nn.steps import Steps
 
@@ -73,14 +74,14 @@ def _train_epoch(
     model.train()
     noise = model.proposal.noise
     total = torch.zeros(len(noise), dtype=torch.float64, device=noise.device)
-    for indices in batches(n_cells, batch_size, noise):
+    for indices in steps.ahead(batches(n_cells, batch_size, noise)):
         total += steps.take(indices, temperature) * indices.shape[1]
     return [float(value) for value in total / n_cells]
 
 
 @torch.no_grad()
 def evaluate_loss(
-    model: PanelModel, loss: Loss, x: Tensor, y: Tensor, batch_size: int = 2048
+    model: PanelModel, loss: Loss, x: Cells, y: Tensor, batch_size: int = 2048
 ) -> list[float]:
     """Mean loss per cell of each model, with the hard panel and the running batch statistics."""
     model.eval()
@@ -93,7 +94,7 @@ def evaluate_loss(
 
 
 @torch.no_grad()
-def recalibrate_batch_norm(model: PanelModel, x: Tensor, batch_size: int = 2048) -> None:
+def recalibrate_batch_norm(model: PanelModel, x: Cells, batch_size: int = 2048) -> None:
     """Estimate the batch-norm statistics of the network again, now with the hard panel.
 
     While training they come from soft masks; with the 0/1 mask of the evaluation the
@@ -137,9 +138,9 @@ def train(
     model: PanelModel,
     loss: Loss,
     plans: Sequence[Plan],
-    x: Tensor,
+    x: Cells,
     y: Tensor,
-    x_val: Tensor | None = None,
+    x_val: Cells | None = None,
     y_val: Tensor | None = None,
 ) -> Iterator[list[Epoch | None]]:
     """Train a pack, one item an epoch; whoever iterates may stop at any epoch.
@@ -151,8 +152,8 @@ def train(
     plans
         One a model.
     x, y
-        Training cells (n_models, n_cells, n_genes) float32 and their classes (n_models,
-        n_cells) int64.
+        Training cells (n_models, n_cells, n_genes) float32, in memory or not, and their classes
+        (n_models, n_cells) int64.
     x_val, y_val
         Validation cells, for the reported loss and for stopping on it.
 
@@ -205,7 +206,7 @@ def train(
 
 
 def _learning_rates(
-    model: PanelModel, loss: Loss, configs: Sequence[TrainingConfig], x: Tensor, y: Tensor
+    model: PanelModel, loss: Loss, configs: Sequence[TrainingConfig], x: Cells, y: Tensor
 ) -> list[float]:
     """Rates as configured; if one is to be found, then those of all are."""
     rates = [config.learning_rate for config in configs]

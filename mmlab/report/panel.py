@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from mmlab import figures
 from mmlab.datasets.base import Cells
 from mmlab.embedding import cells_to_embed, umap_coordinates
-from mmlab.preprocess import log_normalize
+from mmlab.preprocess import Expression, ZScores
 from mmlab.report.document import Grid, Picture, Section
 from mmlab.results import borda_panel
+from mmlab.selectors.data import dense
 
 #: Genes that the dot plot shows, at most: more cannot be read.
 _MOST_DOTS = 60
@@ -42,7 +43,7 @@ def describe_panel(panels: Sequence[NDArray[np.int64]], cells: Cells) -> pd.Data
     """
     panel, scores = borda_panel(list(panels), len(cells.genes), len(panels[0]))
     chosen = np.bincount(np.concatenate(panels), minlength=len(cells.genes)) / len(panels)
-    values = log_normalize(cells.adata.X, cells.normalization)[:, panel].toarray()
+    values = Expression(cells.adata.X, "log1p", cells.normalization)[:, panel].toarray()
     means = np.stack([values[cells.y == c].mean(axis=0) for c in range(len(cells.classes))])
     highest = means.argmax(axis=0)
     there = [cells.y == c for c in highest]
@@ -62,7 +63,7 @@ def describe_panel(panels: Sequence[NDArray[np.int64]], cells: Cells) -> pd.Data
 
 
 def panel_section(
-    table: pd.DataFrame, method: str, n_panels: int, cells: Cells, zscore: NDArray[np.float32]
+    table: pd.DataFrame, method: str, n_panels: int, cells: Cells, zscore: ZScores
 ) -> Section:
     """The section of a panel that :func:`describe_panel` has described."""
     genes = table["gene_index"].to_numpy(dtype=np.int64)
@@ -119,7 +120,7 @@ def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
             for c in range(len(cells.classes))
         ]
     )
-    values = log_normalize(cells.adata.X[shown], cells.normalization)[:, genes].toarray()
+    values = Expression(cells.adata.X, "log1p", cells.normalization)[shown, genes].toarray()
     names = [figures.plain(gene) for gene in cells.genes[genes]]
     types = pd.Categorical([figures.plain(cells.classes[c]) for c in cells.y[shown]])
     small = ad.AnnData(values, obs=pd.DataFrame({"type": types}, index=shown.astype(str)))
@@ -136,11 +137,12 @@ def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
     return figure
 
 
-def umaps(genes: NDArray[np.int64], cells: Cells, zscore: NDArray[np.float32]) -> Figure:
+def umaps(genes: NDArray[np.int64], cells: Cells, zscore: ZScores) -> Figure:
     """Cells by the panel alone beside cells by all genes."""
     shown = cells_to_embed(len(zscore), 0)
+    seen = dense(zscore[shown])
     maps = {
-        f"{len(genes)} genes of the panel": umap_coordinates(zscore[np.ix_(shown, genes)], 0),
-        f"all {zscore.shape[1]} genes": umap_coordinates(zscore[shown], 0),
+        f"{len(genes)} genes of the panel": umap_coordinates(seen[:, genes], 0),
+        f"all {zscore.shape[1]} genes": umap_coordinates(seen, 0),
     }
     return figures.cell_maps(maps, cells.y[shown], cells.classes, f"{cells.name}: UMAP")

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from mmlab.config import TrialSpec
@@ -17,6 +15,7 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.grid import ComparisonSpec
 from mmlab.pipeline import first_zscore
+from mmlab.preprocess import ZScores
 from mmlab.rows import Row, RowsFile, from_parquet, make_row
 from mmlab.schedule.batch import hand_out
 from mmlab.schedule.cluster import Resources, cluster
@@ -183,9 +182,7 @@ class _Comparison:
                 self._finish(title, run, tables, zscore)
         return ComparisonResult(self.study, self.grid, *tables, self.failed, unsent)
 
-    def _finish(
-        self, title: str, run: MethodRun, tables: Tables, zscore: NDArray[np.float32] | None
-    ) -> None:
+    def _finish(self, title: str, run: MethodRun, tables: Tables, zscore: ZScores | None) -> None:
         """Close a method's run with its part of the tables."""
         rows, summary, curves = (t[t["method"] == title] if len(t) else t for t in tables)
         own: list[Any] = rows.to_dict(orient="records")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,17 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from mmlab.config import Scalar
 from mmlab.errors import UserError
-from mmlab.selectors.data import Indices, TrainingData, check_lists, one_sparse_class
+from mmlab.preprocess import Expression, Layer
+from mmlab.selectors.data import (
+    Indices,
+    TrainingData,
+    check_lists,
+    in_memory,
+    one_sparse_class,
+)
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
-
-Layer = Literal["zscore", "log1p", "counts"]
 
 
 class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -29,8 +34,9 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     reads; :attr:`input_layer` where parameters decide),
     ``supervised`` (labels are needed), ``fits_on_validation`` (the validation cells join the
     training cells, because nothing is stopped on them), ``trains_in_epochs`` (its epochs can
-    be watched and stopped), ``is_control`` (it bounds the other methods instead of competing),
-    ``quick`` (parameters with which it takes a fraction of the time, where it has such).
+    be watched and stopped), ``reads_from_disk`` (it goes through cells that memory does not hold),
+    ``is_control`` (it bounds the other methods instead of competing), ``quick`` (parameters with
+    which it takes a fraction of the time, where it has such).
 
     Attributes
     ----------
@@ -44,6 +50,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     supervised: ClassVar[bool] = True
     fits_on_validation: ClassVar[bool] = True
     trains_in_epochs: ClassVar[bool] = False
+    reads_from_disk: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
     quick: ClassVar[dict[str, Scalar]] = {}
     summary: ClassVar[str] = ""
@@ -163,17 +170,24 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         """Set ``panel_`` and ``scores_`` from checked data; an item an epoch."""
 
     def _check_cells(self, X: Any) -> Any:
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32)
+        if isinstance(X, Expression):
+            self.n_features_in_ = X.shape[1]
+            X = X if self.reads_from_disk else in_memory(X)
+        else:
+            X = one_sparse_class(validate_data(self, X, accept_sparse="csr", dtype=np.float32))
         n_genes = X.shape[1]
         if not 1 <= self.n_markers <= n_genes:
             raise UserError(
                 f"n_markers is {self.n_markers}, but the data have {n_genes} genes; "
                 f"give a number from 1 to {n_genes}."
             )
-        return one_sparse_class(X)
+        return X
 
     def _check_validation(self, X: Any, X_val: Any, y_val: Any) -> Any:
-        X_val = check_array(X_val, accept_sparse="csr", dtype=np.float32)
+        if isinstance(X_val, Expression):
+            X_val = X_val if self.reads_from_disk else in_memory(X_val)
+        else:
+            X_val = one_sparse_class(check_array(X_val, accept_sparse="csr", dtype=np.float32))
         if X_val.shape[1] != X.shape[1]:
             raise UserError(
                 f"the validation cells have {X_val.shape[1]} genes, the others {X.shape[1]}."
@@ -186,7 +200,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
             raise UserError(
                 f"there are {X_val.shape[0]} validation cells but {len(y_val)} labels for them."
             )
-        return one_sparse_class(X_val)
+        return X_val
 
     def _check_labels(
         self, X: Any, y: Any, y_val: Any
@@ -213,6 +227,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
             return None
         if counts is None:
             raise UserError(f"{type(self).__name__} needs the raw counts of the cells.")
+        counts = in_memory(counts) if isinstance(counts, Expression) else counts
         counts = check_array(counts, accept_sparse="csr", dtype=np.float32)
         if counts.shape != X.shape:
             raise UserError(f"counts have shape {counts.shape}, the cells {X.shape}.")

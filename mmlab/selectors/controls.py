@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.selectors.base import DirectSelector, Layer, Selector
+from mmlab.preprocess import Layer
+from mmlab.selectors.base import DirectSelector, Selector
 from mmlab.selectors.data import TrainingData
 from mmlab.selectors.scanpy_tests import ScanpyTTest
 
@@ -30,6 +31,8 @@ class RandomSelector(DirectSelector):
 
     layer: ClassVar[Layer] = "counts"
     supervised: ClassVar[bool] = False
+    #: Of the cells nothing but their number of genes is asked.
+    reads_from_disk: ClassVar[bool] = True
     is_control: ClassVar[bool] = True
     summary: ClassVar[str] = "uniformly random genes: what every method has to beat"
 
@@ -59,6 +62,8 @@ class Oracle(Selector):
 
     layer: ClassVar[Layer] = "counts"
     supervised: ClassVar[bool] = False
+    #: Of the cells nothing but their number of genes is asked.
+    reads_from_disk: ClassVar[bool] = True
     is_control: ClassVar[bool] = True
     summary: ClassVar[str] = "the true markers of simulated data: what no method can beat"
 
@@ -96,6 +101,8 @@ class AllGenes(DirectSelector):
 
     layer: ClassVar[Layer] = "counts"
     supervised: ClassVar[bool] = False
+    #: Of the cells nothing but their number of genes is asked.
+    reads_from_disk: ClassVar[bool] = True
     is_control: ClassVar[bool] = True
     summary: ClassVar[str] = "all genes instead of a panel"
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.selectors.base import DirectSelector, Layer
+from mmlab.preprocess import Layer
+from mmlab.selectors.base import DirectSelector
 from mmlab.selectors.budget import fill_budget
 from mmlab.selectors.scanpy_tests import one_against_rest
 

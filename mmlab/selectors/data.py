@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
+from mmlab.preprocess import Expression
 
 Indices = NDArray[np.int64]
 
@@ -22,7 +23,9 @@ class TrainingData:
     Attributes
     ----------
     x, x_val
-        Cells (n_cells, n_genes), float32, dense or CSR; ``x_val`` may be None.
+        Cells (n_cells, n_genes), float32, dense or CSR, or an
+        :class:`~mmlab.preprocess.Expression` for a method that reads from disk; ``x_val`` may be
+        None.
     y, y_val
         Class indices, shape (n_cells,); None for a method that got no labels.
     counts
@@ -88,6 +91,11 @@ def check_lists(
 def _distinct(genes: Sequence[int] | Indices) -> Indices:
     """Gene indices in the order given, each once."""
     return np.array(list(dict.fromkeys(int(gene) for gene in genes)), dtype=np.int64)
+
+
+def in_memory(X: Expression) -> Any:
+    """All values of a layer: z-scores dense, the others CSR."""
+    return X.toarray() if X.layer == "zscore" else X.tocsr()
 
 
 def one_sparse_class(X: Any) -> Any:

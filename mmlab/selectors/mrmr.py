@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_selection import f_classif
 
-from mmlab.selectors.base import DirectSelector, Layer
+from mmlab.preprocess import Layer
+from mmlab.selectors.base import DirectSelector
 from mmlab.selectors.data import dense
 
 #: Mean absolute correlations below it count as this one: a quotient by almost 0 says nothing.

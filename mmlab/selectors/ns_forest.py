@@ -11,7 +11,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from mmlab.errors import UserError
-from mmlab.selectors.base import DirectSelector, Layer
+from mmlab.preprocess import Layer
+from mmlab.selectors.base import DirectSelector
 from mmlab.selectors.data import Indices, dense
 
 #: Genes of a class that the forest passes on, and those that combinations are formed of.

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.selectors.base import Layer, Selector
+from mmlab.preprocess import Layer
+from mmlab.selectors.base import Selector
 from mmlab.selectors.data import Indices, TrainingData, dense
 from mmlab.selectors.vae import torch_device
 

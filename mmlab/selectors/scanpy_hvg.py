@@ -8,7 +8,8 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
-from mmlab.selectors.base import DirectSelector, Layer
+from mmlab.preprocess import Layer
+from mmlab.selectors.base import DirectSelector
 
 
 class ScanpyHVG(DirectSelector):

@@ -19,8 +19,10 @@ from mmlab.config import Scalar
 from mmlab.errors import UserError
 from mmlab.metrics.classification import accuracy
 from mmlab.metrics.reconstruction import explained_variance, linear_reconstruction
+from mmlab.preprocess import Expression
 from mmlab.selectors.base import Selector
 from mmlab.selectors.data import TrainingData, dense
+from mmlab.split import MOST_FITTED, MOST_JUDGED, some_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,6 +61,7 @@ class VAESelector(Selector):
     alpha: ClassVar[float]
     fits_on_validation: ClassVar[bool] = False
     trains_in_epochs: ClassVar[bool] = True
+    reads_from_disk: ClassVar[bool] = True
     #: Of the published training: decay and floor of the temperature, highest learning rate of
     #: the range test, patience.
     published: ClassVar[tuple[float, float, float, int]]
@@ -129,11 +132,14 @@ class VAESelector(Selector):
         """How good a hard panel is on the validation cells; None without them."""
         if data.x_val is None:
             return None
-        x, x_val = dense(data.x), dense(data.x_val)
-        y, y_val = _labels(x, data.y), _labels(x_val, data.y_val)
+        fit_on = some_of(len(data.x), MOST_FITTED)
+        judge_on = some_of(len(data.x_val), MOST_JUDGED)
+        x = data.x[fit_on] if isinstance(data.x, Expression) else dense(data.x)[fit_on]
+        x_val = dense(data.x_val[judge_on])
+        y, y_val = _labels(data.x, data.y)[fit_on], _labels(data.x_val, data.y_val)[judge_on]
 
         def knn_accuracy(panel: NDArray[np.int64]) -> float:
-            classifier = KNeighborsClassifier().fit(x[:, panel], y)
+            classifier = KNeighborsClassifier().fit(dense(x[:, panel]), y)
             return accuracy(y_val, classifier.predict(x_val[:, panel]))
 
         def variance_explained(panel: NDArray[np.int64]) -> float:
@@ -249,6 +255,7 @@ def train_together(
     from mmlab.nn.losses import markermap_loss
     from mmlab.nn.networks import PanelModel, PanelVAE
     from mmlab.nn.proposals import Choice
+    from mmlab.nn.reader import CellReader
     from mmlab.nn.training import Plan, recalibrate_batch_norm, train
 
     first = selectors[0]
@@ -258,11 +265,16 @@ def train_together(
     def stacked(arrays: Sequence[NDArray[Any]]) -> Tensor:
         return torch.stack([torch.tensor(array, device=device) for array in arrays])
 
-    x = stacked([dense(d.x) for d in data])
+    def cells(sources: Sequence[Any]) -> Tensor | CellReader:
+        if isinstance(sources[0], Expression):
+            return CellReader(sources, device)
+        return stacked([dense(source) for source in sources])
+
+    x = cells([d.x for d in data])
     y = stacked([_labels(d.x, d.y) for d in data])
     x_val = y_val = None
     if data[0].x_val is not None:
-        x_val = stacked([dense(d.x_val) for d in data])
+        x_val = cells([d.x_val for d in data])
         y_val = stacked([_labels(d.x_val, d.y_val) for d in data])
     n_genes = x.shape[-1]
     n_classes = 1 if data[0].y is None else max(len(s.classes_) for s in selectors)

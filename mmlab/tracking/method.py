@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from mmlab import figures
 from mmlab.datasets.base import Cells
 from mmlab.embedding import cells_to_embed, umap_coordinates
 from mmlab.grid import ComparisonSpec, MethodSpec
+from mmlab.preprocess import ZScores
 from mmlab.results import CONFUSION, borda_panel, panel_table, summed
 from mmlab.rows import Row
+from mmlab.selectors.data import dense
 from mmlab.tracking.store import metric_points
 from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial import spec_params
@@ -63,7 +64,7 @@ class MethodRun:
         summary: pd.DataFrame,
         extra: dict[str, float],
         cells: Cells,
-        zscore: NDArray[np.float32] | None = None,
+        zscore: ZScores | None = None,
     ) -> None:
         """Write means, consensus panels and figures, and close the run.
 
@@ -95,7 +96,7 @@ class MethodRun:
         store.close(self.run_id, "FINISHED" if len(rows) >= asked else "KILLED")
 
     def _write(
-        self, rows: Sequence[Row], cells: Cells, zscore: NDArray[np.float32] | None, folder: Path
+        self, rows: Sequence[Row], cells: Cells, zscore: ZScores | None, folder: Path
     ) -> None:
         pd.DataFrame(rows).to_parquet(folder / "replicates.parquet", index=False)
         (folder / "figures").mkdir()
@@ -124,15 +125,13 @@ class MethodRun:
             figure = self._maps({setting.name: part[0] for setting, part in own}, cells, zscore)
             figure.savefig(folder / "figures" / "umap.png")
 
-    def _maps(self, firsts: dict[str, Row], cells: Cells, zscore: NDArray[np.float32]) -> Figure:
+    def _maps(self, firsts: dict[str, Row], cells: Cells, zscore: ZScores) -> Figure:
         """UMAPs of the panel of the first replicate at every setting."""
         seed = self.study.spec.seed
         shown = cells_to_embed(len(zscore), seed)
+        seen = dense(zscore[shown])
         return figures.cell_maps(
-            {
-                name: umap_coordinates(zscore[np.ix_(shown, row["panel"])], seed)
-                for name, row in firsts.items()
-            },
+            {name: umap_coordinates(seen[:, row["panel"]], seed) for name, row in firsts.items()},
             cells.y[shown],
             cells.classes,
             f"{self.method.title} on {cells.name}: UMAP of the cells by the panel's genes alone",
