@@ -119,6 +119,18 @@ def some_of(n: int, most: int) -> Indices:
     return np.concatenate([np.arange(most // 2), np.arange(n - (most - most // 2), n)])
 
 
+def sampling_note(n_cells: int) -> str:
+    """What is judged on a sample of so many cells, in a sentence; empty where nothing is."""
+    n_fitted = int(TRAIN_SHARE * n_cells) + int(VALIDATION_SHARE * n_cells)
+    if n_fitted <= MOST_FITTED and n_cells - n_fitted <= MOST_JUDGED:
+        return ""
+    return (
+        f"Methods see all cells of a split; classifiers and regressions are fitted on at most "
+        f"{MOST_FITTED:,} of them and judged on at most {MOST_JUDGED:,}, the same random ones for "
+        "every method."
+    )
+
+
 def split_problems(y: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
     """Everything that keeps labelled cells from being split, a sentence each."""
     return [

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from mmlab.datasets import DATASETS
 from mmlab.errors import UserError
 from mmlab.grid import ComparisonSpec
 from mmlab.report.comparison import (
@@ -214,8 +215,15 @@ def test_the_figure_has_a_point_a_published_cell(rows: pd.DataFrame, tmp_path: P
 def test_shipped_studies_name_what_exists(path: Path) -> None:
     spec = read_yaml(path, ComparisonSpec)
     assert {method.selector for method in spec.methods} <= set(SELECTORS)
-    assert spec.data.name is not None
+    assert spec.data.name in DATASETS
     assert spec.data.name in path.stem
+
+
+def test_every_data_set_of_the_paper_has_its_studies() -> None:
+    papers = set(published_numbers()["dataset"])
+    assert len(papers) == 7
+    for table in ("table1_3", "table2_reconstruction"):
+        assert {f"{table}_{name}" for name in papers} <= {path.stem for path in EXPERIMENTS}
 
 
 def test_a_classification_study_holds_every_method_of_the_paper() -> None:

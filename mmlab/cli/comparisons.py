@@ -275,13 +275,13 @@ def _spec(content: dict[str, Any], data: DataSpec, methods: str, quick: bool) ->
 
 
 def _method_names(methods: str, data: DataSpec) -> list[str]:
-    from mmlab.datasets import DATASETS
+    from mmlab.datasets import is_simulated
     from mmlab.selectors import SELECTORS
 
     if methods != "all":
         return [name.strip() for name in methods.split(",")]
     # Nobody knows the true markers of measured cells.
-    simulated = data.name in DATASETS and DATASETS[data.name].simulated
+    simulated = data.name is not None and is_simulated(data.name)
     return [name for name in SELECTORS if name != "oracle" or simulated]
 
 

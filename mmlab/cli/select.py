@@ -73,6 +73,7 @@ def select(
     from mmlab.datasets import load_cells
     from mmlab.pipeline import resolve
     from mmlab.specfile import build
+    from mmlab.split import sampling_note
 
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: the folder {output.parent} does not exist.")
@@ -101,6 +102,7 @@ def select(
         run_id, result = run_tracked(store, spec, cells)
     if output is not None:
         result.panel.to_csv(output, index=False)
+    note = sampling_note(len(cells.y))
     if as_json:
         print_json(
             {
@@ -109,10 +111,13 @@ def select(
                 "digest": result.digest,
                 "metrics": result.metrics,
                 "panel": result.panel.to_dict(orient="records"),
+                "note": note,
             }
         )
         return
     _print_result(result)
+    if note:
+        say(note)
     if output is not None:
         say(f"panel written to {output}")
     say(f"run {run_id} kept in {store.uri}")

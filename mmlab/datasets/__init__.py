@@ -68,6 +68,12 @@ def install(name: str) -> Record | None:
     return fetch(DATASETS[name]) if DATASETS[name].sources else None
 
 
+def is_simulated(name: str) -> bool:
+    """Whether the cells of a name are, or would be, simulated: their markers are known."""
+    known = find_record(name) or DATASETS.get(name)
+    return name.endswith(SUFFIX) if known is None else known.simulated
+
+
 def read_h5ad(path: str) -> ad.AnnData:
     """Read an ``.h5ad`` file.
 
@@ -106,6 +112,7 @@ def load_cells(data: DataSpec) -> Cells:
             normalization=dataset.normalization,
             origin=dataset.origin,
             simulated=dataset.simulated,
+            notes=dataset.notes,
         )
     path, label_key = str(data.path), str(data.label_key)
     adata = require_usable(read_h5ad(path), label_key, data.layer, path)

@@ -88,8 +88,8 @@ class Cells:
         The ``obs`` column with the classes (categorical).
     normalization
         As in :class:`Dataset`.
-    origin
-        Where the cells come from, for people.
+    origin, notes
+        Where the cells come from, and what to know before trusting a result, for people.
     recorded_fingerprint
         Known beforehand, of cells whose file has been verified.
     reopen
@@ -102,6 +102,7 @@ class Cells:
     normalization: Normalization
     origin: str
     simulated: bool = False
+    notes: tuple[str, ...] = ()
     recorded_fingerprint: str = ""
     reopen: Callable[[], Cells] | None = None
 
@@ -154,6 +155,7 @@ def make_cells(
     normalization: Normalization,
     origin: str,
     simulated: bool = False,
+    notes: tuple[str, ...] = (),
 ) -> Cells:
     """Cells from checked counts: only what a trial needs, in one canonical form."""
     counts = sp.csr_matrix(adata.X, dtype=np.float32, copy=True)
@@ -167,7 +169,7 @@ def make_cells(
     )
     if simulated and "is_marker" in adata.var:
         clean.var["is_marker"] = adata.var["is_marker"].to_numpy(dtype=bool)
-    return Cells(name, clean, label_key, normalization, origin, simulated)
+    return Cells(name, clean, label_key, normalization, origin, simulated, notes)
 
 
 def read_packaged(file_name: str) -> ad.AnnData:

@@ -210,10 +210,10 @@ def _cells(
     about: Dataset | Record, counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame
 ) -> Cells:
     adata = ad.AnnData(X=counts, obs=obs, var=var)
-    names = about.name, adata, about.label_key, about.normalization, about.origin, about.simulated
+    told = about.label_key, about.normalization, about.origin, about.simulated, about.notes
     if isinstance(about, Dataset):
-        return Cells(*names)
-    return Cells(*names, about.fingerprint, partial(open_cells, about))
+        return Cells(about.name, adata, *told)
+    return Cells(about.name, adata, *told, about.fingerprint, partial(open_cells, about))
 
 
 def _record_path(name: str) -> Path:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from mmlab.config import Recipe, Scalar
-from mmlab.datasets import DATASETS
 from mmlab.datasets.base import Cells
 from mmlab.grid import MethodSpec
 from mmlab.report.document import Grid, Section
 from mmlab.selectors import SELECTORS, resolve_params
+from mmlab.split import sampling_note
 
 _NORMALIZATION = {
     "total": "total counts of every cell scaled to 10,000, log1p",
@@ -30,7 +30,6 @@ _RECIPE = {
 
 def data_section(cells: Cells, recipe: Recipe) -> Section:
     """What was measured on."""
-    known = DATASETS.get(cells.name)
     facts = [
         ("dataset", cells.name + (" (simulated)" if cells.simulated else "")),
         ("origin", cells.origin),
@@ -42,9 +41,11 @@ def data_section(cells: Cells, recipe: Recipe) -> Section:
     ]
     sizes = np.bincount(cells.y, minlength=len(cells.classes))
     types = [[name, str(n)] for name, n in zip(cells.classes, sizes, strict=True)]
-    text = list(known.notes) if known is not None else []
+    text = list(cells.notes)
     if cells.simulated:
         text.insert(0, "These cells are simulated: none was ever measured.")
+    if sampled := sampling_note(cells.adata.n_obs):
+        text.append(sampled)
     return Section(
         "Data",
         text,
