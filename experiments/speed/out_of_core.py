@@ -1,0 +1,153 @@
+"""How a training on more cells than memory holds grows with the cells, and what reading them takes.
+
+    python experiments/speed/out_of_core.py
+
+Trials of supervised MarkerMap (--quick) on simulated cells x 4,000 genes that lie on disk, each in
+a process of its own with two threads: one trains, one reads. Beside it the rival for reading:
+batches of the same random cells by anndata's own lazy access (``sparse_dataset`` of the same file),
+made into the same z-scores. The simulated cells are kept (mmlab datasets list).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+
+from mmlab.config import DataSpec, TrialSpec
+from mmlab.datasets import DATASETS
+from mmlab.datasets.base import Cells
+from mmlab.datasets.install import simulate
+from mmlab.datasets.store import cache_folder, open_cells
+from mmlab.memory import PeakMemory
+from mmlab.pipeline import Trial, cpu_threads
+from mmlab.preprocess import Expression, log_normalize, standardize
+from mmlab.selectors import MarkerMapSupervised
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).parents[2]
+LIKE, N_GENES = "ssv4", 4000
+#: Batches that are read to time a way of reading.
+N_BATCHES = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--cells", type=int, nargs="+", default=[125_000, 250_000, 500_000, 1_000_000]
+    )
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3, help="of the reading")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "experiments/results/speed_out_of_core.parquet"
+    )
+    parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.point is not None:
+        print(json.dumps(measure(**options.point)))
+        return
+    rows = []
+    for n_cells in options.cells:
+        point = {"n_cells": n_cells, "epochs": options.epochs, "repeats": options.repeats}
+        prepared(n_cells)
+        command = [sys.executable, __file__, "--point", json.dumps(point)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        rows.append({"cells": n_cells, **json.loads(done.stdout)})
+        print(f"{n_cells:,} cells: {done.stdout.strip()}", flush=True)
+    table = pd.DataFrame(rows)
+    table.to_parquet(options.output)
+    draw(table, options.output.with_suffix(".png"))
+
+
+def prepared(n_cells: int) -> Cells:
+    """Simulated cells, on disk."""
+    name = f"{LIKE}_simulated_cells{n_cells}_genes{N_GENES}"
+    return open_cells(simulate(DATASETS[LIKE], name, n_cells=n_cells, n_genes=N_GENES))
+
+
+def measure(n_cells: int, epochs: int, repeats: int) -> dict[str, Any]:
+    """Peak memory and seconds of a trial, and how long batches take to be read."""
+    cells = prepared(n_cells)
+    budget = {"max_epochs": epochs, "min_epochs": epochs}
+    spec = TrialSpec(
+        data=DataSpec(name=cells.name),
+        selector="markermap_supervised",
+        params=MarkerMapSupervised.quick | budget,
+    )
+    memory, started = PeakMemory(), time.perf_counter()
+    with cpu_threads(1):
+        trial = Trial(spec, cells)
+        ends = [time.perf_counter() for _ in trial.epochs()]
+        result = trial.result()
+    finished = time.perf_counter()
+    return {
+        "peak_memory_mb": memory.read()["peak_memory_mb"],
+        "seconds_an_epoch": float(np.median(np.diff(ends))),
+        "seconds_of_the_trial": finished - started,
+        "counts_mb": cells.adata.X.data.nbytes * 2 / 2**20,
+        "dense_mb": n_cells * N_GENES * 4 / 2**20,
+        "accuracy": result.metrics["knn/accuracy"],
+        **reading(cells, int(MarkerMapSupervised.quick["batch_size"]), repeats),
+    }
+
+
+def reading(cells: Cells, batch_size: int, repeats: int) -> dict[str, float]:
+    """Milliseconds that a batch takes to be read, by mmlab and by anndata, in turns; medians."""
+    rng = np.random.default_rng(0)
+    n_cells, n_genes = cells.adata.shape
+    mean, sd = np.zeros(n_genes, np.float32), np.ones(n_genes, np.float32)
+    ours = Expression(cells.adata.X, "zscore", "total", mean, sd)
+    sha256 = cells.reopen.args[0].sha256  # type: ignore[union-attr]
+    times: dict[str, list[float]] = {"mmlab": [], "anndata": []}
+    with h5py.File(cache_folder() / "counts" / f"{sha256}.h5ad") as file:
+        theirs = ad.io.sparse_dataset(file["X"])
+        # Its row pointers are read once, before time is taken.
+        np.testing.assert_array_equal(theirs[np.arange(3)].indptr, cells.adata.X[:3].indptr)
+        for _ in range(repeats):
+            batches = [np.sort(rng.choice(n_cells, batch_size)) for _ in range(N_BATCHES)]
+            started = time.perf_counter()
+            for rows in batches:
+                ours[rows].toarray()
+            times["mmlab"].append(time.perf_counter() - started)
+            started = time.perf_counter()
+            for rows in batches:
+                standardize(log_normalize(theirs[rows], "total").toarray(), mean, sd)
+            times["anndata"].append(time.perf_counter() - started)
+    ms = {rival: 1000 * float(np.median(took)) / N_BATCHES for rival, took in times.items()}
+    return {
+        "ms_a_batch": ms["mmlab"],
+        "ms_a_batch_anndata": ms["anndata"],
+        "times_as_fast": ms["anndata"] / ms["mmlab"],
+    }
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    left.plot(table["cells"], table["peak_memory_mb"] / 1024, marker="o", label="peak of the trial")
+    left.plot(table["cells"], table["counts_mb"] / 1024, linestyle=":", label="counts on disk")
+    left.plot(table["cells"], table["dense_mb"] / 1024, linestyle="--", label="z-scores, if dense")
+    left.set_ylabel("GiB")
+    left.legend(fontsize=8)
+    right.plot(table["cells"], table["seconds_an_epoch"], marker="o")
+    right.set_ylabel("seconds an epoch")
+    for panel in (left, right):
+        panel.set_xlabel("cells")
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
