@@ -18,7 +18,7 @@ from sklearn.preprocessing import normalize
 
 from mmlab.config import Recipe
 from mmlab.datasets.base import Normalization
-from mmlab.datasets.counts_file import release
+from mmlab.datasets.mapped import release
 
 TARGET_SUM = 1e4
 MAX_Z_SCORE = 10.0

@@ -18,7 +18,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mmlab.datasets import mouse_brain, paul, ssv4
-from mmlab.datasets.sources import BONE_MARROW, STEM_CELLS
+from mmlab.datasets.remote import BONE_MARROW, STEM_CELLS
 
 
 def counts_by_type(

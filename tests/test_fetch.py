@@ -29,7 +29,7 @@ from mmlab.datasets.base import Dataset
 from mmlab.datasets.download import CHECKSUMS, download
 from mmlab.datasets.filters import is_detected, is_general, shares_by_type, tells_types
 from mmlab.datasets.install import fetch
-from mmlab.datasets.sources import BONE_MARROW, STEM_CELLS, Source
+from mmlab.datasets.remote import BONE_MARROW, STEM_CELLS, RemoteFile
 from mmlab.datasets.ssv4 import ARCHIVE, LABELS
 from mmlab.datasets.store import FOLDER_VARIABLE, find_record, open_cells, records
 from mmlab.errors import UserError
@@ -201,7 +201,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(
     content = random.Random(0).randbytes(300_000)
     (originals / "a.bin").write_bytes(content)
     server.cuts, server.cut_after = 2, 100_000
-    path = download(Source("a.bin", ()), tmp_path / "d", server.address)
+    path = download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
     assert path.read_bytes() == content
     asked = [range_ for _, range_ in server.requests]
     assert asked == ["", "bytes=65536-", "bytes=131072-"]
@@ -223,12 +223,12 @@ def test_a_part_of_another_version_is_not_continued(
     (originals / "a.bin").write_bytes(b"old" * 50_000)
     server.cuts, server.cut_after = 1, 100_000
     with pytest.raises(UserError, match=r"a\.bin cannot be downloaded .* of 150,000 bytes"):
-        download(Source("a.bin", ()), tmp_path / "d", server.address)
+        download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
     assert (tmp_path / "d" / ".a.bin.part").stat().st_size == 65536
     server.version = '"one"' if change == "no ranges" else '"two"'
     server.ranges = change != "no ranges"
     (originals / "a.bin").write_bytes(b"new" * 50_000)
-    path = download(Source("a.bin", ()), tmp_path / "d", server.address)
+    path = download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
     assert path.read_bytes() == b"new" * 50_000
     assert server.requests[-1] == ("a.bin", "bytes=65536-")
 
@@ -236,7 +236,7 @@ def test_a_part_of_another_version_is_not_continued(
 def test_a_wrong_checksum_leaves_nothing(originals: Path, server: Server, tmp_path: Path) -> None:
     (originals / "a.bin").write_bytes(b"what came")
     with pytest.raises(UserError, match=r"a\.bin: what http.* has the sha256 .* but 0000 is"):
-        download(Source("a.bin", (), sha256="0000"), tmp_path / "d", server.address)
+        download(RemoteFile("a.bin", (), sha256="0000"), tmp_path / "d", server.address)
     assert [p.name for p in (tmp_path / "d").iterdir() if not p.name.startswith(".")] == []
 
 
@@ -244,20 +244,20 @@ def test_the_checksum_seen_first_is_held_to(
     originals: Path, server: Server, tmp_path: Path
 ) -> None:
     (originals / "a.bin").write_bytes(b"first")
-    path = download(Source("a.bin", ()), tmp_path / "d", server.address)
+    path = download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
     path.unlink()
     (originals / "a.bin").write_bytes(b"second")
     with pytest.raises(UserError, match=r"that of the first download \(kept in .*checksums.json"):
-        download(Source("a.bin", ()), tmp_path / "d", server.address)
+        download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
     assert not path.exists()
 
 
 def test_addresses_are_tried_in_turn(originals: Path, server: Server, tmp_path: Path) -> None:
     (originals / "a.bin").write_bytes(b"content")
     places = (f"{server.address}/missing", f"{server.address}/a.bin")
-    assert download(Source("a.bin", places), tmp_path / "d").read_bytes() == b"content"
+    assert download(RemoteFile("a.bin", places), tmp_path / "d").read_bytes() == b"content"
     with pytest.raises(UserError, match=r"missing: the server answers 404 Not Found"):
-        download(Source("b.bin", places[:1]), tmp_path / "d")
+        download(RemoteFile("b.bin", places[:1]), tmp_path / "d")
 
 
 # --- fetching

@@ -14,7 +14,7 @@ from tiny import SMALL, as_cells, simulate_cells
 from mmlab import preprocess
 from mmlab.config import DataSpec, Noise, TrialSpec
 from mmlab.datasets.base import Cells
-from mmlab.datasets.counts_file import is_mapped, map_counts, write_counts
+from mmlab.datasets.mapped import is_mapped, map_counts, write_counts
 from mmlab.errors import UserError
 from mmlab.model import fit_model
 from mmlab.nn.reader import CellReader

@@ -13,8 +13,8 @@ from mmlab.cli import app
 from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets import DATASETS, base, load_cells
 from mmlab.datasets.check import find_problems
-from mmlab.datasets.counts_file import is_mapped, map_counts, release, write_counts
 from mmlab.datasets.install import simulate
+from mmlab.datasets.mapped import is_mapped, map_counts, release, write_counts
 from mmlab.datasets.simulate import Simulation
 from mmlab.datasets.store import FOLDER_VARIABLE, cache_folder, open_cells
 from mmlab.errors import UserError

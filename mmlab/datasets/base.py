@@ -15,7 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmlab.datasets.sources import Source
+from mmlab.datasets.remote import RemoteFile
 
 Normalization = Literal["total", "none", "l2"]
 
@@ -69,7 +69,7 @@ class Dataset:
     label_key: str
     normalization: Normalization
     load: Callable[..., ad.AnnData]
-    sources: tuple[Source, ...] = ()
+    sources: tuple[RemoteFile, ...] = ()
     notes: tuple[str, ...] = ()
     simulated: bool = False
 

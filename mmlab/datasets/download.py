@@ -12,7 +12,7 @@ import requests
 from filelock import FileLock
 
 from mmlab.datasets.progress import download_progress
-from mmlab.datasets.sources import Source
+from mmlab.datasets.remote import RemoteFile
 from mmlab.errors import UserError
 from mmlab.files import whole_file
 
@@ -29,7 +29,7 @@ _ATTEMPTS = 5
 CHECKSUMS = "checksums.json"
 
 
-def download(source: Source, folder: Path, mirror: str | None = None) -> Path:
+def download(source: RemoteFile, folder: Path, mirror: str | None = None) -> Path:
     """The file of a source, downloaded to ``folder`` unless it is there.
 
     Another process that downloads the same waits for this one.
@@ -64,7 +64,7 @@ def download(source: Source, folder: Path, mirror: str | None = None) -> Path:
     raise UserError(f"{source.file} cannot be downloaded ({'; '.join(failures)}).")
 
 
-def check(source: Source, path: Path, folder: Path, what: str) -> str:
+def check(source: RemoteFile, path: Path, folder: Path, what: str) -> str:
     """sha256 of a file, held against the published one or the one seen first.
 
     Raises

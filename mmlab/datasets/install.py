@@ -10,8 +10,8 @@ from mmlab.datasets.base import Dataset, make_cells
 from mmlab.datasets.check import find_problems
 from mmlab.datasets.download import check, download
 from mmlab.datasets.progress import progress
+from mmlab.datasets.remote import RemoteFile
 from mmlab.datasets.simulate import DENSITY, Simulation
-from mmlab.datasets.sources import Source
 from mmlab.datasets.store import (
     Record,
     downloads_folder,
@@ -149,7 +149,7 @@ def _convert(
     return put(stored, [cells.adata.X], cells.adata.obs, cells.adata.var, checksums)
 
 
-def _obtain(wanted: Source, source: str | None) -> Path:
+def _obtain(wanted: RemoteFile, source: str | None) -> Path:
     """A file from a folder of the user's, from a mirror, or from its own address."""
     if source is not None and not source.startswith(("http://", "https://")):
         path = Path(source) / wanted.file

@@ -12,11 +12,11 @@ import scipy.sparse as sp
 
 from mmlab.datasets.base import Dataset
 from mmlab.datasets.filters import is_detected, tells_types
-from mmlab.datasets.sources import Files, Source
+from mmlab.datasets.remote import Files, RemoteFile
 
 _PLACE = "https://cell2location.cog.sanger.ac.uk/tutorial/mouse_brain_snrna/"
 COUNTS, ANNOTATION = (
-    Source(file, (_PLACE + file,))
+    RemoteFile(file, (_PLACE + file,))
     for file in (
         "all_cells_20200625.h5ad",
         "snRNA_annotation_astro_subtypes_refined59_20200823.csv",

@@ -12,9 +12,9 @@ import scipy.sparse as sp
 
 from mmlab.datasets.base import Dataset
 from mmlab.datasets.filters import is_general
-from mmlab.datasets.sources import BONE_MARROW, STEM_CELLS, Files, Source, housekeeping
+from mmlab.datasets.remote import BONE_MARROW, STEM_CELLS, Files, RemoteFile, housekeeping
 
-FILE = Source(
+FILE = RemoteFile(
     "paul15.h5",
     ("https://falexwolf.de/data/paul15.h5",),
     "6161984f758dd464992edc23f1a8ab89b2081600130c6aa93a1ab12b3ada5bfb",

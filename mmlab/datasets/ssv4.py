@@ -15,13 +15,13 @@ from mmlab.datasets.archive import open_archive, open_member
 from mmlab.datasets.base import Dataset
 from mmlab.datasets.filters import is_general, tells_types
 from mmlab.datasets.mouse_brain import LABELS_SEEN
-from mmlab.datasets.sources import BONE_MARROW, STEM_CELLS, Files, Source, housekeeping
+from mmlab.datasets.remote import BONE_MARROW, STEM_CELLS, Files, RemoteFile, housekeeping
 
-ARCHIVE = Source(
+ARCHIVE = RemoteFile(
     "mouse_VISp_gene_expression_matrices_2018-06-14.zip",
     ("https://celltypes.brain-map.org/api/v2/well_known_file_download/694413985",),
 )
-LABELS = Source(
+LABELS = RemoteFile(
     "VISp_PERSIST_metadata.csv",
     ("https://raw.githubusercontent.com/iancovert/persist/main/data/VISp_PERSIST_metadata.csv",),
     "d5e7b0577ebbc0d3e908072ba6441054c0d32fb2ac5a6f4e9b173b9d8cd1ed85",

@@ -1,7 +1,7 @@
 """The datasets that are kept on this machine: each is there whole, or not at all.
 
 The folder is ``$MMLAB_CACHE``, or the system's place for caches. It holds ``counts/SHA256.h5ad``
-(:mod:`mmlab.datasets.counts_file`), ``datasets/NAME.json`` that names one, ``downloads`` and
+(:mod:`mmlab.datasets.mapped`), ``datasets/NAME.json`` that names one, ``downloads`` and
 ``locks``. A dataset is there once its JSON is, which is written last.
 """
 
@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from mmlab.config import Spec
 from mmlab.datasets.base import Cells, Dataset, Normalization
-from mmlab.datasets.counts_file import map_counts, write_counts
+from mmlab.datasets.mapped import map_counts, write_counts
 from mmlab.errors import UserError
 from mmlab.files import whole_file
 

@@ -11,7 +11,7 @@ Files = Mapping[str, Path]
 
 
 @dataclass(frozen=True)
-class Source:
+class RemoteFile:
     """A file to download.
 
     Attributes
@@ -38,8 +38,8 @@ _SMASH = (
 )
 
 
-def _smash_list(name: str, sha256: str) -> Source:
-    return Source(name, tuple(place + name for place in _SMASH), sha256, optional=True)
+def _smash_list(name: str, sha256: str) -> RemoteFile:
+    return RemoteFile(name, tuple(place + name for place in _SMASH), sha256, optional=True)
 
 
 #: Housekeeping genes of the mouse, by tissue, of the HRT Atlas (Hounkpe et al., Nucleic Acids
