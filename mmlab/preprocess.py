@@ -18,7 +18,7 @@ from sklearn.preprocessing import normalize
 
 from mmlab.config import Recipe
 from mmlab.datasets.base import Normalization
-from mmlab.datasets.mapped import release
+from mmlab.datasets.mapped import take_cells
 
 TARGET_SUM = 1e4
 MAX_Z_SCORE = 10.0
@@ -110,7 +110,7 @@ class Expression:
 
     def tocsr(self) -> sp.csr_matrix:
         """Values of the layers counts and log1p, CSR float32."""
-        values = self.counts if self.cells is None else self.counts[self.cells]
+        values = self.counts if self.cells is None else take_cells(self.counts, self.cells)
         if self.layer != "counts":
             values = log_normalize(values, self.normalization)
         return values if self.genes is None else values[:, self.genes]
@@ -129,7 +129,6 @@ class Expression:
         step = max(_AT_ONCE // self.counts.shape[1], 1)
         for start in range(0, n_cells, step):
             yield start, self[start : start + step]._made()
-            release(self.counts)
 
     def _made(self) -> NDArray[np.float32]:
         values: NDArray[np.float32] = self.tocsr().toarray()

@@ -14,7 +14,7 @@ from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets import DATASETS, base, load_cells
 from mmlab.datasets.check import find_problems
 from mmlab.datasets.install import simulate
-from mmlab.datasets.mapped import is_mapped, map_counts, release, write_counts
+from mmlab.datasets.mapped import is_mapped, map_counts, take_cells, write_counts
 from mmlab.datasets.simulate import Simulation
 from mmlab.datasets.store import FOLDER_VARIABLE, cache_folder, open_cells
 from mmlab.errors import UserError
@@ -90,9 +90,10 @@ def test_mapped_counts_are_the_counts_and_any_reader_reads_them(tmp_path: Path) 
     mapped = map_counts(path)
     assert is_mapped(mapped)
     assert not is_mapped(adata.X)
-    release(mapped)
-    release(adata.X)
     assert (mapped != adata.X).nnz == 0
+    cells = np.random.default_rng(0).integers(0, 600, 300)
+    for counts in (mapped, adata.X):
+        assert (take_cells(counts, cells) != adata.X[cells]).nnz == 0
     with pytest.raises(ValueError, match="read-only"):
         mapped.data[0] = 1
     whole = ad.read_h5ad(path)

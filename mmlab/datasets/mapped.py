@@ -13,11 +13,14 @@ import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 #: Parts of a compressed matrix in the format of anndata.
 _PARTS = ("data", "indices", "indptr")
 #: Bytes that are copied at once.
 _AT_ONCE = 64 * 2**20
+#: Cells that are read at once.
+_CELLS_AT_ONCE = 128
 #: Large arrays begin at a page: mapped numbers are then where a processor wants them.
 _PAGE = 4096
 
@@ -93,15 +96,21 @@ def map_counts(path: Path) -> sp.csr_matrix:
     return sp.csr_matrix((data, indices, indptr), shape=(n_cells, n_genes), copy=False)
 
 
-def release(counts: sp.csr_matrix) -> None:
-    """Let go of the memory that mapped counts take in this process; they stay as they are.
+def take_cells(counts: sp.csr_matrix, cells: NDArray[np.int64]) -> sp.csr_matrix:
+    """Counts of some cells, (n_cells, n_genes), in memory.
 
-    Without it a process that goes through all cells looks as large as they are. Counts that are
-    not mapped stay in memory.
+    Of mapped counts a few cells are read at a time: the system maps up to 2 MiB around each, which
+    counts as this process's memory, and is let go of before the next are read.
     """
     mapping = _mapping(counts)
-    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+    if mapping is None:
+        return counts[cells]
+    parts = []
+    for start in range(0, len(cells), _CELLS_AT_ONCE):
+        parts.append(counts[cells[start : start + _CELLS_AT_ONCE]])
+        if hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
+    return parts[0] if len(parts) == 1 else sp.vstack(parts, format="csr")
 
 
 def is_mapped(counts: sp.csr_matrix) -> bool:
