@@ -58,7 +58,7 @@ def test_layer_holds_the_counts(tiny_adata: ad.AnnData) -> None:
     assert layered is not None
     assert layered.uns["mmlab"]["panel"] == plain.uns["mmlab"]["panel"]
     with pytest.raises(UserError, match="looks log-normalised"):
-        mmlab.select_markers(tiny_adata, "cell_type", 5)
+        mmlab.select_markers(tiny_adata, "cell_type", 5, layer="X")
 
 
 def test_same_seed_gives_the_same_panel(tiny_adata: ad.AnnData) -> None:

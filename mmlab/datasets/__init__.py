@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import anndata as ad
-
 from mmlab.config import DataSpec
 from mmlab.datasets import citeseq, pbmc68k_reduced, toy_xor, zeisel, zeisel_subtypes
 from mmlab.datasets.base import Cells, Dataset, make_cells
-from mmlab.datasets.check import require_usable
-from mmlab.errors import UserError, unknown_name
+from mmlab.datasets.counts import open_counts
+from mmlab.errors import unknown_name
 
 DATASETS: dict[str, Dataset] = {
     "zeisel": zeisel.DATASET,
@@ -26,24 +22,6 @@ def get_dataset(name: str) -> Dataset:
     if name not in DATASETS:
         raise unknown_name("dataset", name, DATASETS)
     return DATASETS[name]
-
-
-def read_h5ad(path: str) -> ad.AnnData:
-    """Read an ``.h5ad`` file.
-
-    Raises
-    ------
-    UserError
-        The file is missing, a directory, or not a readable ``.h5ad``.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path} is not a file; an .h5ad file is needed.")
-    try:
-        adata: ad.AnnData = ad.read_h5ad(path)
-    except Exception as error:  # whatever h5py and the readers of anndata raise
-        detail = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as .h5ad: {detail}.") from error
-    return adata
 
 
 def load_cells(data: DataSpec) -> Cells:
@@ -65,7 +43,13 @@ def load_cells(data: DataSpec) -> Cells:
             simulated=dataset.simulated,
         )
     path, label_key = str(data.path), str(data.label_key)
-    adata = require_usable(read_h5ad(path), label_key, data.layer, path)
+    with open_counts(path, label_key, data.layer, in_memory=True) as counts:
+        adata, place = counts.load(label_key), counts.place
     return make_cells(
-        adata, label_key, name=data.title, normalization="total", origin=f"file {path}"
+        adata,
+        label_key,
+        name=data.title,
+        normalization="total",
+        origin=f"{place} of file {path}",
+        copy=False,
     )
