@@ -50,6 +50,6 @@ def load_cells(data: DataSpec) -> Cells:
         label_key,
         name=data.title,
         normalization="total",
-        origin=f"{place} of file {path}",
+        origin=f"file {path}, counts in {place}",
         copy=False,
     )

@@ -133,10 +133,11 @@ def require_short_texts(dataset: h5py.Dataset) -> None:
     for start in range(0, len(dataset), _NAMES_AT_ONCE):
         texts = read_part(dataset, start, start + _NAMES_AT_ONCE)
         length += sum(map(len, texts))
-        if length > _LONGEST_NAMES * (start + _NAMES_AT_ONCE):
+        mean = length // (start + len(texts))
+        if mean > _LONGEST_NAMES:
             raise RefusedFileError(
                 dataset.file.filename,
-                [f"{dataset.name} holds texts of {length // (start + len(texts))} characters"],
+                [f"{dataset.name} holds texts of {mean} characters, which are no names"],
             )
 
 
@@ -221,8 +222,8 @@ def _dataset_problem(dataset: h5py.Dataset, file_size: int) -> tuple[str, str] |
     stored = min(dataset.id.get_storage_size(), file_size)
     if declared > max(_HARMLESS, _LARGEST_RATIO * stored):
         return "size", (
-            f"declares {in_gb(declared)}, but the file of {file_size} bytes stores {stored} bytes "
-            "of it: no compression does that"
+            f"declares {in_words(declared)}, but the file of {file_size} bytes stores {stored} "
+            "bytes of it: no compression does that"
         )
     return None
 
@@ -239,9 +240,9 @@ def free_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def in_gb(size: float) -> str:
+def in_words(size: float) -> str:
     """Bytes for people."""
-    return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 def _content_problems(file: h5py.File) -> list[str]:

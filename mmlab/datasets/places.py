@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mmlab.datasets.h5ad import RefusedFileError, free_memory, in_gb
+from mmlab.datasets.h5ad import RefusedFileError, free_memory, in_words
 from mmlab.datasets.matrix import BrokenMatrixError, Matrix
 from mmlab.datasets.scan import LARGEST_COUNT, Found, Scan
 from mmlab.datasets.source import Place, Source
@@ -121,7 +121,7 @@ def _matrix_problem(matrix: Matrix, place: Place, source: Source, in_memory: boo
     needed, free = matrix.loaded_bytes, free_memory()
     if in_memory and needed > free:
         return (
-            f"needs {in_gb(needed)} of memory, but {in_gb(free)} are free: "
+            f"needs {in_words(needed)} of memory, but {in_words(free)} are free: "
             f"{matrix.shape[0]} cells x {matrix.shape[1]} genes"
             + ("; stored as CSR it would need less" if matrix.kind != "csr" else "")
         )

@@ -21,7 +21,7 @@ from mmlab.datasets.h5ad import (
     attribute,
     declared_bytes,
     free_memory,
-    in_gb,
+    in_words,
     reading,
     require_short_texts,
 )
@@ -217,5 +217,5 @@ def _require_memory(what: str, datasets: list[h5py.Dataset]) -> None:
     if needed > free:
         raise RefusedFileError(
             datasets[0].file.filename,
-            [f"{what} needs {in_gb(needed)} of memory, but {in_gb(free)} are free"],
+            [f"{what} needs {in_words(needed)} of memory, but {in_words(free)} are free"],
         )
