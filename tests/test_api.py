@@ -70,13 +70,6 @@ def test_same_seed_gives_the_same_panel(tiny_adata: ad.AnnData) -> None:
     assert panels[0] != panels[2]
 
 
-def test_view_can_be_used(tiny_adata: ad.AnnData) -> None:
-    view = tiny_adata[:100]
-    answer = mmlab.select_markers(view, "cell_type", 5, method="scanpy_t_test", copy=True)
-    assert answer is not None
-    assert answer.n_obs == 100
-
-
 def test_result_survives_writing_and_reading(tiny_adata: ad.AnnData, tmp_path: object) -> None:
     mmlab.select_markers(tiny_adata, "cell_type", 5, **FAST)
     path = f"{tmp_path}/cells.h5ad"

@@ -138,6 +138,10 @@ def other_hdf5(path: Path) -> None:
         file["matrix/barcodes"] = [1, 2]
 
 
+def nothing_inside(path: Path) -> None:
+    h5py.File(path, "w").close()
+
+
 def secret(path: Path) -> Path:
     """A file of the user's that no h5ad may read."""
     other = path.with_name("secret.h5")
@@ -263,6 +267,7 @@ FILES = [
     (3, text, ["it is not an HDF5 file, as every .h5ad is: it begins with b'gene,cel'"]),
     (3, zipped, ["begins like a gzip file: unpack it first"]),
     (3, other_hdf5, ["it lacks obs and var and holds matrix", "looks like a 10x file"]),
+    (3, nothing_inside, ["it lacks obs and var and holds nothing"]),
     (4, truncated, ["it is truncated: ", "bytes are there"]),
     (4, overwritten, ["it is damaged: "]),
     (6, soft_link, ["/layers/counts is a soft link to '/X'"]),
@@ -654,8 +659,18 @@ COMMAND_LINES = [
     (34, [*GENES, "--include", "Gene0,Actb"], "", ["include: 1 genes are not in cells: 'Actb'"]),
     (37, ["run", "study.yaml"], STUDY + "colour: red", ["study.yaml: colour is not a known key"]),
     (37, ["run", "study.yaml"], STUDY + TAG, ["study.yaml is not valid YAML", "os.mkdir"]),
-    (38, RANGES, SPACE + "{low: 0.9, high: 0.5}", ["low must be smaller than high, got 0.9 and"]),
-    (38, RANGES, SPACE + "{low: 0.5, high: 0.5}", ["low must be smaller than high, got 0.5 and"]),
+    (
+        38,
+        RANGES,
+        SPACE + "{low: 0.9, high: 0.5}",
+        ["parameters.beta: low must be smaller than high, got 0.9 and 0.5."],
+    ),
+    (
+        38,
+        RANGES,
+        SPACE + "{low: 0.5, high: 0.5}",
+        ["parameters.beta: low must be smaller than high, got 0.5 and 0.5."],
+    ),
     (39, ["tune", *PBMC], "", ["a trial asks for 1000 GPUs, but this machine has"]),
     (39, ["benchmark", *PBMC, "--methods", "random"], "", ["asks for 1000 GPUs, but this machine"]),
 ]

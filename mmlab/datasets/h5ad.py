@@ -113,32 +113,44 @@ def read_part(part: Any, start: int, stop: int) -> np.ndarray[Any, Any]:
 
 def attribute(element: h5py.Group | h5py.Dataset, name: str) -> str:
     """A text that is attached to an element of a file; empty if there is none."""
-    if name not in element.attrs or element.attrs.get_id(name).shape != ():
-        return ""
-    value = element.attrs[name]
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    with reading(element):
+        # In a damaged file it may be of another type, and reading that could end the process.
+        found = element.attrs.get_id(name) if name in element.attrs else None
+        if found is None or found.shape != () or h5py.check_string_dtype(found.dtype) is None:
+            return ""
+        value = element.attrs[name]
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def require_short_texts(dataset: h5py.Dataset) -> None:
-    """Refuse texts that are longer than names are: a few bytes can stand for gigabytes of them.
+def read_values(dataset: h5py.Dataset) -> np.ndarray[Any, Any]:
+    """A column of numbers or texts, shape (n,).
+
+    It is not left to anndata, which trusts the types in the file and the length of its texts: a
+    wrong type can end the process, and a few bytes can stand for gigabytes of texts.
 
     Raises
     ------
     RefusedFileError
-        They have more than 1000 characters on average.
+        It is none, or its texts have more than 1000 characters on average.
     """
-    if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
-        return
-    length = 0
-    for start in range(0, len(dataset), _NAMES_AT_ONCE):
-        texts = read_part(dataset, start, start + _NAMES_AT_ONCE)
-        length += sum(map(len, texts))
-        mean = length // (start + len(texts))
-        if mean > _LONGEST_NAMES:
-            raise RefusedFileError(
-                dataset.file.filename,
-                [f"{dataset.name} holds texts of {mean} characters, which are no names"],
-            )
+    where, name = dataset.file.filename, dataset.name
+    with reading(dataset):
+        is_text = h5py.check_string_dtype(dataset.dtype) is not None
+        if dataset.ndim != 1 or not (is_text or dataset.dtype.kind in "biuf"):
+            raise RefusedFileError(where, [f"{name} is no column of numbers or texts"])
+        if not is_text:
+            return np.asarray(dataset[:])
+        texts: list[str] = []
+        length = 0
+        for start in range(0, len(dataset), _NAMES_AT_ONCE):
+            part = dataset.asstr()[start : start + _NAMES_AT_ONCE]
+            texts += list(part)
+            length += sum(map(len, part))
+            if length > _LONGEST_NAMES * len(texts):
+                mean = length // len(texts)
+                problem = f"{name} holds texts of {mean} characters, which are no names"
+                raise RefusedFileError(where, [problem])
+        return np.array(texts, dtype=object)
 
 
 def _file_problem(path: Path) -> str | None:
@@ -191,6 +203,8 @@ def _walk(file: h5py.File) -> Iterator[tuple[str, Any]]:
         for name in group:
             path = posixpath.join(above, name)
             link = group.get(name, getlink=True)
+            if link is None:
+                raise KeyError(f"{path} is listed but not there")
             if not isinstance(link, h5py.HardLink):
                 target = getattr(link, "filename", link.path)
                 kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"

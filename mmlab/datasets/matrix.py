@@ -213,7 +213,7 @@ def _checked(matrix: Matrix) -> Matrix:
     """Sizes that fit together; what the parts hold is checked as it is read."""
     parts = {"data": matrix.values, "indices": matrix.indices, "indptr": matrix.indptr}
     for name, part in parts.items():
-        if isinstance(part, h5py.Group) or part.ndim != 1:
+        if not isinstance(part, h5py.Dataset | np.ndarray) or part.ndim != 1:
             raise BrokenMatrixError(f"is broken: its {name} is not a list of values")
         if name != "data" and part.dtype.kind not in "iu":
             raise BrokenMatrixError(f"is broken: its {name} holds {part.dtype}, not integers")

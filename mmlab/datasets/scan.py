@@ -102,16 +102,16 @@ class Scan:
             smallest, largest = float(finite.min()), float(finite.max())
             self.smallest = min(self.smallest, smallest)
             self.largest = max(self.largest, largest)
-            with np.errstate(invalid="ignore"):
-                if smallest < 0:
-                    self._note(self.negative, (values < 0) & (values > -np.inf), first, block)
-                if largest > LARGEST_COUNT:
-                    above = (values > LARGEST_COUNT) & (values < np.inf)
-                    self._note(self.too_large, above, first, block)
-                if values.dtype.kind == "f":
-                    fractions = (values != np.rint(values)) & np.isfinite(values)
-                    self._note(self.fractions, fractions, first, block)
-        self._total(first, block)
+            if smallest < 0:
+                self._note(self.negative, (values < 0) & (values > -np.inf), first, block)
+            if largest > LARGEST_COUNT:
+                above = (values > LARGEST_COUNT) & (values < np.inf)
+                self._note(self.too_large, above, first, block)
+            if values.dtype.kind == "f":
+                fractions = (values != np.rint(values)) & np.isfinite(values)
+                self._note(self.fractions, fractions, first, block)
+        with np.errstate(invalid="ignore"):
+            self._total(first, block)
 
     def _note(self, found: Found, wrong: NDArray[np.bool_], first: int, block: Any) -> None:
         count = int(np.count_nonzero(wrong))

@@ -22,14 +22,14 @@ from mmlab.datasets.h5ad import (
     declared_bytes,
     free_memory,
     in_words,
+    read_values,
     reading,
-    require_short_texts,
 )
 
 #: Layers that are looked at for counts, in this order, before ``X`` and ``raw``.
 COUNT_LAYERS = ("counts", "raw_counts", "count")
-#: Encodings of a column that consists of several datasets.
-_COMPOSED = ("categorical", "nullable-integer", "nullable-boolean", "nullable-string-array")
+#: Encodings of a column of values with a mask of the missing ones.
+_MASKED = ("nullable-integer", "nullable-boolean", "nullable-string-array")
 
 
 @dataclass(frozen=True)
@@ -124,30 +124,28 @@ def from_file(file: h5py.File) -> Source:
     RefusedFileError
         The names of the cells or genes cannot be read.
     """
-    if isinstance(file["obs"], h5py.Dataset):
-        return from_anndata(_read_old(file))
-    obs, var = file["obs"], file["var"]
-
-    def genes() -> pd.Index:
-        return _index(var)
-
-    layers = file.get("layers")
-    raw = file.get("raw")
-    return Source(
-        cells=_index(obs),
-        genes=genes(),
-        layers={
-            name: Place(f"layer {name!r}", layers[name], genes)
-            for name in (layers if isinstance(layers, h5py.Group) else ())
-        },
-        X=Place("X", _matrix(file), genes),
-        raw=Place("raw", _matrix(raw), lambda: _index(raw["var"]))
-        if isinstance(raw, h5py.Group) and "X" in raw and "var" in raw
-        else None,
-        columns=_columns(obs),
-        var_columns=_columns(var),
-        column=lambda name: pd.Series(_read_column(obs, name)),
-    )
+    with reading(file):
+        obs, var, layers, raw = (file.get(name) for name in ("obs", "var", "layers", "raw"))
+        if isinstance(obs, h5py.Dataset):
+            return from_anndata(_read_old(file))
+        for name, frame in (("obs", obs), ("var", var)):
+            if not isinstance(frame, h5py.Group):
+                raise RefusedFileError(file.filename, [f"/{name} is no table"])
+        genes = _index(var)
+        has_raw = isinstance(raw, h5py.Group) and isinstance(raw.get("var"), h5py.Group)
+        return Source(
+            cells=_index(obs),
+            genes=genes,
+            layers={
+                name: Place(f"layer {name!r}", layers[name], lambda: genes)
+                for name in (layers if isinstance(layers, h5py.Group) else ())
+            },
+            X=Place("X", _matrix(file), lambda: genes),
+            raw=Place("raw", _matrix(raw), lambda: _index(raw["var"])) if has_raw else None,
+            columns=_columns(obs),
+            var_columns=_columns(var),
+            column=lambda name: pd.Series(_read_column(obs, name)),
+        )
 
 
 def as_names(values: Any) -> pd.Index:
@@ -180,25 +178,33 @@ def _index(frame: h5py.Group) -> pd.Index:
 
 
 def _read_column(frame: h5py.Group, name: str) -> Any:
-    """A column of ``obs`` or ``var``: what lies in it is looked at before anndata reads it."""
-    element = frame[name]
-    parts = [element]
-    encoding = attribute(element, "encoding-type")
-    if isinstance(element, h5py.Group) and encoding in _COMPOSED:
-        parts = list(element.values())
-    elif "categories" in element.attrs:  # anndata 0.7
-        parts.append(frame[element.attrs["categories"]])
-    if not all(isinstance(part, h5py.Dataset) and part.ndim == 1 for part in parts):
-        raise RefusedFileError(frame.file.filename, [f"{element.name} is no column of values"])
-    _require_memory(element.name, parts)
-    with reading(element), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ad.OldFormatWarning)
-        for part in parts:
-            require_short_texts(part)
-        if isinstance(element, h5py.Dataset) and len(parts) == 2:
-            codes, categories = (ad.io.read_elem(part) for part in parts)
-            return pd.Categorical.from_codes(codes, categories)
-        return ad.io.read_elem(element)
+    """A column of ``obs`` or ``var`` as numpy or pandas have it."""
+    with reading(frame):
+        element = frame[name]
+        encoding = attribute(element, "encoding-type")
+        parts = _parts(frame, element, encoding)
+        if not all(isinstance(part, h5py.Dataset) for part in parts):
+            raise RefusedFileError(frame.file.filename, [f"{element.name} is no column of values"])
+        _require_memory(element.name, parts)
+        values: list[Any] = [read_values(part) for part in parts]
+        if len(values) == 1:
+            return values[0]
+        if encoding in _MASKED:
+            return pd.Series(values[0], dtype=object).mask(values[1].astype(bool))
+        return pd.Categorical.from_codes(values[0], values[1])
+
+
+def _parts(frame: h5py.Group, element: Any, encoding: str) -> list[Any]:
+    """What a column consists of: one dataset of values, or two."""
+    if isinstance(element, h5py.Group):
+        if encoding == "categorical":
+            return [element["codes"], element["categories"]]
+        return [element["values"], element["mask"]] if encoding in _MASKED else [element]
+    if "categories" in element.attrs:  # anndata 0.7
+        reference = element.attrs.get_id("categories")
+        if h5py.check_ref_dtype(reference.dtype) is h5py.Reference:
+            return [element, frame[element.attrs["categories"]]]
+    return [element]
 
 
 def _read_old(file: h5py.File) -> ad.AnnData:
