@@ -34,7 +34,8 @@ def select_markers(
     Parameters
     ----------
     adata
-        Raw counts (cells x genes) in ``X`` or in ``layer``; sparse or dense.
+        Raw counts (cells x genes) in ``X``, in a layer or in ``raw``; sparse or dense. A view is
+        copied, and what it is a view of stays as it was.
     label_key
         Column of ``adata.obs`` with the cell types; at least 4 cells of each.
     n_markers
@@ -42,7 +43,8 @@ def select_markers(
     method
         A name of ``mmlab methods list``.
     layer
-        The layer that holds the counts; default ``X``.
+        The layer that holds the counts, or ``X``; by default they are looked for in the layers
+        ``counts``, ``raw_counts`` and ``count``, then in ``X``, then in ``raw``.
     include, exclude
         Names of genes that the panel must hold, and must not hold.
     seed
@@ -72,6 +74,10 @@ def select_markers(
     >>> adata.var_names[adata.var["mmlab_marker"]].size
     10
     """
+    import warnings
+
+    from anndata import ImplicitModificationWarning
+
     import mmlab
 
     content = {
@@ -86,7 +92,10 @@ def select_markers(
     selector, resolved = _fit_on_all_cells(adata, label_key, layer, content)
     panel = selector.panel_
     target = adata.copy() if copy else adata
-    target.var["mmlab_marker"] = selector.get_support()
+    with warnings.catch_warnings():
+        # A view becomes cells of its own, as is meant: what it is a view of stays as it was.
+        warnings.simplefilter("ignore", ImplicitModificationWarning)
+        target.var["mmlab_marker"] = selector.get_support()
     target.var["mmlab_score"] = selector.scores_
     target.uns["mmlab"] = {
         "panel": [str(target.var_names[gene]) for gene in panel],
@@ -109,6 +118,7 @@ def _fit_on_all_cells(
     from mmlab.config import TrialSpec
     from mmlab.datasets.base import make_cells
     from mmlab.datasets.check import require_usable
+    from mmlab.errors import UserError
     from mmlab.fitting import gene_lists, make_selector, training_data
     from mmlab.pipeline import cpu_threads, resolve
     from mmlab.preprocess import prepare
@@ -116,6 +126,11 @@ def _fit_on_all_cells(
     from mmlab.split import MINIMUM, Split, Stream, partition, random_stream
 
     usable = require_usable(adata, label_key, layer, "adata")
+    if list(usable.var_names) != list(adata.var_names):
+        raise UserError(
+            f"adata: the raw counts are in raw, which has {usable.n_vars} genes of its own where "
+            f"adata has {adata.n_vars}: call select_markers on adata.raw.to_adata()."
+        )
     cells = make_cells(usable, label_key, name="adata", normalization="total", origin="memory")
     spec = resolve(build(TrialSpec, content, "select_markers"), cells)
     n = len(cells.y)

@@ -57,7 +57,9 @@ class DataSpec(Spec):
     name: str | None = Field(None, description="a name of `mmlab datasets list`")
     path: str | None = Field(None, description="an .h5ad file with raw counts")
     label_key: str | None = Field(None, description="the obs column with the cell types")
-    layer: str | None = Field(None, description="the layer that holds the counts; default X")
+    layer: str | None = Field(
+        None, description="where the counts are: a layer, X or raw; default: found"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

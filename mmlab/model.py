@@ -17,6 +17,8 @@ from safetensors.numpy import load_file, save_file
 from sklearn.neighbors import KNeighborsClassifier
 
 from mmlab.datasets.base import Cells, Normalization
+from mmlab.datasets.places import look
+from mmlab.datasets.source import from_anndata
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import linear_coefficients, with_intercept
 from mmlab.preprocess import Expression, gene_statistics, log_normalize, standardize
@@ -95,7 +97,8 @@ class Model:
         Raises
         ------
         UserError
-            Genes are missing (they are named), or values are not finite.
+            Genes are missing (they are named), values are not finite, AnnData holds no counts, or
+            the data frame does.
         """
         z, names = self._z_scores(data)
         shares = self._classifier.predict_proba(z)
@@ -115,11 +118,12 @@ class Model:
         if isinstance(data, pd.DataFrame):
             _require(self.markers, data.columns, "the data frame")
             values = data[self.markers].to_numpy(dtype=np.float32, copy=True)
+            _refuse_counts(values)
             names = data.index
         else:
             needed = self.markers if self.normalization == "none" else self.genes
             _require(needed, data.var_names, "the AnnData")
-            counts = sp.csr_matrix(data[:, needed].X, dtype=np.float32)
+            counts = _require_counts(data[:, needed])
             values = log_normalize(counts, self.normalization).toarray()
             values = values if needed is self.markers else values[:, self.panel]
             names = data.obs_names
@@ -170,6 +174,23 @@ def fit_model(panel: NDArray[np.int64], cells: Cells, split: Split, about: dict[
         coefficients=linear_coefficients(z, panel),
         about=about,
     )
+
+
+def _refuse_counts(values: NDArray[np.float32]) -> None:
+    """The logarithm of a count plus one is no integer, unless it is 0."""
+    if values.any() and np.isfinite(values).all() and (values == np.rint(values)).all():
+        raise UserError(
+            f"the data frame looks like counts (integers up to {values.max():.0f}): "
+            "log1p-normalised expression is needed, or AnnData with the counts of all genes."
+        )
+
+
+def _require_counts(adata: ad.AnnData) -> sp.csr_matrix:
+    source = from_anndata(adata)
+    looked = look(replace(source.X, title="X of the AnnData"), source)
+    if looked.problems or looked.matrix is None:
+        raise UserError("; ".join(looked.problems) + ".")
+    return looked.matrix.load()
 
 
 def _require(genes: Iterable[str], present: pd.Index, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +34,31 @@ class Stream(IntEnum):
 
 @dataclass(frozen=True)
 class Split:
-    """Disjoint cell indices, int64."""
+    """Disjoint cell indices, int64.
+
+    Raises
+    ------
+    UserError
+        A cell is in two of the parts.
+    """
 
     train: Indices
     validation: Indices
     test: Indices
+
+    def __post_init__(self) -> None:
+        dealt = np.concatenate([self.train, self.validation, self.test])
+        if len(np.unique(dealt)) == len(dealt):
+            return
+        names = ("train", "validation", "test")
+        for one, other in combinations(names, 2):
+            shared = np.intersect1d(getattr(self, one), getattr(self, other))
+            if len(shared):
+                raise UserError(
+                    f"{len(shared)} cells are in {one} and in {other}, first cell {shared[0]}: "
+                    "what is measured on them would say nothing."
+                )
+        raise UserError("a cell is twice in one part of the split.")
 
     @property
     def train_validation(self) -> Indices:

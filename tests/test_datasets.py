@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from tiny import as_cells, simulate_cells
+from tiny import as_cells
 
 from mmlab.config import DataSpec
-from mmlab.datasets import DATASETS, get_dataset, load_cells, read_h5ad
+from mmlab.datasets import DATASETS, get_dataset, load_cells
 from mmlab.datasets.base import Cells, make_cells, read_packaged
 from mmlab.datasets.check import find_problems, require_usable
 from mmlab.datasets.toy_xor import simulate
@@ -330,33 +329,9 @@ def test_labels_may_be_integers_or_booleans(tiny_adata: ad.AnnData, values: list
     assert as_cells(tiny_adata).classes == sorted({str(value) for value in values})
 
 
-def no_x(adata: ad.AnnData) -> ad.AnnData:
-    return ad.AnnData(obs=adata.obs, var=adata.var)
-
-
-def some_nan(adata: ad.AnnData) -> None:
-    adata.X.data[:3] = np.nan
-
-
-def one_infinite(adata: ad.AnnData) -> None:
-    adata.X.data[0] = np.inf
-
-
 def scaled(adata: ad.AnnData) -> None:
     dense = adata.X.toarray()
     adata.X = dense - dense.mean(axis=0)
-
-
-def log_normalized(adata: ad.AnnData) -> None:
-    adata.X = adata.X.log1p()
-
-
-def counts_per_million(adata: ad.AnnData) -> None:
-    adata.X = sp.csr_matrix(adata.X.multiply(1e6 / adata.X.sum(axis=1)))
-
-
-def complex_values(adata: ad.AnnData) -> None:
-    adata.X = adata.X.astype(np.complex64)
 
 
 def repeated_genes(adata: ad.AnnData) -> None:
@@ -364,72 +339,8 @@ def repeated_genes(adata: ad.AnnData) -> None:
     adata.var_names = ["Actb", "Actb", *names[2:]]
 
 
-def other_column(adata: ad.AnnData) -> None:
-    adata.obs = adata.obs.rename(columns={"cell_type": "celltype"})
-
-
-def no_column(adata: ad.AnnData) -> None:
-    adata.obs = adata.obs[[]]
-
-
 def missing_labels(adata: ad.AnnData) -> None:
     adata.obs.iloc[:2, 0] = None
-
-
-def float_labels(adata: ad.AnnData) -> None:
-    adata.obs["cell_type"] = np.resize([0.0, 1.0], adata.n_obs)
-
-
-def one_class(adata: ad.AnnData) -> None:
-    adata.obs["cell_type"] = "neuron"
-
-
-def small_classes(adata: ad.AnnData) -> None:
-    labels = ["neuron"] * (adata.n_obs - 4) + ["rare"] * 3 + ["rarest"]
-    adata.obs["cell_type"] = labels
-
-
-MISTAKES: dict[Callable[[ad.AnnData], ad.AnnData | None], list[str]] = {
-    lambda adata: adata[:0].copy(): ["there are 0 cells and 40 genes"],
-    lambda adata: adata[:, :0].copy(): ["there are 120 cells and 0 genes"],
-    no_x: ["X is empty; raw counts are needed there"],
-    some_nan: ["X holds 3 NaN values"],
-    one_infinite: ["X holds 1 infinite values"],
-    scaled: ["X holds", "negative values", "it looks scaled"],
-    log_normalized: ["values that are not integers", "it looks log-normalised (maximum"],
-    counts_per_million: ["values that are not integers", "it looks normalised (maximum"],
-    complex_values: ["X holds values of type complex64"],
-    repeated_genes: ["1 gene names occur more than once, first 'Actb'"],
-    other_column: ["has no column 'cell_type', did you mean 'celltype'?", "celltype, donor"],
-    no_column: ["has no column 'cell_type' (columns: none)"],
-    missing_labels: ["obs['cell_type'] has no label for 2 of 120 cells"],
-    float_labels: ["obs['cell_type'] holds floating-point numbers"],
-    one_class: ["obs['cell_type'] has the single class 'neuron'; two are needed"],
-    small_classes: ["needs at least 4 cells", "'rare' has 3", "'rarest' has 1"],
-}
-
-
-@pytest.mark.parametrize(
-    ("spoil", "parts"),
-    MISTAKES.items(),
-    ids=["no cells", "no genes", *(spoil.__name__ for spoil in list(MISTAKES)[2:])],
-)
-@pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
-def test_every_mistake_of_a_users_gives_one_clear_error(
-    tiny_adata: ad.AnnData,
-    spoil: Callable[[ad.AnnData], ad.AnnData | None],
-    parts: list[str],
-) -> None:
-    changed = spoil(tiny_adata)
-    adata = tiny_adata if changed is None else changed
-    with pytest.raises(UserError) as caught:
-        require_usable(adata, "cell_type", None, "cells.h5ad")
-    message = str(caught.value)
-    assert message.startswith("cells.h5ad: ")
-    assert len(find_problems(adata, "cell_type")) == 1
-    for part in parts:
-        assert part in message
-    assert "\n" not in message
 
 
 @pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
@@ -443,25 +354,10 @@ def test_several_mistakes_are_all_listed(tiny_adata: ad.AnnData, tmp_path: Path)
         assert part in str(caught.value)
 
 
-def test_a_missing_layer_lists_the_existing_ones(tiny_adata: ad.AnnData) -> None:
-    tiny_adata.layers["spliced"] = tiny_adata.X
-    tiny_adata.layers["raw"] = tiny_adata.X
-    assert find_problems(tiny_adata, "cell_type", "counts") == [
-        "layer 'counts' does not exist; the existing layers are: raw, spliced"
-    ]
-
-
 def test_a_mistake_in_a_layer_names_the_layer(tiny_adata: ad.AnnData) -> None:
     tiny_adata.layers["raw"] = tiny_adata.X.log1p()
     (problem,) = find_problems(tiny_adata, "cell_type", "raw")
     assert problem.startswith("layer 'raw' holds")
-
-
-def test_indices_that_point_outside_the_matrix_are_found(tiny_adata: ad.AnnData) -> None:
-    # scipy does not look at them, and whoever reads such a matrix may crash the process.
-    tiny_adata.X.indices[0] = 99_999
-    (problem,) = find_problems(tiny_adata, "cell_type")
-    assert "X" in problem
 
 
 def test_checking_and_loading_do_not_change_the_anndata(tiny_adata: ad.AnnData) -> None:
@@ -481,60 +377,3 @@ def test_a_users_own_is_marker_column_does_no_harm(tiny_adata: ad.AnnData, tmp_p
     tiny_adata.var["is_marker"] = ["yes", "no"] * (tiny_adata.n_vars // 2)
     cells = load_file(write(tiny_adata, tmp_path))
     assert "is_marker" not in cells.adata.var
-
-
-def empty_file(path: Path) -> None:
-    path.touch()
-
-
-def text_file(path: Path) -> None:
-    path.write_text("gene,cell\n" * 100)
-
-
-def hdf5_without_anndata(path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file["something"] = [1, 2]
-
-
-def hdf5_without_content(path: Path) -> None:
-    h5py.File(path, "w").close()
-
-
-def cut_file(path: Path) -> None:
-    simulate_cells().write_h5ad(path)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-
-def wrong_row_pointers(path: Path) -> None:
-    simulate_cells().write_h5ad(path)
-    with h5py.File(path, "r+") as file:
-        file["X/indptr"][3] = -5
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        empty_file,
-        text_file,
-        hdf5_without_anndata,
-        hdf5_without_content,
-        cut_file,
-        wrong_row_pointers,
-    ],
-)
-def test_a_file_that_is_no_h5ad_gives_one_error_with_its_path(
-    tmp_path: Path, make: Callable[[Path], None]
-) -> None:
-    path = tmp_path / "cells.h5ad"
-    make(path)
-    with pytest.raises(UserError) as caught:
-        load_file(str(path))
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_file_and_a_directory_are_no_files(tmp_path: Path) -> None:
-    for path in (tmp_path / "nowhere.h5ad", tmp_path):
-        with pytest.raises(UserError, match=f"{path} is not a file; an .h5ad file is needed"):
-            read_h5ad(str(path))

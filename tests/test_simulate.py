@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 
-import anndata as ad
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -14,9 +12,8 @@ from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets import DATASETS, base, load_cells
 from mmlab.datasets.check import find_problems
 from mmlab.datasets.install import simulate
-from mmlab.datasets.mapped import is_mapped, map_counts, take_cells, write_counts
 from mmlab.datasets.simulate import Simulation
-from mmlab.datasets.store import FOLDER_VARIABLE, cache_folder, open_cells
+from mmlab.datasets.store import FOLDER_VARIABLE, cache_folder
 from mmlab.errors import UserError
 from mmlab.pipeline import run_trial
 
@@ -77,70 +74,6 @@ def test_too_few_cells_for_the_types_are_refused() -> None:
     with pytest.raises(UserError, match="30 cells are too few for 59 types, which need 4 each"):
         simulate(DATASETS["mouse_brain_subtypes"], "few_simulated", n_cells=30)
     assert not (cache_folder() / "datasets").exists()
-
-
-# --- the file
-
-
-def test_mapped_counts_are_the_counts_and_any_reader_reads_them(tmp_path: Path) -> None:
-    adata = SMALL.load()
-    path = tmp_path / "counts.h5ad"
-    blocks = [adata.X[start : start + 256] for start in range(0, 600, 256)]
-    write_counts(path, blocks, adata.obs, adata.var)
-    mapped = map_counts(path)
-    assert is_mapped(mapped)
-    assert not is_mapped(adata.X)
-    assert (mapped != adata.X).nnz == 0
-    cells = np.random.default_rng(0).integers(0, 600, 300)
-    for counts in (mapped, adata.X):
-        assert (take_cells(counts, cells) != adata.X[cells]).nnz == 0
-    with pytest.raises(ValueError, match="read-only"):
-        mapped.data[0] = 1
-    whole = ad.read_h5ad(path)
-    assert (whole.X != adata.X).nnz == 0
-    assert whole.obs.equals(adata.obs)
-    assert [p.name for p in tmp_path.iterdir()] == ["counts.h5ad"]
-
-
-def test_cells_of_the_store_equal_cells_in_memory() -> None:
-    record = simulate(DATASETS["toy_xor"], "toy_xor_simulated", n_cells=500, n_genes=100)
-    stored = open_cells(record)
-    what = Simulation("toy_xor", 500, 100, 2, record_density())
-    in_memory = base.make_cells(
-        what.load(),
-        "cell_type",
-        name="x",
-        normalization="total",
-        origin="x",
-        simulated=True,
-    )
-    assert stored.fingerprint == in_memory.fingerprint
-    assert is_mapped(stored.adata.X)
-    assert stored.simulated
-    np.testing.assert_array_equal(stored.adata.var["is_marker"], in_memory.adata.var["is_marker"])
-
-
-def record_density() -> float:
-    counts = DATASETS["toy_xor"].load().X
-    return float(counts.nnz / (counts.shape[0] * counts.shape[1]))
-
-
-def test_large_cells_travel_by_the_name_of_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    record = simulate(DATASETS["toy_xor"], "toy_xor_simulated", n_cells=500, n_genes=100)
-    cells = open_cells(record)
-    parcel = pickle.dumps(cells)
-    monkeypatch.setattr(base, "_LARGEST_PARCEL", 1000)
-    letter = pickle.dumps(cells)
-    assert len(letter) < 3000 < len(parcel)
-    for sent in (parcel, letter):
-        arrived = pickle.loads(sent)
-        assert arrived.fingerprint == cells.fingerprint
-        assert (arrived.adata.X != cells.adata.X).nnz == 0
-    assert is_mapped(pickle.loads(letter).adata.X)
-    # On a machine without the file it is said what to do.
-    monkeypatch.setenv(FOLDER_VARIABLE, str(cache_folder() / "elsewhere"))
-    with pytest.raises(UserError, match=r"are not in .* on this machine"):
-        pickle.loads(letter)
 
 
 # --- the command line

@@ -195,7 +195,7 @@ def print_tables(shown: Shown) -> None:
     if not console.is_terminal:
         console.width = 120
     for title, header, body in shown.tables:
-        console.print(title, highlight=False)
+        console.print(title, highlight=False, markup=False)
         table = Grid(box=None, header_style="bold")
         for name in header:
             table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)

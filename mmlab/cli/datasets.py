@@ -12,6 +12,7 @@ from mmlab.errors import UserError
 
 if TYPE_CHECKING:
     from mmlab.datasets.base import Dataset
+    from mmlab.datasets.counts import Checked
     from mmlab.datasets.store import Record
 
 app = typer.Typer(
@@ -161,6 +162,22 @@ def simulate(
 
 
 @app.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="An .h5ad file.")],
+    label_key: Annotated[str, typer.Option(help="The obs column of the cell types.")],
+    name: Annotated[str | None, typer.Option(help="Default: that of the file.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Where the counts are: a layer, X or raw; default: found.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a file a name, as --dataset takes it: checked once, and of any size."""
+    from mmlab.datasets import add_file
+
+    _print_record(add_file(file, label_key, layer, name or file.stem), as_json)
+
+
+@app.command()
 def remove(
     name: Annotated[str, typer.Argument(help="A dataset that is on this machine.")],
     as_json: JsonOption = False,
@@ -195,17 +212,40 @@ def _size(n_bytes: int) -> str:
 def check(
     file: Annotated[Path, typer.Argument(help="An .h5ad file.")],
     label_key: Annotated[str, typer.Option(help="The obs column of the cell types.")],
-    layer: Annotated[str | None, typer.Option(help="The layer of the counts; default X.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Where the counts are: a layer, X or raw; default: found.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell everything that keeps a file from being used."""
-    from mmlab.datasets import read_h5ad
-    from mmlab.datasets.check import find_problems
+    """Tell everything that keeps a file from being used, and everything that looks odd."""
+    from dataclasses import asdict
 
-    problems = find_problems(read_h5ad(str(file)), label_key, layer)
+    from mmlab.datasets.counts import check_file
+
+    checked = check_file(str(file), label_key, layer)
     if as_json:
-        print_json({"file": str(file), "usable": not problems, "problems": problems})
-    if problems:
-        raise UserError(f"{file}: " + "; ".join(problems) + ".")
-    if not as_json:
+        print_json({"file": str(file), "usable": not checked.problems} | asdict(checked))
+    else:
+        _print_check(checked, file, label_key)
+    if checked.problems:
+        more = len(checked.problems) - 1
+        raise UserError(
+            f"{file} cannot be used: {checked.problems[0]}"
+            + (f" (and {more} more problems, listed above)." if more else ".")
+        )
+
+
+def _print_check(checked: Checked, file: Path, label_key: str) -> None:
+    if checked.n_cells is not None:
+        place = checked.counts_in or "no place"
+        classes = "no" if checked.n_classes is None else checked.n_classes
+        print(
+            f"{file}: {checked.n_cells} cells x {checked.n_genes} genes, {classes} classes in "
+            f"obs[{label_key!r}], counts in {place}"
+        )
+    for title, sentences in (("wrong", checked.problems), ("odd", checked.oddities)):
+        if sentences:
+            print(f"{title}:")
+            print("\n".join(f"  - {sentence}" for sentence in sentences))
+    if not checked.problems:
         print(f"{file} can be used.")

@@ -34,7 +34,10 @@ LabelKeyOption = Annotated[
     typer.Option("--label-key", help="With --data: the obs column of the cell types."),
 ]
 LayerOption = Annotated[
-    str | None, typer.Option("--layer", help="With --data: the layer of the counts; default X.")
+    str | None,
+    typer.Option(
+        "--layer", help="With --data: where the counts are, a layer, X or raw; default: found."
+    ),
 ]
 TrackingOption = Annotated[
     str | None,

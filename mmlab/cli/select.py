@@ -92,6 +92,8 @@ def select(
     spec = build(TrialSpec, content, "options")
     cells = load_cells(spec.data)
     spec = resolve(spec, cells)
+    if data is not None:
+        say(cells.origin)
 
     from mmlab.tracking import Store, close_abandoned, run_tracked
 

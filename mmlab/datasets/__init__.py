@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-
-import anndata as ad
 
 from mmlab.config import DataSpec
 from mmlab.datasets import (
@@ -20,8 +19,8 @@ from mmlab.datasets import (
     zeisel_subtypes,
 )
 from mmlab.datasets.base import Cells, Dataset, make_cells
-from mmlab.datasets.check import require_usable
-from mmlab.datasets.install import fetch, simulate
+from mmlab.datasets.counts import open_counts
+from mmlab.datasets.install import add, fetch, simulate
 from mmlab.datasets.simulate import SUFFIX
 from mmlab.datasets.store import Record, find_record, open_cells, records
 from mmlab.errors import UserError, unknown_name
@@ -68,28 +67,29 @@ def install(name: str) -> Record | None:
     return fetch(DATASETS[name]) if DATASETS[name].sources else None
 
 
-def is_simulated(name: str) -> bool:
-    """Whether the cells of a name are, or would be, simulated: their markers are known."""
-    known = find_record(name) or DATASETS.get(name)
-    return name.endswith(SUFFIX) if known is None else known.simulated
-
-
-def read_h5ad(path: str) -> ad.AnnData:
-    """Read an ``.h5ad`` file.
+def add_file(path: Path, label_key: str, layer: str | None, name: str) -> Record:
+    """Keep the cells of an ``.h5ad`` file under a name; see :func:`mmlab.datasets.install.add`.
 
     Raises
     ------
     UserError
-        The file is missing, a directory, or not a readable ``.h5ad``.
+        The file cannot be used, or the name not: it is taken, or is more than letters, digits and
+        ``_.-``.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path} is not a file; an .h5ad file is needed.")
-    try:
-        adata: ad.AnnData = ad.read_h5ad(path)
-    except Exception as error:  # whatever h5py and the readers of anndata raise
-        detail = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as .h5ad: {detail}.") from error
-    return adata
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise UserError(
+            f"{name!r} cannot be the name of a dataset: letters, digits, _ . and - can, and a "
+            "letter or a digit comes first."
+        )
+    if name in DATASETS or name.endswith(SUFFIX):
+        raise UserError(f"{name} is a name that mmlab has given: choose another one.")
+    return add(path, label_key, layer, name)
+
+
+def is_simulated(name: str) -> bool:
+    """Whether the cells of a name are, or would be, simulated: their markers are known."""
+    known = find_record(name) or DATASETS.get(name)
+    return name.endswith(SUFFIX) if known is None else known.simulated
 
 
 def load_cells(data: DataSpec) -> Cells:
@@ -115,7 +115,13 @@ def load_cells(data: DataSpec) -> Cells:
             notes=dataset.notes,
         )
     path, label_key = str(data.path), str(data.label_key)
-    adata = require_usable(read_h5ad(path), label_key, data.layer, path)
+    with open_counts(path, label_key, data.layer, in_memory=True) as counts:
+        adata, place = counts.load(label_key), counts.place
     return make_cells(
-        adata, label_key, name=data.title, normalization="total", origin=f"file {path}"
+        adata,
+        label_key,
+        name=data.title,
+        normalization="total",
+        origin=f"file {path}, counts in {place}",
+        copy=False,
     )

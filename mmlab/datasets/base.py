@@ -156,9 +156,13 @@ def make_cells(
     origin: str,
     simulated: bool = False,
     notes: tuple[str, ...] = (),
+    copy: bool = True,
 ) -> Cells:
-    """Cells from checked counts: only what a trial needs, in one canonical form."""
-    counts = sp.csr_matrix(adata.X, dtype=np.float32, copy=True)
+    """Cells from checked counts: only what a trial needs, in one canonical form.
+
+    Without ``copy`` the counts of ``adata`` become those of the cells, if their type allows it.
+    """
+    counts = sp.csr_matrix(adata.X, dtype=np.float32, copy=copy)
     counts.sum_duplicates()
     counts.eliminate_zeros()
     labels = pd.Categorical(adata.obs[label_key].astype(str))

@@ -1,111 +1,182 @@
-"""Is this AnnData fit for marker selection? Every problem at once, in the user's words."""
+"""Are these cells fit for marker selection? Every problem at once, in the user's words."""
 
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
+from mmlab.datasets.h5ad import RefusedFileError
+from mmlab.datasets.places import Looked, find_counts, shown
+from mmlab.datasets.source import Source, from_anndata
 from mmlab.errors import UserError
 from mmlab.split import MIN_CELLS_PER_CLASS
 
-#: log1p of counts stays below this; counts of a whole dataset hardly do.
-_LARGEST_LOG_VALUE = 30
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of cells after a look at all that a trial would read.
+
+    Attributes
+    ----------
+    problems
+        What keeps them from being used, a sentence each.
+    counts
+        The place of the counts; None if there is none.
+    passed_over
+        Places that were looked at before it.
+    cells, genes
+        Names; the genes are those of the place.
+    labels
+        A class name a cell, "" where it is missing; None if there are no classes.
+    """
+
+    problems: list[str]
+    counts: Looked | None
+    passed_over: list[Looked]
+    cells: pd.Index
+    genes: pd.Index
+    labels: pd.Series | None
 
 
 def find_problems(adata: ad.AnnData, label_key: str, layer: str | None = None) -> list[str]:
     """Everything that keeps ``adata`` from being used, a sentence each; empty if all is well."""
-    if adata.n_obs == 0 or adata.n_vars == 0:
-        return [f"there are {adata.n_obs} cells and {adata.n_vars} genes; both must be above 0"]
-    if layer is not None and layer not in adata.layers:
-        existing = ", ".join(sorted(adata.layers)) or "none"
-        return [f"layer {layer!r} does not exist; the existing layers are: {existing}"]
-    matrix = adata.X if layer is None else adata.layers[layer]
-    place = "X" if layer is None else f"layer {layer!r}"
-    return [
-        *_matrix_problems(matrix, place),
-        *_gene_problems(adata.var_names),
-        *_label_problems(adata.obs, label_key),
-    ]
+    return _examine_anndata(adata, label_key, layer).problems
 
 
 def require_usable(adata: ad.AnnData, label_key: str, layer: str | None, where: str) -> ad.AnnData:
     """Return an AnnData with the counts in ``X``, or raise one error with all problems."""
-    problems = find_problems(adata, label_key, layer)
-    if problems:
-        raise UserError(f"{where}: " + "; ".join(problems) + ".")
-    if layer is None:
+    findings = _examine_anndata(adata, label_key, layer)
+    counts = findings.counts
+    if findings.problems or counts is None:
+        raise UserError(f"{where}: " + "; ".join(findings.problems) + ".")
+    if counts.place.title == "X":
         return adata
-    return ad.AnnData(X=adata.layers[layer], obs=adata.obs, var=adata.var[[]])
+    var = pd.DataFrame(index=findings.genes)
+    return ad.AnnData(X=counts.place.element, obs=adata.obs, var=var)
 
 
-def _matrix_problems(matrix: Any, place: str) -> list[str]:
-    if matrix is None:
-        return [f"{place} is empty; raw counts are needed there"]
-    if hasattr(matrix, "check_format"):  # compressed sparse
-        try:
-            matrix.check_format(full_check=True)
-        except ValueError as error:
-            return [f"{place} is a broken sparse matrix: {error}"]
-    values = np.ravel(matrix.data if hasattr(matrix, "nnz") else matrix)
-    if values.dtype.kind not in "biuf":
-        return [f"{place} holds values of type {values.dtype}; raw counts are needed"]
-    n_nan = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
-    if n_nan:
-        return [f"{place} holds {n_nan} NaN values; raw counts are needed"]
-    if not np.isfinite(values).all():
-        return [f"{place} holds {int(np.isinf(values).sum())} infinite values"]
-    n_negative = int((values < 0).sum())
-    if n_negative:
-        return [
-            f"{place} holds {n_negative} negative values (smallest {values.min():.3g}): it "
-            "looks scaled; raw counts are needed, name their layer with --layer"
-        ]
-    n_broken = int((values != np.rint(values)).sum())
-    if n_broken:
-        largest = float(values.max())
-        looks = "log-normalised" if largest < _LARGEST_LOG_VALUE else "normalised"
-        return [
-            f"{place} holds {n_broken} values that are not integers: it looks {looks} (maximum "
-            f"{largest:.1f}); raw counts are needed, name their layer with --layer"
-        ]
-    return []
+def _examine_anndata(adata: ad.AnnData, label_key: str, layer: str | None) -> Findings:
+    if adata.isbacked:
+        problem = (
+            f"it is backed by {adata.filename} and not in memory: call its to_memory(), or give "
+            "the file to the command line with --data"
+        )
+        return Findings([problem], None, [], adata.obs_names, adata.var_names, None)
+    return examine(from_anndata(adata), label_key, layer)
+
+
+def examine(
+    source: Source, label_key: str, layer: str | None, *, in_memory: bool = False
+) -> Findings:
+    """Look at everything that a trial would read, block by block.
+
+    Parameters
+    ----------
+    source
+        The cells.
+    label_key
+        The ``obs`` column with the classes.
+    layer, in_memory
+        As in :func:`mmlab.datasets.places.find_counts`.
+    """
+    cells, genes = source.cells, source.genes
+    if 0 in (len(cells), len(genes)):
+        problem = f"there are {len(cells)} cells and {len(genes)} genes; both must be above 0"
+        return Findings([problem], None, [], cells, genes, None)
+    choice = find_counts(source, layer, in_memory=in_memory)
+    if choice.taken is not None:
+        genes = choice.taken.place.genes()
+    label_problems, labels = _labels(source, label_key)
+    problems = [
+        *choice.problems,
+        *_gene_problems(genes),
+        *_cell_problems(cells, choice.taken),
+        *label_problems,
+    ]
+    return Findings(problems, choice.taken, choice.passed_over, cells, genes, labels)
 
 
 def _gene_problems(names: pd.Index) -> list[str]:
+    problems = []
+    empty = np.flatnonzero(names.str.strip() == "")
+    if len(empty):
+        problems.append(f"{len(empty)} genes have an empty name, first at position {empty[0]}")
+    named = names[names.str.strip() != ""]
+    repeated = named[named.duplicated()].unique()
+    if len(repeated):
+        problems.append(
+            f"{len(repeated)} gene names occur more than once, first {shown(repeated)}: "
+            "adata.var_names_make_unique() makes them different"
+        )
+    return problems
+
+
+def _cell_problems(names: pd.Index, counts: Looked | None) -> list[str]:
+    problems = []
     repeated = names[names.duplicated()].unique()
     if len(repeated):
-        return [f"{len(repeated)} gene names occur more than once, first {repeated[0]!r}"]
-    return []
+        problems.append(
+            f"{len(repeated)} cell names occur more than once, first {shown(repeated)}: were cells "
+            "read twice? If not, adata.obs_names_make_unique() makes them different"
+        )
+    if counts is not None and counts.scan is not None:
+        empty = np.flatnonzero(counts.scan.per_cell == 0)
+        if len(empty):
+            problems.append(
+                f"{len(empty)} of {len(names)} cells have no counts in {counts.place.title}, first "
+                f"{shown(names[empty])}: leave them out "
+                "(scanpy.pp.filter_cells(adata, min_counts=1))"
+            )
+    return problems
 
 
-def _label_problems(obs: pd.DataFrame, label_key: str) -> list[str]:
-    if label_key not in obs:
-        columns = [str(c) for c in obs.columns]
-        near = difflib.get_close_matches(label_key, columns, n=1)
+def _labels(source: Source, label_key: str) -> tuple[list[str], pd.Series | None]:
+    """What is wrong with the label column, and the class of each cell."""
+    where = f"obs[{label_key!r}]"
+    if label_key not in source.columns:
+        near = difflib.get_close_matches(label_key, source.columns, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ""
-        existing = ", ".join(columns) or "none"
-        return [f"obs has no column {label_key!r}{hint} (columns: {existing})"]
-    labels = obs[label_key]
-    n_missing = int(labels.isna().sum())
-    if n_missing:
-        return [f"obs[{label_key!r}] has no label for {n_missing} of {len(labels)} cells"]
-    if labels.dtype.kind == "f":
+        existing = ", ".join(source.columns) or "none"
+        return [f"obs has no column {label_key!r}{hint} (columns: {existing})"], None
+    try:
+        column = source.column(label_key)
+    except RefusedFileError as error:
+        return error.problems, None
+    if len(column) != len(source.cells):
+        return [f"{where} has {len(column)} labels for {len(source.cells)} cells"], None
+    if _holds_floats(column):
         return [
-            f"obs[{label_key!r}] holds floating-point numbers, not classes; convert it to text "
-            "if these are cluster numbers"
-        ]
-    sizes = labels.astype(str).value_counts()
+            f"{where} holds floating-point numbers (such as {column.dropna().iloc[0]}), not "
+            "classes; convert it to text if these are cluster numbers"
+        ], None
+    labels = column.astype(object).where(column.notna(), "").astype(str)
+    missing = (labels.str.strip() == "").to_numpy()
+    problems = []
+    if missing.any():
+        problems.append(
+            f"{where} has no label for {missing.sum()} of {len(labels)} cells, first "
+            f"{shown(source.cells[missing])}"
+        )
+    sizes = labels[~missing].value_counts()
     if len(sizes) < 2:
-        return [f"obs[{label_key!r}] has the single class {sizes.index[0]!r}; two are needed"]
+        single = f"the single class {shown(sizes.index)}" if len(sizes) else "no class"
+        problems.append(f"{where} has {single}; two are needed")
     small = sizes[sizes < MIN_CELLS_PER_CLASS]
     if len(small):
-        listed = ", ".join(f"{name!r} has {count}" for name, count in small.items())
-        return [
-            f"every class of obs[{label_key!r}] needs at least {MIN_CELLS_PER_CLASS} cells to be "
-            f"split into train, validation and test: {listed}"
-        ]
-    return []
+        listed = ", ".join(f"{shown([name])} has {count}" for name, count in small[:5].items())
+        problems.append(
+            f"every class of {where} needs at least {MIN_CELLS_PER_CLASS} cells to be split into "
+            f"train, validation and test: {listed}"
+            + (f" and {len(small) - 5} more classes" if len(small) > 5 else "")
+        )
+    return problems, labels
+
+
+def _holds_floats(column: pd.Series) -> bool:
+    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    return kind in ("floating", "mixed-integer-float")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import pandas as pd
 
 from mmlab.datasets.base import Dataset, make_cells
 from mmlab.datasets.check import find_problems
+from mmlab.datasets.counts import open_counts
 from mmlab.datasets.download import check, download
 from mmlab.datasets.progress import progress
 from mmlab.datasets.remote import RemoteFile
@@ -103,6 +107,44 @@ def simulate(
             dataset = replace(dataset, notes=(*dataset.notes, _ASSUMED.format(what)))
         blocks = progress(what.blocks(), what.n_cells, f"simulating {name}")
         return put(dataset, blocks, what.obs(), what.var(), {})
+
+
+def add(path: Path, label_key: str, layer: str | None, name: str) -> Record:
+    """The cells of an ``.h5ad`` file, checked and kept under a name; the file is not needed then.
+
+    Counts are streamed: more of them than memory holds can be added.
+
+    Raises
+    ------
+    UserError
+        The file cannot be used, or there is a dataset of this name.
+    """
+    with (
+        locked(name, f"another process is adding {name}: waiting for it"),
+        open_counts(str(path), label_key, layer) as counts,
+    ):
+        if find_record(name) is not None:
+            raise UserError(
+                f"a dataset {name} is there already: choose another name, or free this one with: "
+                f"mmlab datasets remove {name}."
+            )
+        n_cells, n_genes = len(counts.cells), len(counts.genes)
+        dataset = Dataset(
+            name=name,
+            title=f"added from {path.name}",
+            origin=f"file {path.name}, counts in {counts.place}",
+            license="that of the file",
+            n_cells=n_cells,
+            n_genes=n_genes,
+            n_classes=counts.labels.nunique(),
+            label_key=label_key,
+            normalization="total",
+            load=partial(counts.load, label_key),
+        )
+        obs = pd.DataFrame({label_key: counts.labels})
+        var = pd.DataFrame(index=counts.genes)
+        blocks = progress(counts.blocks(), n_cells, f"adding {name}")
+        return put(dataset, blocks, obs, var, {})
 
 
 def _density(original: Dataset) -> float | None:

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from mmlab.datasets.base import Dataset
 from mmlab.datasets.filters import is_detected, tells_types
+from mmlab.datasets.h5ad import open_h5ad
 from mmlab.datasets.remote import Files, RemoteFile
 
 _PLACE = "https://cell2location.cog.sanger.ac.uk/tutorial/mouse_brain_snrna/"
@@ -46,7 +47,8 @@ def load(files: Files, types: Literal["broad", "fine"], all_genes: bool = False)
         :mod:`mmlab.datasets.filters`.
     """
     annotation = pd.read_csv(files[ANNOTATION.file], index_col=0)["annotation_1"]
-    source = ad.read_h5ad(files[COUNTS.file])
+    with open_h5ad(str(files[COUNTS.file])):
+        source = ad.read_h5ad(files[COUNTS.file])
     labels = annotation.reindex(source.obs_names)
     if types == "broad":
         labels = labels.str.split("_").str[0]

@@ -55,6 +55,7 @@ def cluster(resources: Resources) -> Iterator[int]:
     UserError
         The cluster cannot be reached, or is too small for a single trial.
     """
+    require_machine(resources)
     if resources.address is None:
         # Nothing outside this machine can reach the processes of a local Ray.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -76,6 +77,31 @@ def cluster(resources: Resources) -> Iterator[int]:
         yield _slots(resources)
     finally:
         _shut_down()
+
+
+def require_machine(resources: Resources) -> None:
+    """Refuse what this machine cannot have, before Ray is started or anything is written.
+
+    Raises
+    ------
+    UserError
+        Trials are to run here, and one asks for more CPUs, or GPUs that torch can use, than there
+        are.
+    """
+    if resources.address is not None:
+        return
+    have = {"CPU": os.cpu_count() or 1}
+    need = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}
+    if need["GPU"]:
+        import torch
+
+        have["GPU"] = torch.cuda.device_count()
+    for kind, number in have.items():
+        if need[kind] > number:
+            raise UserError(
+                f"a trial asks for {need[kind]:g} {kind}s, but this machine has {number} that can "
+                "be used."
+            )
 
 
 def _shut_down() -> None:

@@ -18,7 +18,7 @@ from mmlab.pipeline import first_zscore
 from mmlab.preprocess import ZScores
 from mmlab.rows import Row, RowsFile, from_parquet, make_row
 from mmlab.schedule.batch import hand_out
-from mmlab.schedule.cluster import Resources, cluster
+from mmlab.schedule.cluster import Resources, cluster, require_machine
 from mmlab.schedule.driver import StudyInterruptedError, sigterm_as_interrupt
 from mmlab.schedule.plan import ComparisonResult, GridTrial, Tables, parts_of, plan, tabulate
 from mmlab.schedule.progress import GridProgress
@@ -73,6 +73,7 @@ def run_comparison(
     rows = RowsFile.read(rows_file)
     name = f"{spec.study}-{cells.name}-{spec.digest(cells.fingerprint)[:8]}"
     check_size(len(grid), store)
+    require_machine(resources)
     store.initialise()
     with lock_study(store, name):
         close_abandoned(store)
