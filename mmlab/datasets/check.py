@@ -177,6 +177,8 @@ def _labels(source: Source, label_key: str) -> tuple[list[str], pd.Series | None
 
 
 def _holds_floats(column: pd.Series) -> bool:
+    if column.isna().all():
+        return False
     values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
     kind = pd.api.types.infer_dtype(values, skipna=True)
     return kind in ("floating", "mixed-integer-float")

@@ -22,7 +22,7 @@ from mmlab.errors import UserError
 
 #: Deflate makes nothing smaller than this: a dataset that declares more was never filled.
 _LARGEST_RATIO = 1032
-#: Bytes that a dataset may declare whatever the file stores of it: they harm nobody.
+#: Bytes that a dataset may declare, however little the file stores of it: they harm nobody.
 _HARMLESS = 2**26
 #: Names that are read at once. All of them may be the same long text, stored once.
 _NAMES_AT_ONCE = 256
@@ -189,7 +189,7 @@ def _object_problems(file: h5py.File) -> list[str]:
             kind, detail = problem
             found.setdefault(kind, []).append(f"{path} {detail}")
     return [
-        first + (f" (so do {len(others)} more)" if others else "")
+        first + (f" (and {len(others)} more of that kind)" if others else "")
         for first, *others in found.values()
     ]
 

@@ -17,6 +17,9 @@ from mmlab.errors import UserError
 #: Values that a block holds, about; with their indices that is 50 MB.
 BLOCK_VALUES = 2**22
 
+#: A block may become so many times as large to hold whole chunks of a file.
+_MOST_BLOCKS = 16
+
 Kind = Literal["csr", "csc", "dense"]
 
 
@@ -55,19 +58,19 @@ class Matrix:
         Raises
         ------
         BrokenMatrixError
-            It is none, is not stored as CSR, CSC or dense, or its parts do not fit together.
+            It is none, is not stored as CSR, CSC or dense, its values are no real numbers, or its
+            parts do not fit together.
         """
         if isinstance(element, h5py.Group):
             with reading(element):
                 return _checked(_from_group(element))
+        if isinstance(element, h5py.Dataset):
+            with reading(element):
+                return _of_numbers(_from_array(element))
+        if isinstance(element, np.ndarray):
+            return _of_numbers(_from_array(element))
         if sp.issparse(element):
             return _checked(_from_scipy(element))
-        if isinstance(element, h5py.Dataset | np.ndarray):
-            if element.ndim != 2:
-                raise BrokenMatrixError(
-                    f"has {element.ndim} dimensions; a matrix of cells x genes has 2"
-                )
-            return cls("dense", (int(element.shape[0]), int(element.shape[1])), element)
         raise BrokenMatrixError(
             f"is of type {type(element).__name__}; a numpy array or a scipy CSR matrix is needed"
         )
@@ -160,7 +163,8 @@ class Matrix:
 
     def _dense_lines(self, n_values: int) -> Iterator[tuple[int, Any]]:
         step = max(1, n_values // max(self.shape[1], 1))
-        if chunks := getattr(self.values, "chunks", None):
+        chunks = getattr(self.values, "chunks", None)
+        if chunks and chunks[0] <= _MOST_BLOCKS * step:
             # A chunk is unpacked as a whole: better once than in every block that touches it.
             step = max(chunks[0], step // chunks[0] * chunks[0])
         for first in range(0, self.shape[0], step):
@@ -181,6 +185,18 @@ class Matrix:
                 f"is broken: its indptr falls {len(falls)} times, first at position {falls[0] + 1}"
             )
         return pointers.astype(np.int64)
+
+
+def _from_array(values: Any) -> Matrix:
+    if values.ndim != 2:
+        raise BrokenMatrixError(f"has {values.ndim} dimensions; a matrix of cells x genes has 2")
+    return Matrix("dense", (int(values.shape[0]), int(values.shape[1])), values)
+
+
+def _of_numbers(matrix: Matrix) -> Matrix:
+    if matrix.dtype.kind not in "biuf":
+        raise BrokenMatrixError(f"holds values of type {matrix.dtype}; raw counts are needed")
+    return matrix
 
 
 def _from_scipy(matrix: Any) -> Matrix:
@@ -227,7 +243,7 @@ def _checked(matrix: Matrix) -> Matrix:
             f"is broken: its shape is {matrix.shape}, but its indptr has {len(matrix.indptr)} "
             f"entries where {n_lines + 1} are needed"
         )
-    return matrix
+    return _of_numbers(matrix)
 
 
 def _require_inside(indices: NDArray[Any], n_across: int, start: int) -> None:

@@ -70,8 +70,9 @@ def find_counts(source: Source, layer: str | None, *, in_memory: bool) -> Choice
     passed_over: list[Looked] = []
     for place in places:
         # A first block that holds no counts spares the look at the others.
-        first = look(place, source, in_memory=in_memory, n_blocks=1)
-        found = first if first.problems else look(place, source, in_memory=in_memory)
+        found = look(place, source, in_memory=in_memory, n_blocks=1)
+        if not found.problems:
+            found = look(place, source, in_memory=in_memory)
         if not found.problems:
             return Choice(found, passed_over, [])
         passed_over.append(found)
@@ -113,8 +114,6 @@ def shown(names: Iterable[Any]) -> str:
 
 
 def _matrix_problem(matrix: Matrix, place: Place, source: Source, in_memory: bool) -> str | None:
-    if matrix.dtype.kind not in "biuf":
-        return f"holds values of type {matrix.dtype}; raw counts are needed"
     expected = (len(source.cells), len(place.genes()))
     if matrix.shape != expected:
         return f"has the shape {matrix.shape}, but there are names for {expected} cells and genes"

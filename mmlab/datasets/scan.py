@@ -57,7 +57,9 @@ class Scan:
         for number, (first, block) in enumerate(matrix.lines()):
             if number == n_blocks:
                 break
-            self._add(first, block)
+            # NaN and infinite values are counted, and are no reason for a warning.
+            with np.errstate(invalid="ignore"):
+                self._add(first, block)
         if self.smallest > self.largest:
             self.smallest = self.largest = 0.0
 
@@ -110,8 +112,7 @@ class Scan:
             if values.dtype.kind == "f":
                 fractions = (values != np.rint(values)) & np.isfinite(values)
                 self._note(self.fractions, fractions, first, block)
-        with np.errstate(invalid="ignore"):
-            self._total(first, block)
+        self._total(first, block)
 
     def _note(self, found: Found, wrong: NDArray[np.bool_], first: int, block: Any) -> None:
         count = int(np.count_nonzero(wrong))
