@@ -90,11 +90,14 @@ def keep(result: ComparisonResult, command: str, output: Path | None = None) -> 
     UserError
         Not a single trial was finished.
     """
+    from mmlab.constraints import describe
+
     if result.rows.empty:
         raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))
     spec = result.study.spec
     shown = _tables(result) if spec.study == "benchmark" else _curves(result)
-    text = shown.text + f"\nMade by `{command}`.\n"
+    asked = " ".join(describe(spec))
+    text = shown.text + (f"\n{asked}\n" if asked else "") + f"\nMade by `{command}`.\n"
 
     def write_all(folder: Path) -> None:
         shown.write(folder)

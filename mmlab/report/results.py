@@ -22,6 +22,7 @@ from mmlab.report.document import Best, Grid, Picture, Section
 from mmlab.report.manifest import TrialEntry, entries
 from mmlab.report.panel import describe_panel, panel_section
 from mmlab.results import CONFUSION, summed
+from mmlab.rows import from_parquet
 from mmlab.schedule import ComparisonResult
 from mmlab.selectors import controls
 
@@ -189,8 +190,8 @@ def panel_of(result: ComparisonResult, table: pd.DataFrame, cells: Cells, method
 
 def consensus(result: ComparisonResult, cells: Cells, method: str) -> pd.DataFrame:
     """The panel of a method at the first setting, see :func:`describe_panel`."""
-    panels = [np.asarray(panel, np.int64) for panel in _first_rows(result, method)["panel"]]
-    return describe_panel(panels, cells)
+    rows = [from_parquet(row) for row in _first_rows(result, method).to_dict(orient="records")]
+    return describe_panel(result.study.spec, rows, cells)
 
 
 def result_tables(result: ComparisonResult, comparison: Comparison) -> dict[str, pd.DataFrame]:
