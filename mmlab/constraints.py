@@ -111,7 +111,7 @@ def describe(spec: TrialSpec | PanelSpec) -> list[str]:
     if asked.groups:
         n_groups = len(set(asked.groups.values()))
         text.append(
-            f"At most {asked.max_per_group} genes of a group; {len(asked.groups)} genes are in "
+            f"Genes of a group: at most {asked.max_per_group}; {len(asked.groups)} genes are in "
             f"{n_groups} groups."
         )
     if asked.max_mean_counts is not None:
@@ -121,14 +121,14 @@ def describe(spec: TrialSpec | PanelSpec) -> list[str]:
         )
     if asked.min_per_type is not None:
         text.append(
-            f"At least {asked.min_per_type} genes that mark each cell type. A gene marks the type "
+            f"Genes that mark each cell type: at least {asked.min_per_type}. A gene marks the type "
             "where its mean log1p expression over the training cells is highest, if it is at least "
             "log(2) above that in all other cells."
         )
     weights = [weight for weight in asked.weights.values() if weight]
     if weights:
         text.append(
-            f"{len(weights)} genes have a weight, {min(weights):g} to {max(weights):g}: a gene of "
+            f"Genes with a weight: {len(weights)}, {min(weights):g} to {max(weights):g}; a gene of "
             "weight w that is ranked r-th counts as r / w."
         )
     forbidden = [name for name, weight in asked.weights.items() if not weight]

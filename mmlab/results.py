@@ -174,7 +174,7 @@ def replicate_row(replicate: Replicate) -> dict[str, Any]:
 
 
 def consensus_panel(
-    replicates: list[Replicate], n_genes: int, k: int, held: Held
+    replicates: list[Replicate], n_genes: int, k: int, held: Held | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """One panel for all replicates, with a score a gene.
 
@@ -188,7 +188,7 @@ def consensus_panel(
 
 
 def borda_panel(
-    panels: list[NDArray[np.int64]], n_genes: int, k: int, held: Held
+    panels: list[NDArray[np.int64]], n_genes: int, k: int, held: Held | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The k genes with the largest Borda count over panels of k ranked genes, and the counts.
 
@@ -200,7 +200,7 @@ def borda_panel(
         scores[panel] += (k - np.arange(k)) / k
     scores /= len(panels)
     order = np.argsort(-scores, kind="stable").astype(np.int64)
-    if held.rules is None:
+    if held is None or held.rules is None:
         return order[:k], scores
     include = np.array(held.include, dtype=np.int64)
     free = order[(scores[order] > 0) & ~np.isin(order, include)]

@@ -76,7 +76,7 @@ def test_select_holds_what_files_ask_and_keeps_it(folder: Path) -> None:
     run = store.client.get_run(json.loads(result.stdout)["run_id"])
     assert run.data.params["max_per_group"] == "2"
     assert run.data.params["weights"] == "Gene3: 0.0, Gene17: 2.5"
-    assert "At least 2 genes that mark each cell type." in run.data.tags["mlflow.note.content"]
+    assert "Genes that mark each cell type: at least 2." in run.data.tags["mlflow.note.content"]
     spec = TrialSpec.model_validate_json(spec_json(run.data.tags))
     assert spec.include == ["Gene39", "Gene0"]
     assert spec.constraints.groups["Gene5"] == "family 1"

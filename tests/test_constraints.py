@@ -416,10 +416,10 @@ def test_constraints_are_described(tiny_cells: Cells) -> None:
     for part in (
         "Every panel holds Gene0.",
         "No panel holds Gene1.",
-        "At most 2 genes of a group; 36 genes are in 4 groups.",
+        "Genes of a group: at most 2; 36 genes are in 4 groups.",
         "No gene with more than 6.5 counts a cell",
-        "At least 2 genes that mark each cell type.",
-        "2 genes have a weight, 0.5 to 20",
+        "Genes that mark each cell type: at least 2.",
+        "Genes with a weight: 2, 0.5 to 20",
         "No panel holds the genes of weight 0: Gene3.",
     ):
         assert part in text

@@ -13,15 +13,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmlab import figures
-from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.embedding import cells_to_embed, umap_coordinates
-from mmlab.grid import ComparisonSpec
-from mmlab.held import consensus_held
+from mmlab.held import Held
 from mmlab.preprocess import log_normalize
 from mmlab.report.document import Grid, Picture, Section
 from mmlab.results import borda_panel
-from mmlab.rows import Row
 
 #: Genes that the dot plot shows, at most: more cannot be read.
 _MOST_DOTS = 60
@@ -30,16 +27,16 @@ _CELLS_A_TYPE = 500
 
 
 def describe_panel(
-    spec: TrialSpec | ComparisonSpec, rows: Sequence[Row], cells: Cells
+    panels: Sequence[NDArray[np.int64]], cells: Cells, held: Held | None = None
 ) -> pd.DataFrame:
     """The consensus of panels of one size, a row a gene, best first.
 
     Parameters
     ----------
-    spec
-        What made them.
-    rows
-        A replicate each: its ``panel``, gene indices, and what they ``marked``.
+    panels
+        Gene indices, one panel a replicate.
+    held
+        What the consensus holds.
 
     Returns
     -------
@@ -48,9 +45,7 @@ def describe_panel(
     highest_in (the type with the highest mean expression), mean_there, mean_elsewhere
     (log1p-normalised) and expressed_there (share of that type's cells with a count).
     """
-    panels = [np.asarray(row["panel"], dtype=np.int64) for row in rows]
-    held = consensus_held(spec, cells, panels, [row.get("marked") for row in rows])
-    panel, scores = borda_panel(panels, len(cells.genes), len(panels[0]), held)
+    panel, scores = borda_panel(list(panels), len(cells.genes), len(panels[0]), held)
     chosen = np.bincount(np.concatenate(panels), minlength=len(cells.genes)) / len(panels)
     values = log_normalize(cells.adata.X, cells.normalization)[:, panel].toarray()
     means = np.stack([values[cells.y == c].mean(axis=0) for c in range(len(cells.classes))])

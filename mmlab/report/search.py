@@ -25,10 +25,11 @@ from mmlab.report.facts import (
     methods_section,
 )
 from mmlab.report.manifest import TrialEntry, search_entries
-from mmlab.report.panel import describe_panel, panel_section
+from mmlab.report.panel import panel_section
 from mmlab.report.results import (
     comparison_of,
     consensus,
+    consensus_of,
     panel_of,
     result_limits,
     result_sections,
@@ -87,7 +88,7 @@ def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, lis
     else:
         method = MethodSpec(selector=spec.search.selector, params=best.spec.params)
         own = trial_rows(study.store, best.run_id)
-        table = tables["panel"] = describe_panel(best.spec, own, cells)
+        table = tables["panel"] = consensus_of(best.spec, own, cells)
         zscore = first_zscore(best.spec, cells)
         sections += [
             methods_section([method]),
