@@ -30,7 +30,7 @@ def constraint_problems(spec: TrialSpec, cells: Cells) -> list[str]:
             f"{n_types} types, because a gene marks one type at most; n_markers is {spec.n_markers}"
         )
     out = forbidden(spec)
-    what = "exclude" if not out - set(spec.exclude) else "exclude and weights of 0"
+    what = "exclude" if not out - set(spec.exclude) else "exclude with weights of 0"
     return problems + shortages(spec, set(cells.genes.tolist()) - out, what if out else "")
 
 
@@ -131,9 +131,9 @@ def describe(spec: TrialSpec | PanelSpec) -> list[str]:
             f"Genes with a weight: {len(weights)}, {min(weights):g} to {max(weights):g}; a gene of "
             "weight w that is ranked r-th counts as r / w."
         )
-    forbidden = [name for name, weight in asked.weights.items() if not weight]
-    if forbidden:
-        text.append(f"No panel holds the genes of weight 0: {some(forbidden, 20)}.")
+    weightless = [name for name, weight in asked.weights.items() if not weight]
+    if weightless:
+        text.append(f"No panel holds the genes of weight 0: {some(weightless, 20)}.")
     return text
 
 

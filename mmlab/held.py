@@ -47,7 +47,7 @@ def measure(counts: Any, y: NDArray[np.int64], n_types: int) -> Expression:
     y
         Class index of each cell, as the method gets it.
     """
-    mean_counts = np.asarray(counts.mean(axis=0), dtype=np.float64).ravel()
+    mean_counts = column_sums(counts) / counts.shape[0]
     return Expression(mean_counts, marked_types(log_normalize(counts, "total"), y, n_types))
 
 
@@ -64,7 +64,7 @@ def marked_types(log_values: Any, y: NDArray[np.int64], n_types: int) -> Indices
     y
         Class index of each cell.
     """
-    sums = np.stack([np.asarray(log_values[y == c].sum(axis=0)).ravel() for c in range(n_types)])
+    sums = np.stack([column_sums(log_values[y == c]) for c in range(n_types)])
     sizes = np.bincount(y, minlength=n_types)[:, None]
     means = sums / np.maximum(sizes, 1)
     others = (sums.sum(axis=0) - sums) / np.maximum(len(y) - sizes, 1)
@@ -73,6 +73,11 @@ def marked_types(log_values: Any, y: NDArray[np.int64], n_types: int) -> Indices
     return np.where(
         means[highest, genes] - others[highest, genes] >= MARKER_LIFT, highest, -1
     ).astype(np.int64)
+
+
+def column_sums(values: Any) -> NDArray[np.float64]:
+    """Sum of each column of a sparse matrix, in double precision."""
+    return np.asarray(values.sum(axis=0, dtype=np.float64)).ravel()
 
 
 @dataclass(frozen=True)

@@ -139,11 +139,13 @@ def test_genes_come_from_the_option_or_from_a_file(text: str, folder: Path) -> N
     assert read_genes("--include", text) == ["A", "B", "C"]
 
 
-def test_a_gene_may_hold_a_hash() -> None:
-    assert read_genes("--include", "A#1,B") == ["A#1", "B"]
+def test_genes_may_have_strange_names_and_be_many() -> None:
+    assert read_genes("--include", "A#1,B/C,x.txt") == ["A#1", "B/C", "x.txt"]
+    many = [f"ENSG{i:011d}" for i in range(5000)]
+    assert read_genes("--include", ",".join(many)) == many
 
 
-@pytest.mark.parametrize("text", ["missing.txt", "@missing", "folder/genes", "missing.CSV"])
+@pytest.mark.parametrize("text", ["missing.txt", "@missing", "folder/genes.tsv", "missing.CSV"])
 def test_a_list_that_is_missing_is_no_gene(text: str, folder: Path) -> None:
     with pytest.raises(UserError, match=r"--include: cannot read .*: No such file"):
         read_genes("--include", text)
@@ -181,6 +183,7 @@ def test_all_mistakes_of_a_table_are_told_at_once(folder: Path) -> None:
         (b"gene,group\nA,\nB\n", "line 2: the group is empty; line 3: the group is empty."),
         ("gene,group\nA,\u00e9\n".encode("latin-1"), "is not plain text in UTF-8"),
         ("gene,group\nA,x\n".encode("utf-16"), "is not plain text in UTF-8"),
+        (b"gene,group\nA," + b"x" * 200000, "cannot be read as a CSV table: field larger"),
         (None, "cannot read groups.csv: No such file or directory."),
     ],
 )

@@ -174,7 +174,7 @@ def test_every_contradiction_is_told_at_once(tiny_cells: Cells) -> None:
         ),
         (
             {"constraints": {"weights": {f"Gene{i}": 0 for i in range(32)}}},
-            "exclude and weights of 0 leaves 8 genes, fewer than n_markers 9",
+            "exclude with weights of 0 leaves 8 genes, fewer than n_markers 9",
         ),
         ({"include": ["Gene1", "Gene1"]}, "include names a gene twice: Gene1"),
         (
@@ -288,6 +288,16 @@ def test_every_method_holds_all_constraints_at_once(name: str, tiny_cells: Cells
     assert all(marked.count(name) >= 2 for name in CLASSES)
     again = TrialResult.from_json(result.to_json())
     assert again.replicates["marked"].tolist() == [row["marked"]]
+
+
+@pytest.mark.parametrize(
+    "name", ["global_gumbel_vae", "concrete_vae", "persist_supervised", "cosg"]
+)
+def test_a_panel_that_is_given_whole_may_have_constraints(name: str, tiny_cells: Cells) -> None:
+    include = [f"Gene{i}" for i in (3, 31, 5, 38, 8, 27, 36, 37, 39)]
+    asked = {"min_per_type": 2, "groups": FAMILIES, "max_per_group": 4}
+    result = run_trial(spec_of(name, include=include, constraints=asked), tiny_cells)
+    assert result.panel["gene"].tolist() == include
 
 
 @pytest.mark.parametrize("name", ["markermap_supervised", "concrete_vae", "scanpy_t_test"])

@@ -145,7 +145,7 @@ def read_genes(option: str, text: str) -> list[str]:
         The file cannot be read.
     """
     path = Path(text.removeprefix("@"))
-    if text and (text.startswith("@") or path.is_file() or _looks_like_a_file(text)):
+    if text.startswith("@") or _is_file(path) or _looks_like_a_file(text):
         lines = (_without_comment(line).strip() for line in _read(option, path).splitlines())
         return [line for line in lines if line]
     return names(text)
@@ -173,8 +173,11 @@ def read_table(
         raise UserError(f"{option} {path}: is empty; give the columns gene and {column}.")
     header = lines[0][1]
     separator = max(",;\t", key=header.count)
-    rows = csv.reader((line for _, line in lines), delimiter=separator)
-    have = [name.strip().lower() for name in next(rows)]
+    try:
+        head, *rows = csv.reader((line for _, line in lines), delimiter=separator)
+    except csv.Error as error:
+        raise UserError(f"{option} {path}: cannot be read as a CSV table: {error}.") from error
+    have = [name.strip().lower() for name in head]
     missing = [name for name in ("gene", column) if name not in have]
     if missing:
         raise UserError(
@@ -234,8 +237,15 @@ def _read(option: str, path: Path) -> str:
         raise UserError(f"{option}: cannot read {path}: {error.strerror}.") from error
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a list of genes is too long for the name of a file
+        return False
+
+
 def _looks_like_a_file(text: str) -> bool:
-    return "/" in text or text.lower().endswith(_FILE_ENDINGS)
+    return "," not in text and text.lower().endswith(_FILE_ENDINGS)
 
 
 def _without_comment(line: str) -> str:
