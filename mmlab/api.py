@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from mmlab.config import Scalar
+    from mmlab.config import Scalar, TrialSpec
     from mmlab.model import Model
     from mmlab.selectors import Selector
 
@@ -22,6 +22,11 @@ def select_markers(
     layer: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    groups: Mapping[str, str] | None = None,
+    max_per_group: int | None = None,
+    max_mean_counts: float | None = None,
+    min_per_type: int | None = None,
+    weights: Mapping[str, float] | None = None,
     seed: int = 0,
     copy: bool = False,
     **params: Scalar,
@@ -47,6 +52,15 @@ def select_markers(
         ``counts``, ``raw_counts`` and ``count``, then in ``X``, then in ``raw``.
     include, exclude
         Names of genes that the panel must hold, and must not hold.
+    groups, max_per_group
+        Group of a gene, by its name, and the most genes of a group that the panel may hold.
+    max_mean_counts
+        Genes with more counts a cell, on average over the training cells, are left out.
+    min_per_type
+        Fewest genes that mark each cell type: see :class:`mmlab.config.Constraints`.
+    weights
+        Priority of a gene, 1 where it is not named: a gene of weight w that the method ranks r-th
+        counts as r / w; 0 forbids it.
     seed
         Of everything random; the same seed gives the same panel.
     copy
@@ -58,12 +72,14 @@ def select_markers(
     -------
     None, or the copy. Written are ``var["mmlab_marker"]`` (bool), ``var["mmlab_score"]``
     (float, higher is better) and ``uns["mmlab"]`` (``panel``: gene names, best first;
-    ``method``, ``n_markers``, ``label_key``, ``seed``, ``params``, ``version``).
+    ``method``, ``n_markers``, ``label_key``, ``seed``, ``params``, ``version``, and
+    ``constraints``, JSON of what the panel holds).
 
     Raises
     ------
     mmlab.errors.UserError
-        Data or arguments that cannot be used; nothing is written then.
+        Data or arguments that cannot be used, constraints that no panel holds; nothing is written
+        then.
 
     Examples
     --------
@@ -79,6 +95,7 @@ def select_markers(
     from anndata import ImplicitModificationWarning
 
     import mmlab
+    from mmlab.config import HELD
 
     content = {
         "data": {"path": "memory", "label_key": label_key},
@@ -87,9 +104,16 @@ def select_markers(
         "n_markers": n_markers,
         "include": list(include),
         "exclude": list(exclude),
+        "constraints": {
+            "groups": dict(groups or {}),
+            "max_per_group": max_per_group,
+            "max_mean_counts": max_mean_counts,
+            "min_per_type": min_per_type,
+            "weights": dict(weights or {}),
+        },
         "seed": seed,
     }
-    selector, resolved = _fit_on_all_cells(adata, label_key, layer, content)
+    selector, spec = _fit_on_all_cells(adata, label_key, layer, content)
     panel = selector.panel_
     target = adata.copy() if copy else adata
     with warnings.catch_warnings():
@@ -103,23 +127,26 @@ def select_markers(
         "n_markers": n_markers,
         "label_key": label_key,
         "seed": seed,
-        "params": dict(resolved),
+        "params": dict(spec.params),
         "version": mmlab.__version__,
+        # Gene names may hold what keys of an .h5ad file may not.
+        "constraints": spec.model_dump_json(include=set(HELD), exclude_defaults=True),
     }
     return target if copy else None
 
 
 def _fit_on_all_cells(
     adata: AnnData, label_key: str, layer: str | None, content: dict[str, Any]
-) -> tuple[Selector, dict[str, Scalar]]:
-    """Fitted selector, and its parameters with the defaults filled in."""
+) -> tuple[Selector, TrialSpec]:
+    """Fitted selector, and its specification with the defaults filled in."""
     import numpy as np
 
     from mmlab.config import TrialSpec
     from mmlab.datasets.base import make_cells
     from mmlab.datasets.check import require_usable
     from mmlab.errors import UserError
-    from mmlab.fitting import gene_lists, make_selector, training_data
+    from mmlab.fitting import make_selector, training_data
+    from mmlab.held import hold, measure, reads_cells
     from mmlab.pipeline import cpu_threads, resolve
     from mmlab.preprocess import prepare
     from mmlab.specfile import build
@@ -137,18 +164,26 @@ def _fit_on_all_cells(
     sizes = (n - n // 8, n // 8)
     rng = random_stream(spec.seed, 0, Stream.SPLIT)
     train, validation = partition(cells.y, np.arange(n), sizes, MINIMUM[:2], rng)
+    measured = None
+    if reads_cells(spec.constraints):
+        measured = measure(cells.adata.X, train, cells.y, len(cells.classes))
+    held = hold(spec, cells, measured)
     layers = prepare(cells.adata, cells.normalization, spec.recipe, train)
     selector = make_selector(spec, cells, 0)
     split = Split(train, validation, test=validation[:0])
     with cpu_threads(1):
-        for _ in selector.run(
-            training_data(selector, layers, cells.y, split, gene_lists(spec, cells))
-        ):
+        for _ in selector.run(training_data(selector, layers, cells.y, split, held)):
             pass
-    return selector, spec.params
+    return selector, spec
 
 
-def load_champion(dataset: str, n_markers: int = 50, *, tracking_uri: str | None = None) -> Model:
+def load_champion(
+    dataset: str,
+    n_markers: int = 50,
+    *,
+    constraints: str = "",
+    tracking_uri: str | None = None,
+) -> Model:
     """The panel that ``mmlab promote`` has made the champion of a dataset, ready for use.
 
     Parameters
@@ -157,6 +192,9 @@ def load_champion(dataset: str, n_markers: int = 50, *, tracking_uri: str | None
         Its name, or that of the ``.h5ad`` file without its ending.
     n_markers
         Size of the panel.
+    constraints
+        Of a champion whose panels hold constraints: the key that ends the name of its model, which
+        ``mmlab promote`` prints.
     tracking_uri
         MLflow store; default ``sqlite:///mlflow.db`` in this folder.
 
@@ -174,10 +212,11 @@ def load_champion(dataset: str, n_markers: int = 50, *, tracking_uri: str | None
     from mmlab.tracking import Store, find_champion, load_model
 
     store = Store(tracking_uri)
-    champion = find_champion(store, dataset, n_markers) if store.exists else None
+    champion = find_champion(store, dataset, n_markers, constraints) if store.exists else None
     if champion is None:
         raise UserError(
-            f"{store.uri} holds no champion of {n_markers} genes for {dataset!r}: search with "
-            "mmlab tune, then mmlab promote."
+            f"{store.uri} holds no champion of {n_markers} genes for {dataset!r}"
+            + (f" with constraints {constraints!r}" if constraints else "")
+            + ": search with mmlab tune, then mmlab promote."
         )
     return load_model(store, champion)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
+from mmlab.held import Held
 from mmlab.preprocess import is_large
 from mmlab.selectors import SELECTORS, get_selector
 from mmlab.selectors.base import Selector
@@ -52,37 +53,6 @@ def known_markers(cells: Cells) -> list[int]:
     return np.flatnonzero(cells.adata.var["is_marker"].to_numpy()).tolist()
 
 
-def gene_lists(spec: TrialSpec, cells: Cells) -> dict[str, list[int]]:
-    """Indices of the genes to ``include`` and to ``exclude``; their names have been checked."""
-    position = {gene: index for index, gene in enumerate(cells.genes.tolist())}
-    lists = {"include": spec.include, "exclude": spec.exclude}
-    return {key: [position[name] for name in names] for key, names in lists.items()}
-
-
-def gene_list_problems(spec: TrialSpec, cells: Cells) -> list[str]:
-    """What is wrong with the genes to include and to exclude, a sentence each."""
-    known = set(cells.genes.tolist())
-    problems = []
-    for key, names in (("include", spec.include), ("exclude", spec.exclude)):
-        missing = [name for name in names if name not in known]
-        if missing:
-            shown = ", ".join(repr(name) for name in missing[:5])
-            problems.append(f"{key}: {len(missing)} genes are not in {cells.name}: {shown}")
-        if len(set(names)) < len(names):
-            problems.append(f"{key} names a gene twice")
-    both = sorted(set(spec.include) & set(spec.exclude))
-    if both:
-        problems.append(f"{', '.join(both[:5])}: both included and excluded")
-    if len(spec.include) > spec.n_markers:
-        problems.append(
-            f"include names {len(spec.include)} genes, more than n_markers {spec.n_markers}"
-        )
-    left = len(known) - len(spec.exclude)
-    if spec.exclude and left < spec.n_markers:
-        problems.append(f"exclude leaves {left} genes, fewer than n_markers {spec.n_markers}")
-    return problems
-
-
 def memory_problems(name: str, cells: Cells) -> list[str]:
     """Whether a method would have more cells in memory than there is room for."""
     if name not in SELECTORS or SELECTORS[name].reads_from_disk:
@@ -106,7 +76,7 @@ def training_data(
     layers: Any,
     y: NDArray[np.int64],
     split: Split,
-    lists: dict[str, list[int]],
+    held: Held,
     *,
     in_search: bool = False,
 ) -> TrainingData:
@@ -118,10 +88,11 @@ def training_data(
     ----------
     layers
         Matrices of all cells by name, from :func:`mmlab.preprocess.prepare`.
-    lists
-        Gene indices to ``include`` and to ``exclude``.
+    held
+        What the panel holds.
     """
-    layer, more = layers[selector.input_layer], dict[str, Any](lists)
+    layer = layers[selector.input_layer]
+    more: dict[str, Any] = {name: getattr(held, name) for name in ("include", "exclude", "rules")}
     cells = split.train
     if selector.fits_on_validation:
         cells = split.train if in_search else split.train_validation

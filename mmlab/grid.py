@@ -15,6 +15,7 @@ from mmlab.config import (
     DataSpec,
     Noise,
     NoiseKind,
+    PanelSpec,
     Recipe,
     Scalar,
     Seed,
@@ -74,7 +75,7 @@ class Setting:
     params: dict[str, Scalar]
 
 
-class ComparisonSpec(Spec):
+class ComparisonSpec(PanelSpec):
     """Methods compared on the same splits of one dataset, along one axis.
 
     A ``benchmark`` compares them at one panel size or a few, ``robustness`` at levels of label
@@ -183,11 +184,13 @@ class ComparisonSpec(Spec):
             protocol=self.protocol,
             first_replicate=replicate,
             seed=self.seed,
+            **self.held,
         )
 
     def digest(self, fingerprint: str) -> str:
         """Identity of the study: what it compares, on which cells, by which protocol."""
-        content = self.model_dump(mode="json", exclude={"data", "umap"})
+        asked_nothing = {name for name, value in self.held.items() if not value}
+        content = self.model_dump(mode="json", exclude={"data", "umap", *asked_nothing})
         content |= {"fingerprint": fingerprint, "protocol_number": PROTOCOL_NUMBER}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 

@@ -15,17 +15,13 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mmlab.config import Noise, TrialSpec
+from mmlab.constraints import constraint_problems
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.evaluate import Evaluation, by_type, evaluate_panel, score
-from mmlab.fitting import (
-    gene_list_problems,
-    gene_lists,
-    make_selector,
-    memory_problems,
-    training_data,
-)
+from mmlab.fitting import make_selector, memory_problems, training_data
+from mmlab.held import Held, consensus_held, hold, measure, reads_cells, reads_labels
 from mmlab.memory import PeakMemory
 from mmlab.noise import mislabel, noise_problems, transitions
 from mmlab.packs import Fit, run_fits
@@ -76,6 +72,7 @@ class Trial:
         self.cells = cells
         self.digest = self.spec.digest(cells.fingerprint)
         self.history: list[dict[str, float]] = []
+        self.held: dict[int, Held] = {}
         self._finished: list[Replicate] = []
         self._started = time.perf_counter()
         self._memory = PeakMemory()
@@ -89,6 +86,40 @@ class Trial:
         for (epoch,) in run_trials([self]):
             assert epoch is not None
             yield epoch
+
+    def hold(self) -> None:
+        """Find what the panel of each replicate has to hold, before any is trained.
+
+        Raises
+        ------
+        UserError
+            The training cells of a replicate do not allow it.
+        """
+        problems: dict[str, list[int]] = {}
+        for index in self._indices():
+            try:
+                self.held[index] = self._hold(index)
+            except UserError as error:
+                problems.setdefault(str(error).rstrip("."), []).append(index)
+        if problems:
+            several = len(self._indices()) > 1
+            listed = [
+                text + (f" (replicate {', '.join(map(str, those))})" if several else "")
+                for text, those in problems.items()
+            ]
+            name = f"{self.spec.selector} on {self.cells.name}"
+            raise UserError(f"{name}: {'; '.join(listed)}.")
+
+    def _hold(self, index: int) -> Held:
+        spec, cells = self.spec, self.cells
+        if not reads_cells(spec.constraints):
+            return hold(spec, cells, None)
+        split, y = split_of(spec, cells, index), cells.y
+        if reads_labels(spec.constraints) and spec.noise.level > 0:
+            layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train)
+            y = self._mislabelled(split, layers["zscore"], index)
+        train = split.train
+        return hold(spec, cells, measure(cells.adata.X, train, y, len(cells.classes)))
 
     def _indices(self) -> list[int]:
         first = self.spec.first_replicate
@@ -105,7 +136,9 @@ class Trial:
     def result(self) -> TrialResult:
         """Result, once :meth:`epochs` is exhausted."""
         done = sorted(self._finished, key=lambda replicate: replicate.index)
-        panel, scores = consensus_panel(done, len(self.cells.genes), self.spec.n_markers)
+        panels, marked = [r.panel for r in done], [r.marked for r in done]
+        held = consensus_held(self.spec, self.cells, panels, marked)
+        panel, scores = consensus_panel(done, len(self.cells.genes), self.spec.n_markers, held)
         rows = [replicate_row(r) for r in done]
         shown = done[0].decoded or Decoded(pd.DataFrame(), pd.DataFrame())
         return TrialResult(
@@ -132,8 +165,8 @@ class Trial:
         selector = make_selector(spec, cells, index)
         if isinstance(selector, ShuffledLabels):
             noisy = selector.shuffle(noisy, split.train_validation)
-        lists, in_search = gene_lists(spec, cells), spec.protocol == "search"
-        data = training_data(selector, layers, noisy, split, lists, in_search=in_search)
+        in_search = spec.protocol == "search"
+        data = training_data(selector, layers, noisy, split, self.held[index], in_search=in_search)
         seconds = time.perf_counter() - started
         return _Prepared(index, split, layers["zscore"], noisy, Fit(selector, data), seconds)
 
@@ -144,7 +177,7 @@ class Trial:
     def _fit_identity(self, index: int) -> str:
         """Equal for replicates whose methods see and do the same."""
         spec = self.spec.model_copy(update={"first_replicate": index, "replicates": 1})
-        if not get_selector(spec.selector).supervised:
+        if not get_selector(spec.selector).supervised and not reads_labels(spec.constraints):
             spec = spec.model_copy(update={"noise": Noise()})
         return spec.digest(self.cells.fingerprint)
 
@@ -161,6 +194,7 @@ class Trial:
         evaluation, seen = self._evaluate(replicate)
         seconds = replicate.seconds + fit.seconds + time.perf_counter() - started
         n_epochs = fit.epochs[-1].epoch if fit.epochs else 0
+        rules, asked = self.held[index].rules, reads_labels(self.spec.constraints)
         return Replicate(
             index,
             selector.panel_,
@@ -170,6 +204,7 @@ class Trial:
             fit.seconds,
             seconds,
             seen,
+            rules.marked(selector.panel_) if rules is not None and asked else None,
         )
 
     def _evaluate(self, replicate: _Prepared) -> tuple[Evaluation, Decoded | None]:
@@ -214,8 +249,11 @@ def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None
     """Run trials side by side; an item is an epoch of each, None for one that had ended.
 
     What can be trained as one is, across the trials (:func:`mmlab.packs.run_fits`); what differs
-    in wrong labels that a method ignores is fitted once.
+    in wrong labels that a method ignores is fitted once. Constraints that the training cells do not
+    allow are a ``UserError``, before anything is trained.
     """
+    for trial in trials:
+        trial.hold()
     members = [(trial, index) for trial in trials for index in trial._indices()]
     # Replicates without epochs need not be in memory at the same time.
     together = all(get_selector(trial.spec.selector).trains_in_epochs for trial in trials)
@@ -304,7 +342,7 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
         full = spec.model_copy(update={"params": params})
     except UserError as error:
         problems.append(str(error))
-    problems += gene_list_problems(spec, cells)
+    problems += constraint_problems(spec, cells)
     problems += noise_problems(spec.noise, cells.classes)
     problems += memory_problems(spec.selector, cells)
     n_genes = len(cells.genes)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mmlab.candidates import title_of, weigh
 from mmlab.compare import paired_tests
-from mmlab.config import StudySpec, TrialSpec
+from mmlab.config import StudySpec, TrialSpec, constraints_key
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
@@ -97,7 +97,8 @@ def promote(
     replicates
         Random splits.
     folder
-        Gets ``<dataset>.yaml``, the champion's benchmark under the paper's protocol.
+        Gets the champion's benchmark under the paper's protocol: ``<dataset>.yaml``, with the key
+        of the constraints before the ending, if there are any.
 
     Raises
     ------
@@ -109,7 +110,8 @@ def promote(
     records = _finished(study)
     table = weigh(study, records, cells, objectives)
     candidates = _methods(records, table["digest"])
-    before = find_champion(store, cells.name, study.spec.n_markers)
+    key = constraints_key(study.spec)
+    before = find_champion(store, cells.name, study.spec.n_markers, key)
     previous = before if before and before.fingerprint == cells.fingerprint else None
     methods = _lineup(study, candidates, previous, baselines)
     locked, paper = (
@@ -160,6 +162,7 @@ def _comparisons(
         n_markers=[study.spec.n_markers],
         replicates=replicates,
         seed=study.spec.seed,
+        **study.spec.held,
     )
     return paper.model_copy(update={"protocol": "locked"}), paper
 
@@ -256,6 +259,11 @@ def _same(method: MethodSpec, spec: TrialSpec) -> bool:
     return method.selector == spec.selector and method.params == spec.params
 
 
+def study_file(dataset: str, spec: ComparisonSpec | StudySpec) -> str:
+    """Name of the file that :func:`write_study` writes."""
+    return ".".join(filter(None, [dataset, constraints_key(spec), "yaml"]))
+
+
 def write_study(
     spec: ComparisonSpec, folder: Path, dataset: str, verdict: str, command: str
 ) -> None:
@@ -268,5 +276,5 @@ def write_study(
         f"#   {command}",
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
     ]
-    with whole_file(folder / f"{dataset}.yaml") as temporary:
+    with whole_file(folder / study_file(dataset, spec)) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")

@@ -14,6 +14,7 @@ from sklearn.decomposition import PCA
 
 from mmlab.config import TrialSpec
 from mmlab.evaluate import Evaluation
+from mmlab.held import Held
 
 #: Begins the names of columns with confusion matrices, a nested list a replicate.
 CONFUSION = "confusion/"
@@ -36,6 +37,8 @@ class Replicate:
     fit_seconds: float
     seconds: float
     decoded: Decoded | None = None
+    #: The type that each gene of the panel marks, -1 for none; None where nobody asks.
+    marked: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class TrialResult:
         the consensus of all (:func:`consensus_panel`).
     replicates
         A row a replicate: replicate, epochs, fit_seconds, seconds, panel (gene indices, best
-        first), every metric, by classifier ``confusion/...`` (nested list) and
+        first), with ``min_per_type`` marked (the index of the type that each of them marks, -1 for
+        none), every metric, by classifier ``confusion/...`` (nested list) and
         ``per_class_f1/...``, and ``per_class_reconstruction/...`` (what reconstructs, measure).
     metrics
         Mean of every metric over the replicates and, for two or more, the population standard
@@ -158,6 +162,7 @@ def replicate_row(replicate: Replicate) -> dict[str, Any]:
         "fit_seconds": replicate.fit_seconds,
         "seconds": replicate.seconds,
         "panel": replicate.panel.tolist(),
+        **({} if replicate.marked is None else {"marked": replicate.marked.tolist()}),
         **evaluation.metrics,
         **{CONFUSION + name: counts.tolist() for name, counts in evaluation.confusion.items()},
         **{PER_CLASS_F1 + name: f1.tolist() for name, f1 in evaluation.per_class_f1.items()},
@@ -169,7 +174,7 @@ def replicate_row(replicate: Replicate) -> dict[str, Any]:
 
 
 def consensus_panel(
-    replicates: list[Replicate], n_genes: int, k: int
+    replicates: list[Replicate], n_genes: int, k: int, held: Held | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """One panel for all replicates, with a score a gene.
 
@@ -179,18 +184,29 @@ def consensus_panel(
     """
     if len(replicates) == 1:
         return replicates[0].panel, replicates[0].scores
-    return borda_panel([replicate.panel for replicate in replicates], n_genes, k)
+    return borda_panel([replicate.panel for replicate in replicates], n_genes, k, held)
 
 
 def borda_panel(
-    panels: list[NDArray[np.int64]], n_genes: int, k: int
+    panels: list[NDArray[np.int64]], n_genes: int, k: int, held: Held | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The k genes with the largest Borda count over panels of k ranked genes, and the counts."""
+    """The k genes with the largest Borda count over panels of k ranked genes, and the counts.
+
+    With rules, from :func:`mmlab.held.consensus_held`, those that hold them with the least sum of
+    ranks.
+    """
     scores = np.zeros(n_genes)
     for panel in panels:
         scores[panel] += (k - np.arange(k)) / k
     scores /= len(panels)
-    return np.argsort(-scores, kind="stable")[:k].astype(np.int64), scores
+    order = np.argsort(-scores, kind="stable").astype(np.int64)
+    if held is None or held.rules is None:
+        return order[:k], scores
+    include = np.array(held.include, dtype=np.int64)
+    free = order[(scores[order] > 0) & ~np.isin(order, include)]
+    chosen = held.rules.choose(free, k - len(include), include)
+    assert chosen is not None  # the panel of each replicate holds them
+    return np.concatenate([include, chosen]), scores
 
 
 def panel_table(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from mmlab import config
 from mmlab.config import (
+    Constraints,
     DataSpec,
     Noise,
     Range,
@@ -99,6 +100,7 @@ CHANGES: dict[str, Any] = {
     "noise": Noise(level=0.1),
     "include": ["gene_3"],
     "exclude": ["gene_4"],
+    "constraints": Constraints(min_per_type=1),
     "replicates": 2,
     "first_replicate": 1,
     "seed": 1,

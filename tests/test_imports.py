@@ -18,9 +18,19 @@ PACKAGE = Path(mmlab.__file__).parent
 #: A module may import from its own tier and from those above it in this list.
 TIERS = [
     {"config", "environment", "errors", "files", "grid", "specfile"},
-    {"datasets", "embedding", "figures", "metrics", "nn", "preprocess", "selectors", "split"},
-    {"noise"},
-    {"evaluate"},
+    {
+        "datasets",
+        "embedding",
+        "figures",
+        "metrics",
+        "nn",
+        "preprocess",
+        "rules",
+        "selectors",
+        "split",
+    },
+    {"constraints", "noise"},
+    {"evaluate", "held"},
     {"compare", "fitting", "memory", "model", "packs", "results"},
     {"pipeline"},
     {"rows"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +90,15 @@ def keep(result: ComparisonResult, command: str, output: Path | None = None) -> 
     UserError
         Not a single trial was finished.
     """
+    from mmlab.constraints import describe
+
     if result.rows.empty:
         raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))
     spec = result.study.spec
     shown = _tables(result) if spec.study == "benchmark" else _curves(result)
-    text = shown.text + f"\nMade by `{command}`.\n"
+    asked = describe(spec)
+    shown = replace(shown, note="\n".join([shown.note, *asked]))
+    text = "\n".join([shown.text, *asked, f"Made by `{command}`.\n"])
 
     def write_all(folder: Path) -> None:
         shown.write(folder)
@@ -203,4 +207,4 @@ def print_tables(shown: Shown) -> None:
             table.add_row(*row)
         console.print(table)
         console.print()
-    console.print(shown.note, highlight=False)
+    console.print(shown.note, highlight=False, markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmlab.cli.comparing import run_and_show
+from mmlab.cli.constraints import asks_panels
 from mmlab.cli.options import (
     AddressOption,
     ConcurrentOption,
@@ -56,6 +57,7 @@ OutputOption = Annotated[
 ]
 
 
+@asks_panels
 def benchmark(
     dataset: DatasetOption = None,
     data: DataOption = None,
@@ -77,6 +79,8 @@ def benchmark(
     gpus_per_trial: GpusOption = 0.0,
     max_concurrent: ConcurrentOption = None,
     as_json: JsonOption = False,
+    *,
+    panel: dict[str, Any],
 ) -> None:
     """Compare methods on the same splits of one dataset, beside the published numbers.
 
@@ -88,12 +92,14 @@ def benchmark(
         "replicates": replicates,
         "recipe": recipe,
         "seed": seed,
+        **panel,
     }
     spec = _spec(content, data_spec(dataset, data, label_key, layer), methods, quick)
     resources = _resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
     run_and_show(spec, rows, output, tracking_uri, resources, as_json)
 
 
+@asks_panels
 def robustness(
     dataset: DatasetOption = None,
     data: DataOption = None,
@@ -131,6 +137,8 @@ def robustness(
     gpus_per_trial: GpusOption = 0.0,
     max_concurrent: ConcurrentOption = None,
     as_json: JsonOption = False,
+    *,
+    panel: dict[str, Any],
 ) -> None:
     """Measure how methods bear wrong labels: curves over levels of noise, for all methods at once.
 
@@ -148,12 +156,14 @@ def robustness(
         "replicates": replicates,
         "recipe": recipe,
         "seed": seed,
+        **panel,
     }
     spec = _spec(content, data_spec(dataset, data, label_key, layer), methods, quick)
     resources = _resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
     run_and_show(spec, rows, output, tracking_uri, resources, as_json)
 
 
+@asks_panels
 def sweep(
     over: Annotated[
         str,
@@ -187,6 +197,8 @@ def sweep(
     gpus_per_trial: GpusOption = 0.0,
     max_concurrent: ConcurrentOption = None,
     as_json: JsonOption = False,
+    *,
+    panel: dict[str, Any],
 ) -> None:
     """Draw curves over the panel size, or over one parameter of the methods.
 
@@ -201,6 +213,7 @@ def sweep(
         "replicates": replicates,
         "recipe": recipe,
         "seed": seed,
+        **panel,
     }
     spec = _spec(content, data_spec(dataset, data, label_key, layer), methods, quick)
     resources = _resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
@@ -264,7 +277,9 @@ def _spec(content: dict[str, Any], data: DataSpec, methods: str, quick: bool) ->
     from mmlab.selectors import SELECTORS
     from mmlab.specfile import build
 
-    named: list[dict[str, Any]] = [{"selector": name} for name in _method_names(methods, data)]
+    named: list[dict[str, Any]] = [
+        {"selector": name} for name in _method_names(methods, data, content)
+    ]
     for method in named if quick else ():
         params = SELECTORS[method["selector"]].quick if method["selector"] in SELECTORS else {}
         if params:
@@ -274,15 +289,18 @@ def _spec(content: dict[str, Any], data: DataSpec, methods: str, quick: bool) ->
     return build(ComparisonSpec, content | {"data": data, "methods": named}, "options")
 
 
-def _method_names(methods: str, data: DataSpec) -> list[str]:
+def _method_names(methods: str, data: DataSpec, content: dict[str, Any]) -> list[str]:
     from mmlab.datasets import is_simulated
     from mmlab.selectors import SELECTORS
 
     if methods != "all":
         return [name.strip() for name in methods.split(",")]
-    # Nobody knows the true markers of measured cells.
+    # Nobody knows the true markers of measured cells, and all genes hold no constraints.
     simulated = data.name is not None and is_simulated(data.name)
-    return [name for name in SELECTORS if name != "oracle" or simulated]
+    left_out = set() if simulated else {"oracle"}
+    if content["exclude"] or content["constraints"]:
+        left_out.add("all_genes")
+    return [name for name in SELECTORS if name not in left_out]
 
 
 def _numbers(option: str, text: str, kind: type[int] | type[float]) -> list[float]:

@@ -59,7 +59,9 @@ def promote(
     It is judged twice, beside the present champion and baselines on the same splits: on the locked
     cells, which no search has seen, and by the paper's protocol. If it beats the champion on the
     locked cells it takes its place: registered in MLflow with the alias champion, its benchmark
-    written to FOLDER/<dataset>.yaml. Interrupted and started again, it computes what is missing.
+    written to FOLDER/<dataset>.yaml. All hold the constraints of the search, and compete with
+    champions of the same constraints alone. Interrupted and started again, it computes what is
+    missing.
     """
     from mmlab.cli.comparing import keep, print_tables
     from mmlab.promote import promote as judge
@@ -93,6 +95,8 @@ def promote(
 
 
 def _json(result: Promotion) -> dict[str, Any]:
+    from mmlab.config import constraints_key
+
     champion = result.champion
     return {
         "study": result.study.name,
@@ -112,17 +116,20 @@ def _json(result: Promotion) -> dict[str, Any]:
             "digest": champion.digest,
             "study": champion.study,
             "config": champion.spec.params,
+            "constraints": constraints_key(champion.spec),
         },
     }
 
 
 def _print(result: Promotion, folder: Path) -> None:
+    from mmlab.promote import study_file
+
     champion, console = result.champion, stdout()
     console.print(result.verdict, highlight=False, soft_wrap=True)
     if result.promoted:
         console.print(
             f"it is the champion now: model {champion.model_name} version {champion.version}, "
-            f"study file {folder / result.study.spec.data.title}.yaml",
+            f"study file {folder / study_file(result.study.spec.data.title, result.study.spec)}",
             highlight=False,
             soft_wrap=True,
         )

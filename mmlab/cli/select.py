@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmlab.cli.constraints import asks_panels
 from mmlab.cli.options import (
     DataOption,
     DatasetOption,
@@ -17,7 +18,6 @@ from mmlab.cli.options import (
     TrackingOption,
     data_spec,
     look_hint,
-    names,
     print_json,
     quick_params,
     say,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mmlab.results import TrialResult
 
 
+@asks_panels
 def select(
     dataset: DatasetOption = None,
     data: DataOption = None,
@@ -54,24 +55,19 @@ def select(
     label_noise: Annotated[
         float, typer.Option(min=0, max=1, help="Share of train labels drawn at random.")
     ] = 0.0,
-    include: Annotated[
-        str,
-        typer.Option(help="Genes that the panel must hold: A,B,C or @FILE with one a line."),
-    ] = "",
-    exclude: Annotated[
-        str, typer.Option(help="Genes that it must not hold: A,B,C or @FILE with one a line.")
-    ] = "",
     replicates: Annotated[
         int, typer.Option(help="Random 70/10/20 splits; the panel is their consensus.")
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
+    *,
+    panel: dict[str, Any],
 ) -> None:
     """Choose a panel and measure it on test cells that were not used to choose it."""
     from mmlab.config import TrialSpec
     from mmlab.datasets import load_cells
-    from mmlab.pipeline import resolve
+    from mmlab.pipeline import Trial, resolve
     from mmlab.specfile import build
     from mmlab.split import sampling_note
 
@@ -84,16 +80,15 @@ def select(
         "n_markers": n_markers,
         "recipe": recipe,
         "noise": {"level": label_noise},
-        "include": _genes("--include", include),
-        "exclude": _genes("--exclude", exclude),
         "replicates": replicates,
         "seed": seed,
     }
-    spec = build(TrialSpec, content, "options")
+    spec = build(TrialSpec, content | panel, "options")
     cells = load_cells(spec.data)
     spec = resolve(spec, cells)
     if data is not None:
         say(cells.origin)
+    Trial(spec, cells).hold()
 
     from mmlab.tracking import Store, close_abandoned, run_tracked
 
@@ -124,17 +119,6 @@ def select(
         say(f"panel written to {output}")
     say(f"run {run_id} kept in {store.uri}")
     say(look_hint(store.uri))
-
-
-def _genes(option: str, text: str) -> list[str]:
-    """Names of genes: separated by commas, or the lines of a file after an @."""
-    if not text.startswith("@"):
-        return names(text)
-    try:
-        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{option}: cannot read {text[1:]}: {error}.") from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _params(pairs: list[str]) -> dict[str, Scalar]:

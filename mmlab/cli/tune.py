@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmlab.cli.constraints import asks_panels
 from mmlab.cli.options import (
     AddressOption,
     ConcurrentOption,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _BASELINES = ("scanpy_t_test", "random")
 
 
+@asks_panels
 def tune(
     dataset: DatasetOption = None,
     data: DataOption = None,
@@ -85,6 +87,8 @@ def tune(
     gpus_per_trial: GpusOption = 0.0,
     max_concurrent: ConcurrentOption = None,
     as_json: JsonOption = False,
+    *,
+    panel: dict[str, Any],
 ) -> None:
     """Search a method's hyperparameters on validation cells; test cells stay locked.
 
@@ -106,10 +110,12 @@ def tune(
         "name": name,
     }
     if resume is None:
-        spec = _study_spec(given, trials, with_baselines)
+        spec = _study_spec(given | panel, trials, with_baselines)
     else:
+        asked = given | {name: value or None for name, value in panel.items()}
+        asked |= asked.pop("constraints") or {}
         fixed = [
-            f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None
+            f"--{name.replace('_', '-')}" for name, value in asked.items() if value is not None
         ]
         if fixed or with_baselines:
             raise UserError(
@@ -164,8 +170,8 @@ def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool)
         fixed["max_epochs"] = given["epochs"]
     space = space.model_copy(update={"fixed": fixed})
     content = {"data": data, "search": space, "trials": trials or 20}
-    for name in ("n_markers", "replicates", "seed"):
-        if given[name] is not None:
+    for name in ("n_markers", "replicates", "seed", "include", "exclude", "constraints"):
+        if given.get(name) is not None:
             content[name] = given[name]
     if with_baselines:
         content["baselines"] = list(_BASELINES)

@@ -115,6 +115,7 @@ class PanelModel(nn.Module):
         alone = copy.deepcopy(self)
         noise = Noise([self.proposal.noise.generators[model]])
         alone.proposal.noise = alone.network.noise = noise
+        alone.proposal.choice = self.proposal.choice.single(model)
 
         def part(values: Tensor) -> Tensor:
             # All tensors lie model by model; only the counters of batch norm have no axis.

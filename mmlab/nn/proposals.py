@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from mmlab.nn.layers import Linear, Noise, columns, hidden
 from mmlab.nn.subset import relaxed_top_k
+from mmlab.rules import Rules, complete_order
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,41 @@ class Choice:
         Indices of genes that are in every panel.
     free
         Indices of the genes that the others are chosen from, ascending.
+    rules
+        What a panel holds beside, one entry a model of the pack; empty where none holds any. A
+        soft panel need not hold them, every hard one does.
     """
 
     n_genes: int
     n_markers: int
     include: NDArray[np.int64]
     free: NDArray[np.int64]
+    rules: tuple[Rules | None, ...] = ()
 
     @property
     def n_free_markers(self) -> int:
         """Genes of the panel that are left to choose."""
         return self.n_markers - len(self.include)
+
+    @property
+    def ruled(self) -> bool:
+        """Whether some model has rules."""
+        return any(rules is not None for rules in self.rules)
+
+    def single(self, model: int) -> Choice:
+        """The same for one model of the pack, by itself."""
+        return replace(self, rules=self.rules[model : model + 1])
+
+    def best(
+        self, ranking: NDArray[np.int64], scores: NDArray[np.float64], model: int
+    ) -> NDArray[np.int64]:
+        """The genes to choose, best first, from a ranking of free genes and a score a gene."""
+        n, rules = self.n_free_markers, self.rules[model] if self.rules else None
+        if rules is None:
+            return ranking[:n]
+        chosen = rules.choose(complete_order(ranking, scores, self.free), n, self.include)
+        assert chosen is not None  # whether such a panel exists has been checked
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -108,7 +133,7 @@ class MaskProposal(Proposal):
         """All cells under one mask, a Gumbel draw and a relaxed top-k; or the hard panel alone."""
         k = self.choice.n_free_markers
         if not self.training:
-            chosen = self.free[self.logits.detach().topk(k, dim=-1).indices]
+            chosen = self._ruled() if self.choice.ruled else self._largest(k)
             panel = torch.cat([self.include.expand(len(chosen), -1), chosen], dim=-1)
             return Shown(columns(x, panel), inputs=panel)
         if k == 0:
@@ -116,6 +141,15 @@ class MaskProposal(Proposal):
         logits = self._current_logits(x)
         keys = logits + self.noise.gumbel(logits.shape[-1])
         return Shown(x, self._whole(relaxed_top_k(keys, k, temperature)))
+
+    def _largest(self, k: int) -> Tensor:
+        """The k free genes with the largest logits, a row a model."""
+        return self.free[self.logits.detach().topk(k, dim=-1).indices]
+
+    def _ruled(self) -> Tensor:
+        """The genes of :meth:`ranking`, a row a model."""
+        chosen = [self.ranking(model)[0] for model in range(len(self.logits))]
+        return torch.tensor(np.stack(chosen), device=self.free.device)
 
     def _whole(self, mask: Tensor) -> Tensor:
         """Mask of all genes from the mask of the free ones."""
@@ -127,10 +161,10 @@ class MaskProposal(Proposal):
     def ranking(self, model: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Free genes with the largest logits; scores are the logits, the lowest elsewhere."""
         logits = self.logits[model].detach().cpu().numpy().astype(np.float64)
-        order = np.argsort(-logits, kind="stable")[: self.choice.n_free_markers]
+        order = np.argsort(-logits, kind="stable")
         scores = np.full(self.choice.n_genes, logits.min(initial=0.0))
         scores[self.choice.free] = logits
-        return self.choice.free[order], scores
+        return self.choice.best(self.choice.free[order], scores, model), scores
 
 
 class GeneLogits(MaskProposal):
@@ -234,13 +268,13 @@ class ConcreteSelectors(Proposal):
                 drawn = self._weights(self._temperature).sum(dim=1)
                 self._drawn = drawn.cpu().numpy().astype(np.float64)
             mine = self._drawn[model]
-            order = np.argsort(-mine, kind="stable")[: self.choice.n_free_markers]
+            order = np.argsort(-mine, kind="stable")
             scores[self.choice.free] = mine
-            return self.choice.free[order], scores
+            return self.choice.best(self.choice.free[order], scores, model), scores
         weights = torch.softmax(self.logits[model], dim=-1).cpu().numpy().astype(np.float64)
         scores[self.choice.free] = weights.max(axis=0, initial=0.0)
         genes = distinct_choices(weights)
-        return self.choice.free[genes], scores
+        return self.choice.best(self.choice.free[genes], scores, model), scores
 
 
 def distinct_choices(weights: NDArray[np.float64]) -> NDArray[np.int64]:

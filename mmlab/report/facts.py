@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlab.config import Recipe, Scalar
+from mmlab.config import PanelSpec, Recipe, Scalar, TrialSpec
+from mmlab.constraints import describe
 from mmlab.datasets.base import Cells
 from mmlab.grid import MethodSpec
 from mmlab.report.document import Grid, Section
@@ -54,6 +55,18 @@ def data_section(cells: Cells, recipe: Recipe) -> Section:
             Grid("Cells of each type", ["type", "cells"], types),
         ],
     )
+
+
+def held_sections(spec: TrialSpec | PanelSpec) -> list[Section]:
+    """What every panel had to hold; no section where nothing was asked."""
+    text = describe(spec)
+    if not text:
+        return []
+    choice = (
+        "Every method chose among the panels that hold this; manifest.json has the names of all "
+        "genes. What depends on cells was measured on the training cells of each replicate."
+    )
+    return [Section("What every panel holds", [*text, choice])]
 
 
 def methods_section(methods: Sequence[MethodSpec]) -> Section:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mmlab import figures
 from mmlab.datasets.base import Cells
 from mmlab.embedding import cells_to_embed, umap_coordinates
+from mmlab.held import Held
 from mmlab.preprocess import Expression, ZScores
 from mmlab.report.document import Grid, Picture, Section
 from mmlab.results import borda_panel
@@ -26,13 +27,17 @@ _MOST_DOTS = 60
 _CELLS_A_TYPE = 500
 
 
-def describe_panel(panels: Sequence[NDArray[np.int64]], cells: Cells) -> pd.DataFrame:
+def describe_panel(
+    panels: Sequence[NDArray[np.int64]], cells: Cells, held: Held | None = None
+) -> pd.DataFrame:
     """The consensus of panels of one size, a row a gene, best first.
 
     Parameters
     ----------
     panels
         Gene indices, one panel a replicate.
+    held
+        What the consensus holds.
 
     Returns
     -------
@@ -41,7 +46,7 @@ def describe_panel(panels: Sequence[NDArray[np.int64]], cells: Cells) -> pd.Data
     highest_in (the type with the highest mean expression), mean_there, mean_elsewhere
     (log1p-normalised) and expressed_there (share of that type's cells with a count).
     """
-    panel, scores = borda_panel(list(panels), len(cells.genes), len(panels[0]))
+    panel, scores = borda_panel(list(panels), len(cells.genes), len(panels[0]), held)
     chosen = np.bincount(np.concatenate(panels), minlength=len(cells.genes)) / len(panels)
     values = Expression(cells.adata.X, "log1p", cells.normalization)[:, panel].toarray()
     means = np.stack([values[cells.y == c].mean(axis=0) for c in range(len(cells.classes))])

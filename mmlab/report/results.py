@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from mmlab import figures
+from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.grid import NOISE, SIZE, ComparisonSpec
+from mmlab.held import consensus_held
 from mmlab.pipeline import first_zscore
 from mmlab.report.comparison import (
     Comparison,
@@ -22,6 +26,7 @@ from mmlab.report.document import Best, Grid, Picture, Section
 from mmlab.report.manifest import TrialEntry, entries
 from mmlab.report.panel import describe_panel, panel_section
 from mmlab.results import CONFUSION, summed
+from mmlab.rows import Row, from_parquet
 from mmlab.schedule import ComparisonResult
 from mmlab.selectors import controls
 
@@ -189,8 +194,17 @@ def panel_of(result: ComparisonResult, table: pd.DataFrame, cells: Cells, method
 
 def consensus(result: ComparisonResult, cells: Cells, method: str) -> pd.DataFrame:
     """The panel of a method at the first setting, see :func:`describe_panel`."""
-    panels = [np.asarray(panel, np.int64) for panel in _first_rows(result, method)["panel"]]
-    return describe_panel(panels, cells)
+    rows = [from_parquet(row) for row in _first_rows(result, method).to_dict(orient="records")]
+    return consensus_of(result.study.spec, rows, cells)
+
+
+def consensus_of(
+    spec: TrialSpec | ComparisonSpec, rows: Sequence[Row], cells: Cells
+) -> pd.DataFrame:
+    """The consensus of finished replicates, which holds what they hold."""
+    panels = [np.asarray(row["panel"], np.int64) for row in rows]
+    held = consensus_held(spec, cells, panels, [row.get("marked") for row in rows])
+    return describe_panel(panels, cells, held)
 
 
 def result_tables(result: ComparisonResult, comparison: Comparison) -> dict[str, pd.DataFrame]:

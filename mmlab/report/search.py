@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mmlab.config import StudySpec
@@ -20,15 +19,17 @@ from mmlab.report.facts import (
     cost_section,
     data_section,
     failures_section,
+    held_sections,
     limits_section,
     listed,
     methods_section,
 )
 from mmlab.report.manifest import TrialEntry, search_entries
-from mmlab.report.panel import describe_panel, panel_section
+from mmlab.report.panel import panel_section
 from mmlab.report.results import (
     comparison_of,
     consensus,
+    consensus_of,
     panel_of,
     result_limits,
     result_sections,
@@ -68,7 +69,11 @@ def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, lis
     for result in results:
         commands.append(result.study.tags().get("mmlab.command", ""))
         failed |= result.failed
-    sections = [data_section(cells, "train_only"), _search_section(study, records)]
+    sections = [
+        data_section(cells, "train_only"),
+        *held_sections(spec),
+        _search_section(study, records),
+    ]
     tables = {"trials": trial_table(records)}
     if results:
         best_title = results[0].study.spec.methods[0].title
@@ -82,12 +87,12 @@ def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, lis
         rows = pd.concat([rows, *(result.rows for result in results)], ignore_index=True)
     else:
         method = MethodSpec(selector=spec.search.selector, params=best.spec.params)
-        panels = [np.asarray(row["panel"]) for row in trial_rows(study.store, best.run_id)]
-        table = tables["panel"] = describe_panel(panels, cells)
+        own = trial_rows(study.store, best.run_id)
+        table = tables["panel"] = consensus_of(best.spec, own, cells)
         zscore = first_zscore(best.spec, cells)
         sections += [
             methods_section([method]),
-            panel_section(table, method.title, len(panels), cells, zscore),
+            panel_section(table, method.title, len(own), cells, zscore),
         ]
     sections += [
         failures_section(failed),

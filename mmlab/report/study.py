@@ -16,6 +16,7 @@ from mmlab.report.facts import (
     cost_section,
     data_section,
     failures_section,
+    held_sections,
     limits_section,
     methods_section,
 )
@@ -83,6 +84,7 @@ def _report_comparison(result: ComparisonResult, cells: Cells) -> Report:
     comparison, panel = comparison_of(result), consensus(result, cells, best)
     sections = [
         data_section(cells, spec.recipe),
+        *held_sections(spec),
         methods_section(spec.methods),
         *result_sections(result, comparison, cells, best),
         panel_of(result, panel, cells, best),

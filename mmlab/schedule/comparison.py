@@ -33,6 +33,7 @@ from mmlab.tracking import (
     close_abandoned,
     create_study,
     find_study,
+    held_params,
     lock_study,
     stored_rows,
 )
@@ -110,6 +111,7 @@ def _open(
         "recipe": spec.recipe,
         "protocol": spec.protocol,
         "seed": spec.seed,
+        **held_params(spec),
     }
     if spec.levels:
         params |= {"noise": spec.noise, "noise_level": ", ".join(map(str, spec.levels))}

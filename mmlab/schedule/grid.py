@@ -11,6 +11,7 @@ from ray.tune import Callback
 
 from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
+from mmlab.errors import UserError
 from mmlab.nn.training import TrainingDivergedError
 from mmlab.pipeline import OBJECTIVE, Trial, resolve, run_trials
 from mmlab.results import TrialResult
@@ -60,7 +61,7 @@ class GridActor(Actor):
                         number, score = int(epoch["epoch"]), epoch[OBJECTIVE]
                         self._report(trial, Outcome.RUNNING, epoch=number, score=score)
                 yield
-        except TrainingDivergedError as error:
+        except (TrainingDivergedError, UserError) as error:
             if len(trials) == 1:
                 self._report(trials[0], Outcome.FAILED, reason=str(error))
                 return

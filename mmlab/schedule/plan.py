@@ -82,7 +82,7 @@ def plan(spec: ComparisonSpec, cells: Cells) -> list[GridTrial]:
         Every method or setting that cannot be run.
     """
     found: list[GridTrial] = []
-    problems: dict[str, None] = {}
+    problems: dict[str, dict[str, None]] = {}
     most = max(method.replicates or spec.replicates for method in spec.methods)
     for replicate in range(most):
         for method in spec.methods:
@@ -92,12 +92,19 @@ def plan(spec: ComparisonSpec, cells: Cells) -> list[GridTrial]:
                 try:
                     trial = resolve(spec.trial(method, setting, replicate), cells)
                 except UserError as error:
-                    problems.setdefault(str(error).rstrip("."))
+                    # Many methods may have the same one.
+                    own = f"{method.selector} on {cells.name}: "
+                    reason = str(error).removeprefix(own).rstrip(".")
+                    problems.setdefault(reason, {})[method.selector] = None
                     continue
                 digest = trial.digest(cells.fingerprint)
                 found.append(GridTrial(method, setting, trial, digest))
     if problems:
-        raise UserError("; ".join(problems) + ".")
+        listed = [
+            f"{', '.join(methods)} on {cells.name}: {reason}"
+            for reason, methods in problems.items()
+        ]
+        raise UserError("; ".join(listed) + ".")
     return found
 
 

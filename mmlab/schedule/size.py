@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmlab.errors import UserError
+from mmlab.held import reads_labels
 from mmlab.rows import Row
 from mmlab.schedule.progress import in_words
 from mmlab.selectors import get_selector
@@ -93,6 +94,7 @@ def size_of(parts: Sequence[Sequence[GridTrial]], known: Sequence[Row], slots: i
 
 def _n_fits(part: Sequence[GridTrial]) -> int:
     """How often a method is fitted for a part: levels of noise that it ignores share a fit."""
-    if get_selector(part[0].spec.selector).supervised:
+    first = part[0].spec
+    if get_selector(first.selector).supervised or reads_labels(first.constraints):
         return len(part)
     return len({trial.spec.first_replicate for trial in part})

@@ -17,7 +17,7 @@ from mmlab.config import StudySpec
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
-from mmlab.pipeline import resolve
+from mmlab.pipeline import Trial, resolve
 from mmlab.schedule.actor import SearchActor
 from mmlab.schedule.cluster import Resources, cluster
 from mmlab.schedule.driver import FanOut, StudyInterruptedError, sigterm_as_interrupt
@@ -36,7 +36,9 @@ from mmlab.tracking import (
     create_study,
     describe_search,
     find_study,
+    held_params,
     open_study,
+    spec_tags,
 )
 
 
@@ -97,6 +99,7 @@ def run_study(
             "replicates": spec.replicates,
             "seed": spec.seed,
             "baselines": ", ".join(spec.baselines),
+            **held_params(spec),
         }
         study = create_study(store, name, spec, cells, params, command)
         return _work(study, cells, resources, slots, console)
@@ -144,7 +147,7 @@ def resume_study(
     with cluster(resources) as slots, sigterm_as_interrupt():
         store.initialise()
         claim_study(study)
-        store.set_tags(study.run_id, {"mmlab.spec": study.spec.model_dump_json()})
+        store.set_tags(study.run_id, spec_tags(study.spec))
         return _work(study, cells, resources, slots, console)
 
 
@@ -166,6 +169,8 @@ def check_study(spec: StudySpec, cells: Cells) -> None:
         resolve(spec.trial(search.selector, search.fixed | point), cells)
     for baseline in spec.baselines:
         resolve(spec.trial(baseline, {}), cells)
+    # All trials have the same training cells.
+    Trial(spec.trial(search.selector, search.fixed | search.corners()[0]), cells).hold()
 
 
 def _work(

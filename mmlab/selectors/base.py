@@ -15,10 +15,12 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from mmlab.config import Scalar
 from mmlab.errors import UserError
 from mmlab.preprocess import Expression, Layer
+from mmlab.rules import Rules
 from mmlab.selectors.data import (
     Indices,
     TrainingData,
     check_lists,
+    check_rules,
     in_memory,
     one_sparse_class,
 )
@@ -81,6 +83,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         counts: Any = None,
         include: Sequence[int] | Indices = (),
         exclude: Sequence[int] | Indices = (),
+        rules: Rules | None = None,
     ) -> Self:
         """Choose the panel.
 
@@ -96,16 +99,17 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
             Raw counts of the cells ``X``, for methods with ``needs_counts``.
         include, exclude
             Indices of genes that the panel must hold, and must not hold.
+        rules
+            What else the panel holds.
 
         Raises
         ------
         UserError
             More markers than genes, labels missing, fewer than two classes, lists of genes that
-            contradict each other.
+            contradict each other, rules that no panel holds.
         """
-        for _ in self.fit_epochs(
-            X, y, X_val=X_val, y_val=y_val, counts=counts, include=include, exclude=exclude
-        ):
+        lists: dict[str, Any] = {"include": include, "exclude": exclude, "rules": rules}
+        for _ in self.fit_epochs(X, y, X_val=X_val, y_val=y_val, counts=counts, **lists):
             pass
         return self
 
@@ -119,16 +123,14 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         counts: Any = None,
         include: Sequence[int] | Indices = (),
         exclude: Sequence[int] | Indices = (),
+        rules: Rules | None = None,
     ) -> Iterator[Epoch]:
         """Like :meth:`fit`, an item an epoch; none for a method that has no epochs.
 
         ``panel_`` and ``scores_`` are valid after every item.
         """
-        yield from self.run(
-            self.checked(
-                X, y, X_val=X_val, y_val=y_val, counts=counts, include=include, exclude=exclude
-            )
-        )
+        lists: dict[str, Any] = {"include": include, "exclude": exclude, "rules": rules}
+        yield from self.run(self.checked(X, y, X_val=X_val, y_val=y_val, counts=counts, **lists))
 
     def checked(
         self,
@@ -140,6 +142,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         counts: Any = None,
         include: Sequence[int] | Indices = (),
         exclude: Sequence[int] | Indices = (),
+        rules: Rules | None = None,
     ) -> TrainingData:
         """What :meth:`fit` was given, checked together with the parameters."""
         self.check_params()
@@ -148,8 +151,9 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
             X_val = self._check_validation(cells, X_val, y_val)
         labels, val_labels = self._check_labels(cells, y, y_val)
         held, left_out = check_lists(cells.shape[1], self.n_markers, include, exclude)
+        check_rules(rules, cells.shape[1], self.n_markers, held, left_out)
         counts = self._check_counts(cells, counts)
-        return TrainingData(cells, labels, X_val, val_labels, counts, held, left_out)
+        return TrainingData(cells, labels, X_val, val_labels, counts, held, left_out, rules)
 
     def check_params(self) -> None:
         """Raise one ``UserError`` with every parameter that is out of its range."""
@@ -233,11 +237,10 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
             raise UserError(f"counts have shape {counts.shape}, the cells {X.shape}.")
         return one_sparse_class(counts)
 
-    def _set_panel(self, ranking: Any, scores: Any, include: Indices) -> None:
-        """Set the panel: the included genes, then the best of ``ranking`` that are not."""
-        genes = dict.fromkeys([*include.tolist(), *np.asarray(ranking).tolist()])
-        self.panel_ = np.array(list(genes)[: self.n_markers], dtype=np.int64)
+    def _set_panel(self, ranking: Any, scores: Any, data: TrainingData) -> None:
+        """Set panel and scores; see :meth:`mmlab.selectors.data.TrainingData.panel`."""
         self.scores_ = np.asarray(scores, dtype=np.float64)
+        self.panel_ = data.panel(ranking, self.scores_, self.n_markers)
 
     def _get_support_mask(self) -> NDArray[np.bool_]:
         check_is_fitted(self, "panel_")
@@ -256,7 +259,7 @@ class DirectSelector(Selector):
     """A selector without epochs: one call ranks the genes.
 
     Excluded genes are taken out before the method sees the cells. Genes to include stay in:
-    they head the panel, and the method's own ranking fills it.
+    they head the panel, and the method's own ranking fills it, within the rules.
     """
 
     def run(self, data: TrainingData) -> Iterator[Epoch]:
@@ -269,7 +272,7 @@ class DirectSelector(Selector):
             ranking = allowed[np.asarray(chosen)]
             scores = np.full(data.x.shape[1], np.min(own), dtype=np.float64)
             scores[allowed] = own
-        self._set_panel(ranking, scores, data.include)
+        self._set_panel(ranking, scores, data)
         yield from ()
 
     @abstractmethod

@@ -84,7 +84,7 @@ class Oracle(Selector):
         true[np.asarray(self.markers)] = True
         order = np.random.default_rng(self.seed).permutation(data.allowed)
         ranking = np.concatenate([order[true[order]], order[~true[order]]])
-        self._set_panel(ranking, true, data.include)
+        self._set_panel(ranking, true, data)
         yield from ()
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmlab.errors import UserError
 from mmlab.preprocess import Expression
+from mmlab.rules import Rules, complete_order
 
 Indices = NDArray[np.int64]
 
@@ -32,6 +33,8 @@ class TrainingData:
         Raw counts of the cells ``x``, same shape; None unless they were given.
     include, exclude
         Indices of genes that the panel must and must not hold.
+    rules
+        What else the panel holds; None for nothing.
     """
 
     x: Any
@@ -41,6 +44,7 @@ class TrainingData:
     counts: Any
     include: Indices
     exclude: Indices
+    rules: Rules | None = None
 
     @property
     def allowed(self) -> Indices:
@@ -51,6 +55,20 @@ class TrainingData:
     def free(self) -> Indices:
         """Indices of the genes that a method chooses from: neither included nor excluded."""
         return np.setdiff1d(self.allowed, self.include)
+
+    def panel(self, ranking: Any, scores: NDArray[np.float64], n_markers: int) -> Indices:
+        """The panel that a ranking and a score a gene make: included genes, then the best others.
+
+        With rules the others are those that hold them with the least sum of weighted ranks; the
+        rank beyond the ranking is that of the scores.
+        """
+        if self.rules is None:
+            genes = dict.fromkeys([*self.include.tolist(), *np.asarray(ranking).tolist()])
+            return np.array(list(genes)[:n_markers], dtype=np.int64)
+        order = complete_order(np.asarray(ranking), scores, self.free)
+        chosen = self.rules.choose(order, n_markers - len(self.include), self.include)
+        assert chosen is not None  # whether such a panel exists has been checked
+        return np.concatenate([self.include, chosen])
 
 
 def check_lists(
@@ -86,6 +104,19 @@ def check_lists(
     if problems:
         raise UserError("; ".join(problems) + ".")
     return held, left_out
+
+
+def check_rules(
+    rules: Rules | None, n_genes: int, n_markers: int, include: Indices, exclude: Indices
+) -> None:
+    """Raise ``UserError`` where no panel of ``n_markers`` genes holds the rules."""
+    if rules is None:
+        return
+    if len(rules.groups) != n_genes:
+        raise UserError(f"the rules are about {len(rules.groups)} genes, the cells have {n_genes}.")
+    free = np.setdiff1d(np.arange(n_genes), [*include, *exclude])
+    if rules.choose(free, n_markers - len(include), include) is None:
+        raise UserError(f"no panel of {n_markers} genes holds all rules.")
 
 
 def _distinct(genes: Sequence[int] | Indices) -> Indices:

@@ -152,7 +152,7 @@ class LassoNet(Selector):
         scores = np.full(data.x.shape[1], penalty.min())
         scores[allowed] = penalty
         order = np.lexsort((-tracker.norm, -tracker.vanished))
-        self._set_panel(allowed[order], scores, data.include)
+        self._set_panel(allowed[order], scores, data)
         yield from ()
 
     def _package_model(self, *, validate: bool) -> Any:

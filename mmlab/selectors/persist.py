@@ -119,7 +119,7 @@ class Persist(Selector):
         if n_selectors:
             genes, probabilities = self._choose(data, n_selectors, generator)
             scores[self.candidates_] = probabilities.max(axis=0)
-        self._set_panel(genes, scores, data.include)
+        self._set_panel(genes, scores, data)
         yield from ()
 
     def _choose(

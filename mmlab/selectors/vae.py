@@ -246,7 +246,7 @@ def train_together(
         temperatures, ``beta`` and what ends the training.
     data
         Cells, labels and validation cells of each, of the same shapes; genes to include and to
-        exclude are the same for all.
+        exclude are the same for all, the other rules are each one's own.
     """
     import torch
 
@@ -278,7 +278,8 @@ def train_together(
         y_val = stacked([_labels(d.x_val, d.y_val) for d in data])
     n_genes = x.shape[-1]
     n_classes = 1 if data[0].y is None else max(len(s.classes_) for s in selectors)
-    choice = Choice(n_genes, first.n_markers, data[0].include, data[0].free)
+    rules = tuple(d.rules for d in data)
+    choice = Choice(n_genes, first.n_markers, data[0].include, data[0].free, rules)
     proposal = first._proposal(choice, noise, selectors)
     network = PanelVAE(
         proposal.n_inputs,
@@ -303,7 +304,7 @@ def train_together(
         for i, (selector, epoch) in enumerate(zip(selectors, epochs, strict=True)):
             if epoch is None:
                 continue
-            selector._set_panel(epoch.panel, proposal.ranking(i)[1], data[i].include)
+            selector.panel_, selector.scores_ = epoch.panel, proposal.ranking(i)[1]
             if epoch.last:
                 selector.model_ = model.single(i)
                 recalibrate_batch_norm(selector.model_, x[i : i + 1])

@@ -19,6 +19,7 @@ from mmlab.tracking.outbox import EndedTrial, Outbox, lock_study
 from mmlab.tracking.promotion import promotions, record_promotion
 from mmlab.tracking.registry import Champion, find_champion, load_model, register_champion
 from mmlab.tracking.search_page import describe_search, short
+from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import Store, resolve_uri
 from mmlab.tracking.study import (
     StudyRun,
@@ -28,7 +29,15 @@ from mmlab.tracking.study import (
     find_study,
     open_study,
 )
-from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, TrialRun, close_trial, run_tracked
+from mmlab.tracking.trial import (
+    ENDED,
+    Outcome,
+    TrialRecord,
+    TrialRun,
+    close_trial,
+    held_params,
+    run_tracked,
+)
 
 __all__ = [
     "ENDED",
@@ -48,6 +57,7 @@ __all__ = [
     "describe_search",
     "find_champion",
     "find_study",
+    "held_params",
     "load_model",
     "lock_study",
     "open_study",
@@ -57,6 +67,7 @@ __all__ = [
     "resolve_uri",
     "run_tracked",
     "short",
+    "spec_tags",
     "stored_rows",
     "study_rows",
     "trial_rows",

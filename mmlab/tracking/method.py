@@ -14,6 +14,7 @@ from mmlab import figures
 from mmlab.datasets.base import Cells
 from mmlab.embedding import cells_to_embed, umap_coordinates
 from mmlab.grid import ComparisonSpec, MethodSpec
+from mmlab.held import consensus_held
 from mmlab.preprocess import ZScores
 from mmlab.results import CONFUSION, borda_panel, panel_table, summed
 from mmlab.rows import Row
@@ -103,7 +104,10 @@ class MethodRun:
         settings = self.study.spec.settings
         own = [(s, [row for row in rows if row["setting"] == s.name]) for s in settings]
         own = [(setting, part) for setting, part in own if part]
-        tables = [_consensus(part, cells).assign(setting=setting.name) for setting, part in own]
+        spec = self.study.spec
+        tables = [
+            _consensus(spec, part, cells).assign(setting=setting.name) for setting, part in own
+        ]
         table = pd.concat(tables, ignore_index=True)
         if len(settings) == 1:
             table = table.drop(columns="setting")
@@ -138,7 +142,8 @@ class MethodRun:
         )
 
 
-def _consensus(rows: Sequence[Row], cells: Cells) -> pd.DataFrame:
+def _consensus(spec: ComparisonSpec, rows: Sequence[Row], cells: Cells) -> pd.DataFrame:
     panels = [np.asarray(row["panel"], dtype=np.int64) for row in rows]
-    panel, scores = borda_panel(panels, len(cells.genes), len(panels[0]))
+    held = consensus_held(spec, cells, panels, [row.get("marked") for row in rows])
+    panel, scores = borda_panel(panels, len(cells.genes), len(panels[0]), held)
     return panel_table(panel, scores, cells.genes)

@@ -15,9 +15,11 @@ from urllib.parse import quote
 from mlflow.entities.model_registry import ModelVersion
 
 import mmlab
-from mmlab.config import TrialSpec
+from mmlab.config import TrialSpec, constraints_key
+from mmlab.constraints import describe
 from mmlab.errors import UserError
 from mmlab.model import Model
+from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import Store
 
 #: Alias of the one model version that is a dataset's best.
@@ -60,13 +62,22 @@ class Champion:
 
 
 def model_name(dataset: str, spec: TrialSpec) -> str:
-    """Name of a registered model: dataset, selector, panel size."""
-    return f"{quote(dataset, safe=' ')}.{spec.selector}.{spec.n_markers}"
+    """Name of a registered model: dataset, selector, panel size and, if any, constraints' key."""
+    key = constraints_key(spec)
+    name = f"{quote(dataset, safe=' ')}.{spec.selector}.{spec.n_markers}"
+    return f"{name}.{key}" if key else name
 
 
-def find_champion(store: Store, dataset: str, n_markers: int) -> Champion | None:
-    """The champion of a dataset at a panel size, whatever its selector; None if there is none."""
-    found = [_champion(version) for version in _champions(store, dataset, n_markers)]
+def find_champion(
+    store: Store, dataset: str, n_markers: int, constraints: str = ""
+) -> Champion | None:
+    """The champion of a dataset at a panel size, whatever its selector; None if there is none.
+
+    ``constraints`` is the key of :func:`mmlab.config.constraints_key`: panels that hold different
+    constraints do not compete.
+    """
+    versions = _champions(store, dataset, n_markers, constraints)
+    found = [_champion(version) for version in versions]
     return max(found, key=lambda champion: champion.created_ms, default=None)
 
 
@@ -107,17 +118,18 @@ def register_champion(
     source = f"{store.client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
     if not store.client.search_registered_models(f"name = '{name}'"):
         description = f"Panels of {spec.n_markers} genes for {dataset}, chosen by {spec.selector}."
+        description = " ".join([description, *describe(spec)])
         own = {"mmlab.dataset": dataset, "mmlab.n_markers": str(spec.n_markers)}
         store.client.create_registered_model(name, own, description)
     tags = {
-        "mmlab.spec": spec.model_dump_json(),
+        **spec_tags(spec),
         "mmlab.digest": digest,
         "mmlab.fingerprint": str(model.about["fingerprint"]),
         "mmlab.study": study,
         "mmlab.version": mmlab.__version__,
         "mmlab.sha256": sha256,
     }
-    previous = list(_champions(store, dataset, spec.n_markers))
+    previous = list(_champions(store, dataset, spec.n_markers, constraints_key(spec)))
     version = store.client.create_model_version(name, source, run_id, tags)
     store.client.set_registered_model_alias(name, CHAMPION, version.version)
     for old in previous:
@@ -126,14 +138,18 @@ def register_champion(
     return _champion(version)
 
 
-def _champions(store: Store, dataset: str, n_markers: int) -> Iterator[ModelVersion]:
+def _champions(
+    store: Store, dataset: str, n_markers: int, constraints: str
+) -> Iterator[ModelVersion]:
     of_interest = {"mmlab.dataset": dataset, "mmlab.n_markers": str(n_markers)}
     token: str | None = None
     while True:
         page = store.client.search_registered_models(page_token=token)
         for model in page:
             if of_interest.items() <= model.tags.items() and CHAMPION in model.aliases:
-                yield store.client.get_model_version_by_alias(model.name, CHAMPION)
+                version = store.client.get_model_version_by_alias(model.name, CHAMPION)
+                if constraints_key(_champion(version).spec) == constraints:
+                    yield version
         token = page.token
         if not token:
             return
@@ -144,7 +160,7 @@ def _champion(version: ModelVersion) -> Champion:
     return Champion(
         model_name=version.name,
         version=str(version.version),
-        spec=TrialSpec.model_validate_json(tags["mmlab.spec"]),
+        spec=TrialSpec.model_validate_json(spec_json(tags)),
         digest=tags["mmlab.digest"],
         fingerprint=tags["mmlab.fingerprint"],
         study=tags["mmlab.study"],

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.grid import AnyStudy
+from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import Store, owner_is_alive, owner_name, owner_tags
 from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, close_trial, read_record
 
@@ -125,7 +126,7 @@ def create_study(
         "mmlab.kind": "study",
         "mmlab.study": name,
         "mmlab.fingerprint": cells.fingerprint,
-        "mmlab.spec": spec.model_dump_json(),
+        **spec_tags(spec),
         "mmlab.command": command,
         **owner_tags(),
     }
@@ -199,7 +200,7 @@ def close_abandoned(store: Store) -> None:
 
 
 def _study(store: Store, run: Run) -> StudyRun[AnyStudy]:
-    spec: AnyStudy = TypeAdapter(_ANY_STUDY).validate_json(run.data.tags["mmlab.spec"])
+    spec: AnyStudy = TypeAdapter(_ANY_STUDY).validate_json(spec_json(run.data.tags))
     name = run.data.tags["mmlab.study"]
     return StudyRun(store, name, run.info.run_id, run.info.experiment_id, spec)
 

@@ -13,10 +13,12 @@ from typing import Any
 from mlflow.entities import Metric, Run
 
 from mmlab import figures
-from mmlab.config import TrialSpec
+from mmlab.config import PanelSpec, TrialSpec
+from mmlab.constraints import describe as describe_constraints
 from mmlab.datasets.base import Cells
 from mmlab.pipeline import OBJECTIVE, Trial, cpu_threads
 from mmlab.results import TrialResult
+from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import Store, metric_points, owner_tags
 
 
@@ -76,7 +78,7 @@ def read_record(run: Run) -> TrialRecord:
         digest=tags["mmlab.digest"],
         selector=tags["mmlab.selector"],
         outcome=Outcome(tags["mmlab.outcome"]),
-        spec=TrialSpec.model_validate_json(tags["mmlab.spec"]),
+        spec=TrialSpec.model_validate_json(spec_json(tags)),
         metrics=dict(run.data.metrics),
         reason=tags.get("mmlab.reason", ""),
         is_open=run.info.status == "RUNNING",
@@ -93,13 +95,21 @@ def spec_params(spec: TrialSpec) -> dict[str, Any]:
         "protocol": spec.protocol,
         "noise_level": spec.noise.level,
         "noise_kind": spec.noise.kind,
-        "include": ", ".join(spec.include),
-        "exclude": ", ".join(spec.exclude),
+        **held_params(spec),
         "replicates": spec.replicates,
         "first_replicate": spec.first_replicate,
         "seed": spec.seed,
         **spec.params,
     }
+
+
+def held_params(spec: TrialSpec | PanelSpec) -> dict[str, Any]:
+    """What panels have to hold as flat MLflow params; of the constraints, those that are asked."""
+    asked = spec.constraints.model_dump(exclude_defaults=True)
+    for name in ("groups", "weights"):
+        if name in asked:
+            asked[name] = ", ".join(f"{gene}: {value}" for gene, value in asked[name].items())
+    return {"include": ", ".join(spec.include), "exclude": ", ".join(spec.exclude), **asked}
 
 
 class TrialRun:
@@ -147,7 +157,7 @@ class TrialRun:
             "mmlab.digest": digest,
             "mmlab.fingerprint": cells.fingerprint,
             "mmlab.outcome": Outcome.RUNNING,
-            "mmlab.spec": spec.model_dump_json(),
+            **spec_tags(spec),
         }
         if parent is not None:
             tags |= {"mmlab.study": parent[0], "mlflow.parentRunId": parent[1]}
@@ -289,6 +299,7 @@ def describe(result: TrialResult) -> str:
         [
             f"**{spec.n_markers} markers for {spec.data.title}, chosen by {spec.selector}.**",
             "",
+            *(f"{' '.join(asked)}\n" for asked in [describe_constraints(spec)] if asked),
             f"Means over {spec.replicates} replicate(s), measured on {seen}:",
             "",
             "| metric | mean |",
