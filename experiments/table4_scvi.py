@@ -48,7 +48,8 @@ from mmlab.datasets import DATASETS, load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.files import whole_file
-from mmlab.fitting import gene_lists, make_selector, training_data
+from mmlab.fitting import make_selector, training_data
+from mmlab.held import hold
 from mmlab.metrics.reconstruction import linear_reconstruction
 from mmlab.pipeline import cpu_threads, resolve, split_of
 from mmlab.preprocess import prepare
@@ -154,7 +155,7 @@ def measure_split(
 ) -> pd.DataFrame:
     """All methods on one split: a row a method, scale, type and measure."""
     split = split_of(trial, cells, replicate)
-    layers = prepare(cells.adata, cells.normalization, trial.recipe, split.train).layers
+    layers = prepare(cells.adata, cells.normalization, trial.recipe, split.train)
     z, truth = layers["zscore"], layers["zscore"][split.test]
     selector, n_epochs = fitted_markermap(trial, cells, layers, split, replicate)
     rebuilt: dict[str, Any] = {
@@ -186,7 +187,7 @@ def fitted_markermap(
 ) -> tuple[Selector, int]:
     """Unsupervised MarkerMap as the trial's replicate trains it, and its epochs."""
     selector = make_selector(trial, cells, replicate)
-    data = training_data(selector, layers, cells.y, split, gene_lists(trial, cells))
+    data = training_data(selector, layers, cells.y, split, hold(trial, cells, None))
     return selector, sum(1 for _ in selector.run(data))
 
 

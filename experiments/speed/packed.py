@@ -25,6 +25,7 @@ from mmlab.config import DataSpec
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.fitting import training_data
+from mmlab.held import Held
 from mmlab.pipeline import cpu_threads
 from mmlab.preprocess import prepare
 from mmlab.selectors import get_selector
@@ -83,7 +84,7 @@ def main() -> None:
 def replicate(selector: Any, cells: Cells, index: int) -> TrainingData:
     split = paper_split(cells.y, random_stream(0, index, Stream.SPLIT))
     layers = prepare(cells.adata, cells.normalization, "train_only", split.train)
-    return training_data(selector, layers, cells.y, split, {})
+    return training_data(selector, layers, cells.y, split, Held([], [], None))
 
 
 def simulated(selector: Any, n_cells: int, n_genes: int, n_types: int) -> TrainingData:
