@@ -20,6 +20,7 @@ from mmlab.cli.options import (
     JsonOption,
     LabelKeyOption,
     LayerOption,
+    OfflineOption,
     QuickOption,
     TrackingOption,
     data_spec,
@@ -63,6 +64,7 @@ def benchmark(
     data: DataOption = None,
     label_key: LabelKeyOption = None,
     layer: LayerOption = None,
+    offline: OfflineOption = False,
     methods: MethodsOption = "all",
     n_markers: Annotated[
         str, typer.Option("--n-markers", "-k", help="Genes in the panel; several by commas.")
@@ -105,6 +107,7 @@ def robustness(
     data: DataOption = None,
     label_key: LabelKeyOption = None,
     layer: LayerOption = None,
+    offline: OfflineOption = False,
     methods: MethodsOption = "all",
     levels: Annotated[
         str, typer.Option(help="Shares of the training cells that get another label; with 0.")
@@ -176,6 +179,7 @@ def sweep(
     data: DataOption = None,
     label_key: LabelKeyOption = None,
     layer: LayerOption = None,
+    offline: OfflineOption = False,
     methods: MethodsOption = "markermap_supervised",
     n_markers: SizeOption = 50,
     replicates: ReplicatesOption = 10,
@@ -226,6 +230,7 @@ def run(
     ],
     rows: RowsOption = None,
     output: OutputOption = None,
+    offline: OfflineOption = False,
     tracking_uri: TrackingOption = None,
     address: AddressOption = None,
     cpus_per_trial: CpusOption = 1,

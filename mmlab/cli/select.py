@@ -14,6 +14,7 @@ from mmlab.cli.options import (
     JsonOption,
     LabelKeyOption,
     LayerOption,
+    OfflineOption,
     QuickOption,
     TrackingOption,
     data_spec,
@@ -37,6 +38,7 @@ def select(
     data: DataOption = None,
     label_key: LabelKeyOption = None,
     layer: LayerOption = None,
+    offline: OfflineOption = False,
     method: Annotated[
         str, typer.Option(help="A name of `mmlab methods list`.")
     ] = "markermap_supervised",

@@ -20,6 +20,7 @@ from mmlab.cli.options import (
     JsonOption,
     LabelKeyOption,
     LayerOption,
+    OfflineOption,
     QuickOption,
     TrackingOption,
     data_spec,
@@ -47,6 +48,7 @@ def tune(
     data: DataOption = None,
     label_key: LabelKeyOption = None,
     layer: LayerOption = None,
+    offline: OfflineOption = False,
     method: Annotated[
         str | None, typer.Option(help="Method to tune; default markermap_supervised.")
     ] = None,
