@@ -146,6 +146,12 @@ def other_hdf5(path: Path) -> None:
         file["matrix/barcodes"] = [1, 2]
 
 
+def old_format_without_content(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["obs"] = np.zeros(3, dtype=[("index", "S3"), ("cell_type", "i1")])
+        file["var"] = file["X"] = np.zeros(3)
+
+
 def nothing_inside(path: Path) -> None:
     h5py.File(path, "w").close()
 
@@ -276,6 +282,7 @@ FILES = [
     (3, zipped, ["begins like a gzip file: unpack it first"]),
     (3, other_hdf5, ["it lacks obs and var and holds matrix", "looks like a 10x file"]),
     (3, nothing_inside, ["it lacks obs and var and holds nothing"]),
+    (3, old_format_without_content, ["of anndata before 0.7 and cannot be read: "]),
     (4, truncated, ["it is truncated: ", "bytes are there"]),
     (4, overwritten, ["it is damaged: "]),
     (4, attributes_of_another_type, ["X is stored as an unknown group: CSR is needed"]),

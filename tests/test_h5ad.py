@@ -306,6 +306,7 @@ def test_a_place_that_is_named_is_the_one(layer: str, tmp_path: Path) -> None:
         if not fits:
             assert checked.problems[0].startswith(f"{title} holds ")
             assert "it looks log-normalised" in checked.problems[0]
+            assert checked.oddities == []
 
 
 def test_a_layer_of_another_name_that_holds_counts_is_suggested(tmp_path: Path) -> None:

@@ -80,9 +80,9 @@ def find_counts(source: Source, layer: str | None, *, in_memory: bool) -> Choice
     hint = _counts_elsewhere(source, places) if layer is None else ""
     if len(whole) == 1:
         *others, last = whole[0].problems
-        return Choice(None, whole, [*others, last + hint])
+        return Choice(None, [], [*others, last + hint])
     held = ", ".join(f"{each.place.title} ({_in_short(each)})" for each in whole)
-    return Choice(None, whole, [f"no place holds the raw counts that are needed: {held}{hint}"])
+    return Choice(None, [], [f"no place holds the raw counts that are needed: {held}{hint}"])
 
 
 def look(

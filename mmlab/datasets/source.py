@@ -212,9 +212,14 @@ def _read_old(file: h5py.File) -> ad.AnnData:
     datasets: list[h5py.Dataset] = []
     file.visititems(lambda _, item: datasets.append(item) if hasattr(item, "shape") else None)
     _require_memory("the whole file, of a format before anndata 0.7,", datasets)
-    with reading(file), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        adata: ad.AnnData = ad.read_h5ad(file.filename)
+        try:
+            adata: ad.AnnData = ad.read_h5ad(file.filename)
+        except Exception as error:  # whatever h5py and the readers of anndata raise
+            detail = " ".join(str(error).split())
+            problem = f"it has the format of anndata before 0.7 and cannot be read: {detail}"
+            raise RefusedFileError(file.filename, [problem]) from error
     return adata
 
 
