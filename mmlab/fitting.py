@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.held import Held
+from mmlab.memory import free_memory
 from mmlab.preprocess import is_large
 from mmlab.selectors import SELECTORS, get_selector
 from mmlab.selectors.base import Selector
@@ -60,7 +60,7 @@ def memory_problems(name: str, cells: Cells) -> list[str]:
     n_cells, n_genes = cells.adata.shape
     # The z-scores, and what the method makes of them.
     needed = 2 * 4 * n_cells * n_genes
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if not is_large(cells.adata.shape) or needed < free:
         return []
     able = ", ".join(n for n, selector in SELECTORS.items() if selector.reads_from_disk)

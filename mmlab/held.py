@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mmlab.config import Constraints, PanelSpec, TrialSpec
 from mmlab.constraints import forbidden, shortages, some
 from mmlab.datasets.base import Cells
+from mmlab.datasets.filters import sums_by_type
 from mmlab.datasets.mapped import take_cells
 from mmlab.errors import UserError
 from mmlab.preprocess import log_normalize
@@ -56,9 +57,7 @@ def measure(counts: sp.csr_matrix, train: Indices, y: NDArray[np.int64], n_types
         own = train[start : start + _CELLS_AT_ONCE]
         block = take_cells(counts, own)
         totals += block.sum(axis=0, dtype=np.float64).A1
-        ones, places = np.ones(len(own)), (y[own], np.arange(len(own)))
-        by_type = sp.csr_matrix((ones, places), shape=(n_types, len(own)))
-        sums += (by_type @ log_normalize(block, "total")).toarray()
+        sums += sums_by_type(log_normalize(block, "total"), y[own], n_types)
     sizes = np.bincount(y[train], minlength=n_types)
     return Measured(totals / len(train), marked_types(sums, sizes))
 

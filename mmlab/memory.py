@@ -1,4 +1,4 @@
-"""How much memory a piece of work took at its peak."""
+"""How much memory a piece of work took at its peak, and how much there is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import resource
 import sys
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 _MB = 2**20
 
@@ -48,3 +50,8 @@ def _gpu() -> Any:
     """``torch.cuda`` where this process has used it, else None; torch is not imported for it."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
+
+
+def free_memory() -> int:
+    """Bytes of memory that nobody uses."""
+    return int(psutil.virtual_memory().available)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from mmlab.memory import free_memory
 from mmlab.preprocess import Expression
 from mmlab.selectors.base import Selector
 from mmlab.selectors.data import TrainingData
@@ -162,7 +163,7 @@ def _free_memory(device: str) -> float:
 
     if device.startswith("cuda"):
         return float(torch.cuda.mem_get_info(device)[0])
-    return psutil.virtual_memory().available / (psutil.cpu_count() or 1)
+    return free_memory() / (psutil.cpu_count() or 1)
 
 
 def _train_part(fits: Sequence[Fit]) -> Iterator[int]:

@@ -117,20 +117,14 @@ class Expression:
 
     def toarray(self) -> NDArray[np.float32]:
         """Values, dense float32."""
-        made = np.empty(self.shape, dtype=np.float32)
-        for start, block in self.blocks():
+        made, start = np.empty(self.shape, dtype=np.float32), 0
+        for block in dense_blocks(self):
             made[start : start + len(block)] = block
+            start += len(block)
         return made
 
-    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Values of consecutive cells, dense float32, with the position of the first of them."""
-        n_cells = self.shape[0]
-        # Of the genes of the data: these decide what a block takes while it is made.
-        step = max(_AT_ONCE // self.counts.shape[1], 1)
-        for start in range(0, n_cells, step):
-            yield start, self[start : start + step]._made()
-
-    def _made(self) -> NDArray[np.float32]:
+    def made(self) -> NDArray[np.float32]:
+        """Values, dense float32, all at once: :meth:`toarray` takes less memory meanwhile."""
         values: NDArray[np.float32] = self.tocsr().toarray()
         if self.mean is None or self.sd is None:
             return values
@@ -175,13 +169,15 @@ def dense_blocks(
     values: NDArray[np.float32] | sp.csr_matrix | Expression,
 ) -> Iterator[NDArray[np.float32]]:
     """Consecutive cells of whatever holds them, dense: the same blocks of the same shape."""
-    if isinstance(values, Expression):
-        yield from (block for _, block in values.blocks())
-        return
-    step = max(_AT_ONCE // values.shape[1], 1)
+    # An expression makes all genes of its cells before it chooses among them.
+    width = values.counts.shape[1] if isinstance(values, Expression) else values.shape[1]
+    step = max(_AT_ONCE // width, 1)
     for start in range(0, values.shape[0], step):
-        block: Any = values[start : start + step]
-        yield block if isinstance(block, np.ndarray) else block.toarray()
+        part: Any = values[start : start + step]
+        if isinstance(part, Expression):
+            yield part.made()
+        else:
+            yield part if isinstance(part, np.ndarray) else part.toarray()
 
 
 def prepare(

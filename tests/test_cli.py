@@ -11,12 +11,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
+from commands import call, mistake
 
-from mmlab.cli import app
 from mmlab.cli.tune import _study_spec
 from mmlab.datasets import DATASETS
-from mmlab.errors import UserError
 from mmlab.tracking import Store
 
 
@@ -25,17 +23,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def call(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments), catch_exceptions=True)
-
-
-def mistake(*arguments: str) -> str:
-    """Message of the mistake that a command ends with."""
-    result = call(*arguments)
-    assert isinstance(result.exception, UserError), result.output
-    return str(result.exception)
 
 
 @pytest.fixture

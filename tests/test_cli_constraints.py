@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import typer
+from commands import call, mistake
 from tiny import simulate_cells
-from typer.testing import CliRunner, Result
 
 from mmlab.cli import app
 from mmlab.cli.constraints import read_genes, read_table, to_weight
@@ -40,16 +40,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 CELLS = ["--data", "cells.h5ad", "--label-key", "cell_type"]
-
-
-def call(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments), catch_exceptions=True)
-
-
-def mistake(*arguments: str) -> str:
-    result = call(*arguments)
-    assert isinstance(result.exception, UserError), result.output
-    return str(result.exception)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -18,10 +18,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from commands import run
 from originals import FILLERS, Server, serve, write_mouse_brain, write_paul, write_ssv4
-from typer.testing import CliRunner
 
-from mmlab.cli import app
 from mmlab.config import DataSpec
 from mmlab.datasets import DATASETS, load_cells, ssv4
 from mmlab.datasets.archive import open_archive, open_member
@@ -359,13 +358,6 @@ def test_a_folder_without_a_file_is_told(originals: Path) -> None:
 
 
 # --- the command line
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, list(arguments), catch_exceptions=True)
-    if isinstance(result.exception, UserError):
-        return 2, str(result.exception)
-    return result.exit_code, result.stdout
 
 
 def test_the_command_line_fetches_lists_tells_and_removes(originals: Path, cache: Path) -> None:

@@ -14,7 +14,7 @@ from tiny import SMALL, as_cells, simulate_cells
 from mmlab import preprocess
 from mmlab.config import DataSpec, Noise, TrialSpec
 from mmlab.datasets.base import Cells
-from mmlab.datasets.mapped import is_mapped, map_counts, write_counts
+from mmlab.datasets.mapped import map_counts, mapping_of, write_counts
 from mmlab.errors import UserError
 from mmlab.model import fit_model
 from mmlab.nn.reader import CellReader
@@ -34,7 +34,7 @@ def mapped(tiny_cells: Cells, tmp_path: Path) -> Cells:
     write_counts(tmp_path / "counts.h5ad", [adata.X[:50], adata.X[50:]], adata.obs, adata.var)
     copy = adata.copy()
     copy.X = map_counts(tmp_path / "counts.h5ad")
-    assert is_mapped(copy.X)
+    assert mapping_of(copy.X) is not None
     return as_cells_of(copy, tiny_cells)
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from commands import run
 
-from mmlab.cli import app
 from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets import DATASETS, base, load_cells
 from mmlab.datasets.check import find_problems
@@ -77,13 +76,6 @@ def test_too_few_cells_for_the_types_are_refused() -> None:
 
 
 # --- the command line
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, list(arguments))
-    if isinstance(result.exception, UserError):
-        return 2, str(result.exception)
-    return result.exit_code, result.stdout
 
 
 def test_a_stand_in_is_labelled_in_all_places() -> None:

@@ -8,14 +8,13 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from commands import run
 from tiny import as_cells, simulate_cells
-from typer.testing import CliRunner
 
-from mmlab.cli import app
 from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets import DATASETS, add_file, base, load_cells
 from mmlab.datasets.install import simulate
-from mmlab.datasets.mapped import is_mapped, map_counts, take_cells, write_counts
+from mmlab.datasets.mapped import map_counts, mapping_of, take_cells, write_counts
 from mmlab.datasets.simulate import Simulation
 from mmlab.datasets.store import FOLDER_VARIABLE, cache_folder, open_cells, records
 from mmlab.errors import UserError
@@ -35,8 +34,8 @@ def test_mapped_counts_are_the_counts_and_any_reader_reads_them(tmp_path: Path) 
     blocks = [adata.X[start : start + 256] for start in range(0, 600, 256)]
     write_counts(path, blocks, adata.obs, adata.var)
     mapped = map_counts(path)
-    assert is_mapped(mapped)
-    assert not is_mapped(adata.X)
+    assert mapping_of(mapped) is not None
+    assert mapping_of(adata.X) is None
     assert (mapped != adata.X).nnz == 0
     cells = np.random.default_rng(0).integers(0, 600, 300)
     for counts in (mapped, adata.X):
@@ -62,7 +61,7 @@ def test_cells_of_the_store_equal_cells_in_memory() -> None:
         simulated=True,
     )
     assert stored.fingerprint == in_memory.fingerprint
-    assert is_mapped(stored.adata.X)
+    assert mapping_of(stored.adata.X) is not None
     assert stored.simulated
     np.testing.assert_array_equal(stored.adata.var["is_marker"], in_memory.adata.var["is_marker"])
 
@@ -83,7 +82,7 @@ def test_large_cells_travel_by_the_name_of_their_file(monkeypatch: pytest.Monkey
         arrived = pickle.loads(sent)
         assert arrived.fingerprint == cells.fingerprint
         assert (arrived.adata.X != cells.adata.X).nnz == 0
-    assert is_mapped(pickle.loads(letter).adata.X)
+    assert mapping_of(pickle.loads(letter).adata.X) is not None
     # On a machine without the file it is said what to do.
     monkeypatch.setenv(FOLDER_VARIABLE, str(cache_folder() / "elsewhere"))
     with pytest.raises(UserError, match=r"are not in .* on this machine"):
@@ -103,13 +102,6 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "mine.h5ad"
 
 
-def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, list(arguments))
-    if isinstance(result.exception, UserError):
-        return 2, str(result.exception)
-    return result.exit_code, result.stdout
-
-
 def test_an_added_file_is_a_dataset_like_any_other(file: Path) -> None:
     command = ("datasets", "add", str(file), "--label-key", "cell_type", "--name", "mine", "--json")
     code, out = run(*command)
@@ -120,7 +112,7 @@ def test_an_added_file_is_a_dataset_like_any_other(file: Path) -> None:
     file.unlink()
     cells, expected = load_cells(DataSpec(name="mine")), as_cells(simulate_cells())
     assert cells.fingerprint == expected.fingerprint
-    assert is_mapped(cells.adata.X)
+    assert mapping_of(cells.adata.X) is not None
     spec = TrialSpec(data=DataSpec(name="mine"), selector="scanpy_t_test", n_markers=6)
     assert run_trial(spec).digest == run_trial(spec, expected).digest
     assert run(*command)[0] == 2

@@ -28,7 +28,7 @@ from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets import DATASETS
 from mmlab.datasets.base import Cells
 from mmlab.datasets.install import simulate
-from mmlab.datasets.store import cache_folder, open_cells
+from mmlab.datasets.store import Record, counts_path, open_cells
 from mmlab.memory import PeakMemory
 from mmlab.pipeline import Trial, cpu_threads
 from mmlab.preprocess import Expression, log_normalize, standardize
@@ -71,15 +71,16 @@ def main() -> None:
     draw(table, options.output.with_suffix(".png"))
 
 
-def prepared(n_cells: int) -> Cells:
+def prepared(n_cells: int) -> Record:
     """Simulated cells, on disk."""
     name = f"{LIKE}_simulated_cells{n_cells}_genes{N_GENES}"
-    return open_cells(simulate(DATASETS[LIKE], name, n_cells=n_cells, n_genes=N_GENES))
+    return simulate(DATASETS[LIKE], name, n_cells=n_cells, n_genes=N_GENES)
 
 
 def measure(n_cells: int, epochs: int, repeats: int) -> dict[str, Any]:
     """Peak memory and seconds of a trial, and how long batches take to be read."""
-    cells = prepared(n_cells)
+    record = prepared(n_cells)
+    cells = open_cells(record)
     budget = {"max_epochs": epochs, "min_epochs": epochs}
     spec = TrialSpec(
         data=DataSpec(name=cells.name),
@@ -99,19 +100,18 @@ def measure(n_cells: int, epochs: int, repeats: int) -> dict[str, Any]:
         "counts_mb": cells.adata.X.data.nbytes * 2 / 2**20,
         "dense_mb": n_cells * N_GENES * 4 / 2**20,
         "accuracy": result.metrics["knn/accuracy"],
-        **reading(cells, int(MarkerMapSupervised.quick["batch_size"]), repeats),
+        **reading(cells, record, int(MarkerMapSupervised.quick["batch_size"]), repeats),
     }
 
 
-def reading(cells: Cells, batch_size: int, repeats: int) -> dict[str, float]:
+def reading(cells: Cells, record: Record, batch_size: int, repeats: int) -> dict[str, float]:
     """Milliseconds that a batch takes to be read, by mmlab and by anndata, in turns; medians."""
     rng = np.random.default_rng(0)
     n_cells, n_genes = cells.adata.shape
     mean, sd = np.zeros(n_genes, np.float32), np.ones(n_genes, np.float32)
     ours = Expression(cells.adata.X, "zscore", "total", mean, sd)
-    sha256 = cells.reopen.args[0].sha256  # type: ignore[union-attr]
     times: dict[str, list[float]] = {"mmlab": [], "anndata": []}
-    with h5py.File(cache_folder() / "counts" / f"{sha256}.h5ad") as file:
+    with h5py.File(counts_path(record.sha256)) as file:
         theirs = ad.io.sparse_dataset(file["X"])
         # Its row pointers are read once, before time is taken.
         np.testing.assert_array_equal(theirs[np.arange(3)].indptr, cells.adata.X[:3].indptr)

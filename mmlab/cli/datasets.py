@@ -39,7 +39,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
     table = Table(box=None, header_style="bold")
     table.add_column("name", no_wrap=True)
     for column in ("cells", "genes", "types", "here"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("what")
     for row in rows:
         here = {"packaged": "yes", "missing": "fetch"}.get(row["state"], _size(row["bytes"]))
@@ -193,8 +193,10 @@ def remove(
 
 
 def _print_record(record: Record, as_json: bool) -> None:
+    from dataclasses import asdict
+
     if as_json:
-        print_json(record.model_dump(mode="json"))
+        print_json(asdict(record))
         return
     print(
         f"{record.name}: {record.n_cells} cells x {record.n_genes} genes, {record.n_classes} "

@@ -69,8 +69,10 @@ QuickOption = Annotated[
 
 def _go_offline(offline: bool) -> bool:
     if offline:
+        from mmlab.datasets.install import OFFLINE_VARIABLE
+
         # Processes that this one starts are offline, too.
-        os.environ["MMLAB_OFFLINE"] = "1"
+        os.environ[OFFLINE_VARIABLE] = "1"
     return offline
 
 

@@ -31,9 +31,9 @@ _LARGEST_PARCEL = 256 * 2**20
 _AT_ONCE = 2**22
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset that mmlab knows by name.
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What is told of a dataset.
 
     Attributes
     ----------
@@ -48,11 +48,6 @@ class Dataset:
     normalization
         What happens to the counts before log1p and z-score, see
         :func:`mmlab.preprocess.log_normalize`.
-    load
-        Returns a fresh AnnData: raw counts as CSR in ``X``, categorical ``obs[label_key]``. It
-        takes the files of ``sources``, where there are any.
-    sources
-        What has to be downloaded for it.
     notes
         What a user has to know before trusting a result.
     simulated
@@ -68,10 +63,25 @@ class Dataset:
     n_classes: int
     label_key: str
     normalization: Normalization
-    load: Callable[..., ad.AnnData]
-    sources: tuple[RemoteFile, ...] = ()
     notes: tuple[str, ...] = ()
     simulated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Description):
+    """A dataset that mmlab knows by name.
+
+    Attributes
+    ----------
+    load
+        Returns a fresh AnnData: raw counts as CSR in ``X``, categorical ``obs[label_key]``. It
+        takes the files of ``sources``, where there are any.
+    sources
+        What has to be downloaded for it.
+    """
+
+    load: Callable[..., ad.AnnData]
+    sources: tuple[RemoteFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Cells:
     label_key
         The ``obs`` column with the classes (categorical).
     normalization
-        As in :class:`Dataset`.
+        As in :class:`Description`.
     origin, notes
         Where the cells come from, and what to know before trusting a result, for people.
     recorded_fingerprint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,8 +12,9 @@ from filelock import FileLock
 
 from mmlab.datasets.progress import download_progress
 from mmlab.datasets.remote import RemoteFile
+from mmlab.datasets.store import FOLDER_VARIABLE
 from mmlab.errors import UserError
-from mmlab.files import whole_file
+from mmlab.files import file_hash, whole_file
 
 if TYPE_CHECKING:
     from requests import Response
@@ -73,8 +73,7 @@ def check(source: RemoteFile, path: Path, folder: Path, what: str) -> str:
         It is another; a hidden part of a download is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = file_hash(path)
     with FileLock(folder / f".{CHECKSUMS}.lock"):
         known = _checksums(folder)
         expected = source.sha256 or known.setdefault(source.file, found)
@@ -161,7 +160,7 @@ def _require_room(folder: Path, needed: int) -> None:
     if needed > free:
         raise UserError(
             f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; set "
-            "MMLAB_CACHE to a folder on a larger disk."
+            f"{FOLDER_VARIABLE} to a folder on a larger disk."
         )
 
 

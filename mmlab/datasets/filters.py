@@ -50,10 +50,14 @@ def tells_types(counts: sp.csr_matrix, y: NDArray[np.int64]) -> Mask:
 def shares_by_type(counts: sp.csr_matrix, y: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of the cells of each type in which a gene is present, (n_types, n_genes)."""
     types, index = np.unique(y, return_inverse=True)
-    members = sp.csr_matrix(
-        (np.ones(len(y)), (index, np.arange(len(y)))), shape=(len(types), len(y))
-    )
-    return np.asarray((members @ (counts > 0)).toarray() / np.bincount(index)[:, None])
+    return sums_by_type(counts > 0, index, len(types)) / np.bincount(index)[:, None]
+
+
+def sums_by_type(values: sp.csr_matrix, y: NDArray[np.int64], n_types: int) -> NDArray[np.float64]:
+    """Sum of each gene over the cells of each type, (n_types, n_genes)."""
+    places = y, np.arange(len(y))
+    members = sp.csr_matrix((np.ones(len(y)), places), shape=(n_types, len(y)))
+    return np.asarray((members @ values).toarray())
 
 
 def is_detected(counts: sp.csr_matrix) -> Mask:

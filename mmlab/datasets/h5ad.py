@@ -16,7 +16,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import psutil
 
 from mmlab.errors import UserError
 
@@ -247,11 +246,6 @@ def declared_bytes(dataset: h5py.Dataset) -> int:
     shape, chunks = dataset.shape, dataset.chunks
     values = 0 if shape is None else math.prod(shape)
     return int(max(values, math.prod(chunks) if chunks else 0) * dataset.id.get_type().get_size())
-
-
-def free_memory() -> int:
-    """Bytes of memory that nobody uses."""
-    return int(psutil.virtual_memory().available)
 
 
 def in_words(size: float) -> str:

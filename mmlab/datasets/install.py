@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from mmlab.datasets.base import Dataset, make_cells
+from mmlab.datasets.base import Dataset, Description, make_cells
 from mmlab.datasets.check import find_problems
 from mmlab.datasets.counts import open_counts
 from mmlab.datasets.download import check, download
@@ -102,11 +101,11 @@ def simulate(
             density=density or measured or DENSITY,
             seed=seed,
         )
-        dataset = what.dataset(name)
+        about = what.description(name)
         if not density and not measured:
-            dataset = replace(dataset, notes=(*dataset.notes, _ASSUMED.format(what)))
+            about = replace(about, notes=(*about.notes, _ASSUMED.format(what)))
         blocks = progress(what.blocks(), what.n_cells, f"simulating {name}")
-        return put(dataset, blocks, what.obs(), what.var(), {})
+        return put(about, blocks, what.obs(), what.var(), {})
 
 
 def add(path: Path, label_key: str, layer: str | None, name: str) -> Record:
@@ -129,7 +128,7 @@ def add(path: Path, label_key: str, layer: str | None, name: str) -> Record:
                 f"mmlab datasets remove {name}."
             )
         n_cells, n_genes = len(counts.cells), len(counts.genes)
-        dataset = Dataset(
+        about = Description(
             name=name,
             title=f"added from {path.name}",
             origin=f"file {path.name}, counts in {counts.place}",
@@ -139,12 +138,11 @@ def add(path: Path, label_key: str, layer: str | None, name: str) -> Record:
             n_classes=counts.labels.nunique(),
             label_key=label_key,
             normalization="total",
-            load=partial(counts.load, label_key),
         )
         obs = pd.DataFrame({label_key: counts.labels})
         var = pd.DataFrame(index=counts.genes)
         blocks = progress(counts.blocks(), n_cells, f"adding {name}")
-        return put(dataset, blocks, obs, var, {})
+        return put(about, blocks, obs, var, {})
 
 
 def _density(original: Dataset) -> float | None:

@@ -102,7 +102,7 @@ def take_cells(counts: sp.csr_matrix, cells: NDArray[np.int64]) -> sp.csr_matrix
     Of mapped counts a few cells are read at a time: the system maps up to 2 MiB around each, which
     counts as this process's memory, and is let go of before the next are read.
     """
-    mapping = _mapping(counts)
+    mapping = mapping_of(counts)
     if mapping is None:
         return counts[cells]
     parts = []
@@ -113,13 +113,8 @@ def take_cells(counts: sp.csr_matrix, cells: NDArray[np.int64]) -> sp.csr_matrix
     return parts[0] if len(parts) == 1 else sp.vstack(parts, format="csr")
 
 
-def is_mapped(counts: sp.csr_matrix) -> bool:
-    """Whether counts come from :func:`map_counts`."""
-    return _mapping(counts) is not None
-
-
-def _mapping(counts: sp.csr_matrix) -> mmap.mmap | None:
-    """The mapped file that counts lie in."""
+def mapping_of(counts: sp.csr_matrix) -> mmap.mmap | None:
+    """The mapped file that counts of :func:`map_counts` lie in; None for others."""
     base: Any = counts.data
     while isinstance(base, np.ndarray):
         base = base.base

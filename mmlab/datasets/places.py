@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mmlab.datasets.h5ad import RefusedFileError, free_memory, in_words
+from mmlab.datasets.h5ad import RefusedFileError, in_words
 from mmlab.datasets.matrix import BrokenMatrixError, Matrix
 from mmlab.datasets.scan import LARGEST_COUNT, Found, Scan
 from mmlab.datasets.source import Place, Source
+from mmlab.memory import free_memory
 
 #: Names that a message gives, and the longest that it gives whole.
 _NAMED, _LONGEST = 3, 60

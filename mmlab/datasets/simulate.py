@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import anndata as ad
 import numpy as np
@@ -22,7 +23,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from mmlab.datasets.base import Dataset
+from mmlab.datasets.base import Description
 from mmlab.errors import UserError
 from mmlab.split import MIN_CELLS_PER_CLASS
 
@@ -65,10 +66,10 @@ class Simulation:
 
     def blocks(self) -> Iterator[sp.csr_matrix]:
         """Counts of consecutive cells (n_cells, n_genes), float32."""
-        model = _Model(self)
+        labels = self.labels()
         for number, start in enumerate(range(0, self.n_cells, _AT_ONCE)):
-            y = self.labels()[start : start + _AT_ONCE]
-            yield model.draw(y, self._random(2, number))
+            y = labels[start : start + _AT_ONCE]
+            yield self._model.draw(y, self._random(2, number))
 
     def labels(self) -> NDArray[np.int64]:
         """Type index of each cell: types differ in size as in tissue, each can be split."""
@@ -100,18 +101,22 @@ class Simulation:
     def var(self) -> pd.DataFrame:
         """Column ``is_marker``, a row a gene."""
         index = pd.RangeIndex(self.n_genes).astype(str)
-        return pd.DataFrame({"is_marker": _Model(self).is_marker}, index="gene_" + index)
+        return pd.DataFrame({"is_marker": self._model.is_marker}, index="gene_" + index)
+
+    @cached_property
+    def _model(self) -> _Model:
+        return _Model(self)
 
     def _random(self, *place: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=place))
 
-    def dataset(self, name: str) -> Dataset:
+    def description(self, name: str) -> Description:
         """Description of the cells under a name."""
         origin = (
             f"simulated by mmlab: negative-binomial counts of the size of {self.like}, "
-            f"{int(_Model(self).is_marker.sum())} planted markers, seed {self.seed}"
+            f"{int(self._model.is_marker.sum())} planted markers, seed {self.seed}"
         )
-        return Dataset(
+        return Description(
             name=name,
             title=f"simulated stand-in of {self.like}",
             origin=origin,
@@ -121,7 +126,6 @@ class Simulation:
             n_classes=self.n_types,
             label_key="cell_type",
             normalization="total",
-            load=self.load,
             notes=("Simulated: no cell was ever measured; it compares methods, it finds nothing.",),
             simulated=True,
         )

@@ -20,11 +20,11 @@ from mmlab.datasets.h5ad import (
     RefusedFileError,
     attribute,
     declared_bytes,
-    free_memory,
     in_words,
     read_values,
     reading,
 )
+from mmlab.memory import free_memory
 
 #: Layers that are looked at for counts, in this order, before ``X`` and ``raw``.
 COUNT_LAYERS = ("counts", "raw_counts", "count")

@@ -7,11 +7,11 @@ The folder is ``$MMLAB_CACHE``, or the system's place for caches. It holds ``cou
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
 
@@ -21,41 +21,43 @@ import pandas as pd
 import scipy.sparse as sp
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
-from pydantic import ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from mmlab.config import Spec
-from mmlab.datasets.base import Cells, Dataset, Normalization
+from mmlab.datasets.base import Cells, Description
 from mmlab.datasets.mapped import map_counts, write_counts
 from mmlab.errors import UserError
-from mmlab.files import whole_file
+from mmlab.files import file_hash, whole_file
 
 #: Names another folder for the cache.
 FOLDER_VARIABLE = "MMLAB_CACHE"
 
 
-class Record(Spec):
-    """What the store knows of a dataset; see :class:`mmlab.datasets.base.Dataset`.
+@dataclass(frozen=True, kw_only=True)
+class Record(Description):
+    """What the store knows of a dataset.
 
-    ``sha256`` is that of the file with the counts, ``fingerprint`` that of the cells; ``made_from``
-    are the sha256 of the files that it was made from, by name.
+    Attributes
+    ----------
+    density
+        Share of the counts above 0.
+    sha256, bytes
+        Of the file with the counts.
+    fingerprint
+        Of the cells.
+    made_from
+        sha256 of the files that it was made from, by name.
     """
 
-    name: str
-    title: str
-    origin: str
-    license: str
-    n_cells: int
-    n_genes: int
-    n_classes: int
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     density: float
-    label_key: str
-    normalization: Normalization
-    notes: tuple[str, ...]
-    simulated: bool
     sha256: str
     bytes: int
     fingerprint: str
     made_from: dict[str, str]
+
+
+_RECORD = TypeAdapter(Record)
 
 
 def cache_folder() -> Path:
@@ -94,7 +96,7 @@ def locked(name: str, say: str) -> Iterator[None]:
 
 
 def put(
-    dataset: Dataset,
+    about: Description,
     blocks: Iterable[sp.csr_matrix],
     obs: pd.DataFrame,
     var: pd.DataFrame,
@@ -104,12 +106,12 @@ def put(
 
     Parameters
     ----------
-    dataset
+    about
         What they are; its sizes are counted anew.
     blocks
         Checked raw counts of consecutive cells, (n_cells, n_genes).
     obs
-        The column ``dataset.label_key``, categorical; a row a cell.
+        The column ``about.label_key``, categorical; a row a cell.
     var
         A row a gene; of simulated cells with ``is_marker``.
     made_from
@@ -118,39 +120,32 @@ def put(
     folder = cache_folder() / "counts"
     folder.mkdir(parents=True, exist_ok=True)
     # Left by a process that was killed, it is overwritten.
-    unfinished = folder / f".{dataset.name}.partial"
+    unfinished = folder / f".{about.name}.partial"
     try:
         write_counts(unfinished, blocks, obs, var)
-        sha256 = _sha256(unfinished)
+        sha256 = file_hash(unfinished)
         counts = map_counts(unfinished)
-        cells = _cells(dataset, counts, obs, var)
-        record = Record(
-            name=dataset.name,
-            title=dataset.title,
-            origin=dataset.origin,
-            license=dataset.license,
-            n_cells=counts.shape[0],
-            n_genes=counts.shape[1],
-            n_classes=len(cells.classes),
-            density=counts.nnz / (counts.shape[0] * counts.shape[1]),
-            label_key=dataset.label_key,
-            normalization=dataset.normalization,
-            notes=dataset.notes,
-            simulated=dataset.simulated,
-            sha256=sha256,
-            bytes=unfinished.stat().st_size,
-            fingerprint=cells.fingerprint,
-            made_from=made_from,
-        )
+        cells = _cells(about, counts, obs, var)
+        told = {field.name: getattr(about, field.name) for field in fields(Description)}
+        measured = {
+            "n_cells": counts.shape[0],
+            "n_genes": counts.shape[1],
+            "n_classes": len(cells.classes),
+            "density": counts.nnz / (counts.shape[0] * counts.shape[1]),
+            "sha256": sha256,
+            "bytes": unfinished.stat().st_size,
+            "fingerprint": cells.fingerprint,
+        }
+        record = Record(**told | measured, made_from=made_from)
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())
-        unfinished.replace(_counts_path(sha256))
+        unfinished.replace(counts_path(sha256))
     finally:
         unfinished.unlink(missing_ok=True)
-    path = _record_path(dataset.name)
+    path = _record_path(about.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as new:
-        new.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        new.write_bytes(_RECORD.dump_json(record, indent=1) + b"\n")
     return record
 
 
@@ -162,7 +157,7 @@ def open_cells(record: Record) -> Cells:
     UserError
         Its file is not on this machine, or has changed since it was written.
     """
-    path = _counts_path(record.sha256)
+    path = counts_path(record.sha256)
     again = f"bring it back with: mmlab datasets remove {record.name}, then fetch or add it again"
     if not path.is_file():
         raise UserError(
@@ -194,7 +189,7 @@ def remove(name: str) -> int:
         _record_path(name).unlink()
         freed = 0
         if record.sha256 not in {other.sha256 for other in found.values()}:
-            freed += _unlink(_counts_path(record.sha256))
+            freed += _unlink(counts_path(record.sha256))
         needed = {file for other in found.values() for file in other.made_from}
         for file in record.made_from.keys() - needed:
             freed += _unlink(downloads_folder() / file)
@@ -207,26 +202,27 @@ def downloads_folder() -> Path:
 
 
 def _cells(
-    about: Dataset | Record, counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame
+    about: Description, counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame
 ) -> Cells:
     adata = ad.AnnData(X=counts, obs=obs, var=var)
     told = about.label_key, about.normalization, about.origin, about.simulated, about.notes
-    if isinstance(about, Dataset):
-        return Cells(about.name, adata, *told)
-    return Cells(about.name, adata, *told, about.fingerprint, partial(open_cells, about))
+    if isinstance(about, Record):
+        return Cells(about.name, adata, *told, about.fingerprint, partial(open_cells, about))
+    return Cells(about.name, adata, *told)
 
 
 def _record_path(name: str) -> Path:
     return cache_folder() / "datasets" / f"{name}.json"
 
 
-def _counts_path(sha256: str) -> Path:
+def counts_path(sha256: str) -> Path:
+    """Where the counts with this hash are kept."""
     return cache_folder() / "counts" / f"{sha256}.h5ad"
 
 
 def _read_record(path: Path) -> Record:
     try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+        return _RECORD.validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(
             f"{path} is not a record that this version of mmlab reads: remove it, and fetch or add "
@@ -234,15 +230,10 @@ def _read_record(path: Path) -> Record:
         ) from error
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @cache
 def _verified(path: Path, size: int, changed: int) -> str:
     """sha256 of a file, once a process for each state of the file."""
-    return _sha256(path)
+    return file_hash(path)
 
 
 def _unlink(path: Path) -> int:

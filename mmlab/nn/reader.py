@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmlab.preprocess import Expression
@@ -64,30 +65,24 @@ class CellReader:
             return self._coming.popleft()[1].result().to(self.device)
         return self._make(indices.cpu().numpy()).to(self.device)
 
-    def _make(self, indices: np.ndarray) -> Tensor:
+    def _make(self, indices: NDArray[np.int64]) -> Tensor:
         cells = [source[own].toarray() for source, own in zip(self._sources, indices, strict=True)]
         return torch.from_numpy(np.stack(cells))
 
     def split(self, size: int, dim: int) -> Iterator[Tensor]:
         """Consecutive cells of each model, ``size`` at a time; ``dim`` is 1."""
-        return self._parts(np.arange(size, self.shape[1], size))
+        cells = np.arange(self.shape[1])
+        return self._parts(np.split(cells, cells[size::size]))
 
     def tensor_split(self, n_parts: int, dim: int) -> Iterator[Tensor]:
         """Consecutive cells of each model in parts of about equal size; ``dim`` is 1."""
-        sizes = [len(part) for part in np.array_split(np.empty(self.shape[1]), n_parts)]
-        return self._parts(np.cumsum(sizes)[:-1])
+        return self._parts(np.array_split(np.arange(self.shape[1]), n_parts))
 
-    def _parts(self, cuts: np.ndarray) -> Iterator[Tensor]:
-        pieces = np.split(np.arange(self.shape[1]), cuts)
-        ordered = [torch.from_numpy(piece).expand(self.shape[0], -1) for piece in pieces]
+    def _parts(self, parts: Sequence[NDArray[np.int64]]) -> Iterator[Tensor]:
+        ordered = [torch.from_numpy(part).expand(self.shape[0], -1) for part in parts]
         for indices in self.ahead(ordered):
             yield self.take(indices)
 
 
 #: Training cells, in memory or not.
 Cells = Tensor | CellReader
-
-
-def ahead(cells: Cells, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-    """The batches of indices in turn; cells that are not in memory are made meanwhile."""
-    return cells.ahead(batches) if isinstance(cells, CellReader) else iter(batches)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmlab.nn.batches import Loss, Optimizer, take, take_step
 from mmlab.nn.networks import PanelModel
-from mmlab.nn.reader import Cells, ahead
+from mmlab.nn.reader import CellReader, Cells
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +48,9 @@ class Steps:
         self._losses = x.new_zeros(len(x))
 
     def ahead(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The batches of indices in turn, for :meth:`take`."""
-        return ahead(self._x, batches)
+        """The batches of indices in turn, for :meth:`take`; cells on disk are read meanwhile."""
+        x = self._x
+        return x.ahead(batches) if isinstance(x, CellReader) else iter(batches)
 
     def take(self, indices: Tensor, temperature: Tensor) -> Tensor:
         """One step; gives the losses, shape (n_models,), without gradient.

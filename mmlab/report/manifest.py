@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from mmlab.config import DataSpec, Spec, StudySpec, TrialSpec
 from mmlab.errors import UserError
+from mmlab.files import file_hash
 from mmlab.rows import is_metric
 from mmlab.tracking import StudyRun, TrialRecord
 
@@ -103,11 +104,6 @@ def changed_files(manifest: Manifest, folder: Path) -> list[str]:
         elif file_hash(path) != expected:
             found.append(f"{name} was changed")
     return found
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def hashes(folder: Path) -> dict[str, str]:
