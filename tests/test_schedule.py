@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ from mmlab.schedule import comparison as comparison_module
 from mmlab.schedule import search as search_module
 from mmlab.schedule.comparison import GridTrial, parts_of, plan, run_comparison
 from mmlab.schedule.grid import GridActor
-from mmlab.tracking import Store
+from mmlab.tracking import Outcome, Store
 
 METHOD = {"selector": "markermap_supervised", "params": SMALL}
 
@@ -197,3 +198,22 @@ def test_rungs_are_those_of_the_scheduler(max_epochs: int, first: int, factor: f
     )
     assert rungs == [math.ceil(epoch) for epoch, _ in reversed(ours._brackets[0]._rungs)]
     assert all(epoch < max_epochs or max_epochs == 1 for epoch in rungs)
+
+
+def test_rungs_are_filled_by_trials_that_ended_and_not_by_what_runs_again() -> None:
+    """An interrupted trial that was ahead must not stop the others at a rung that it left."""
+    outcomes = {"ended": Outcome.STOPPED, "interrupted": Outcome.INTERRUPTED}
+    records: Any = [
+        SimpleNamespace(run_id=name, outcome=outcome) for name, outcome in outcomes.items()
+    ]
+    histories = {"ended": [(10, 0.3)], "interrupted": [(10, 0.9), (20, 0.95)]}
+    search = SearchSpec(
+        selector="markermap_supervised", parameters={"beta": {"low": 0.8, "high": 0.9}}
+    )
+    study: Any = SimpleNamespace(
+        spec=SimpleNamespace(search=search),
+        score_history=lambda record, name: histories[record.run_id],
+    )
+    halving = search_module.RecordedHalving(study, 60, records)
+    recorded = {int(epoch): dict(known) for epoch, known in halving._brackets[0]._rungs}
+    assert recorded == {10: {"ended": 0.3}, 20: {}, 40: {}}

@@ -72,7 +72,7 @@ def make_searcher(
 
 
 class RecordedHalving(ASHAScheduler):
-    """Asynchronous successive halving whose rungs already hold the recorded trials."""
+    """Asynchronous successive halving whose rungs already hold the trials that have ended."""
 
     def __init__(
         self, study: StudyRun[StudySpec], max_epochs: int, records: list[TrialRecord]
@@ -89,7 +89,9 @@ class RecordedHalving(ASHAScheduler):
             reduction_factor=search.reduction_factor,
             stop_last_trials=False,
         )
-        for record in records:
+        # What was interrupted runs again: as a rival of the others, and of itself, it would count
+        # where nobody got in this run, and could stop them all.
+        for record in (record for record in records if record.outcome in ENDED):
             past: Any = SimpleNamespace(trial_id=record.run_id)
             for epoch, score in study.score_history(record, OBJECTIVE):
                 self._brackets[0].on_result(past, epoch, score)
