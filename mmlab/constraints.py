@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mmlab.config import PanelSpec, TrialSpec
 from mmlab.datasets.base import Cells
@@ -101,13 +103,16 @@ def shortages(spec: TrialSpec, left: set[str], what: str) -> list[str]:
     ]
 
 
-def describe(spec: TrialSpec | PanelSpec) -> list[str]:
-    """What every panel holds, a sentence each, for people; empty where nothing is asked."""
+def describe(spec: TrialSpec | PanelSpec, shown: Callable[[str], str] = str) -> list[str]:
+    """What every panel holds, a sentence each, for people; empty where nothing is asked.
+
+    ``shown`` gives the name of a gene as it stands there: :func:`in_markdown` for that.
+    """
     asked, text = spec.constraints, []
     if spec.include:
-        text.append(f"Every panel holds {some(spec.include, 20)}.")
+        text.append(f"Every panel holds {some(list(map(shown, spec.include)), 20)}.")
     if spec.exclude:
-        text.append(f"No panel holds {some(spec.exclude, 20)}.")
+        text.append(f"No panel holds {some(list(map(shown, spec.exclude)), 20)}.")
     if asked.groups:
         n_groups = len(set(asked.groups.values()))
         text.append(
@@ -131,10 +136,18 @@ def describe(spec: TrialSpec | PanelSpec) -> list[str]:
             f"Genes with a weight: {len(weights)}, {min(weights):g} to {max(weights):g}; a gene of "
             "weight w that is ranked r-th counts as r / w."
         )
-    weightless = [name for name, weight in asked.weights.items() if not weight]
+    weightless = [shown(name) for name, weight in asked.weights.items() if not weight]
     if weightless:
         text.append(f"No panel holds the genes of weight 0: {some(weightless, 20)}.")
     return text
+
+
+def in_markdown(name: str) -> str:
+    """A name in Markdown, shown as it is: neither a picture nor a link, whatever it holds.
+
+    Not as code: MLflow shows the first characters of a page, and code that is cut is no code.
+    """
+    return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", html.escape(name, quote=False))
 
 
 def some(names: Sequence[str], most: int = _NAMED) -> str:

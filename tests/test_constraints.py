@@ -15,7 +15,7 @@ from tiny import CLASSES, MARKERS, N_GENES, SMALL, SMALL_OF_ALL
 
 import mmlab
 from mmlab.config import Constraints, DataSpec, Noise, TrialSpec, constraints_key
-from mmlab.constraints import constraint_problems, describe
+from mmlab.constraints import constraint_problems, describe, in_markdown
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.grid import ComparisonSpec
@@ -240,6 +240,17 @@ def test_replicates_that_cannot_hold_their_constraints_are_named(tiny_cells: Cel
     trial = Trial(spec_of(replicates=2, constraints={"max_mean_counts": 0.5}), tiny_cells)
     with pytest.raises(UserError, match=r"fewer than n_markers 9 \(replicate 0, 1\)\.$"):
         trial.hold()
+
+
+def test_names_are_shown_as_they_are_in_markdown() -> None:
+    names = ["<img src=x onerror=alert(1)>", "a_b*[c](d)`\\", "Gene & Co"]
+    spec = TrialSpec(data=DataSpec(name="tiny"), selector="random", include=names)
+    (plain,) = describe(spec)
+    assert plain == f"Every panel holds {', '.join(names)}."
+    (shown,) = describe(spec, in_markdown)
+    assert "<" not in shown
+    assert r"a\_b\*\[c\](d)\`\\" in shown
+    assert "Gene &amp; Co" in shown
 
 
 # --- what they mean on cells

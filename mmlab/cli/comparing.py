@@ -90,15 +90,14 @@ def keep(result: ComparisonResult, command: str, output: Path | None = None) -> 
     UserError
         Not a single trial was finished.
     """
-    from mmlab.constraints import describe
+    from mmlab.constraints import describe, in_markdown
 
     if result.rows.empty:
         raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))
     spec = result.study.spec
     shown = _tables(result) if spec.study == "benchmark" else _curves(result)
-    asked = describe(spec)
-    shown = replace(shown, note="\n".join([shown.note, *asked]))
-    text = "\n".join([shown.text, *asked, f"Made by `{command}`.\n"])
+    shown = replace(shown, note="\n".join([shown.note, *describe(spec)]))
+    text = "\n".join([shown.text, *describe(spec, in_markdown), f"Made by `{command}`.\n"])
 
     def write_all(folder: Path) -> None:
         shown.write(folder)

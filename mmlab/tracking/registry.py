@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 import mmlab
 from mmlab.config import TrialSpec, constraints_key
-from mmlab.constraints import describe
+from mmlab.constraints import describe, in_markdown
 from mmlab.errors import UserError
 from mmlab.model import Model
 from mmlab.tracking.spec_tags import spec_json, spec_tags
@@ -118,7 +118,7 @@ def register_champion(
     source = f"{store.client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
     if not store.client.search_registered_models(f"name = '{name}'"):
         description = f"Panels of {spec.n_markers} genes for {dataset}, chosen by {spec.selector}."
-        description = " ".join([description, *describe(spec)])
+        description = " ".join([description, *describe(spec, in_markdown)])
         own = {"mmlab.dataset": dataset, "mmlab.n_markers": str(spec.n_markers)}
         store.client.create_registered_model(name, own, description)
     tags = {

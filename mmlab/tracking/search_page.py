@@ -6,7 +6,7 @@ import math
 from collections import Counter
 
 from mmlab.config import StudySpec
-from mmlab.constraints import describe
+from mmlab.constraints import describe, in_markdown
 from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial import Outcome, TrialRecord
 
@@ -22,7 +22,7 @@ def describe_search(
         f"**{spec.search.selector} on {spec.data.title}, {spec.n_markers} markers:** {listed} "
         "trials. Scores are measured on validation cells; the locked test cells were not touched.",
         "",
-        *(f"{' '.join(asked)}\n" for asked in [describe(spec)] if asked),
+        *(f"{' '.join(asked)}\n" for asked in [describe(spec, in_markdown)] if asked),
     ]
     if best is not None:
         params = ", ".join(

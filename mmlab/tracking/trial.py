@@ -15,6 +15,7 @@ from mlflow.entities import Metric, Run
 from mmlab import figures
 from mmlab.config import PanelSpec, TrialSpec
 from mmlab.constraints import describe as describe_constraints
+from mmlab.constraints import in_markdown
 from mmlab.datasets.base import Cells
 from mmlab.pipeline import OBJECTIVE, Trial, cpu_threads
 from mmlab.results import TrialResult
@@ -295,11 +296,12 @@ def describe(result: TrialResult) -> str:
         for name in ("knn/accuracy", "random_forest/accuracy", "knn/weighted_f1", "linear/l2")
     ]
     genes = ", ".join(f"`{gene}`" for gene in result.panel["gene"].head(10))
+    held = describe_constraints(spec, in_markdown)
     return "\n".join(
         [
             f"**{spec.n_markers} markers for {spec.data.title}, chosen by {spec.selector}.**",
             "",
-            *(f"{' '.join(asked)}\n" for asked in [describe_constraints(spec)] if asked),
+            *([f"{' '.join(held)}\n"] if held else []),
             f"Means over {spec.replicates} replicate(s), measured on {seen}:",
             "",
             "| metric | mean |",
