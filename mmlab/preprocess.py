@@ -22,8 +22,9 @@ from mmlab.datasets.mapped import take_cells
 
 TARGET_SUM = 1e4
 MAX_Z_SCORE = 10.0
-#: Bytes of the z-scores of all cells above which they are not kept in memory.
-LARGEST_DENSE = 2 * 2**30
+#: Bytes of the z-scores of all cells above which they are not kept in memory: a training takes
+#: about four times as much.
+LARGEST_DENSE = 2**30
 #: Values that are in memory at once while all cells are gone through.
 _AT_ONCE = 2**24
 
