@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from mmlab.nn.proposals import (
     MaskProposal,
     Shown,
     distinct_choices,
+    surest_first,
 )
 from mmlab.nn.range_test import find_learning_rates, steepest_descent
 from mmlab.nn.recipe import Annealing, Decay, EarlyStopping, RangeTest, TrainingConfig
@@ -37,6 +39,7 @@ from mmlab.nn.training import (
     recalibrate_batch_norm,
     train,
 )
+from mmlab.rules import Rules
 
 N_CELLS, N_GENES, N_MARKERS = 60, 12, 3
 
@@ -274,8 +277,38 @@ def test_concrete_selectors_show_convex_combinations_then_single_genes() -> None
     assert float(columns[5, 1:].max()) == 0
     shown = seen(module.eval()(x[None], 0.0))[0]
     chosen, scores = module.ranking()
-    torch.testing.assert_close(shown, x[:, [5, *chosen.tolist()]])
+    assert shown[:, 0].tolist() == x[:, 5].tolist()
+    assert sorted(shown.argmax(dim=0).tolist()) == sorted([5, *chosen.tolist()])
+    assert shown.sum(dim=0).tolist() == [1.0] * N_MARKERS
     assert np.isfinite(scores).all()
+
+
+def test_a_concrete_column_shows_the_gene_that_it_was_trained_on() -> None:
+    module = ConcreteSelectors(choice(), source(0)).train()
+    genes = np.random.default_rng(0).permutation(N_GENES)[:N_MARKERS]
+    sureness = torch.tensor([90.0, 120.0, 100.0])
+    with torch.no_grad():
+        module.logits.zero_()
+        module.logits[0, torch.arange(N_MARKERS), torch.from_numpy(genes)] = sureness
+    x = normal(1, 4, N_GENES)
+    trained_on = seen(module(x, 0.01))
+    torch.testing.assert_close(seen(module.eval()(x, 0.0)), trained_on)
+    torch.testing.assert_close(trained_on, x[..., genes])
+    assert sorted(module.ranking()[0].tolist()) == sorted(genes.tolist())
+
+
+def test_a_gene_that_rules_put_in_takes_the_column_of_one_that_they_left_out() -> None:
+    alone = ConcreteSelectors(choice(), source(0))
+    own = seen(alone.eval()(torch.eye(N_GENES)[None], 0.0))[0].argmax(dim=0).numpy()
+    left_out = int(alone.ranking()[0][0])
+    weights = np.ones(N_GENES)
+    weights[left_out] = 1e-3
+    rules = replace(Rules.none(N_GENES), weights=weights)
+    ruled = ConcreteSelectors(replace(choice(), rules=(rules,)), source(0))
+    shown = seen(ruled.eval()(torch.eye(N_GENES)[None], 0.0))[0].argmax(dim=0).numpy()
+    assert shown[own != left_out].tolist() == own[own != left_out].tolist()
+    assert sorted(shown.tolist()) == sorted(ruled.ranking()[0].tolist())
+    assert left_out not in shown
 
 
 def test_the_published_concrete_panel_is_drawn_once_an_epoch() -> None:
@@ -294,13 +327,17 @@ def test_the_published_concrete_panel_is_drawn_once_an_epoch() -> None:
     [
         ([[0.2, 0.8, 0.0], [0.6, 0.1, 0.3]], [1, 0]),
         ([[0.9, 0.1, 0.0], [0.7, 0.1, 0.2]], [0, 2]),
-        ([[0.6, 0.3, 0.1], [0.8, 0.2, 0.0]], [0, 1]),
+        ([[0.6, 0.3, 0.1], [0.8, 0.2, 0.0]], [1, 0]),
         ([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.5, 0.5, 0.0]], [0, 1, 2]),
     ],
     ids=["surest first", "next best", "the surer one keeps its gene", "ties"],
 )
 def test_every_selector_gets_a_gene_of_its_own(weights: Any, expected: list[int]) -> None:
     assert distinct_choices(np.array(weights)).tolist() == expected
+
+
+def test_selectors_are_ranked_by_their_largest_weight() -> None:
+    assert surest_first(np.array([[0.6, 0.3], [0.1, 0.8], [0.6, 0.4]])).tolist() == [1, 0, 2]
 
 
 def vae(alpha: float = 0.5, seed: int = 0, n_genes: int = N_GENES) -> PanelVAE:

@@ -255,9 +255,27 @@ class ConcreteSelectors(Proposal):
             self._temperature = temperature
             mixed = x[..., self.free] @ self._weights(temperature).mT
             return Shown(torch.cat([x[..., self.include], mixed], dim=-1))
-        chosen = np.stack([self.ranking(model)[0] for model in range(len(self.logits))])
+        chosen = np.stack([self._shown(model) for model in range(len(self.logits))])
         own = columns(x, torch.tensor(chosen, device=x.device))
         return Shown(torch.cat([x[..., self.include], own], dim=-1))
+
+    def _shown(self, model: int) -> NDArray[np.int64]:
+        """The gene in each column at evaluation: that of the selector which trained the column.
+
+        A gene that the rules put in another's place takes the column of one that they left out.
+        The published panel has no selectors: its columns are in the order of the panel.
+        """
+        panel = self.ranking(model)[0]
+        if self.random_panel:
+            return panel
+        own = self.choice.free[distinct_choices(self._hard_weights(model))]
+        own[~np.isin(own, panel)] = panel[~np.isin(panel, own)]
+        return own
+
+    @torch.no_grad()
+    def _hard_weights(self, model: int) -> NDArray[np.float64]:
+        """Weights without noise at temperature 1, shape (n_selectors, n_free)."""
+        return torch.softmax(self.logits[model], dim=-1).cpu().numpy().astype(np.float64)
 
     @torch.no_grad()
     def ranking(self, model: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -271,23 +289,27 @@ class ConcreteSelectors(Proposal):
             order = np.argsort(-mine, kind="stable")
             scores[self.choice.free] = mine
             return self.choice.best(self.choice.free[order], scores, model), scores
-        weights = torch.softmax(self.logits[model], dim=-1).cpu().numpy().astype(np.float64)
+        weights = self._hard_weights(model)
         scores[self.choice.free] = weights.max(axis=0, initial=0.0)
-        genes = distinct_choices(weights)
+        genes = distinct_choices(weights)[surest_first(weights)]
         return self.choice.best(self.choice.free[genes], scores, model), scores
 
 
 def distinct_choices(weights: NDArray[np.float64]) -> NDArray[np.int64]:
-    """One gene a selector, all distinct: the surest selector chooses first.
+    """The gene of each selector, all distinct: the surest selector chooses first.
 
     Parameters
     ----------
     weights
         Shape (n_selectors, n_genes), n_selectors <= n_genes.
     """
-    taken: list[int] = []
-    for row in np.argsort(-weights.max(axis=1, initial=0.0), kind="stable"):
-        own = weights[row].copy()
-        own[taken] = -np.inf
-        taken.append(int(own.argmax()))
-    return np.array(taken, dtype=np.int64)
+    left, genes = weights.copy(), np.empty(len(weights), dtype=np.int64)
+    for selector in surest_first(weights):
+        genes[selector] = left[selector].argmax()
+        left[:, genes[selector]] = -np.inf
+    return genes
+
+
+def surest_first(weights: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Selectors by their largest weight, descending."""
+    return np.argsort(-weights.max(axis=1, initial=0.0), kind="stable")

@@ -127,7 +127,7 @@ class Persist(Selector):
     ) -> tuple[Indices, NDArray[np.float64]]:
         """Chosen genes, best first, and the probability of each candidate for each selector."""
         from mmlab.nn.persist_stages import eliminate, select
-        from mmlab.nn.proposals import distinct_choices
+        from mmlab.nn.proposals import distinct_choices, surest_first
 
         config = self._config()
         task = self._task(data, generator)
@@ -136,7 +136,8 @@ class Persist(Selector):
         only_kept = replace(task, free=task.free[:, kept])
         chances = select(only_kept, n_selectors, config, generator)
         probabilities = chances.cpu().numpy().astype(np.float64)
-        return self.candidates_[distinct_choices(probabilities)], probabilities
+        genes = distinct_choices(probabilities)[surest_first(probabilities)]
+        return self.candidates_[genes], probabilities
 
     def _config(self) -> PersistConfig:
         from mmlab.nn.persist_training import PersistConfig
