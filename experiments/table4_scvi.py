@@ -48,11 +48,12 @@ from mmlab.datasets import DATASETS, load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.files import whole_file
-from mmlab.fitting import make_selector, training_data
+from mmlab.fitting import make_selector, split_of, training_data
 from mmlab.held import hold
 from mmlab.metrics.reconstruction import linear_reconstruction
-from mmlab.pipeline import cpu_threads, resolve, split_of
+from mmlab.pipeline import cpu_threads
 from mmlab.preprocess import prepare
+from mmlab.resolve import resolve
 from mmlab.selectors.base import Selector
 from mmlab.selectors.markermap import MarkerMapUnsupervised
 from mmlab.split import Split, Stream, random_stream

@@ -147,8 +147,9 @@ def _fit_on_all_cells(
     from mmlab.errors import UserError
     from mmlab.fitting import make_selector, training_data
     from mmlab.held import hold, measure, reads_cells
-    from mmlab.pipeline import cpu_threads, resolve
+    from mmlab.pipeline import cpu_threads
     from mmlab.preprocess import prepare
+    from mmlab.resolve import resolve
     from mmlab.specfile import build
     from mmlab.split import MINIMUM, Split, Stream, partition, random_stream
 

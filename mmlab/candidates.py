@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmlab.config import StudySpec
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.metrics.stability import nogueira_stability
 from mmlab.pipeline import final_objective
+from mmlab.search import StudySpec
 from mmlab.tracking import Store, StudyRun, TrialRecord, trial_rows
 
 #: What a search's configurations are weighed by: metric of its trials, and the better direction.

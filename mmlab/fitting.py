@@ -11,13 +11,19 @@ from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.held import Held
-from mmlab.memory import free_memory
-from mmlab.preprocess import is_large
-from mmlab.selectors import SELECTORS, get_selector
+from mmlab.selectors import get_selector
 from mmlab.selectors.base import Selector
 from mmlab.selectors.controls import Oracle
 from mmlab.selectors.data import TrainingData
-from mmlab.split import Split, Stream, random_stream
+from mmlab.split import Split, Stream, paper_split, random_stream, search_split
+
+
+def split_of(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
+    """The cells of a replicate, by the protocol of its trial."""
+    rng = random_stream(spec.seed, replicate, Stream.SPLIT)
+    if spec.protocol == "paper":
+        return paper_split(cells.y, rng)
+    return search_split(cells.y, cells.fingerprint, rng)
 
 
 def make_selector(spec: TrialSpec, cells: Cells, replicate: int) -> Selector:
@@ -51,24 +57,6 @@ def known_markers(cells: Cells) -> list[int]:
             "simulated data have them."
         )
     return np.flatnonzero(cells.adata.var["is_marker"].to_numpy()).tolist()
-
-
-def memory_problems(name: str, cells: Cells) -> list[str]:
-    """Whether a method would have more cells in memory than there is room for."""
-    if name not in SELECTORS or SELECTORS[name].reads_from_disk:
-        return []
-    n_cells, n_genes = cells.adata.shape
-    # The z-scores, and what the method makes of them.
-    needed = 2 * 4 * n_cells * n_genes
-    free = free_memory()
-    if not is_large(cells.adata.shape) or needed < free:
-        return []
-    able = ", ".join(n for n, selector in SELECTORS.items() if selector.reads_from_disk)
-    return [
-        f"it has all {n_cells:,} cells x {n_genes:,} genes in memory, which takes "
-        f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; these methods read them from "
-        f"disk: {able}"
-    ]
 
 
 def training_data(

@@ -20,11 +20,11 @@ from mmlab.config import (
     Scalar,
     Seed,
     Spec,
-    StudySpec,
     TrialSpec,
     Value,
     canonical_json,
 )
+from mmlab.search import StudySpec
 
 Level = Annotated[float, Field(ge=0, le=1)]
 #: What changes along the curves of a comparison; else the name of a parameter.

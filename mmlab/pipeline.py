@@ -6,50 +6,31 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mmlab.config import Noise, TrialSpec
-from mmlab.constraints import constraint_problems
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
-from mmlab.evaluate import Evaluation, by_type, evaluate_panel, score
-from mmlab.fitting import make_selector, memory_problems, training_data
-from mmlab.held import Held, consensus_held, hold, measure, reads_cells, reads_labels
+from mmlab.held import Held, consensus_held, reads_labels
 from mmlab.memory import PeakMemory
-from mmlab.noise import mislabel, noise_problems, transitions
 from mmlab.packs import Fit, run_fits
-from mmlab.preprocess import ZScores, prepare
+from mmlab.replicate import Prepared, held_by
+from mmlab.resolve import resolve
 from mmlab.results import (
     Decoded,
     Replicate,
     TrialResult,
     consensus_panel,
-    decoded,
     panel_table,
     replicate_row,
     summarise,
 )
-from mmlab.selectors import SELECTORS, get_selector, resolve_params
-from mmlab.selectors.controls import AllGenes, ShuffledLabels
-from mmlab.selectors.data import dense
-from mmlab.split import (
-    MOST_FITTED,
-    MOST_JUDGED,
-    Split,
-    Stream,
-    paper_split,
-    random_stream,
-    search_split,
-    some_of,
-    split_problems,
-)
+from mmlab.selectors import get_selector
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
@@ -98,7 +79,7 @@ class Trial:
         problems: dict[str, list[int]] = {}
         for index in self._indices():
             try:
-                self.held[index] = self._hold(index)
+                self.held[index] = held_by(self.spec, self.cells, index)
             except UserError as error:
                 problems.setdefault(str(error).rstrip("."), []).append(index)
         if problems:
@@ -109,17 +90,6 @@ class Trial:
             ]
             name = f"{self.spec.selector} on {self.cells.name}"
             raise UserError(f"{name}: {'; '.join(listed)}.")
-
-    def _hold(self, index: int) -> Held:
-        spec, cells = self.spec, self.cells
-        if not reads_cells(spec.constraints):
-            return hold(spec, cells, None)
-        split, y = split_of(spec, cells, index), cells.y
-        if reads_labels(spec.constraints) and spec.noise.level > 0:
-            layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train)
-            y = self._mislabelled(split, layers["zscore"], index)
-        train = split.train
-        return hold(spec, cells, measure(cells.adata.X, train, y, len(cells.classes)))
 
     def _indices(self) -> list[int]:
         first = self.spec.first_replicate
@@ -156,93 +126,12 @@ class Trial:
             components=shown.components,
         )
 
-    def _prepare(self, index: int) -> _Prepared:
-        """A replicate before its method is fitted."""
-        started, spec, cells = time.perf_counter(), self.spec, self.cells
-        split = split_of(spec, cells, index)
-        layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train)
-        noisy = self._mislabelled(split, layers["zscore"], index)
-        selector = make_selector(spec, cells, index)
-        if isinstance(selector, ShuffledLabels):
-            noisy = selector.shuffle(noisy, split.train_validation)
-        in_search = spec.protocol == "search"
-        data = training_data(selector, layers, noisy, split, self.held[index], in_search=in_search)
-        seconds = time.perf_counter() - started
-        return _Prepared(index, split, layers["zscore"], noisy, Fit(selector, data), seconds)
-
-    def _prepare_like(self, twin: _Prepared) -> _Prepared:
-        """A replicate that differs from its twin in labels alone, which its method ignores."""
-        return replace(twin, y_fit=self._mislabelled(twin.split, twin.zscore, twin.index))
-
     def _fit_identity(self, index: int) -> str:
         """Equal for replicates whose methods see and do the same."""
         spec = self.spec.model_copy(update={"first_replicate": index, "replicates": 1})
         if not get_selector(spec.selector).supervised and not reads_labels(spec.constraints):
             spec = spec.model_copy(update={"noise": Noise()})
         return spec.digest(self.cells.fingerprint)
-
-    def _mislabelled(self, split: Split, zscore: ZScores, index: int) -> NDArray[np.int64]:
-        noise, classes, y = self.spec.noise, self.cells.classes, self.cells.y
-        matrix = transitions(noise, classes, zscore[split.train], y[split.train])
-        stream = random_stream(self.spec.seed, index, Stream.NOISE)
-        return mislabel(y, split.train_validation, noise.level, matrix, stream)
-
-    def _finish(self, replicate: _Prepared) -> Replicate:
-        """A replicate whose method has been fitted, evaluated."""
-        started, fit, index = time.perf_counter(), replicate.fit, replicate.index
-        selector = fit.selector
-        evaluation, seen = self._evaluate(replicate)
-        seconds = replicate.seconds + fit.seconds + time.perf_counter() - started
-        n_epochs = fit.epochs[-1].epoch if fit.epochs else 0
-        rules, asked = self.held[index].rules, reads_labels(self.spec.constraints)
-        return Replicate(
-            index,
-            selector.panel_,
-            selector.scores_,
-            evaluation,
-            n_epochs,
-            fit.seconds,
-            seconds,
-            seen,
-            rules.marked(selector.panel_) if rules is not None and asked else None,
-        )
-
-    def _evaluate(self, replicate: _Prepared) -> tuple[Evaluation, Decoded | None]:
-        """On the test cells, or, in a search, on the validation cells with ``validation/`` names.
-
-        With it goes what the decoder of a method makes of the first replicate's cells.
-        """
-        selector, split, z = replicate.fit.selector, replicate.split, replicate.zscore
-        y, cells, n_classes = replicate.y_fit, self.cells, len(self.cells.classes)
-        search = self.spec.protocol == "search"
-        fit_on = split.train if search else split.train_validation
-        fit_on = fit_on[some_of(len(fit_on), MOST_FITTED)]
-        judge_on = split.validation if search else split.test
-        judge_on = judge_on[some_of(len(judge_on), MOST_JUDGED)]
-        judged = dense(z[judge_on])
-        truth = (y if search else cells.y)[judge_on]
-        rng = random_stream(self.spec.seed, replicate.index, Stream.EVALUATION)
-        evaluation = evaluate_panel(
-            selector.panel_,
-            z[fit_on],
-            y[fit_on],
-            judged,
-            truth,
-            n_classes,
-            int(rng.integers(2**31)),
-            clean_labels=cells.y[fit_on] if self.spec.noise.level > 0 and not search else None,
-        )
-        metrics, per_class, seen = evaluation.metrics, evaluation.per_class_reconstruction, None
-        rebuilt = selector.reconstruct(judged)
-        if rebuilt is not None:
-            metrics |= score("decoder", "reconstruction", judged, rebuilt)
-            per_class |= by_type("decoder", judged, rebuilt, truth, n_classes)
-            if replicate.index == 0:
-                names = np.asarray(cells.classes)[truth]
-                seen = decoded(judged, rebuilt, cells.genes, names)
-        if search:
-            metrics = {f"validation/{name}": value for name, value in metrics.items()}
-        return replace(evaluation, metrics=metrics), seen
 
 
 def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None]]:
@@ -261,14 +150,15 @@ def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None
     for trial, index in members:
         groups.setdefault("" if together else trial._fit_identity(index), []).append((trial, index))
     for group in groups.values():
-        fitted: dict[str, _Prepared] = {}
+        fitted: dict[str, Prepared] = {}
         prepared = []
         for trial, index in group:
             identity = trial._fit_identity(index)
             if identity in fitted:
-                prepared.append((trial, trial._prepare_like(fitted[identity])))
+                prepared.append((trial, fitted[identity].like(trial.spec)))
             else:
-                fitted[identity] = trial._prepare(index)
+                held = trial.held[index]
+                fitted[identity] = Prepared.of(trial.spec, trial.cells, held, index)
                 prepared.append((trial, fitted[identity]))
         for number in run_fits([replicate.fit for replicate in fitted.values()]):
             yield [
@@ -276,22 +166,7 @@ def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None
                 for trial in trials
             ]
         for trial, replicate in prepared:
-            trial._finished.append(trial._finish(replicate))
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A replicate whose method is to be fitted, and what it will be judged on.
-
-    ``y_fit`` are the labels that the classifiers see; ``seconds`` went into preparing it.
-    """
-
-    index: int
-    split: Split
-    zscore: ZScores
-    y_fit: NDArray[np.int64]
-    fit: Fit
-    seconds: float
+            trial._finished.append(replicate.finished())
 
 
 def run_trial(
@@ -326,52 +201,6 @@ def run_trial(
         return trial.result()
 
 
-def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
-    """Check a specification against the registries and its data, and fill in the defaults."""
-    problems, full = [], spec
-    if SELECTORS.get(spec.selector) is AllGenes:
-        spec = full = spec.model_copy(update={"n_markers": len(cells.genes)})
-    if spec.noise.level == 0:
-        # Whatever its kind, no noise is the same trial.
-        spec = full = spec.model_copy(update={"noise": Noise()})
-    try:
-        params = resolve_params(spec.selector, spec.params)
-        selector = make_selector(spec.model_copy(update={"params": params}), cells, 0)
-        selector.check_params()
-        params |= selector.settled_params(len(cells.genes))
-        full = spec.model_copy(update={"params": params})
-    except UserError as error:
-        problems.append(str(error))
-    problems += constraint_problems(spec, cells)
-    problems += noise_problems(spec.noise, cells.classes)
-    problems += memory_problems(spec.selector, cells)
-    n_genes = len(cells.genes)
-    if spec.n_markers > n_genes:
-        problems.append(
-            f"n_markers is {spec.n_markers}, but {cells.name} has {n_genes} genes; give a "
-            f"number from 1 to {n_genes}."
-        )
-    too_small = split_problems(cells.y, cells.classes)
-    problems += too_small
-    if not too_small:
-        try:
-            split_of(spec, cells, 0)
-        except UserError as error:
-            problems.append(str(error))
-    if problems:
-        listed = "; ".join(problem.rstrip(".") for problem in problems)
-        raise UserError(f"{spec.selector} on {cells.name}: {listed}.")
-    return full
-
-
-def first_zscore(spec: TrialSpec, cells: Cells) -> ZScores:
-    """z-scores of all cells by the recipe and split of a trial's first replicate."""
-    split = split_of(spec, cells, spec.first_replicate)
-    layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train)
-    found: ZScores = layers["zscore"]
-    return found
-
-
 @contextmanager
 def cpu_threads(n: int) -> Iterator[None]:
     """Use ``n`` threads for torch, BLAS and OpenMP while the block runs.
@@ -387,14 +216,6 @@ def cpu_threads(n: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
-
-
-def split_of(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
-    """The cells of a replicate, by the protocol of its trial."""
-    rng = random_stream(spec.seed, replicate, Stream.SPLIT)
-    if spec.protocol == "paper":
-        return paper_split(cells.y, rng)
-    return search_split(cells.y, cells.fingerprint, rng)
 
 
 def _mean_epoch(epochs: list[Epoch]) -> dict[str, float]:

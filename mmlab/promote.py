@@ -13,15 +13,16 @@ from rich.console import Console
 
 from mmlab.candidates import title_of, weigh
 from mmlab.compare import paired_tests
-from mmlab.config import StudySpec, TrialSpec, constraints_key
+from mmlab.config import TrialSpec, constraints_key
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.files import whole_file
+from mmlab.fitting import split_of
 from mmlab.grid import ComparisonSpec, MethodSpec
 from mmlab.model import Model, fit_model
-from mmlab.pipeline import split_of
 from mmlab.schedule import ComparisonResult, Resources, run_comparison
+from mmlab.search import StudySpec
 from mmlab.tracking import (
     Champion,
     Outcome,

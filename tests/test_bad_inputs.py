@@ -26,8 +26,8 @@ from mmlab.cli import app, main
 from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
+from mmlab.fitting import split_of
 from mmlab.model import Model, fit_model
-from mmlab.pipeline import split_of
 from mmlab.split import Split
 
 pytestmark = [

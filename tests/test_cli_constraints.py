@@ -15,8 +15,9 @@ from tiny import simulate_cells
 from mmlab.cli import app
 from mmlab.cli.constraints import read_genes, read_table, to_weight
 from mmlab.cli.tune import _study_spec
-from mmlab.config import StudySpec, TrialSpec
+from mmlab.config import TrialSpec
 from mmlab.errors import UserError
+from mmlab.search import StudySpec
 from mmlab.tracking import Store
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 

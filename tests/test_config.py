@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mmlab import config
-from mmlab.config import (
-    Constraints,
-    DataSpec,
-    Noise,
-    Range,
-    SearchSpec,
-    StudySpec,
-    TrialSpec,
-    canonical_json,
-)
+from mmlab.config import Constraints, DataSpec, Noise, TrialSpec, canonical_json
 from mmlab.errors import UserError, unknown_name
+from mmlab.search import Range, SearchSpec, StudySpec
 from mmlab.specfile import build, read_yaml
 
 FINGERPRINT = "ab" * 32

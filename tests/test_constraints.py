@@ -18,9 +18,11 @@ from mmlab.config import Constraints, DataSpec, Noise, TrialSpec, constraints_ke
 from mmlab.constraints import constraint_problems, describe, in_markdown
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
+from mmlab.fitting import split_of
 from mmlab.grid import ComparisonSpec
 from mmlab.held import Measured, hold, marked_types, measure
-from mmlab.pipeline import OBJECTIVE, Trial, resolve, run_trial, run_trials, split_of
+from mmlab.pipeline import OBJECTIVE, Trial, run_trial, run_trials
+from mmlab.resolve import resolve
 from mmlab.results import TrialResult
 from mmlab.selectors import SELECTORS
 

@@ -17,7 +17,7 @@ PACKAGE = Path(mmlab.__file__).parent
 
 #: A module may import from its own tier and from those above it in this list.
 TIERS = [
-    {"config", "environment", "errors", "files", "grid", "memory", "specfile"},
+    {"config", "environment", "errors", "files", "grid", "memory", "search", "specfile"},
     {
         "datasets",
         "embedding",
@@ -31,7 +31,7 @@ TIERS = [
     },
     {"constraints", "noise"},
     {"evaluate", "held"},
-    {"compare", "fitting", "model", "packs", "results"},
+    {"compare", "fitting", "model", "packs", "replicate", "resolve", "results"},
     {"pipeline"},
     {"rows"},
     {"curves"},

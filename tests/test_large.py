@@ -16,11 +16,13 @@ from mmlab.config import DataSpec, Noise, TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.datasets.mapped import map_counts, mapping_of, write_counts
 from mmlab.errors import UserError
+from mmlab.fitting import split_of
 from mmlab.model import fit_model
 from mmlab.nn.reader import CellReader
-from mmlab.pipeline import resolve, run_trial, split_of
+from mmlab.pipeline import run_trial
 from mmlab.preprocess import Expression, gene_statistics, log_normalize, prepare
 from mmlab.report.panel import describe_panel
+from mmlab.resolve import resolve
 from mmlab.selectors import SELECTORS
 from mmlab.split import MOST_FITTED, MOST_JUDGED, sampling_note, some_of
 
@@ -194,7 +196,7 @@ def test_of_many_cells_a_sample_with_every_class_is_judged_on() -> None:
 
 def test_the_sample_is_what_is_judged_on(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = as_cells(simulate_cells(n_cells=400))
-    for module in ("mmlab.pipeline", "mmlab.selectors.vae"):
+    for module in ("mmlab.replicate", "mmlab.selectors.vae"):
         monkeypatch.setattr(f"{module}.MOST_FITTED", 60)
         monkeypatch.setattr(f"{module}.MOST_JUDGED", 20)
     result = run_trial(spec_of("markermap_supervised"), cells)

@@ -12,8 +12,9 @@ import pytest
 from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
+from mmlab.fitting import split_of
 from mmlab.model import Model, fit_model
-from mmlab.pipeline import run_trial, split_of
+from mmlab.pipeline import run_trial
 from mmlab.preprocess import log_normalize
 from mmlab.results import TrialResult
 

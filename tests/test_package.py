@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmlab.config import SearchSpec
+from mmlab.search import SearchSpec
 from mmlab.selectors import SELECTORS, resolve_params
 from mmlab.specfile import read_yaml
 

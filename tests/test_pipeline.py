@@ -19,16 +19,9 @@ from mmlab.errors import UserError
 from mmlab.evaluate import CLASSIFIERS, evaluate_panel
 from mmlab.fitting import make_selector
 from mmlab.noise import mislabel
-from mmlab.pipeline import (
-    OBJECTIVE,
-    Trial,
-    cpu_threads,
-    final_objective,
-    resolve,
-    run_trial,
-    run_trials,
-)
+from mmlab.pipeline import OBJECTIVE, Trial, cpu_threads, final_objective, run_trial, run_trials
 from mmlab.preprocess import prepare
+from mmlab.resolve import resolve
 from mmlab.results import TrialResult
 from mmlab.selectors import SELECTORS, default_params
 from mmlab.split import Split, Stream, paper_split, random_stream, search_split

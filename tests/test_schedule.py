@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from tiny import SMALL
 
-from mmlab.config import DataSpec, SearchSpec
+from mmlab.config import DataSpec
 from mmlab.datasets.base import Cells
 from mmlab.grid import ComparisonSpec, MethodSpec
 from mmlab.nn.training import TrainingDivergedError
@@ -24,6 +24,7 @@ from mmlab.schedule import comparison as comparison_module
 from mmlab.schedule import search as search_module
 from mmlab.schedule.comparison import GridTrial, parts_of, plan, run_comparison
 from mmlab.schedule.grid import GridActor
+from mmlab.search import SearchSpec
 from mmlab.tracking import Outcome, Store
 
 METHOD = {"selector": "markermap_supervised", "params": SMALL}

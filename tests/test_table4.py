@@ -16,9 +16,10 @@ from tiny import SMALL, simulate_cells
 
 from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets.base import Cells, make_cells
+from mmlab.fitting import split_of
 from mmlab.metrics.reconstruction import BY_TYPE
-from mmlab.pipeline import resolve, split_of
 from mmlab.preprocess import log_normalize, prepare
+from mmlab.resolve import resolve
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SCVI_METHODS = ["scvi_sample", "scvi_mean", "scvi_mean_counts"]

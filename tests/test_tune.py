@@ -17,8 +17,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from mmlab.config import StudySpec
 from mmlab.pipeline import OBJECTIVE
+from mmlab.search import StudySpec
 from mmlab.tracking import Outcome, Store, StudyRun, open_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]

@@ -69,7 +69,8 @@ def select(
     """Choose a panel and measure it on test cells that were not used to choose it."""
     from mmlab.config import TrialSpec
     from mmlab.datasets import load_cells
-    from mmlab.pipeline import Trial, resolve
+    from mmlab.pipeline import Trial
+    from mmlab.resolve import resolve
     from mmlab.specfile import build
     from mmlab.split import sampling_note
 

@@ -34,8 +34,8 @@ from mmlab.cli.options import (
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
-    from mmlab.config import StudySpec
     from mmlab.schedule import StudyResult
+    from mmlab.search import StudySpec
 
 
 #: Quick methods without settings, to see what a search is worth.
@@ -151,7 +151,7 @@ def tune(
 
 
 def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool) -> StudySpec:
-    from mmlab.config import SearchSpec, StudySpec
+    from mmlab.search import SearchSpec, StudySpec
     from mmlab.selectors import get_selector
     from mmlab.specfile import build, default_search_file, read_yaml
 

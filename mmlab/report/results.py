@@ -12,7 +12,7 @@ from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.grid import NOISE, SIZE, ComparisonSpec
 from mmlab.held import consensus_held
-from mmlab.pipeline import first_zscore
+from mmlab.replicate import first_zscore
 from mmlab.report.comparison import (
     Comparison,
     best_method,

@@ -7,12 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from mmlab.config import StudySpec
 from mmlab.datasets.base import Cells
 from mmlab.environment import environment
 from mmlab.errors import UserError
 from mmlab.grid import ComparisonSpec, MethodSpec
-from mmlab.pipeline import first_zscore
+from mmlab.replicate import first_zscore
 from mmlab.report.document import Best, Grid, Picture, Report, Section
 from mmlab.report.facts import (
     again_section,
@@ -43,6 +42,7 @@ from mmlab.schedule import (
     search_figures,
     trial_table,
 )
+from mmlab.search import StudySpec
 from mmlab.tracking import Outcome, StudyRun, TrialRecord, find_study, promotions, trial_rows
 
 #: Configurations that are listed.

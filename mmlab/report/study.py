@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmlab.config import StudySpec
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.environment import environment
@@ -35,6 +34,7 @@ from mmlab.report.results import (
 )
 from mmlab.report.search import report_search
 from mmlab.schedule import ComparisonResult, read_comparison
+from mmlab.search import StudySpec
 from mmlab.tracking import Store, open_study
 
 _TITLES = {

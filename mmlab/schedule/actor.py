@@ -10,10 +10,11 @@ import torch
 from ray import tune
 from threadpoolctl import threadpool_limits
 
-from mmlab.config import StudySpec, TrialSpec
+from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.nn.training import TrainingDivergedError
 from mmlab.pipeline import OBJECTIVE, Trial, final_objective
+from mmlab.search import StudySpec
 from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRun
 
 #: Tune's name for the score that the search maximises.

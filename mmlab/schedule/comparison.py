@@ -14,8 +14,8 @@ from mmlab.curves import robustness_metrics
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.grid import ComparisonSpec
-from mmlab.pipeline import first_zscore
 from mmlab.preprocess import ZScores
+from mmlab.replicate import first_zscore
 from mmlab.rows import Row, RowsFile, from_parquet, make_row
 from mmlab.schedule.batch import hand_out
 from mmlab.schedule.cluster import Resources, cluster, require_machine

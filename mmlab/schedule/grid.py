@@ -13,7 +13,8 @@ from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.nn.training import TrainingDivergedError
-from mmlab.pipeline import OBJECTIVE, Trial, resolve, run_trials
+from mmlab.pipeline import OBJECTIVE, Trial, run_trials
+from mmlab.resolve import resolve
 from mmlab.results import TrialResult
 from mmlab.schedule.actor import Actor
 from mmlab.schedule.progress import Progress, Row

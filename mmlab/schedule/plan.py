@@ -14,7 +14,7 @@ from mmlab.curves import robustness, with_clean_classifiers
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
 from mmlab.grid import NOISE, ComparisonSpec, MethodSpec, Setting
-from mmlab.pipeline import resolve
+from mmlab.resolve import resolve
 from mmlab.rows import Row, summarise_rows
 from mmlab.schedule.cluster import Resources
 from mmlab.selectors import get_selector

@@ -6,11 +6,11 @@ from typing import Any
 
 from ray.tune import Callback
 
-from mmlab.config import StudySpec
 from mmlab.datasets.base import Cells
-from mmlab.pipeline import resolve
+from mmlab.resolve import resolve
 from mmlab.schedule.actor import SCORE, open_trial
 from mmlab.schedule.progress import Progress, Row
+from mmlab.search import StudySpec
 from mmlab.tracking import Outcome, StudyRun, close_trial
 
 

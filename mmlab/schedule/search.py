@@ -20,10 +20,12 @@ from optuna.visualization import matplotlib as plots
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from mmlab.config import Choices, Range, Scalar, SearchSpec, StudySpec
+from mmlab.config import Scalar
 from mmlab.datasets.base import Cells
-from mmlab.pipeline import OBJECTIVE, resolve
+from mmlab.pipeline import OBJECTIVE
+from mmlab.resolve import resolve
 from mmlab.schedule.actor import DIVERGED_SCORE, SCORE
+from mmlab.search import Choices, Range, SearchSpec, StudySpec
 from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -13,17 +13,18 @@ import pandas as pd
 from ray import tune
 from rich.console import Console
 
-from mmlab.config import StudySpec
 from mmlab.datasets import load_cells
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
-from mmlab.pipeline import Trial, resolve
+from mmlab.pipeline import Trial
+from mmlab.resolve import resolve
 from mmlab.schedule.actor import SearchActor
 from mmlab.schedule.cluster import Resources, cluster
 from mmlab.schedule.driver import FanOut, StudyInterruptedError, sigterm_as_interrupt
 from mmlab.schedule.progress import SearchProgress
 from mmlab.schedule.recorder import Recorder
 from mmlab.schedule.search import RecordedHalving, make_searcher, search_figures
+from mmlab.search import StudySpec
 from mmlab.selectors import get_selector, resolve_params
 from mmlab.tracking import (
     ENDED,

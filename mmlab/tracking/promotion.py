@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from mmlab.config import StudySpec, TrialSpec
+from mmlab.config import TrialSpec
 from mmlab.model import Model
+from mmlab.search import StudySpec
 from mmlab.tracking.registry import Champion, register_champion
 from mmlab.tracking.store import metric_points, owner_tags
 from mmlab.tracking.study import StudyRun
