@@ -38,6 +38,13 @@ def test_help_names_every_command() -> None:
         assert command in text
 
 
+@pytest.mark.parametrize("command", [(), ("datasets",), ("methods",)])
+def test_help_fits_into_a_terminal_and_cuts_nothing_off(command: tuple[str, ...]) -> None:
+    text = call(*command, "--help").output
+    assert "..." not in text.partition("COMMAND [ARGS]...")[2]
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_mistake_is_one_sentence_on_stderr_and_exit_code_2(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mmlab", "datasets", "info", "zeizel"],

@@ -13,15 +13,18 @@ app = typer.Typer(
     name="mmlab",
     help=(
         "Choose gene panels and compare the methods that choose them.\n\n"
-        "A panel for your cells: mmlab select --data FILE.h5ad --label-key KEY -o panel.csv. "
-        "The best settings of a method: mmlab tune --dataset zeisel --trials 50. "
-        "Which method is best: mmlab benchmark --dataset zeisel. "
-        "What wrong labels cost: mmlab robustness --dataset zeisel. "
-        "How many genes are enough: mmlab sweep n_markers=10,25,50,100 --dataset zeisel. "
-        "The best of a search, judged on cells that it never saw: mmlab promote STUDY. "
-        "A study as a page: mmlab report STUDY -o FOLDER, and its numbers once more: "
-        "mmlab reproduce FOLDER/manifest.json. "
-        "What was found: mmlab ui."
+        # click leaves the lines of a paragraph that begins with \b as they are.
+        "\b\n"
+        "Are your cells usable?  mmlab datasets check cells.h5ad --label-key cell_type\n"
+        "A panel for them        mmlab select --data cells.h5ad --label-key cell_type\n"
+        "Which method is best?   mmlab benchmark --dataset zeisel\n"
+        "What wrong labels cost  mmlab robustness --dataset zeisel\n"
+        "How many genes?         mmlab sweep n_markers=10,25,50,100 --dataset zeisel\n"
+        "Settings of a method    mmlab tune --dataset zeisel --trials 50\n"
+        "The champion of these   mmlab promote STUDY\n"
+        "A study as one page     mmlab report STUDY -o FOLDER\n"
+        "Its numbers once more   mmlab reproduce FOLDER/manifest.json\n"
+        "All that was found      mmlab ui"
     ),
     no_args_is_help=True,
     rich_markup_mode=None,

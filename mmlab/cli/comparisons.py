@@ -84,8 +84,9 @@ def benchmark(
     *,
     panel: dict[str, Any],
 ) -> None:
-    """Compare methods on the same splits of one dataset, beside the published numbers.
+    """Compare methods on the same splits of one dataset.
 
+    The published numbers stand beside ours.
     Interrupted in any way and started again, it computes only what is missing.
     """
     content = {
@@ -143,7 +144,7 @@ def robustness(
     *,
     panel: dict[str, Any],
 ) -> None:
-    """Measure how methods bear wrong labels: curves over levels of noise, for all methods at once.
+    """Measure what wrong labels cost, as curves over their share.
 
     Two experiments in one: wrong labels for the selection and the classifiers (knn/...), and for
     the selection alone (clean_knn/...). Replicate r of every method has the same wrong labels, and
@@ -204,7 +205,7 @@ def sweep(
     *,
     panel: dict[str, Any],
 ) -> None:
-    """Draw curves over the panel size, or over one parameter of the methods.
+    """Draw curves over the panel size or a parameter of methods.
 
     Interrupted in any way and started again, it computes only what is missing.
     """
@@ -238,7 +239,10 @@ def run(
     max_concurrent: ConcurrentOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a study that a YAML file describes; started again, only what is missing."""
+    """Run a study that a YAML file describes.
+
+    Interrupted in any way and started again, it computes only what is missing.
+    """
     from mmlab.grid import ComparisonSpec
     from mmlab.specfile import read_yaml
 

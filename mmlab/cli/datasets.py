@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mmlab.datasets.store import Record
 
 app = typer.Typer(
-    help="The datasets: fetch, simulate or add them, and check your own file.", no_args_is_help=True
+    help="Fetch, simulate, add, check and list datasets.", no_args_is_help=True
 )
 
 
@@ -66,7 +66,10 @@ def info(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell where a dataset comes from and what is in it; one that is not here is fetched."""
+    """Tell where a dataset comes from and what is in it.
+
+    One that is not here is fetched.
+    """
     from mmlab.config import DataSpec
     from mmlab.datasets import DATASETS, install, load_cells
 
@@ -117,7 +120,7 @@ def fetch(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Download a dataset from its original source, check it, and keep it ready."""
+    """Download a dataset from its original source, once."""
     from mmlab.datasets import get_dataset
     from mmlab.datasets.install import fetch as bring
 
@@ -146,7 +149,10 @@ def simulate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Simulate counts of a dataset's size with markers that the method `oracle` knows."""
+    """Simulate a stand-in of a dataset's size.
+
+    It has markers that the method `oracle` knows.
+    """
     from mmlab.datasets import get_dataset
     from mmlab.datasets.install import simulate as make
     from mmlab.datasets.simulate import SUFFIX
@@ -171,7 +177,10 @@ def add(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a file a name, as --dataset takes it: checked once, and of any size."""
+    """Give your file a name, for --dataset.
+
+    It is checked once, and may be of any size.
+    """
     from mmlab.datasets import add_file
 
     _print_record(add_file(file, label_key, layer, name or file.stem), as_json)
@@ -219,7 +228,7 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell everything that keeps a file from being used, and everything that looks odd."""
+    """Tell everything that is wrong or odd with your file."""
     from dataclasses import asdict
 
     from mmlab.datasets.counts import check_file

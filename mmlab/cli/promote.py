@@ -54,7 +54,7 @@ def promote(
     max_concurrent: ConcurrentOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge the best configuration of a search on the locked test cells; keep the better champion.
+    """Judge a search's best settings on the locked test cells.
 
     It is judged twice, beside the present champion and baselines on the same splits: on the locked
     cells, which no search has seen, and by the paper's protocol. If it beats the champion on the

@@ -38,9 +38,10 @@ def report(
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a study as one self-contained page, with its figures, tables and a manifest.
+    """Write a study as one self-contained page.
 
-    The report of a search holds what its promotion found. report.html needs no network; figures
+    Beside it lie its figures, its tables and a manifest. The report of a search holds what its
+    promotion found. report.html needs no network; figures
     are SVG and PDF, tables Parquet, CSV and LaTeX. mmlab reproduce computes all of it again.
     """
     from mmlab.report.study import report_study
@@ -77,7 +78,7 @@ def reproduce(
     max_concurrent: ConcurrentOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute a report again and say, number by number, whether it is the same.
+    """Compute a report again and compare every number.
 
     First the files of the report, the data and the versions are checked. A number is equal, within
     the tolerance that the manifest states, or different. Exit code 0 only where nothing was

@@ -66,7 +66,10 @@ def select(
     *,
     panel: dict[str, Any],
 ) -> None:
-    """Choose a panel and measure it on test cells that were not used to choose it."""
+    """Choose a panel and measure it on other cells.
+
+    Every method chooses it from training cells; the test cells, 20 % of all, only judge it.
+    """
     from mmlab.config import TrialSpec
     from mmlab.datasets import load_cells
     from mmlab.pipeline import Trial

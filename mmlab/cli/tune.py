@@ -92,7 +92,7 @@ def tune(
     *,
     panel: dict[str, Any],
 ) -> None:
-    """Search a method's hyperparameters on validation cells; test cells stay locked.
+    """Search a method's best settings; test cells stay locked.
 
     Ray Tune runs the trials, Optuna proposes them, hopeless ones are stopped early, and MLflow
     keeps all of them.
