@@ -200,6 +200,12 @@ def _versions(manifest: Manifest) -> list[str]:
         for key in ("mmlab", "python", "platform", "gpus")
         if here[key] != there.get(key)
     ]
+    own, other = here["arithmetic"], there.get("arithmetic")
+    if own != other:
+        found.append(
+            f"arithmetic is {own}, was {other}: sums are rounded in another way, so a panel that "
+            "was trained can differ in a few genes"
+        )
     if manifest.protocol_number != PROTOCOL_NUMBER:
         found.append(f"mmlab's protocol is {PROTOCOL_NUMBER}, was {manifest.protocol_number}")
     return found

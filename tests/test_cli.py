@@ -120,6 +120,7 @@ def test_datasets_check_lists_what_is_wrong_and_what_is_odd(
 def test_doctor_tells_versions(folder: Path) -> None:
     content = json.loads(call("doctor", "--json").stdout)
     assert {"torch", "ray", "optuna", "mlflow"} <= set(content["packages"])
+    assert content["arithmetic"].split(",")[0] in {"DEFAULT", "AVX2", "AVX512"}
     assert content["tracking_store"] == "not created yet"
     assert list(folder.iterdir()) == []
 

@@ -20,7 +20,6 @@ from tiny import MARKERS, SMALL, SMALL_OF_ALL
 
 from mmlab.datasets.base import Cells
 from mmlab.errors import UserError
-from mmlab.nn import batches as nn_batches
 from mmlab.selectors import SELECTORS, Selector, default_params, get_selector, resolve_params
 from mmlab.selectors.budget import fill_budget
 from mmlab.selectors.markermap import MarkerMap, MarkerMapJoint
@@ -523,7 +522,7 @@ def test_products_are_rounded_where_that_is_asked_for_and_faster(
     fast: bool,
     rounded: bool,
 ) -> None:
-    monkeypatch.setattr(nn_batches, "fast_in_bfloat16", lambda device: fast)
+    monkeypatch.setattr("mmlab.selectors.vae.fast_in_bfloat16", lambda device: fast)
     # 40 genes by 1000 units are a layer that is worth it, 40 by 6 classes one that is not.
     params = SMALL | {"hidden_size": 1000, "max_epochs": 1, "device": "cpu"}
     selector = MarkerMapJoint(6, precision=precision, **params).fit(zscore, labels)

@@ -209,6 +209,15 @@ def test_a_part_can_be_computed_again(folder: Path, report: Path) -> None:
     assert "--only rando: the report has no such method" in done.stderr
 
 
+def test_other_arithmetic_is_named(
+    folder: Path, report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    done = run_mmlab(folder, "reproduce", "report", "--only", "random", "--quick")
+    assert "environment: arithmetic is DEFAULT" in done.stdout
+    assert "a panel that was trained can differ in a few genes" in done.stdout
+
+
 @pytest.mark.parametrize(
     "name", ["report.html", "tables/panel.csv", "figures/panel_umap.svg", "manifest.json"]
 )

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from mmlab.datasets.counts import Checked
     from mmlab.datasets.store import Record
 
-app = typer.Typer(
-    help="Fetch, simulate, add, check and list datasets.", no_args_is_help=True
-)
+app = typer.Typer(help="Fetch, simulate, add, check and list datasets.", no_args_is_help=True)
 
 
 @app.command("list")

@@ -36,16 +36,6 @@ def fast_arithmetic() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def fast_in_bfloat16(device: str) -> bool:
-    """Whether a device multiplies matrices in bfloat16 faster than in float32."""
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Older versions of torch do not tell.
-    tell: Callable[[], dict[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
-    can = tell()
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
-
-
 def batches(n_cells: int, batch_size: int, noise: Noise) -> list[Tensor]:
     """Shuffled batches of cell indices, each of shape (n_models, batch).
 

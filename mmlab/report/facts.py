@@ -122,7 +122,8 @@ def cost_section(rows: pd.DataFrame, environment: dict[str, Any]) -> Section:
         "Cost",
         [
             f"Wall time of a trial, alone on its CPU thread or GPU share. This report was made on "
-            f"{environment['platform']} with {environment['cpus']} CPUs, GPUs: {gpus}."
+            f"{environment['platform']} with {environment['cpus']} CPUs "
+            f"({environment['arithmetic']}), GPUs: {gpus}."
         ],
         [Grid("Time", header, body)],
     )

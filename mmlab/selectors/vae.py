@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
 from mmlab.config import Scalar
+from mmlab.environment import fast_in_bfloat16
 from mmlab.errors import UserError
 from mmlab.metrics.classification import accuracy
 from mmlab.metrics.reconstruction import explained_variance, linear_reconstruction
@@ -250,7 +251,6 @@ def train_together(
     """
     import torch
 
-    from mmlab.nn.batches import fast_in_bfloat16
     from mmlab.nn.layers import Noise
     from mmlab.nn.losses import markermap_loss
     from mmlab.nn.networks import PanelModel, PanelVAE
