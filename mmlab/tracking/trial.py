@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Run
 
-from mmlab import figures
 from mmlab.config import PanelSpec, TrialSpec
-from mmlab.constraints import describe as describe_constraints
-from mmlab.constraints import in_markdown
 from mmlab.datasets.base import Cells
 from mmlab.pipeline import OBJECTIVE, Trial, cpu_threads
 from mmlab.results import TrialResult
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import Store, metric_points, owner_tags
+from mmlab.tracking.trial_page import describe_trial, write_result
 
 
 class Outcome(StrEnum):
@@ -202,7 +198,7 @@ class TrialRun:
 
     def _log_files(self, result: TrialResult, *, draw: bool) -> None:
         self.store.log_files(self.run_id, lambda folder: write_result(result, folder, draw))
-        self.store.set_tags(self.run_id, {"mlflow.note.content": describe(result)})
+        self.store.set_tags(self.run_id, {"mlflow.note.content": describe_trial(result)})
 
 
 def _final_points(
@@ -245,69 +241,3 @@ def close_trial(store: Store, run_id: str, outcome: Outcome, reason: str = "") -
     if reason:
         tags |= {"mmlab.reason": reason[:4000], "mlflow.note.content": reason[:4000]}
     store.close(run_id, _STATUS[outcome], tags)
-
-
-def write_result(result: TrialResult, folder: Path, draw: bool) -> None:
-    """Write the files of a trial's result into ``folder``, with figures or without."""
-    result.panel.to_parquet(folder / "markers.parquet", index=False)
-    result.panel.to_csv(folder / "panel.csv", index=False)
-    result.replicates.to_parquet(folder / "replicates.parquet", index=False)
-    content = {
-        "digest": result.digest,
-        "fingerprint": result.fingerprint,
-        "spec": result.spec.model_dump(mode="json"),
-    }
-    (folder / "trial.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    pictures = folder / "figures"
-    if draw or len(result.variances):
-        pictures.mkdir()
-    title = f"{result.spec.selector} on {result.spec.data.title}"
-    if len(result.variances):
-        result.variances.to_parquet(folder / "gene_variances.parquet", index=False)
-        result.components.to_parquet(folder / "principal_components.parquet", index=False)
-        figure = figures.variances(result.variances, title)
-        figure.savefig(pictures / "gene_variances.png")
-        figure = figures.principal_components(result.components, result.classes, title)
-        figure.savefig(pictures / "principal_components.png")
-    if draw:
-        _draw_confusion(result, pictures, title)
-
-
-def _draw_confusion(result: TrialResult, pictures: Path, title: str) -> None:
-    cells = "validation" if result.spec.protocol == "search" else "test"
-    for name, counts in result.confusion.items():
-        figure = figures.confusion_matrix(
-            counts, result.classes, f"{title}: {name.replace('_', ' ')}, {cells} cells"
-        )
-        figure.savefig(pictures / f"confusion_{name}.png")
-
-
-def describe(result: TrialResult) -> str:
-    """What a reader of the run's page should know first, as Markdown."""
-    spec = result.spec
-    seen = (
-        "validation cells (the locked test cells were not touched)"
-        if spec.protocol == "search"
-        else "test cells"
-    )
-    prefix = "validation/" if spec.protocol == "search" else ""
-    rows = [
-        f"| {name} | {result.metrics[prefix + name]:.4f} |"
-        for name in ("knn/accuracy", "random_forest/accuracy", "knn/weighted_f1", "linear/l2")
-    ]
-    genes = ", ".join(f"`{gene}`" for gene in result.panel["gene"].head(10))
-    held = describe_constraints(spec, in_markdown)
-    return "\n".join(
-        [
-            f"**{spec.n_markers} markers for {spec.data.title}, chosen by {spec.selector}.**",
-            "",
-            *([f"{' '.join(held)}\n"] if held else []),
-            f"Means over {spec.replicates} replicate(s), measured on {seen}:",
-            "",
-            "| metric | mean |",
-            "|---|---|",
-            *rows,
-            "",
-            f"First markers: {genes} (all in `panel.csv`).",
-        ]
-    )
