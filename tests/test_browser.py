@@ -116,8 +116,10 @@ def test_mlflow_pages_show_hostile_names_as_text(chromium: Any, hostile_store: P
         shown(chromium, "First markers")
         for name in HOSTILE[:2]:
             shown(chromium, name)
-        # MLflow asks who the user is, whether or not its server knows users.
-        assert not [text for text in complaints(chromium) if "/users/current" not in text]
+        # MLflow asks who the user is, whether or not its server knows users; and Chromium says of
+        # its layout that it took a second frame, where the machine is busy.
+        known = ("/users/current", "ResizeObserver loop")
+        assert not [text for text in complaints(chromium) if not any(k in text for k in known)]
 
 
 def shown(chromium: Any, text: str) -> None:
