@@ -6,8 +6,9 @@ A hierarchical negative-binomial model. Cell i of type t has in gene g a count o
 
 and of the gene's own dispersion. Types belong to families. Half of the planted markers are on in
 some families, the others in some types of whatever family: families differ in more genes than the
-types within one. All other genes know nothing of the types. ``state_i`` is drawn for each cell
-alone: it moves all genes a little, together, and means nothing.
+types within one. Some markers rise a little where they are on, others a lot; and all other genes
+differ a little from type to type, so a method can take one of these for a weak marker. ``state_i``
+is drawn for each cell alone: it moves all genes a little, together, and means nothing.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ SUFFIX = "_simulated"
 DENSITY = 0.1
 #: Planted markers, unless that is more than a tenth of the genes.
 N_MARKERS = 50
-#: Mean count of a marker that is off, and what the log of it rises by where it is on.
-_OFF, _ON = 0.2, (2.0, 3.0)
+#: Mean count of a marker that is off, and what the log of it rises by where it is on, at least
+#: and at most.
+_OFF, _ON = 0.2, (1.25, 4.0)
+#: Standard deviation over the types of the log mean of any other gene.
+_OTHERS = 0.3
 #: Share of the families, or of the types, in which a marker is on.
 _ON_IN = 1 / 3
 _STATES, _LOADING, _SIZE_SPREAD, _BASE_SPREAD = 3, 0.2, 0.35, 1.2
@@ -145,7 +149,8 @@ class _Model:
         self._dispersion = rng.lognormal(0.5, 0.5, n_genes).astype(np.float32)
         self._loading = rng.normal(0, _LOADING, (_STATES, n_genes)).astype(np.float32)
         families = rng.permutation(n_types) % max(round(n_types**0.5), 2)
-        effect = np.zeros((n_types, n_genes), dtype=np.float32)
+        effect = rng.normal(0, _OTHERS, (n_types, n_genes)).astype(np.float32)
+        effect[:, markers] = 0
         for number, gene in enumerate(markers):
             groups = families if number % 2 == 0 else np.arange(n_types)
             n_groups = int(groups.max()) + 1

@@ -65,7 +65,7 @@ class Oracle(Selector):
     #: Of the cells nothing but their number of genes is asked.
     reads_from_disk: ClassVar[bool] = True
     is_control: ClassVar[bool] = True
-    summary: ClassVar[str] = "the true markers of simulated data: what no method can beat"
+    summary: ClassVar[str] = "the true markers of simulated data: about the best there is"
 
     def __init__(self, n_markers: int = 50, *, markers: Sequence[int] = (), seed: int = 0) -> None:
         self.n_markers = n_markers
