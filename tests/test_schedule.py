@@ -18,13 +18,17 @@ from mmlab.datasets.base import Cells
 from mmlab.grid import ComparisonSpec, MethodSpec
 from mmlab.nn.training import TrainingDivergedError
 from mmlab.pipeline import Trial, run_trial, run_trials
+from mmlab.report.comparison import compare, view_tables
 from mmlab.results import TrialResult
+from mmlab.rows import make_row
 from mmlab.schedule import Resources, grid
 from mmlab.schedule import comparison as comparison_module
 from mmlab.schedule import search as search_module
 from mmlab.schedule.comparison import GridTrial, parts_of, plan, run_comparison
 from mmlab.schedule.grid import GridActor
+from mmlab.schedule.plan import tabulate
 from mmlab.search import SearchSpec
+from mmlab.selectors import controls
 from mmlab.tracking import Outcome, Store
 
 METHOD = {"selector": "markermap_supervised", "params": SMALL}
@@ -129,6 +133,24 @@ def test_on_a_gpu_replicates_are_handed_out_together(
     assert all(len({t.method.title for t in part}) == 1 for part in parts)
     firsts = [part[0].spec.first_replicate for part in parts]
     assert firsts == sorted(firsts)
+
+
+def test_all_genes_stand_beside_the_panels_of_every_size(tiny_cells: Cells) -> None:
+    spec = comparison(n_markers=[5, 10], methods=["random", "all_genes"], replicates=2)
+    trials = plan(spec, tiny_cells)
+    results = {trial.digest: run_trial(trial.spec, tiny_cells) for trial in trials}
+    assert len(results) == 6
+    rows = {
+        digest: make_row(
+            result.spec, digest, result.fingerprint, result.replicates.iloc[0].to_dict()
+        )
+        for digest, result in results.items()
+    }
+    tables = tabulate(spec, trials, rows, tiny_cells)
+    shown = compare(tables.rows, tables.summary, set(controls()))
+    for k in spec.n_markers:
+        for _, _, lines in view_tables(shown, k, set(), str):
+            assert {line[0] for line in lines} == {"random", "all_genes"}
 
 
 def test_levels_that_a_method_does_not_see_are_handed_out_together(tiny_cells: Cells) -> None:

@@ -127,8 +127,14 @@ def tabulate(
         here = order[trial.method.title], places[trial.setting.name]
         return (*here, trial.spec.first_replicate)
 
+    # The control that takes all genes stands beside the panels of each size.
     finished = [
-        row | {"method": trial.method.title, "setting": trial.setting.name}
+        row
+        | {
+            "method": trial.method.title,
+            "setting": trial.setting.name,
+            "n_markers": trial.setting.n_markers,
+        }
         for trial in sorted(grid, key=position)
         if (row := by_digest.get(trial.digest)) is not None
     ]
