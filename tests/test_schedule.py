@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from mmlab.schedule import search as search_module
 from mmlab.schedule.comparison import GridTrial, parts_of, plan, run_comparison
 from mmlab.schedule.grid import GridActor
 from mmlab.schedule.plan import tabulate
+from mmlab.schedule.progress import Row, SearchProgress
 from mmlab.search import SearchSpec
 from mmlab.selectors import controls
 from mmlab.tracking import Outcome, Store
@@ -133,6 +135,19 @@ def test_on_a_gpu_replicates_are_handed_out_together(
     assert all(len({t.method.title for t in part}) == 1 for part in parts)
     firsts = [part[0].spec.first_replicate for part in parts]
     assert firsts == sorted(firsts)
+
+
+def test_the_best_of_a_search_ran_to_its_end_and_never_gets_worse() -> None:
+    told = StringIO()
+    ends = [(Outcome.STOPPED, 0.9), (Outcome.COMPLETE, 0.7), (Outcome.COMPLETE, 0.8)]
+    ends += [(Outcome.STOPPED, 0.95), (Outcome.COMPLETE, 0.6)]
+    with SearchProgress(Console(file=told, width=200), "search", total=5) as progress:
+        for number, (outcome, score) in enumerate(ends):
+            key = str(number)
+            progress.update(key, Row(key, "random", Outcome.RUNNING, 1, score, {}))
+            progress.end(key, outcome)
+    lines = told.getvalue().splitlines()[1:]
+    assert [line.partition(", best ")[2][:6] for line in lines] == ["", "0.7000", *["0.8000"] * 3]
 
 
 def test_all_genes_stand_beside_the_panels_of_every_size(tiny_cells: Cells) -> None:

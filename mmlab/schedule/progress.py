@@ -127,16 +127,17 @@ class SearchProgress(Progress):
     searched: list[str] = field(default_factory=list)
 
     @property
-    def best(self) -> float:
-        """Highest score of a trial that ran to its end, else of any."""
+    def best(self) -> float | None:
+        """Highest score of a trial that ran to its end; None before the first."""
         complete = [r.score for r in self.rows.values() if r.outcome == Outcome.COMPLETE]
-        return max(complete or [r.score for r in self.rows.values()], default=float("nan"))
+        return max(complete, default=None)
 
     def line(self, row: Row) -> str:
         """Score of an ended trial, and the best one."""
+        best = "" if self.best is None else f", best {self.best:.4f}"
         return (
             f"{row.method} {row.digest} {row.outcome} after {row.epoch} epochs: "
-            f"score {row.score:.4f}, best {self.best:.4f}"
+            f"score {row.score:.4f}{best}"
         )
 
     def table(self) -> Table:
