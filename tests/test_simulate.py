@@ -86,7 +86,7 @@ def test_a_stand_in_is_labelled_in_all_places() -> None:
     assert record["simulated"]
     for key in ("title", "origin"):
         assert "simulated" in record[key]
-    assert any(note.startswith("Simulated:") for note in record["notes"])
+    assert any("of tissue it says nothing" in note for note in record["notes"])
     assert (record["n_cells"], record["n_genes"], record["n_classes"]) == (200, 765, 10)
     assert record["name"] in run("datasets", "list")[1]
 

@@ -130,7 +130,7 @@ class Simulation:
             n_classes=self.n_types,
             label_key="cell_type",
             normalization="total",
-            notes=("Simulated: no cell was ever measured; it compares methods, it finds nothing.",),
+            notes=("A stand-in compares methods; of tissue it says nothing.",),
             simulated=True,
         )
 

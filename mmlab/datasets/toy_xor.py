@@ -47,6 +47,6 @@ DATASET = Dataset(
     label_key="class",
     normalization="none",
     load=simulate,
-    notes=("Simulated: choose 3 markers; a method that looks at one gene at a time must fail.",),
+    notes=("Choose 3 markers: a method that looks at one gene at a time must fail.",),
     simulated=True,
 )
