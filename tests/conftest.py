@@ -35,6 +35,12 @@ def pytest_configure() -> None:
     os.environ["MMLAB_CACHE"] = tempfile.mkdtemp(prefix="mmlab-tests-")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes come first: the others then fill what a second process has left."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture
 def tiny_adata() -> ad.AnnData:
     """A fresh copy for every test, which may write to it."""
