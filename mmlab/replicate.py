@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from mmlab.fitting import make_selector, split_of, training_data
 from mmlab.held import Held, hold, measure, reads_cells, reads_labels
 from mmlab.noise import mislabel, transitions
 from mmlab.packs import Fit
-from mmlab.preprocess import ZScores, prepare
+from mmlab.preprocess import Layer, ZScores, prepare
 from mmlab.results import Decoded, Replicate, decoded
 from mmlab.selectors.controls import ShuffledLabels
 from mmlab.selectors.data import dense
@@ -34,7 +35,7 @@ def held_by(spec: TrialSpec, cells: Cells, index: int) -> Held:
         return hold(spec, cells, None)
     split, y = split_of(spec, cells, index), cells.y
     if reads_labels(spec.constraints) and spec.noise.level > 0:
-        y = mislabelled(spec, cells, split, _zscore(spec, cells, split), index)
+        y = mislabelled(spec, cells, split, _layers(spec, cells, split)["zscore"], index)
     return hold(spec, cells, measure(cells.adata.X, split.train, y, len(cells.classes)))
 
 
@@ -42,6 +43,8 @@ def mislabelled(
     spec: TrialSpec, cells: Cells, split: Split, zscore: ZScores, index: int
 ) -> NDArray[np.int64]:
     """Class indices of all cells with the wrong labels of a replicate."""
+    if spec.noise.level == 0:
+        return cells.y
     matrix = transitions(spec.noise, cells.classes, zscore[split.train], cells.y[split.train])
     stream = random_stream(spec.seed, index, Stream.NOISE)
     return mislabel(cells.y, split.train_validation, spec.noise.level, matrix, stream)
@@ -49,13 +52,13 @@ def mislabelled(
 
 def first_zscore(spec: TrialSpec, cells: Cells) -> ZScores:
     """z-scores of all cells by the recipe and split of a trial's first replicate."""
-    return _zscore(spec, cells, split_of(spec, cells, spec.first_replicate))
-
-
-def _zscore(spec: TrialSpec, cells: Cells, split: Split) -> ZScores:
-    layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train)
+    layers = _layers(spec, cells, split_of(spec, cells, spec.first_replicate))
     found: ZScores = layers["zscore"]
     return found
+
+
+def _layers(spec: TrialSpec, cells: Cells, split: Split) -> dict[Layer, Any]:
+    return prepare(cells.adata, cells.normalization, spec.recipe, split.train)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Prepared:
         """Replicate number ``index`` of a resolved trial."""
         started = time.perf_counter()
         split = split_of(spec, cells, index)
-        layers = prepare(cells.adata, cells.normalization, spec.recipe, split.train)
+        layers = _layers(spec, cells, split)
         zscore = layers["zscore"]
         y = mislabelled(spec, cells, split, zscore, index)
         selector = make_selector(spec, cells, index)

@@ -17,10 +17,11 @@ from mmlab import packs
 from mmlab.config import TrialSpec
 from mmlab.datasets.base import Cells
 from mmlab.nn.batches import Optimizer
+from mmlab.nn.concrete import ConcreteSelectors
 from mmlab.nn.layers import Noise
 from mmlab.nn.losses import markermap_loss
 from mmlab.nn.networks import PanelModel, PanelVAE
-from mmlab.nn.proposals import Choice, ConcreteSelectors, FreeLogits, GeneLogits, Proposal
+from mmlab.nn.proposals import Choice, FreeLogits, GeneLogits, Proposal
 from mmlab.nn.recipe import Annealing, RangeTest, TrainingConfig
 from mmlab.nn.training import Epoch, Plan, train
 from mmlab.packs import Fit, run_fits

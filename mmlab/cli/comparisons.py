@@ -86,8 +86,8 @@ def benchmark(
 ) -> None:
     """Compare methods on the same splits of one dataset.
 
-    The published numbers stand beside ours.
-    Interrupted in any way and started again, it computes only what is missing.
+    The published numbers stand beside ours. Interrupted in any way and started again, it computes
+    only what is missing.
     """
     content = {
         "study": "benchmark",

@@ -41,8 +41,8 @@ def report(
     """Write a study as one self-contained page.
 
     Beside it lie its figures, its tables and a manifest. The report of a search holds what its
-    promotion found. report.html needs no network; figures
-    are SVG and PDF, tables Parquet, CSV and LaTeX. mmlab reproduce computes all of it again.
+    promotion found. report.html needs no network; figures are SVG and PDF, tables Parquet, CSV and
+    LaTeX. mmlab reproduce computes all of it again.
     """
     from mmlab.report.study import report_study
     from mmlab.tracking import Store

@@ -41,7 +41,10 @@ def ui(
 
 
 def doctor(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> None:
-    """Tell what is installed, and whether the store answers."""
+    """Tell what is installed, and whether the store answers.
+
+    Also which devices there are, and what the processor calculates with.
+    """
     from mmlab.datasets import DATASETS
     from mmlab.environment import environment
     from mmlab.tracking import Store

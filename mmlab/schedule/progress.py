@@ -134,10 +134,10 @@ class SearchProgress(Progress):
 
     def line(self, row: Row) -> str:
         """Score of an ended trial, and the best one."""
-        best = "" if self.best is None else f", best {self.best:.4f}"
+        best = self.best
         return (
             f"{row.method} {row.digest} {row.outcome} after {row.epoch} epochs: "
-            f"score {row.score:.4f}{best}"
+            f"score {row.score:.4f}" + ("" if best is None else f", best {best:.4f}")
         )
 
     def table(self) -> Table:

@@ -126,8 +126,8 @@ class Persist(Selector):
         self, data: TrainingData, n_selectors: int, generator: torch.Generator
     ) -> tuple[Indices, NDArray[np.float64]]:
         """Chosen genes, best first, and the probability of each candidate for each selector."""
+        from mmlab.nn.concrete import distinct_choices, surest_first
         from mmlab.nn.persist_stages import eliminate, select
-        from mmlab.nn.proposals import distinct_choices, surest_first
 
         config = self._config()
         task = self._task(data, generator)
