@@ -11,9 +11,9 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmlab.datasets.base import Cells, Normalization
+from mmlab.datasets.cells import Cells, Normalization
 from mmlab.metrics.reconstruction import BY_TYPE, reconstruction_by_type
-from mmlab.preprocess import gene_statistics, log_normalize, standardize
+from mmlab.preprocessing.normalization import gene_statistics, log_normalize, standardize
 
 Matrix = NDArray[np.float32]
 

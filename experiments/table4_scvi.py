@@ -43,20 +43,20 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from table4_measures import ALL_CELLS, PUBLISHED, Matrix, Scale, markdown, measured
 
-from mmlab.config import DataSpec, TrialSpec
+from mmlab.constraints.measure import hold
 from mmlab.datasets import DATASETS, load_cells
-from mmlab.datasets.base import Cells
+from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.files import whole_file
-from mmlab.fitting import make_selector, split_of, training_data
-from mmlab.held import hold
 from mmlab.metrics.reconstruction import linear_reconstruction
-from mmlab.pipeline import cpu_threads
-from mmlab.preprocess import prepare
-from mmlab.resolve import resolve
+from mmlab.preprocessing.normalization import prepare
+from mmlab.preprocessing.splits import Split, Stream, random_stream
 from mmlab.selectors.base import Selector
 from mmlab.selectors.markermap import MarkerMapUnsupervised
-from mmlab.split import Split, Stream, random_stream
+from mmlab.spec.trial import DataSpec, TrialSpec
+from mmlab.system.files import whole_file
+from mmlab.trial.defaults import resolve
+from mmlab.trial.fit import make_selector, split_of, training_data
+from mmlab.trial.run import cpu_threads
 
 ROOT = Path(__file__).parents[1]
 INSTALL = "pip install --constraint constraints.txt '.[scvi]'"

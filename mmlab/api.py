@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from mmlab.config import Scalar, TrialSpec
     from mmlab.model import Model
     from mmlab.selectors import Selector
+    from mmlab.spec.trial import Scalar, TrialSpec
 
 
 def select_markers(
@@ -57,7 +57,7 @@ def select_markers(
     max_mean_counts
         Genes with more counts a cell, on average over the training cells, are left out.
     min_per_type
-        Fewest genes that mark each cell type: see :class:`mmlab.config.Constraints`.
+        Fewest genes that mark each cell type: see :class:`mmlab.spec.trial.Constraints`.
     weights
         Priority of a gene, 1 where it is not named: a gene of weight w that the method ranks r-th
         counts as r / w; 0 forbids it.
@@ -95,7 +95,7 @@ def select_markers(
     from anndata import ImplicitModificationWarning
 
     import mmlab
-    from mmlab.config import HELD
+    from mmlab.spec.trial import HELD
 
     content = {
         "data": {"path": "memory", "label_key": label_key},
@@ -141,17 +141,17 @@ def _fit_on_all_cells(
     """Fitted selector, and its specification with the defaults filled in."""
     import numpy as np
 
-    from mmlab.config import TrialSpec
-    from mmlab.datasets.base import make_cells
-    from mmlab.datasets.check import require_usable
+    from mmlab.constraints.measure import hold, measure, reads_cells
+    from mmlab.datasets.cells import make_cells
+    from mmlab.datasets.io.checks import require_usable
     from mmlab.errors import UserError
-    from mmlab.fitting import make_selector, training_data
-    from mmlab.held import hold, measure, reads_cells
-    from mmlab.pipeline import cpu_threads
-    from mmlab.preprocess import prepare
-    from mmlab.resolve import resolve
-    from mmlab.specfile import build
-    from mmlab.split import MINIMUM, Split, Stream, partition, random_stream
+    from mmlab.preprocessing.normalization import prepare
+    from mmlab.preprocessing.splits import MINIMUM, Split, Stream, partition, random_stream
+    from mmlab.spec.trial import TrialSpec
+    from mmlab.spec.yaml import build
+    from mmlab.trial.defaults import resolve
+    from mmlab.trial.fit import make_selector, training_data
+    from mmlab.trial.run import cpu_threads
 
     usable = require_usable(adata, label_key, layer, "adata")
     if list(usable.var_names) != list(adata.var_names):

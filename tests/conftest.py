@@ -14,8 +14,11 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from tiny import MARKERS, as_cells, simulate_cells
 
-from mmlab.datasets.base import Cells
-from mmlab.preprocess import prepare
+from mmlab.datasets.cells import Cells
+from mmlab.preprocessing.normalization import prepare
+
+# The fixtures of a report with hostile names serve the tests of the folder and of the browser.
+pytest_plugins = ["hostile"]
 
 # Time is not tested, and a red test should be red again when it is run again.
 settings.register_profile("mmlab", deadline=None, derandomize=True, max_examples=60)

@@ -17,26 +17,18 @@ PACKAGE = Path(mmlab.__file__).parent
 
 #: A module may import from its own tier and from those above it in this list.
 TIERS = [
-    {"config", "environment", "errors", "files", "grid", "memory", "search", "specfile"},
-    {
-        "datasets",
-        "embedding",
-        "figures",
-        "metrics",
-        "nn",
-        "preprocess",
-        "rules",
-        "selectors",
-        "split",
-    },
-    {"constraints", "noise"},
-    {"evaluate", "held"},
-    {"compare", "fitting", "model", "packs", "replicate", "resolve", "results"},
-    {"pipeline"},
-    {"rows"},
-    {"curves"},
-    {"schedule", "tracking"},
-    {"candidates", "promote", "report", "reproduce"},
+    {"errors", "system"},
+    {"spec"},
+    {"datasets"},
+    {"preprocessing", "metrics", "figures"},
+    {"constraints"},
+    {"nn"},
+    {"selectors"},
+    {"model", "trial"},
+    {"comparison"},
+    {"tracking"},
+    {"schedule"},
+    {"champion", "report"},
     {"__init__", "__main__", "api", "cli"},
 ]
 #: The only modules that may import a library.
@@ -82,7 +74,7 @@ every_source = pytest.mark.parametrize("path", SOURCES, ids=name_of)
 
 def test_the_sources_are_found() -> None:
     components = {component(path) for path in SOURCES}
-    assert {"config", "datasets", "selectors", "pipeline", "nn"} <= components
+    assert {"spec", "datasets", "selectors", "trial", "nn"} <= components
     names = {name for path in SOURCES for name, _ in imported(path)}
     assert "mmlab.errors.UserError" in names
 
@@ -145,7 +137,7 @@ def test_a_heavy_library_is_seen_when_it_is_loaded() -> None:
     assert loaded_by("import optuna") == {"optuna"}
 
 
-@pytest.mark.parametrize("module", ["mmlab", "mmlab.cli", "mmlab.config", "mmlab.errors"])
+@pytest.mark.parametrize("module", ["mmlab", "mmlab.cli", "mmlab.spec.trial", "mmlab.errors"])
 def test_importing_is_light(module: str) -> None:
     assert loaded_by(f"import {module}") == set()
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmlab.search import SearchSpec
 from mmlab.selectors import SELECTORS, resolve_params
-from mmlab.specfile import read_yaml
+from mmlab.spec.search import SearchSpec
+from mmlab.spec.yaml import read_yaml
 
 ROOT = Path(__file__).parent.parent
 

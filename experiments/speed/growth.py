@@ -22,9 +22,9 @@ import pandas as pd
 import psutil
 from numpy.typing import NDArray
 
-from mmlab.memory import PeakMemory
-from mmlab.pipeline import cpu_threads
 from mmlab.selectors import MarkerMapSupervised
+from mmlab.system.memory import PeakMemory
+from mmlab.trial.run import cpu_threads
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import KNeighborsClassifier
 
-from mmlab.config import DataSpec
 from mmlab.datasets import load_cells
-from mmlab.pipeline import cpu_threads
-from mmlab.preprocess import prepare
+from mmlab.preprocessing.normalization import prepare
+from mmlab.preprocessing.splits import Stream, paper_split, random_stream
 from mmlab.selectors import LassoNet
-from mmlab.split import Stream, paper_split, random_stream
+from mmlab.spec.trial import DataSpec
+from mmlab.trial.run import cpu_threads
 
 ROOT = Path(__file__).parents[2]
 

@@ -24,15 +24,15 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets import DATASETS
-from mmlab.datasets.base import Cells
-from mmlab.datasets.install import simulate
-from mmlab.datasets.store import Record, counts_path, open_cells
-from mmlab.memory import PeakMemory
-from mmlab.pipeline import Trial, cpu_threads
-from mmlab.preprocess import Expression, log_normalize, standardize
+from mmlab.datasets.cache.install import simulate
+from mmlab.datasets.cache.records import Record, counts_path, open_cells
+from mmlab.datasets.cells import Cells
+from mmlab.preprocessing.normalization import Expression, log_normalize, standardize
 from mmlab.selectors import MarkerMapSupervised
+from mmlab.spec.trial import DataSpec, TrialSpec
+from mmlab.system.memory import PeakMemory
+from mmlab.trial.run import Trial, cpu_threads
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

@@ -21,17 +21,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmlab.config import DataSpec
+from mmlab.constraints.measure import Held
 from mmlab.datasets import load_cells
-from mmlab.datasets.base import Cells
-from mmlab.fitting import training_data
-from mmlab.held import Held
-from mmlab.pipeline import cpu_threads
-from mmlab.preprocess import prepare
+from mmlab.datasets.cells import Cells
+from mmlab.preprocessing.normalization import prepare
+from mmlab.preprocessing.splits import Stream, paper_split, random_stream
 from mmlab.selectors import get_selector
-from mmlab.selectors.data import TrainingData
+from mmlab.selectors.training_data import TrainingData
 from mmlab.selectors.vae import train_together
-from mmlab.split import Stream, paper_split, random_stream
+from mmlab.spec.trial import DataSpec
+from mmlab.trial.fit import training_data
+from mmlab.trial.run import cpu_threads
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

@@ -25,10 +25,10 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import KNeighborsClassifier
 
-from mmlab.config import DataSpec
 from mmlab.datasets import load_cells
-from mmlab.preprocess import prepare
-from mmlab.split import Stream, paper_split, random_stream
+from mmlab.preprocessing.normalization import prepare
+from mmlab.preprocessing.splits import Stream, paper_split, random_stream
+from mmlab.spec.trial import DataSpec
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

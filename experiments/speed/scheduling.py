@@ -25,11 +25,11 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 
-from mmlab.config import DataSpec, TrialSpec
 from mmlab.datasets import load_cells
-from mmlab.datasets.base import Cells
-from mmlab.pipeline import Trial, cpu_threads
+from mmlab.datasets.cells import Cells
+from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.tracking import Store, open_study
+from mmlab.trial.run import Trial, cpu_threads
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

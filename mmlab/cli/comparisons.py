@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.comparing import run_and_show
-from mmlab.cli.constraints import asks_panels
+from mmlab.cli.comparison import run_and_show
 from mmlab.cli.options import (
     AddressOption,
     ConcurrentOption,
@@ -26,12 +25,13 @@ from mmlab.cli.options import (
     data_spec,
     quick_params,
 )
+from mmlab.cli.panel_constraints import asks_panels
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
-    from mmlab.config import DataSpec
-    from mmlab.grid import ComparisonSpec
     from mmlab.schedule import Resources
+    from mmlab.spec.comparison import ComparisonSpec
+    from mmlab.spec.trial import DataSpec
 
 MethodsOption = Annotated[
     str, typer.Option(help="Names of `mmlab methods list`, separated by commas; or all.")
@@ -243,8 +243,8 @@ def run(
 
     Interrupted in any way and started again, it computes only what is missing.
     """
-    from mmlab.grid import ComparisonSpec
-    from mmlab.specfile import read_yaml
+    from mmlab.spec.comparison import ComparisonSpec
+    from mmlab.spec.yaml import read_yaml
 
     spec = read_yaml(file, ComparisonSpec)
     resources = _resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
@@ -282,9 +282,9 @@ def read_matrix(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _spec(content: dict[str, Any], data: DataSpec, methods: str, quick: bool) -> ComparisonSpec:
-    from mmlab.grid import ComparisonSpec
     from mmlab.selectors import SELECTORS
-    from mmlab.specfile import build
+    from mmlab.spec.comparison import ComparisonSpec
+    from mmlab.spec.yaml import build
 
     named: list[dict[str, Any]] = [
         {"selector": name} for name in _method_names(methods, data, content)
@@ -321,7 +321,7 @@ def _numbers(option: str, text: str, kind: type[int] | type[float]) -> list[floa
 
 
 def _over(text: str) -> tuple[str, list[Any]]:
-    from mmlab.specfile import parse_yaml
+    from mmlab.spec.yaml import parse_yaml
 
     name, equals, values = text.partition("=")
     if not equals or not name or not values:

@@ -11,9 +11,9 @@ from mmlab.cli.options import JsonOption, OfflineOption, print_json, say, stdout
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
-    from mmlab.datasets.base import Dataset
-    from mmlab.datasets.counts import Checked
-    from mmlab.datasets.store import Record
+    from mmlab.datasets.cache.records import Record
+    from mmlab.datasets.cells import Dataset
+    from mmlab.datasets.io.counts import Checked
 
 app = typer.Typer(help="Fetch, simulate, add, check and list datasets.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
     from rich.table import Table
 
     from mmlab.datasets import DATASETS
-    from mmlab.datasets.store import cache_folder, downloads_folder, records
+    from mmlab.datasets.cache.records import cache_folder, downloads_folder, records
 
     there = records()
     # What is here is told as it is, not as it was published.
@@ -49,7 +49,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
 
 
 def _row(about: Dataset | Record) -> dict[str, Any]:
-    from mmlab.datasets.store import Record
+    from mmlab.datasets.cache.records import Record
 
     keys = ("name", "title", "n_cells", "n_genes", "n_classes", "simulated")
     row = {key: getattr(about, key) for key in keys}
@@ -68,8 +68,8 @@ def info(
 
     One that is not here is fetched.
     """
-    from mmlab.config import DataSpec
     from mmlab.datasets import DATASETS, install, load_cells
+    from mmlab.spec.trial import DataSpec
 
     about = install(name) or DATASETS[name]
     cells = load_cells(DataSpec(name=name))
@@ -120,7 +120,7 @@ def fetch(
 ) -> None:
     """Download a dataset from its original source, once."""
     from mmlab.datasets import get_dataset
-    from mmlab.datasets.install import fetch as bring
+    from mmlab.datasets.cache.install import fetch as bring
 
     dataset = get_dataset(name)
     if not dataset.sources:
@@ -152,8 +152,8 @@ def simulate(
     It has markers that the method `oracle` knows.
     """
     from mmlab.datasets import get_dataset
-    from mmlab.datasets.install import simulate as make
-    from mmlab.datasets.simulate import SUFFIX
+    from mmlab.datasets.cache.install import simulate as make
+    from mmlab.datasets.simulation import SUFFIX
 
     original = get_dataset(like)
     changed = {"cells": cells, "genes": genes, "density": density, "seed": seed or None}
@@ -190,7 +190,7 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Free the disk space of a dataset."""
-    from mmlab.datasets.store import remove as free
+    from mmlab.datasets.cache.records import remove as free
 
     freed = free(name)
     if as_json:
@@ -229,7 +229,7 @@ def check(
     """Tell everything that is wrong or odd with your file."""
     from dataclasses import asdict
 
-    from mmlab.datasets.counts import check_file
+    from mmlab.datasets.io.counts import check_file
 
     checked = check_file(str(file), label_key, layer)
     if as_json:

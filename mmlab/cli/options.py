@@ -16,7 +16,7 @@ from mmlab.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mmlab.config import DataSpec, Scalar
+    from mmlab.spec.trial import DataSpec, Scalar
 
 _DATA = "Data"
 _RUN = "Where it runs and is kept"
@@ -69,7 +69,7 @@ QuickOption = Annotated[
 
 def _go_offline(offline: bool) -> bool:
     if offline:
-        from mmlab.datasets.install import OFFLINE_VARIABLE
+        from mmlab.datasets.cache.install import OFFLINE_VARIABLE
 
         # Processes that this one starts are offline, too.
         os.environ[OFFLINE_VARIABLE] = "1"
@@ -100,8 +100,8 @@ def data_spec(
     UserError
         Neither or both of --dataset and --data, or options that do not go together.
     """
-    from mmlab.config import DataSpec
-    from mmlab.specfile import build
+    from mmlab.spec.trial import DataSpec
+    from mmlab.spec.yaml import build
 
     if dataset is None and data is None:
         raise UserError(

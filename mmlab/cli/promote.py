@@ -26,7 +26,7 @@ from mmlab.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mmlab.promote import Promotion
+    from mmlab.champion.promote import Promotion
 
 
 def promote(
@@ -63,8 +63,8 @@ def promote(
     champions of the same constraints alone. Interrupted and started again, it computes what is
     missing.
     """
-    from mmlab.cli.comparing import keep, print_tables
-    from mmlab.promote import promote as judge
+    from mmlab.champion.promote import promote as judge
+    from mmlab.cli.comparison import keep, print_tables
     from mmlab.schedule import Resources, StudyInterruptedError
     from mmlab.tracking import Store
 
@@ -95,7 +95,7 @@ def promote(
 
 
 def _json(result: Promotion) -> dict[str, Any]:
-    from mmlab.config import constraints_key
+    from mmlab.spec.trial import constraints_key
 
     champion = result.champion
     return {
@@ -122,7 +122,7 @@ def _json(result: Promotion) -> dict[str, Any]:
 
 
 def _print(result: Promotion, folder: Path) -> None:
-    from mmlab.promote import study_file
+    from mmlab.champion.promote import study_file
 
     champion, console = result.champion, stdout()
     console.print(result.verdict, highlight=False, soft_wrap=True)

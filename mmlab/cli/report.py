@@ -24,7 +24,7 @@ from mmlab.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mmlab.reproduce import Reproduction
+    from mmlab.report.reproduce import Reproduction
 
 #: Numbers that are listed, the worst first.
 _LISTED = 40
@@ -84,7 +84,7 @@ def reproduce(
     the tolerance that the manifest states, or different. Exit code 0 only where nothing was
     changed and every number is equal or within tolerance, else 1.
     """
-    from mmlab.reproduce import reproduce as compute
+    from mmlab.report.reproduce import reproduce as compute
     from mmlab.schedule import Resources
 
     resources = Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
@@ -130,7 +130,7 @@ def _print(result: Reproduction) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mmlab.reproduce import Verdict
+    from mmlab.report.reproduce import Verdict
 
     console = stdout()
     for text in result.changed:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.constraints import asks_panels
 from mmlab.cli.options import (
     DataOption,
     DatasetOption,
@@ -25,11 +24,12 @@ from mmlab.cli.options import (
     stderr,
     stdout,
 )
+from mmlab.cli.panel_constraints import asks_panels
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
-    from mmlab.config import Scalar
-    from mmlab.results import TrialResult
+    from mmlab.spec.trial import Scalar
+    from mmlab.trial.result import TrialResult
 
 
 @asks_panels
@@ -70,12 +70,12 @@ def select(
 
     Every method chooses it from training cells; the test cells, 20 % of all, only judge it.
     """
-    from mmlab.config import TrialSpec
     from mmlab.datasets import load_cells
-    from mmlab.pipeline import Trial
-    from mmlab.resolve import resolve
-    from mmlab.specfile import build
-    from mmlab.split import sampling_note
+    from mmlab.preprocessing.splits import sampling_note
+    from mmlab.spec.trial import TrialSpec
+    from mmlab.spec.yaml import build
+    from mmlab.trial.defaults import resolve
+    from mmlab.trial.run import Trial
 
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: the folder {output.parent} does not exist.")
@@ -128,7 +128,7 @@ def select(
 
 
 def _params(pairs: list[str]) -> dict[str, Scalar]:
-    from mmlab.specfile import parse_yaml
+    from mmlab.spec.yaml import parse_yaml
 
     params: dict[str, Scalar] = {}
     for pair in pairs:

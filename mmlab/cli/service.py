@@ -46,7 +46,7 @@ def doctor(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> 
     Also which devices there are, and what the processor calculates with.
     """
     from mmlab.datasets import DATASETS
-    from mmlab.environment import environment
+    from mmlab.system.environment import environment
     from mmlab.tracking import Store
 
     store = Store(tracking_uri)

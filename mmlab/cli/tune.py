@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.constraints import asks_panels
 from mmlab.cli.options import (
     AddressOption,
     ConcurrentOption,
@@ -31,11 +30,12 @@ from mmlab.cli.options import (
     stderr,
     stdout,
 )
+from mmlab.cli.panel_constraints import asks_panels
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
     from mmlab.schedule import StudyResult
-    from mmlab.search import StudySpec
+    from mmlab.spec.search import StudySpec
 
 
 #: Quick methods without settings, to see what a search is worth.
@@ -151,9 +151,9 @@ def tune(
 
 
 def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool) -> StudySpec:
-    from mmlab.search import SearchSpec, StudySpec
     from mmlab.selectors import get_selector
-    from mmlab.specfile import build, default_search_file, read_yaml
+    from mmlab.spec.search import SearchSpec, StudySpec
+    from mmlab.spec.yaml import build, default_search_file, read_yaml
 
     data = data_spec(given["dataset"], given["data"], given["label_key"], given["layer"])
     method = given["method"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mmlab.config import DataSpec
 from mmlab.datasets import (
     citeseq,
     mouse_brain,
@@ -18,12 +17,13 @@ from mmlab.datasets import (
     zeisel,
     zeisel_subtypes,
 )
-from mmlab.datasets.base import Cells, Dataset, make_cells
-from mmlab.datasets.counts import open_counts
-from mmlab.datasets.install import add, fetch, simulate
-from mmlab.datasets.simulate import SUFFIX
-from mmlab.datasets.store import Record, find_record, open_cells, records
+from mmlab.datasets.cache.install import add, fetch, simulate
+from mmlab.datasets.cache.records import Record, find_record, open_cells, records
+from mmlab.datasets.cells import Cells, Dataset, make_cells
+from mmlab.datasets.io.counts import open_counts
+from mmlab.datasets.simulation import SUFFIX
 from mmlab.errors import UserError, unknown_name
+from mmlab.spec.trial import DataSpec
 
 DATASETS: dict[str, Dataset] = {
     "zeisel": zeisel.DATASET,
@@ -68,7 +68,7 @@ def install(name: str) -> Record | None:
 
 
 def add_file(path: Path, label_key: str, layer: str | None, name: str) -> Record:
-    """Keep the cells of an ``.h5ad`` file under a name; see :func:`mmlab.datasets.install.add`.
+    """Keep the cells of an ``.h5ad`` file under a name; see :func:`mmlab.datasets.cache.install.add`.
 
     Raises
     ------

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mmlab.datasets.base import Dataset
-from mmlab.datasets.filters import is_detected, tells_types
-from mmlab.datasets.h5ad import open_h5ad
-from mmlab.datasets.remote import Files, RemoteFile
+from mmlab.datasets.cells import Dataset
+from mmlab.datasets.gene_filters import is_detected, tells_types
+from mmlab.datasets.io.h5ad import open_h5ad
+from mmlab.datasets.remote_files import Files, RemoteFile
 
 _PLACE = "https://cell2location.cog.sanger.ac.uk/tutorial/mouse_brain_snrna/"
 COUNTS, ANNOTATION = (
@@ -44,7 +44,7 @@ def load(files: Files, types: Literal["broad", "fine"], all_genes: bool = False)
         the first underscore; of these, ``Unk`` is left out.
     all_genes
         Keep every gene; else those that are detected and tell types, see
-        :mod:`mmlab.datasets.filters`.
+        :mod:`mmlab.datasets.gene_filters`.
     """
     annotation = pd.read_csv(files[ANNOTATION.file], index_col=0)["annotation_1"]
     with open_h5ad(str(files[COUNTS.file])):

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mmlab.datasets.base import Dataset
-from mmlab.datasets.filters import is_general
-from mmlab.datasets.remote import BONE_MARROW, STEM_CELLS, Files, RemoteFile, housekeeping
+from mmlab.datasets.cells import Dataset
+from mmlab.datasets.gene_filters import is_general
+from mmlab.datasets.remote_files import BONE_MARROW, STEM_CELLS, Files, RemoteFile, housekeeping
 
 FILE = RemoteFile(
     "paul15.h5",

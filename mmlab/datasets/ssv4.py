@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mmlab.datasets.archive import open_archive, open_member
-from mmlab.datasets.base import Dataset
-from mmlab.datasets.filters import is_general, tells_types
+from mmlab.datasets.cells import Dataset
+from mmlab.datasets.gene_filters import is_general, tells_types
+from mmlab.datasets.io.zip_archive import open_archive, open_member
 from mmlab.datasets.mouse_brain import LABELS_SEEN
-from mmlab.datasets.remote import BONE_MARROW, STEM_CELLS, Files, RemoteFile, housekeeping
+from mmlab.datasets.remote_files import BONE_MARROW, STEM_CELLS, Files, RemoteFile, housekeeping
 
 ARCHIVE = RemoteFile(
     "mouse_VISp_gene_expression_matrices_2018-06-14.zip",

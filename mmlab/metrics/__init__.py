@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from mmlab.metrics import classification, panel, reconstruction
+from mmlab.metrics import classification, reconstruction, structure
 
 Kind = Literal["classification", "clustering", "reconstruction", "neighbourhood", "redundancy"]
 
@@ -53,10 +53,12 @@ METRICS: dict[str, Metric] = {
     "variance_rank_correlation": Metric(
         reconstruction.variance_rank_correlation, "reconstruction", "max", low=-1.0
     ),
-    "mean_redundancy": Metric(panel.mean_redundancy, "redundancy", "min"),
-    "max_redundancy": Metric(panel.max_redundancy, "redundancy", "min"),
-    "neighbourhood_preservation": Metric(panel.neighbourhood_preservation, "neighbourhood", "max"),
-    "nmi": Metric(panel.nmi, "clustering", "max"),
-    "ari": Metric(panel.ari, "clustering", "max", low=-0.5),
+    "mean_redundancy": Metric(structure.mean_redundancy, "redundancy", "min"),
+    "max_redundancy": Metric(structure.max_redundancy, "redundancy", "min"),
+    "neighbourhood_preservation": Metric(
+        structure.neighbourhood_preservation, "neighbourhood", "max"
+    ),
+    "nmi": Metric(structure.nmi, "clustering", "max"),
+    "ari": Metric(structure.ari, "clustering", "max", low=-0.5),
     "l1": Metric(reconstruction.mean_absolute_error, "reconstruction", "min", high=math.inf),
 }

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from mmlab.nn.cell_reader import CellReader, Cells
 from mmlab.nn.layers import Noise
 from mmlab.nn.networks import Outputs, PanelModel
-from mmlab.nn.reader import CellReader, Cells
-from mmlab.nn.recipe import TrainingConfig
+from mmlab.nn.training_config import TrainingConfig
 
 #: The objective: (outputs, cells, labels) -> one number a model.
 Loss = Callable[[Outputs, Tensor, Tensor], Tensor]

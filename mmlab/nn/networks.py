@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmlab.nn.gates import Proposal, Shown
 from mmlab.nn.layers import BatchNorm, Linear, Noise, hidden
-from mmlab.nn.proposals import Proposal, Shown
 
 #: Weights of a layer from which on rounding them costs less than it saves.
 _WORTH_ROUNDING = 2**15

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmlab.nn.persist import BinaryGates, ConcreteMask, GeneMask
+from mmlab.nn.persist_masks import BinaryGates, ConcreteMask, GeneMask
 from mmlab.nn.persist_training import MaskedNetwork, PersistConfig, Task, train_masked
 
 _log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from mmlab.nn.batches import fast_arithmetic
 from mmlab.nn.layers import linear
-from mmlab.nn.persist import GeneMask
-from mmlab.nn.recipe import Annealing
+from mmlab.nn.persist_masks import GeneMask
 from mmlab.nn.training import TrainingDivergedError
+from mmlab.nn.training_config import Annealing
 
 #: Weight of the zero-or-not part of the hurdle loss.
 _ZERO_WEIGHT = 10.0

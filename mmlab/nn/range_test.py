@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmlab.nn.batches import Loss, Optimizer, batches, take, take_step, temperatures
+from mmlab.nn.cell_reader import Cells
 from mmlab.nn.networks import PanelModel
-from mmlab.nn.reader import Cells
-from mmlab.nn.recipe import RangeTest, TrainingConfig
+from mmlab.nn.training_config import RangeTest, TrainingConfig
 
 _LOWEST = 1e-8
 _SMOOTHING = 0.98

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mmlab.nn.batches import Loss, Optimizer, take, take_step
+from mmlab.nn.cell_reader import CellReader, Cells
 from mmlab.nn.networks import PanelModel
-from mmlab.nn.reader import CellReader, Cells
 
 _log = logging.getLogger(__name__)
 

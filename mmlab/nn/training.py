@@ -19,11 +19,11 @@ from mmlab.nn.batches import (
     fast_arithmetic,
     temperatures,
 )
+from mmlab.nn.cell_reader import Cells
 from mmlab.nn.networks import PanelModel
 from mmlab.nn.range_test import find_learning_rates
-from mmlab.nn.reader import Cells
-from mmlab.nn.recipe import EarlyStopping, RangeTest, TrainingConfig
 from mmlab.nn.steps import Steps
+from mmlab.nn.training_config import EarlyStopping, RangeTest, TrainingConfig
 
 PanelScore = Callable[[NDArray[np.int64]], float]
 

@@ -1,258 +1,264 @@
-"""What a comparison shows: tables beside the published numbers, paired tests, one figure."""
+"""A comparison as sections of a report: tables, curves, confusion matrices, the panel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from mmlab.compare import paired_tests
-from mmlab.metrics import METRICS
-from mmlab.report.published import beside_published
-
-#: Methods far from the published numbers that the figure names.
-_NAMED = 4
-#: Metrics for which methods are tested against each other.
-TESTED = ("knn/accuracy", "random_forest/accuracy", "linear/l2")
-
-
-@dataclass(frozen=True)
-class View:
-    """A table for people: title, headings by metric, and whether the spread is shown."""
-
-    title: str
-    columns: dict[str, str]
-    spread: bool = True
-
-
-VIEWS = (
-    View(
-        "k-nearest neighbours (table 1 of the paper)",
-        {"knn/accuracy": "accuracy", "knn/weighted_f1": "weighted F1"},
-    ),
-    View(
-        "random forest (table 3 of the paper)",
-        {"random_forest/accuracy": "accuracy", "random_forest/weighted_f1": "weighted F1"},
-    ),
-    View(
-        "linear reconstruction of all genes (table 2 of the paper)",
-        {"linear/l2": "l2", "linear/l1": "l1"},
-    ),
-    View(
-        "the panel itself",
-        {
-            "knn/balanced_accuracy": "balanced acc.",
-            "panel/mean_redundancy": "redundancy",
-            "panel/neighbourhood_preservation": "neighbours",
-            "leiden/nmi": "NMI",
-            "leiden/ari": "ARI",
-            "stability/nogueira": "stability",
-            "fit_seconds": "fit seconds",
-        },
-        spread=False,
-    ),
+from mmlab import figures
+from mmlab.comparison.curves import curve_figures, curve_tables
+from mmlab.comparison.result_table import Row, from_parquet
+from mmlab.comparison.tables import (
+    Comparison,
+    best_method,
+    compare,
+    competing_methods,
+    published_figure,
+    view_tables,
 )
+from mmlab.constraints.measure import consensus_held
+from mmlab.datasets.cells import Cells
+from mmlab.report.manifest import TrialEntry, entries
+from mmlab.report.page import Best, Grid, Picture, Section
+from mmlab.report.panel import describe_panel, panel_section
+from mmlab.schedule import ComparisonResult
+from mmlab.selectors import controls
+from mmlab.spec.comparison import NOISE, SIZE, ComparisonSpec
+from mmlab.spec.trial import TrialSpec
+from mmlab.trial.replicate import first_zscore
+from mmlab.trial.result import CONFUSION, summed
+
+#: Methods whose confusion matrices are drawn.
+_CONFUSIONS = 3
+_HEADLINE = "knn/accuracy"
+#: Fewer replicates than this say little of their spread.
+_FEW = 5
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Tables of a comparison.
-
-    Attributes
-    ----------
-    table
-        Tidy: dataset, method, n_markers, metric, mean, std, n, low, high, published, difference.
-    tests
-        Tidy: metric, n_markers, and the columns of :func:`mmlab.compare.paired_tests`; every
-        method against the best one, controls left out. The best one is the best on these very
-        replicates: it is a little favoured.
-    """
-
-    table: pd.DataFrame
-    tests: pd.DataFrame
+def question(spec: ComparisonSpec) -> str:
+    """What a comparison asks."""
+    name, k = spec.data.title, spec.n_markers[0]
+    if spec.axis == NOISE:
+        return f"How much do methods suffer when cells of {name} have wrong labels ({k} genes)?"
+    if spec.axis != SIZE:
+        return f"What does {spec.axis} change for panels of {k} genes on {name}?"
+    if len(spec.settings) > 1:
+        return f"How many genes are enough for {name}, and which method chooses them best?"
+    seen = " on cells that no search has seen" if spec.protocol == "locked" else ""
+    return f"Which method chooses the best panel of {k} genes for {name}{seen}?"
 
 
-def compare(
-    rows: pd.DataFrame, summary: pd.DataFrame, controls: set[str], protocol: str = "paper"
-) -> Comparison:
-    """Make the tables of a comparison from its rows and their summary.
-
-    Parameters
-    ----------
-    rows
-        A row a finished replicate, with the column ``method``.
-    summary
-        From :func:`mmlab.rows.summarise_rows`.
-    controls
-        Selectors that bound the others and do not compete.
-    protocol
-        Published numbers stand beside those of the paper's own.
-    """
-    selectors = dict(zip(rows["method"], rows["selector"], strict=True))
-    table = beside_published(summary, selectors if protocol == "paper" else {})
-    competing = rows[~rows["selector"].isin(controls)]
-    parts = []
-    for n_markers, group in competing.groupby("n_markers"):
-        for metric in TESTED:
-            best = best_method(table, metric, int(str(n_markers)), set(group["method"]))
-            if best is not None:
-                tests = paired_tests(group, metric, best)
-                parts.append(tests.assign(n_markers=n_markers))
-    return Comparison(table, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
-
-
-def competing_methods(rows: pd.DataFrame, controls: set[str]) -> set[str]:
-    """Methods among finished replicates whose selectors compete."""
-    return set(rows["method"][~rows["selector"].isin(controls)])
-
-
-def direction(metric: str) -> str:
-    """``max`` where higher is better, else ``min``."""
-    if metric.startswith("stability/"):
-        return "max"
-    registered = METRICS.get(metric.partition("/")[2])
-    return registered.direction if registered is not None else "min"
-
-
-def best_method(table: pd.DataFrame, metric: str, n_markers: int, among: set[str]) -> str | None:
-    """The method with the best mean of a metric at a panel size; None if none has it."""
-    part = table[
-        (table["metric"] == metric)
-        & (table["n_markers"] == n_markers)
-        & table["method"].isin(among)
+def answer(result: ComparisonResult, best: str) -> list[str]:
+    """What it found, in a sentence or two."""
+    spec, first = result.study.spec, result.study.spec.settings[0].name
+    table = result.summary
+    own = (table["method"] == best) & (table["setting"] == first) & (table["metric"] == _HEADLINE)
+    row = table[own].iloc[0]
+    where = "locked test cells" if spec.protocol == "locked" else "test cells"
+    text = [
+        f"{best} is best at {first}: kNN accuracy {row['mean']:.3f} ± {row['std']:.3f} on {where} "
+        f"(mean and standard deviation of {int(row['n'])} replicates)."
     ]
-    if part.empty:
-        return None
-    order = part.sort_values("mean", ascending=direction(metric) == "min", kind="stable")
-    return str(order["method"].iloc[0])
+    if spec.axis == NOISE and len(result.robustness):
+        part = result.robustness[result.robustness["metric"] == _HEADLINE]
+        top = part.sort_values("auc", ascending=False).iloc[0]
+        text.append(
+            f"Over all levels of noise {top['method']} keeps most, area under its curve "
+            f"{top['auc']:.3f}."
+        )
+    return text
 
 
-def cells_of(row: Any, *, spread: bool, published: bool) -> list[str]:
-    """Mean (and spread) of a metric for people, then the published number and the difference."""
-    digits = 1 if row.name == "fit_seconds" else 3
-    texts = [f"{row['mean']:.{digits}f}"]
-    if spread and np.isfinite(row["std"]):
-        texts[0] += f" ± {row['std']:.3f}"
-    if published:
-        known = np.isfinite(row["published"])
-        texts += [f"{row['published']:.3f}", f"{row['difference']:+.3f}"] if known else ["", ""]
-    return texts
+def leader(result: ComparisonResult) -> str:
+    """The competing method with the best kNN accuracy at the first setting."""
+    competing = competing_methods(result.rows, controls())
+    first = result.study.spec.settings[0]
+    part = result.summary[result.summary["setting"] == first.name]
+    among = competing or set(result.rows["method"])
+    best = best_method(part, _HEADLINE, int(part["n_markers"].iloc[0]), among)
+    assert best is not None  # every finished trial has this metric
+    return best
 
 
-def markdown(comparison: Comparison, n_markers: int, competing: set[str]) -> str:
-    """All views as Markdown tables; best in bold, methods in order of the first column."""
-    lines: list[str] = []
-    for title, header, body in view_tables(comparison, n_markers, competing, "**{}**".format):
-        lines += [f"### {title[0].upper()}{title[1:]}", ""]
-        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-        lines += ["| " + " | ".join(row) + " |" for row in body]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def view_tables(
-    comparison: Comparison, n_markers: int, competing: set[str], bold: Callable[[str], str]
-) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, header and rows of every view that has numbers.
-
-    Parameters
-    ----------
-    competing
-        Methods of which the best is marked by ``bold``.
-    """
-    table = comparison.table[comparison.table["n_markers"] == n_markers]
-    shown = []
-    for view in VIEWS:
-        part = table[table["metric"].isin(view.columns)]
-        if part.empty:
-            continue
-        first = part[part["metric"] == next(iter(view.columns))]
-        up = direction(next(iter(view.columns))) == "max"
-        order = first.sort_values("mean", ascending=not up, kind="stable")["method"].tolist()
-        best = {m: best_method(table, m, n_markers, competing) for m in view.columns}
-        known = set(part.dropna(subset=["published"])["metric"])
-        header = ["method", "n"]
-        for metric, heading in view.columns.items():
-            header += [heading, "published", "diff."] if metric in known else [heading]
-        body = []
-        for method in order:
-            own = part[part["method"] == method].set_index("metric")
-            line = [method, str(int(own["n"].max()))]
-            for metric in view.columns:
-                texts = ["", "", ""] if metric in known else [""]
-                if metric in own.index:
-                    texts = cells_of(
-                        own.loc[str(metric)], spread=view.spread, published=metric in known
-                    )
-                if best[metric] == method and metric != "fit_seconds":
-                    texts[0] = bold(texts[0])
-                line += texts
-            body.append(line)
-        shown.append((view.title, header, body))
-    return shown
-
-
-def published_figure(table: pd.DataFrame) -> Figure | None:
-    """Our numbers against the published, a point a cell of the tables; None without any."""
-    known = table.dropna(subset=["published"])
-    if known.empty:
-        return None
-    panels = [
-        ("accuracy and weighted F1", ("knn/", "random_forest/")),
-        ("linear reconstruction error", ("linear/",)),
+def result_sections(
+    result: ComparisonResult, comparison: Comparison, cells: Cells, best: str
+) -> list[Section]:
+    """Tables with spread and significance, published numbers, curves, confusion matrices."""
+    spec = result.study.spec
+    place = {"locked": "Results on the locked cells", "paper": "Results"}[spec.protocol]
+    stem = f"{spec.protocol}_" if spec.protocol == "locked" else ""
+    competing = competing_methods(result.rows, controls())
+    sizes = spec.n_markers if spec.axis == SIZE else spec.n_markers[:1]
+    grids = [
+        Grid(f"{k} genes: {title}", header, rows)
+        for k in sizes
+        for title, header, rows in view_tables(comparison, k, competing, Best)
     ]
-    groups = [(title, known[known["metric"].str.startswith(p)]) for title, p in panels]
-    groups = [(title, part) for title, part in groups if not part.empty]
-    figure = Figure(figsize=(6.4 * len(groups), 5.4), dpi=120, layout="constrained")
-    for axes, (title, part) in zip(
-        np.atleast_1d(figure.subplots(1, len(groups))), groups, strict=True
-    ):
-        low = min((part["mean"] - part["std"].fillna(0)).min(), part["published"].min())
-        high = max((part["mean"] + part["std"].fillna(0)).max(), part["published"].max())
-        margin = 0.05 * (high - low) + 1e-3
-        ends = [low - margin, high + margin]
-        axes.plot(ends, ends, color="0.6", linewidth=1, zorder=0)
-        for index, (metric, points) in enumerate(part.groupby("metric")):
-            axes.errorbar(
-                points["published"],
-                points["mean"],
-                yerr=points["std"],
-                fmt="os^D"[index % 4],
-                markersize=5,
-                linewidth=1,
-                alpha=0.8,
-                label=str(metric),
-            )
-        far = part.loc[part["difference"].abs().sort_values(ascending=False).index]
-        for row in far.drop_duplicates("method").head(_NAMED).itertuples():
-            left = row.published > (low + high) / 2
-            axes.annotate(
-                str(row.method),
-                (row.published, row.mean),
-                xytext=(-6 if left else 6, -3),
-                ha="right" if left else "left",
-                textcoords="offset points",
-                fontsize=7,
-            )
-        axes.set(xlim=ends, ylim=ends, xlabel="published", ylabel="mmlab", title=title)
-        axes.set_aspect("equal")
-        axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
-    return figure
-
-
-def write_comparison(comparison: Comparison, rows: pd.DataFrame, folder: Path) -> None:
-    """Write the tables as Parquet and CSV, and the figure, into ``folder``."""
-    comparison.table.to_parquet(folder / "comparison.parquet", index=False)
-    comparison.table.to_csv(folder / "comparison.csv", index=False)
-    comparison.tests.to_parquet(folder / "paired_tests.parquet", index=False)
-    comparison.tests.to_csv(folder / "paired_tests.csv", index=False)
-    rows.to_parquet(folder / "replicates.parquet", index=False)
+    text = [
+        "Means ± standard deviations over n random splits, the same cells for every method; the "
+        "best of those that compete is bold. Controls (random genes, all genes, ...) bound the "
+        "others and do not compete."
+    ]
+    if spec.protocol == "locked":
+        text.insert(
+            0,
+            "20 % of the cells were locked away before the search and are the test cells of every "
+            "replicate; what differs between replicates is the split of the others into training "
+            "and validation cells, and the seed.",
+        )
+    sections = [Section(place, text, [*grids, *_tests(comparison)])]
     figure = published_figure(comparison.table)
     if figure is not None:
-        figure.savefig(folder / "ours_against_published.png")
+        caption = (
+            "Each method and metric: the mean measured here over the number in the paper "
+            "(Gregory et al. 2024), whose random splits were other ones."
+        )
+        sections.append(
+            Section(
+                "Against the published numbers",
+                [],
+                [],
+                [Picture(f"{stem}published", caption, figure)],
+            )
+        )
+    if len(spec.settings) > 1:
+        curves = curve_figures(spec, result.summary)
+        pictures = [
+            Picture(
+                f"{stem}{name}",
+                "Means over the replicates; bands are one standard deviation.",
+                figure,
+            )
+            for name, figure in curves.items()
+        ]
+        tables = [
+            Grid(title, header, rows)
+            for title, header, rows in curve_tables(spec, result.summary, result.robustness, Best)
+        ]
+        sections.append(Section("Curves", [], tables, pictures))
+    sections.append(_confusions(result, cells, best, stem))
+    return sections
+
+
+def _tests(comparison: Comparison) -> list[Grid]:
+    if comparison.tests.empty:
+        return []
+    rows = []
+    tests = comparison.tests[comparison.tests["metric"] == _HEADLINE]
+    for row in tests.to_dict(orient="records"):
+        numbers = [row["t_p"], row["t_p_holm"], row["wilcoxon_p"]]
+        rows.append(
+            [
+                str(row["method"]),
+                str(row["reference"]),
+                str(row["n"]),
+                f"{row['mean_difference']:+.4f}",
+                *("" if np.isnan(p) else f"{p:.3g}" for p in numbers),
+            ]
+        )
+    header = ["method", "against", "n", "difference", "p (t-test)", "p (Holm)", "p (Wilcoxon)"]
+    title = (
+        "Is the difference in kNN accuracy real? Paired tests against the best method: corrected "
+        "resampled t-test, the same with Holm's correction, Wilcoxon's signed-rank test"
+    )
+    return [Grid(title, header, rows, n_texts=2)]
+
+
+def _confusions(result: ComparisonResult, cells: Cells, best: str, stem: str) -> Section:
+    key, first = f"{CONFUSION}knn", result.study.spec.settings[0].name
+    rows = result.rows[result.rows["setting"] == first]
+    means = rows.groupby("method")[_HEADLINE].mean().sort_values(ascending=False)
+    shown = [best, *(m for m in means.index if m != best)][:_CONFUSIONS]
+    matrices = {str(method): summed(rows.loc[rows["method"] == method, key]) for method in shown}
+    title = f"{cells.name}, {first}: k-nearest neighbours on test cells"
+    figure = figures.confusion_matrices(matrices, cells.classes, title)
+    caption = "Test cells of all replicates by true and predicted type; colour: share of the row."
+    return Section(
+        "Which types are mistaken for which" + (", locked cells" if stem else ""),
+        [],
+        [],
+        [Picture(f"{stem}confusion", caption, figure)],
+    )
+
+
+def panel_of(result: ComparisonResult, table: pd.DataFrame, cells: Cells, method: str) -> Section:
+    """The panel of a method at the first setting, from :func:`consensus`."""
+    spec = result.study.spec
+    own = next(m for m in spec.methods if m.title == method)
+    zscore = first_zscore(spec.trial(own, spec.settings[0], 0), cells)
+    n_panels = len(_first_rows(result, method))
+    return panel_section(table, method, n_panels, cells, zscore)
+
+
+def consensus(result: ComparisonResult, cells: Cells, method: str) -> pd.DataFrame:
+    """The panel of a method at the first setting, see :func:`describe_panel`."""
+    rows = [from_parquet(row) for row in _first_rows(result, method).to_dict(orient="records")]
+    return consensus_of(result.study.spec, rows, cells)
+
+
+def consensus_of(
+    spec: TrialSpec | ComparisonSpec, rows: Sequence[Row], cells: Cells
+) -> pd.DataFrame:
+    """The consensus of finished replicates, which holds what they hold."""
+    panels = [np.asarray(row["panel"], np.int64) for row in rows]
+    held = consensus_held(spec, cells, panels, [row.get("marked") for row in rows])
+    return describe_panel(panels, cells, held)
+
+
+def result_tables(result: ComparisonResult, comparison: Comparison) -> dict[str, pd.DataFrame]:
+    """Tidy tables by the name of their files."""
+    stem = f"{result.study.spec.protocol}_" if result.study.spec.protocol == "locked" else ""
+    tables = {"comparison": comparison.table, "paired_tests": comparison.tests}
+    tables |= {"replicates": result.rows, "robustness": result.robustness}
+    if len(result.study.spec.settings) > 1:
+        tables["curves"] = result.summary
+    return {stem + name: table for name, table in tables.items() if len(table)}
+
+
+def result_limits(result: ComparisonResult) -> list[str]:
+    """What must not be read into a comparison."""
+    spec = result.study.spec
+    points = []
+    if result.summary["n"].min() < _FEW:
+        points.append(
+            f"Some methods have fewer than {_FEW} replicates: their spread and their tests say "
+            "little."
+        )
+    if result.rows.groupby("method").size().nunique() > 1:
+        points.append(
+            "Methods have different numbers of replicates: their means are over different splits, "
+            "and only the paired tests compare them on the same ones."
+        )
+    if spec.protocol == "paper":
+        points.append(
+            "The best method was found on the same replicates that it is judged on, which favours "
+            "it a little."
+        )
+    else:
+        points.append(
+            "Only the locked cells are unseen: the search has seen most cells of the paper's "
+            "protocol. Every further promotion looks at the same locked cells again."
+        )
+    return points
+
+
+def comparison_of(result: ComparisonResult) -> Comparison:
+    """Tables and tests; of curves over anything but the panel size, at the first setting."""
+    first = result.study.spec.settings[0].name
+    rows, summary = (
+        t[t["setting"] == first] if result.study.spec.axis != SIZE else t
+        for t in (result.rows, result.summary)
+    )
+    return compare(rows, summary, controls(), result.study.spec.protocol)
+
+
+def _first_rows(result: ComparisonResult, method: str) -> pd.DataFrame:
+    first = result.study.spec.settings[0].name
+    return result.rows[(result.rows["method"] == method) & (result.rows["setting"] == first)]
+
+
+def trial_entries(result: ComparisonResult) -> list[TrialEntry]:
+    """What the manifest says of a comparison's trials."""
+    return entries(result.rows, {trial.digest: trial.spec for trial in result.grid})

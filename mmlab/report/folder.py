@@ -18,10 +18,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 import mmlab
-from mmlab.config import PROTOCOL_NUMBER
 from mmlab.errors import UserError
-from mmlab.report.document import Report
 from mmlab.report.manifest import MANIFEST, Manifest, hashes
+from mmlab.report.page import Report
+from mmlab.spec.trial import PROTOCOL_NUMBER
 
 #: Of pictures in the page: rasterised points, and pixels where a vector file would be too big.
 _DPI = 150

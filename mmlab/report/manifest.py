@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from mmlab.config import DataSpec, Spec, TrialSpec
+from mmlab.comparison.result_table import is_metric
 from mmlab.errors import UserError
-from mmlab.files import file_hash
-from mmlab.rows import is_metric
-from mmlab.search import StudySpec
+from mmlab.spec.search import StudySpec
+from mmlab.spec.trial import DataSpec, Spec, TrialSpec
+from mmlab.system.files import file_hash
 from mmlab.tracking import StudyRun, TrialRecord
 
 MANIFEST = "manifest.json"

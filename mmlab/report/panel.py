@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmlab import figures
-from mmlab.datasets.base import Cells
-from mmlab.embedding import cells_to_embed, umap_coordinates
-from mmlab.held import Held
-from mmlab.preprocess import Expression, ZScores
-from mmlab.report.document import Grid, Picture, Section
-from mmlab.results import borda_panel
-from mmlab.selectors.data import dense
+from mmlab.constraints.measure import Held
+from mmlab.datasets.cells import Cells
+from mmlab.figures.embedding import cells_to_embed, umap_coordinates
+from mmlab.preprocessing.normalization import Expression, ZScores
+from mmlab.report.page import Grid, Picture, Section
+from mmlab.selectors.training_data import dense
+from mmlab.trial.result import borda_panel
 
 #: Genes that the dot plot shows, at most: more cannot be read.
 _MOST_DOTS = 60
@@ -42,7 +42,7 @@ def describe_panel(
     Returns
     -------
     Columns rank, gene, gene_index, score (Borda count, see
-    :func:`mmlab.results.consensus_panel`), stability (share of the replicates that chose it),
+    :func:`mmlab.trial.result.consensus_panel`), stability (share of the replicates that chose it),
     highest_in (the type with the highest mean expression), mean_there, mean_elsewhere
     (log1p-normalised) and expressed_there (share of that type's cells with a count).
     """

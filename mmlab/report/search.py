@@ -7,13 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from mmlab.datasets.base import Cells
-from mmlab.environment import environment
+from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.grid import ComparisonSpec, MethodSpec
-from mmlab.replicate import first_zscore
-from mmlab.report.document import Best, Grid, Picture, Report, Section
-from mmlab.report.facts import (
+from mmlab.report.common_sections import (
     again_section,
     cost_section,
     data_section,
@@ -23,9 +19,7 @@ from mmlab.report.facts import (
     listed,
     methods_section,
 )
-from mmlab.report.manifest import TrialEntry, search_entries
-from mmlab.report.panel import panel_section
-from mmlab.report.results import (
+from mmlab.report.comparison import (
     comparison_of,
     consensus,
     consensus_of,
@@ -35,6 +29,9 @@ from mmlab.report.results import (
     result_tables,
     trial_entries,
 )
+from mmlab.report.manifest import TrialEntry, search_entries
+from mmlab.report.page import Best, Grid, Picture, Report, Section
+from mmlab.report.panel import panel_section
 from mmlab.schedule import (
     ComparisonResult,
     best_trial,
@@ -42,8 +39,11 @@ from mmlab.schedule import (
     search_figures,
     trial_table,
 )
-from mmlab.search import StudySpec
+from mmlab.spec.comparison import ComparisonSpec, MethodSpec
+from mmlab.spec.search import StudySpec
+from mmlab.system.environment import environment
 from mmlab.tracking import Outcome, StudyRun, TrialRecord, find_study, promotions, trial_rows
+from mmlab.trial.replicate import first_zscore
 
 #: Configurations that are listed.
 _LISTED = 20

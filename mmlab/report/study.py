@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mmlab.datasets import load_cells
-from mmlab.datasets.base import Cells
-from mmlab.environment import environment
+from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.report.document import Report
-from mmlab.report.facts import (
+from mmlab.report.common_sections import (
     again_section,
     cost_section,
     data_section,
@@ -19,8 +17,7 @@ from mmlab.report.facts import (
     limits_section,
     methods_section,
 )
-from mmlab.report.folder import check_folder, write_report
-from mmlab.report.results import (
+from mmlab.report.comparison import (
     answer,
     comparison_of,
     consensus,
@@ -32,9 +29,12 @@ from mmlab.report.results import (
     result_tables,
     trial_entries,
 )
+from mmlab.report.folder import check_folder, write_report
+from mmlab.report.page import Report
 from mmlab.report.search import report_search
 from mmlab.schedule import ComparisonResult, read_comparison
-from mmlab.search import StudySpec
+from mmlab.spec.search import StudySpec
+from mmlab.system.environment import environment
 from mmlab.tracking import Store, open_study
 
 _TITLES = {

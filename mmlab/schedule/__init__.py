@@ -20,13 +20,13 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-from mmlab.schedule.batch import compute_trials
 from mmlab.schedule.cluster import Resources
 from mmlab.schedule.comparison import run_comparison
-from mmlab.schedule.driver import StudyInterruptedError
-from mmlab.schedule.plan import ComparisonResult, plan, read_comparison
-from mmlab.schedule.search import search_figures
-from mmlab.schedule.study import StudyResult, best_trial, resume_study, run_study, trial_table
+from mmlab.schedule.comparison_plan import ComparisonResult, plan, read_comparison
+from mmlab.schedule.search import StudyResult, best_trial, resume_study, run_study, trial_table
+from mmlab.schedule.search_algorithm import search_figures
+from mmlab.schedule.submit import compute_trials
+from mmlab.schedule.tune_run import StudyInterruptedError
 
 __all__ = [
     "ComparisonResult",

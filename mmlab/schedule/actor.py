@@ -10,12 +10,12 @@ import torch
 from ray import tune
 from threadpoolctl import threadpool_limits
 
-from mmlab.config import TrialSpec
-from mmlab.datasets.base import Cells
+from mmlab.datasets.cells import Cells
 from mmlab.nn.training import TrainingDivergedError
-from mmlab.pipeline import OBJECTIVE, Trial, final_objective
-from mmlab.search import StudySpec
+from mmlab.spec.search import StudySpec
+from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRun
+from mmlab.trial.run import OBJECTIVE, Trial, final_objective
 
 #: Tune's name for the score that the search maximises.
 SCORE = "score"

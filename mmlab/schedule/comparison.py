@@ -9,20 +9,26 @@ from typing import Any
 
 from rich.console import Console
 
-from mmlab.config import TrialSpec
-from mmlab.curves import robustness_metrics
+from mmlab.comparison.result_table import Row, RowsFile, from_parquet, make_row
+from mmlab.comparison.robustness import robustness_metrics
 from mmlab.datasets import load_cells
-from mmlab.datasets.base import Cells
-from mmlab.grid import ComparisonSpec
-from mmlab.preprocess import ZScores
-from mmlab.replicate import first_zscore
-from mmlab.rows import Row, RowsFile, from_parquet, make_row
-from mmlab.schedule.batch import hand_out
+from mmlab.datasets.cells import Cells
+from mmlab.preprocessing.normalization import ZScores
 from mmlab.schedule.cluster import Resources, cluster, require_machine
-from mmlab.schedule.driver import StudyInterruptedError, sigterm_as_interrupt
-from mmlab.schedule.plan import ComparisonResult, GridTrial, Tables, parts_of, plan, tabulate
+from mmlab.schedule.comparison_plan import (
+    ComparisonResult,
+    GridTrial,
+    Tables,
+    parts_of,
+    plan,
+    tabulate,
+)
 from mmlab.schedule.progress import GridProgress
-from mmlab.schedule.size import check_size, size_of
+from mmlab.schedule.study_size import check_size, size_of
+from mmlab.schedule.submit import hand_out
+from mmlab.schedule.tune_run import StudyInterruptedError, sigterm_as_interrupt
+from mmlab.spec.comparison import ComparisonSpec
+from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import (
     EndedTrial,
     MethodRun,
@@ -37,6 +43,7 @@ from mmlab.tracking import (
     lock_study,
     stored_rows,
 )
+from mmlab.trial.replicate import first_zscore
 
 #: Seconds that the end of a study waits for a tracking store that takes nothing.
 _PATIENCE = 30.0

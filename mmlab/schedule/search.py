@@ -1,170 +1,285 @@
-"""Optuna proposes, successive halving stops; both start from the record of a resumed study."""
+"""A study from its first trial to its summary; also one that was interrupted."""
 
 from __future__ import annotations
 
-import warnings
-from types import SimpleNamespace
-from typing import Any
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
 
-import optuna
-from matplotlib import pyplot, rc_context
-from matplotlib.figure import Figure
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
+import pandas as pd
+from ray import tune
+from rich.console import Console
+
+from mmlab.datasets import load_cells
+from mmlab.datasets.cells import Cells
+from mmlab.errors import UserError
+from mmlab.schedule.actor import SearchActor
+from mmlab.schedule.cluster import Resources, cluster
+from mmlab.schedule.progress import SearchProgress
+from mmlab.schedule.search_algorithm import RecordedHalving, make_searcher, search_figures
+from mmlab.schedule.search_recorder import Recorder
+from mmlab.schedule.tune_run import FanOut, StudyInterruptedError, sigterm_as_interrupt
+from mmlab.selectors import get_selector, resolve_params
+from mmlab.spec.search import StudySpec
+from mmlab.tracking import (
+    ENDED,
+    Outcome,
+    Store,
+    StudyRun,
+    TrialRecord,
+    claim_study,
+    close_abandoned,
+    create_study,
+    describe_search,
+    find_study,
+    held_params,
+    open_study,
+    spec_tags,
 )
-from optuna.trial import TrialState
-from optuna.visualization import matplotlib as plots
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search.optuna import OptunaSearch
-
-from mmlab.config import Scalar
-from mmlab.datasets.base import Cells
-from mmlab.pipeline import OBJECTIVE
-from mmlab.resolve import resolve
-from mmlab.schedule.actor import DIVERGED_SCORE, SCORE
-from mmlab.search import Choices, Range, SearchSpec, StudySpec
-from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRecord
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-_PREFIX = "params/"
+from mmlab.trial.defaults import resolve
+from mmlab.trial.run import Trial
 
 
-def distributions(search: SearchSpec) -> dict[str, BaseDistribution]:
-    """The search space in Optuna's terms."""
-    return {name: _distribution(space) for name, space in search.parameters.items()}
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study has found.
 
-
-def _distribution(space: Range | Choices) -> BaseDistribution:
-    if isinstance(space, Choices):
-        return CategoricalDistribution(space.choices)
-    if space.integer:
-        return IntDistribution(int(space.low), int(space.high), log=space.log)
-    return FloatDistribution(space.low, space.high, log=space.log)
-
-
-def make_searcher(
-    study: StudyRun[StudySpec], records: list[TrialRecord], cells: Cells
-) -> OptunaSearch:
-    """TPE that knows the ended trials, and first proposes what was interrupted.
-
-    A new study begins with the selector's default configuration, where the space holds it.
+    Attributes
+    ----------
+    study
+        The study in its store.
+    trials
+        Records of all trials, baselines included, oldest first.
+    best
+        The searched trial with the highest validation score among those that ran to their
+        end; None if there is none.
     """
+
+    study: StudyRun[StudySpec]
+    trials: list[TrialRecord]
+    best: TrialRecord | None
+
+
+def run_study(
+    spec: StudySpec,
+    store: Store,
+    resources: Resources,
+    console: Console,
+    command: str = "",
+    name: str | None = None,
+) -> StudyResult:
+    """Search the parameters of a selector on a dataset; every trial is in the store.
+
+    Parameters
+    ----------
+    name
+        Of the study; default: the dataset and the time.
+
+    Raises
+    ------
+    UserError
+        Anything in ``spec`` that cannot be run, or a name that is taken or cannot be one; then
+        the store is left as it was.
+    """
+    if name is not None:
+        _check_name(name, store)
+    cells = load_cells(spec.data)
+    check_study(spec, cells)
+    with cluster(resources) as slots, sigterm_as_interrupt():
+        store.initialise()
+        close_abandoned(store)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = name or f"tune-{cells.name}-{stamp}-{secrets.token_hex(2)}"
+        params = {
+            "selector": spec.search.selector,
+            "n_markers": spec.n_markers,
+            "trials": spec.trials,
+            "replicates": spec.replicates,
+            "seed": spec.seed,
+            "baselines": ", ".join(spec.baselines),
+            **held_params(spec),
+        }
+        study = create_study(store, name, spec, cells, params, command)
+        return _work(study, cells, resources, slots, console)
+
+
+def _check_name(name: str, store: Store) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(
+            f"--name {name!r} cannot name a study: use letters, digits, dots, dashes and "
+            "underscores, the first of them a letter or a digit."
+        )
+    if find_study(store, name) is not None:
+        raise UserError(
+            f"study {name} is in {store.uri} already: go on with it by --resume {name}, or give "
+            "another --name."
+        )
+
+
+def resume_study(
+    name: str, store: Store, resources: Resources, console: Console, trials: int | None = None
+) -> StudyResult:
+    """Go on with a study: ended trials are kept, interrupted ones begin again.
+
+    Parameters
+    ----------
+    name
+        Of the study.
+    trials
+        New number of trials to reach; None keeps the one that was asked for.
+
+    Raises
+    ------
+    UserError
+        Unknown study, or one that another process is working on; or its data have changed.
+    """
+    found = open_study(store, name)
+    spec = found.spec
+    if not isinstance(spec, StudySpec):
+        raise UserError(f"study {name} is a comparison: give its own command again to go on.")
+    if trials is not None:
+        spec = spec.model_copy(update={"trials": trials})
+    study = found.asking(spec)
+    cells = load_cells(study.spec.data)
+    study.require_data(cells, "start a new study")
+    with cluster(resources) as slots, sigterm_as_interrupt():
+        store.initialise()
+        claim_study(study)
+        store.set_tags(study.run_id, spec_tags(study.spec))
+        return _work(study, cells, resources, slots, console)
+
+
+def check_study(spec: StudySpec, cells: Cells) -> None:
+    """Raise ``UserError`` for whatever would fail later, before anything is written."""
+    search = spec.search
+    defaults = resolve_params(search.selector, search.fixed)
+    problems = [
+        f"{name} is not a parameter of {search.selector} (it has: {', '.join(defaults)})"
+        for name in search.parameters
+        if name not in defaults
+    ]
+    problems += [f"{n} is both searched and fixed" for n in search.parameters if n in search.fixed]
+    if not get_selector(search.selector).trains_in_epochs:
+        problems.append(f"{search.selector} does not train in epochs: there is nothing to tune")
+    if problems:
+        raise UserError("search space: " + "; ".join(problems) + ".")
+    for point in search.corners():
+        resolve(spec.trial(search.selector, search.fixed | point), cells)
+    for baseline in spec.baselines:
+        resolve(spec.trial(baseline, {}), cells)
+    # All trials have the same training cells.
+    Trial(spec.trial(search.selector, search.fixed | search.corners()[0]), cells).hold()
+
+
+def _work(
+    study: StudyRun[StudySpec], cells: Cells, resources: Resources, slots: int, console: Console
+) -> StudyResult:
+    complete = False
+    try:
+        records = study.trials()
+        total = study.spec.trials + len(study.spec.baselines)
+        ended = sum(record.outcome in ENDED for record in records)
+        searched = list(study.spec.search.parameters)
+        with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
+            recorder = Recorder(study, cells, progress)
+            shared = {"cells": cells, "study": study}
+            out = FanOut(study.name, SearchActor, shared, recorder, resources, slots)
+            _run_baselines(study, records, out)
+            _run_search(study, cells, out)
+        study.close_open_trials()
+        records = study.trials()
+        best = best_trial(study, records)
+        study.store.log_files(
+            study.run_id, lambda folder: _write_summary(study, records, best, folder)
+        )
+        describe_search(study, records, best)
+        complete = True
+    except KeyboardInterrupt as interrupt:
+        raise StudyInterruptedError(study.name) from interrupt
+    finally:
+        study.finish(complete)
+    return StudyResult(study, records, best)
+
+
+def _run_baselines(study: StudyRun[StudySpec], records: list[TrialRecord], out: FanOut) -> None:
+    """Run the baselines that have not ended yet."""
+    ended = {record.selector for record in records if record.outcome in ENDED}
+    missing = [name for name in study.spec.baselines if name not in ended]
+    if missing:
+        out.fit({"selector": tune.grid_search(missing), "params": {}})
+
+
+def _run_search(study: StudyRun[StudySpec], cells: Cells, out: FanOut) -> None:
+    """Run searched trials until as many have ended as the study asks for."""
     search = study.spec.search
-    space = distributions(search)
-    interrupted = [_searched(r.spec.params, space) for r in records if r.outcome not in ENDED]
-    first = interrupted if records else _default_point(study, cells, space)
-    searcher = OptunaSearch(
-        space={_PREFIX + name: distribution for name, distribution in space.items()},
-        metric=SCORE,
-        mode="max",
-        points_to_evaluate=[_prefixed(point) for point in first],
-        # Proposals after a resume differ from those before it, as with any asynchronous search.
-        sampler=optuna.samplers.TPESampler(seed=study.spec.seed + len(records)),
+    params = resolve_params(search.selector, search.fixed)
+    max_epochs = int(params["max_epochs"])
+    while True:
+        records = [r for r in study.trials() if r.selector == search.selector]
+        ended = sum(record.outcome in ENDED for record in records)
+        if ended >= study.spec.trials:
+            return
+        out.fit(
+            {"selector": search.selector, "params": search.fixed},
+            search_alg=make_searcher(study, records, cells),
+            scheduler=RecordedHalving(study, max_epochs, records),
+            num_samples=study.spec.trials - ended,
+        )
+        after = [r for r in study.trials() if r.selector == search.selector]
+        if sum(record.outcome in ENDED for record in after) == ended:
+            raise UserError(
+                f"study {study.name} found no new configuration after {ended} of "
+                f"{study.spec.trials} trials: the search space is exhausted."
+            )
+
+
+def best_trial(study: StudyRun[StudySpec], records: list[TrialRecord]) -> TrialRecord | None:
+    """The searched trial with the highest validation score that ran to its end."""
+    complete = [
+        record
+        for record in records
+        if record.selector == study.spec.search.selector
+        and record.outcome == Outcome.COMPLETE
+        and record.score is not None
+    ]
+    return max(complete, key=lambda record: record.score or 0.0, default=None)
+
+
+def trial_table(records: list[TrialRecord]) -> pd.DataFrame:
+    """A row a trial: digest, selector, outcome, parameters, metrics."""
+    return pd.DataFrame(
+        [
+            {
+                "digest": record.digest,
+                "selector": record.selector,
+                "outcome": str(record.outcome),
+                **{f"params.{name}": value for name, value in record.spec.params.items()},
+                **record.metrics,
+            }
+            for record in records
+        ]
     )
-    for record in records:
-        if record.outcome in ENDED:
-            point = _prefixed(_searched(record.spec.params, space))
-            score = DIVERGED_SCORE if record.score is None else record.score
-            searcher.add_evaluated_point(point, score)
-    return searcher
 
 
-class RecordedHalving(ASHAScheduler):
-    """Asynchronous successive halving whose rungs already hold the trials that have ended."""
-
-    def __init__(
-        self, study: StudyRun[StudySpec], max_epochs: int, records: list[TrialRecord]
-    ) -> None:
-        search = study.spec.search
-        grace = search.rungs(max_epochs)[0]
-        super().__init__(
-            time_attr="epoch",
-            metric=SCORE,
-            mode="max",
-            # No comparison in the last epoch: whoever gets that far is evaluated.
-            max_t=max(max_epochs - 1, grace),
-            grace_period=grace,
-            reduction_factor=search.reduction_factor,
-            stop_last_trials=False,
-        )
-        # What was interrupted runs again: as a rival of the others, and of itself, it would count
-        # where nobody got in this run, and could stop them all.
-        for record in (record for record in records if record.outcome in ENDED):
-            past: Any = SimpleNamespace(trial_id=record.run_id)
-            for epoch, score in study.score_history(record, OBJECTIVE):
-                self._brackets[0].on_result(past, epoch, score)
-
-
-def optuna_study(study: StudyRun[StudySpec], records: list[TrialRecord]) -> optuna.Study:
-    """The search as an Optuna study, for its own analyses."""
-    space = distributions(study.spec.search)
-    result = optuna.create_study(direction="maximize", study_name=study.name)
-    states = {Outcome.COMPLETE: TrialState.COMPLETE, Outcome.STOPPED: TrialState.COMPLETE}
-    for record in records:
-        if record.outcome not in states or record.score is None:
-            continue
-        trial = optuna.trial.create_trial(
-            state=states[record.outcome],
-            value=record.score,
-            params=_searched(record.spec.params, space),
-            distributions=space,
-        )
-        result.add_trial(trial)
-    return result
-
-
-def search_figures(study: StudyRun[StudySpec], records: list[TrialRecord]) -> dict[str, Figure]:
-    """Optuna's own pictures of the search, by file name; empty for fewer than two trials."""
-    search = optuna_study(study, records)
-    values = {trial.value for trial in search.trials}
-    if len(values) < 2:
-        return {}
-    figures: dict[str, Figure] = {}
-    target = "validation score"
-    with warnings.catch_warnings(), rc_context({"figure.figsize": (9, 5)}):
-        warnings.simplefilter("ignore")
-        figures["optimization_history"] = _figure(
-            plots.plot_optimization_history(search, target_name=target)
-        )
-        figures["parallel_coordinate"] = _figure(
-            plots.plot_parallel_coordinate(search, target_name=target)
-        )
-        figures["param_importances"] = _figure(
-            plots.plot_param_importances(search, target_name=target)
-        )
-    return figures
-
-
-def _figure(axes: Any) -> Figure:
-    figure: Figure = axes.get_figure()
-    # Optuna draws with pyplot, which would keep the figure for ever; it can still be saved.
-    pyplot.close(figure)
-    return figure
-
-
-def _searched(params: dict[str, Scalar], space: dict[str, BaseDistribution]) -> dict[str, Scalar]:
-    return {name: params[name] for name in space}
-
-
-def _prefixed(point: dict[str, Scalar]) -> dict[str, Scalar]:
-    return {_PREFIX + name: value for name, value in point.items()}
-
-
-def _default_point(
-    study: StudyRun[StudySpec], cells: Cells, space: dict[str, BaseDistribution]
-) -> list[dict[str, Scalar]]:
-    search = study.spec.search
-    default = resolve(study.spec.trial(search.selector, search.fixed), cells)
-    defaults = _searched(default.params, space)
-    inside = all(_holds(search.parameters[name], value) for name, value in defaults.items())
-    return [defaults] if inside else []
-
-
-def _holds(space: Range | Choices, value: Any) -> bool:
-    if isinstance(space, Choices):
-        return value in space.choices
-    return not isinstance(value, str) and bool(space.low <= value <= space.high)
+def _write_summary(
+    study: StudyRun[StudySpec], records: list[TrialRecord], best: TrialRecord | None, folder: Path
+) -> None:
+    table = trial_table(records)
+    table.to_parquet(folder / "trials.parquet", index=False)
+    table.to_csv(folder / "trials.csv", index=False)
+    if best is not None:
+        content = {
+            "digest": best.digest,
+            "run_id": best.run_id,
+            "spec": best.spec.model_dump(mode="json"),
+            "metrics": best.metrics,
+        }
+        (folder / "best.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    pictures = folder / "figures"
+    pictures.mkdir()
+    searched = [r for r in records if r.selector == study.spec.search.selector]
+    for name, figure in search_figures(study, searched).items():
+        figure.savefig(pictures / f"{name}.png", bbox_inches="tight", dpi=120)

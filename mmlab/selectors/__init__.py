@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from mmlab.config import Scalar
 from mmlab.errors import UserError, unknown_name
 from mmlab.selectors.base import Selector
 from mmlab.selectors.concrete_vae import ConcreteVAE
@@ -27,6 +26,7 @@ from mmlab.selectors.scanpy_tests import (
     ScanpyWilcoxonTieCorrect,
 )
 from mmlab.selectors.smash import Smash
+from mmlab.spec.trial import Scalar
 
 __all__ = [
     "SELECTORS",

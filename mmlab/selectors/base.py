@@ -12,11 +12,10 @@ from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from mmlab.config import Scalar
+from mmlab.constraints.solver import Rules
 from mmlab.errors import UserError
-from mmlab.preprocess import Expression, Layer
-from mmlab.rules import Rules
-from mmlab.selectors.data import (
+from mmlab.preprocessing.normalization import Expression, Layer
+from mmlab.selectors.training_data import (
     Indices,
     TrainingData,
     check_lists,
@@ -24,6 +23,7 @@ from mmlab.selectors.data import (
     in_memory,
     one_sparse_class,
 )
+from mmlab.spec.trial import Scalar
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
@@ -238,7 +238,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         return one_sparse_class(counts)
 
     def _set_panel(self, ranking: Any, scores: Any, data: TrainingData) -> None:
-        """Set panel and scores; see :meth:`mmlab.selectors.data.TrainingData.panel`."""
+        """Set panel and scores; see :meth:`mmlab.selectors.training_data.TrainingData.panel`."""
         self.scores_ = np.asarray(scores, dtype=np.float64)
         self.panel_ = data.panel(ranking, self.scores_, self.n_markers)
 

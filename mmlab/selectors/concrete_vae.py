@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from mmlab.selectors.vae import VAESelector
 
 if TYPE_CHECKING:
+    from mmlab.nn.gates import Choice, Proposal
     from mmlab.nn.layers import Noise
-    from mmlab.nn.proposals import Choice, Proposal
 
 
 class ConcreteVAE(VAESelector):
     """A variational autoencoder whose k inputs are k concrete selectors, without labels.
 
     Each selector is a softmax over the genes with Gumbel noise, which the falling temperature
-    hardens into one gene (:class:`mmlab.nn.concrete.ConcreteSelectors`). The score of a gene
+    hardens into one gene (:class:`mmlab.nn.concrete_gate.ConcreteSelectors`). The score of a gene
     is the largest weight that any selector gives it.
 
     Parameters
@@ -97,6 +97,6 @@ class ConcreteVAE(VAESelector):
         self.device = device
 
     def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
-        from mmlab.nn.concrete import ConcreteSelectors
+        from mmlab.nn.concrete_gate import ConcreteSelectors
 
         return ConcreteSelectors(choice, noise, random_panel=self.faithful)

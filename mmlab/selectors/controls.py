@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.preprocess import Layer
+from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.base import DirectSelector, Selector
-from mmlab.selectors.data import TrainingData
 from mmlab.selectors.scanpy_tests import ScanpyTTest
+from mmlab.selectors.training_data import TrainingData
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.preprocess import Layer
+from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.base import DirectSelector
-from mmlab.selectors.budget import fill_budget
+from mmlab.selectors.class_rankings import fill_budget
 from mmlab.selectors.scanpy_tests import one_against_rest
 
 #: Cells that COSG sums at a time; by default it depends on the memory of the machine.
@@ -22,7 +22,7 @@ class Cosg(DirectSelector):
     """Cosine similarity of each gene with each class, less what it shares with the others.
 
     The panel takes the best gene of every class, then the second best, ...
-    (:func:`mmlab.selectors.budget.fill_budget`, ties by score). The score of a gene is its
+    (:func:`mmlab.selectors.class_rankings.fill_budget`, ties by score). The score of a gene is its
     largest COSG score over the classes; on log1p values it is in [0, 1].
 
     Parameters

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from mmlab.selectors.vae import VAESelector
 
 if TYPE_CHECKING:
+    from mmlab.nn.gates import Choice, Proposal
     from mmlab.nn.layers import Noise
-    from mmlab.nn.proposals import Choice, Proposal
 
 
 class GlobalGumbelVAE(VAESelector):
@@ -94,6 +94,6 @@ class GlobalGumbelVAE(VAESelector):
         self.device = device
 
     def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
-        from mmlab.nn.proposals import FreeLogits
+        from mmlab.nn.gates import FreeLogits
 
         return FreeLogits(choice, noise)

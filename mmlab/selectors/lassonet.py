@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmlab.errors import UserError
 from mmlab.selectors.base import Selector
-from mmlab.selectors.data import TrainingData, dense
+from mmlab.selectors.training_data import TrainingData, dense
 from mmlab.selectors.vae import torch_device
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from mmlab.config import Scalar
 from mmlab.selectors.vae import VAESelector
+from mmlab.spec.trial import Scalar
 
 if TYPE_CHECKING:
+    from mmlab.nn.gates import Choice, Proposal
     from mmlab.nn.layers import Noise
-    from mmlab.nn.proposals import Choice, Proposal
 
 
 class MarkerMap(VAESelector):
@@ -18,7 +18,7 @@ class MarkerMap(VAESelector):
 
     A network proposes gene logits, a relaxed top-k masks the cells, and a variational
     autoencoder with a classifier head learns from what is left; see
-    :mod:`mmlab.nn.proposals`. The panel is the top-k of the running logits, which are also the
+    :mod:`mmlab.nn.gates`. The panel is the top-k of the running logits, which are also the
     scores.
 
     Training runs ``max_epochs`` epochs; over the first ``annealing_share`` of them the
@@ -125,7 +125,7 @@ class MarkerMap(VAESelector):
         self.device = device
 
     def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
-        from mmlab.nn.proposals import GeneLogits
+        from mmlab.nn.gates import GeneLogits
 
         betas = [selector.get_params()["beta"] for selector in pack]
         return GeneLogits(choice, self._width(choice.n_genes), betas, noise)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.preprocess import Layer
+from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.base import Selector
-from mmlab.selectors.data import Indices, TrainingData, dense
+from mmlab.selectors.training_data import Indices, TrainingData, dense
 from mmlab.selectors.vae import torch_device
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Persist(Selector):
         self, data: TrainingData, n_selectors: int, generator: torch.Generator
     ) -> tuple[Indices, NDArray[np.float64]]:
         """Chosen genes, best first, and the probability of each candidate for each selector."""
-        from mmlab.nn.concrete import distinct_choices, surest_first
+        from mmlab.nn.concrete_gate import distinct_choices, surest_first
         from mmlab.nn.persist_stages import eliminate, select
 
         config = self._config()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from mmlab.selectors.base import DirectSelector
-from mmlab.selectors.data import dense
+from mmlab.selectors.training_data import dense
 
 #: Bound on the squared 1-norm that the published benchmark used for every panel size.
 PUBLISHED_SPARSITY = 20.0

@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 
-from mmlab.preprocess import Layer
+from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.base import DirectSelector
 
 

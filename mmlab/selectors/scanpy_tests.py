@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pandas.errors import PerformanceWarning
 
 from mmlab.selectors.base import DirectSelector
-from mmlab.selectors.budget import fill_budget
+from mmlab.selectors.class_rankings import fill_budget
 
 
 def one_against_rest(X: Any, y: NDArray[np.int64]) -> tuple[ad.AnnData, list[str]]:
@@ -36,7 +36,7 @@ class ScanpyTest(DirectSelector):
 
     Genes are ranked by the signed statistic (higher in the class), and the panel takes the
     best gene of every class, then the second best, ...
-    (:func:`mmlab.selectors.budget.fill_budget`, ties by p-value, then by statistic, then by
+    (:func:`mmlab.selectors.class_rankings.fill_budget`, ties by p-value, then by statistic, then by
     class). The score of a gene is its largest statistic over the classes.
 
     Parameters

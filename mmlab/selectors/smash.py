@@ -10,7 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from mmlab.errors import UserError
 from mmlab.selectors.base import DirectSelector
-from mmlab.selectors.data import dense
+from mmlab.selectors.training_data import dense
 
 
 class Smash(DirectSelector):

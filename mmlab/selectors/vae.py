@@ -15,24 +15,24 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
-from mmlab.config import Scalar
-from mmlab.environment import fast_in_bfloat16
 from mmlab.errors import UserError
 from mmlab.metrics.classification import accuracy
 from mmlab.metrics.reconstruction import explained_variance, linear_reconstruction
-from mmlab.preprocess import Expression
+from mmlab.preprocessing.normalization import Expression
+from mmlab.preprocessing.splits import MOST_FITTED, MOST_JUDGED, some_of
 from mmlab.selectors.base import Selector
-from mmlab.selectors.data import TrainingData, dense
-from mmlab.split import MOST_FITTED, MOST_JUDGED, some_of
+from mmlab.selectors.training_data import TrainingData, dense
+from mmlab.spec.trial import Scalar
+from mmlab.system.environment import fast_in_bfloat16
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmlab.nn.gates import Choice, Proposal
     from mmlab.nn.layers import Noise
     from mmlab.nn.networks import PanelModel
-    from mmlab.nn.proposals import Choice, Proposal
-    from mmlab.nn.recipe import TrainingConfig
     from mmlab.nn.training import Epoch, PanelScore
+    from mmlab.nn.training_config import TrainingConfig
 
 #: Width of the hidden layers in the published benchmark, by the largest number of genes.
 _PUBLISHED_WIDTHS = ((999, 64), (4000, 256), (math.inf, 500))
@@ -104,7 +104,7 @@ class VAESelector(Selector):
         return int(self.settled_params(n_genes)["hidden_size"])
 
     def _config(self) -> TrainingConfig:
-        from mmlab.nn.recipe import Annealing, Decay, RangeTest, TrainingConfig
+        from mmlab.nn.training_config import Annealing, Decay, RangeTest, TrainingConfig
 
         rate, floor, highest, patience = self.published
         if self.faithful:
@@ -251,11 +251,11 @@ def train_together(
     """
     import torch
 
+    from mmlab.nn.cell_reader import CellReader
+    from mmlab.nn.gates import Choice
     from mmlab.nn.layers import Noise
     from mmlab.nn.losses import markermap_loss
     from mmlab.nn.networks import PanelModel, PanelVAE
-    from mmlab.nn.proposals import Choice
-    from mmlab.nn.reader import CellReader
     from mmlab.nn.training import Plan, recalibrate_batch_norm, train
 
     first = selectors[0]

@@ -13,11 +13,11 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from mmlab.tracking.finished import stored_rows, study_rows, trial_rows
+from mmlab.tracking.finished_trials import stored_rows, study_rows, trial_rows
 from mmlab.tracking.method import MethodRun
+from mmlab.tracking.model_registry import Champion, find_champion, load_model, register_champion
 from mmlab.tracking.outbox import EndedTrial, Outbox, lock_study
 from mmlab.tracking.promotion import promotions, record_promotion
-from mmlab.tracking.registry import Champion, find_champion, load_model, register_champion
 from mmlab.tracking.search_page import describe_search, short
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import Store, resolve_uri

@@ -11,17 +11,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmlab import figures
-from mmlab.datasets.base import Cells
-from mmlab.embedding import cells_to_embed, umap_coordinates
-from mmlab.grid import ComparisonSpec, MethodSpec
-from mmlab.held import consensus_held
-from mmlab.preprocess import ZScores
-from mmlab.results import CONFUSION, borda_panel, panel_table, summed
-from mmlab.rows import Row
-from mmlab.selectors.data import dense
+from mmlab.comparison.result_table import Row
+from mmlab.constraints.measure import consensus_held
+from mmlab.datasets.cells import Cells
+from mmlab.figures.embedding import cells_to_embed, umap_coordinates
+from mmlab.preprocessing.normalization import ZScores
+from mmlab.selectors.training_data import dense
+from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.tracking.store import metric_points
 from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial import spec_params
+from mmlab.trial.result import CONFUSION, borda_panel, panel_table, summed
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class MethodRun:
         rows
             Its finished replicates; the run is FINISHED if these are all, else KILLED.
         summary
-            Its part of :func:`mmlab.rows.summarise_rows`.
+            Its part of :func:`mmlab.comparison.result_table.summarise_rows`.
         extra
             Metrics over all settings.
         cells

@@ -16,15 +16,15 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from mmlab.config import TrialSpec
-from mmlab.datasets.base import Cells
+from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.files import whole_file
-from mmlab.grid import ComparisonSpec
-from mmlab.results import TrialResult
+from mmlab.spec.comparison import ComparisonSpec
+from mmlab.spec.trial import TrialSpec
+from mmlab.system.files import whole_file
 from mmlab.tracking.store import Store, owner_name, owner_tags
 from mmlab.tracking.study import StudyRun, beat
 from mmlab.tracking.trial import Outcome, TrialRun, close_trial
+from mmlab.trial.result import TrialResult
 
 _log = logging.getLogger(__name__)
 

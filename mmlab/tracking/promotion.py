@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from mmlab.config import TrialSpec
 from mmlab.model import Model
-from mmlab.search import StudySpec
-from mmlab.tracking.registry import Champion, register_champion
+from mmlab.spec.search import StudySpec
+from mmlab.spec.trial import TrialSpec
+from mmlab.tracking.model_registry import Champion, register_champion
 from mmlab.tracking.store import metric_points, owner_tags
 from mmlab.tracking.study import StudyRun
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from mmlab.constraints import describe, in_markdown
-from mmlab.search import StudySpec
+from mmlab.constraints.check import describe, in_markdown
+from mmlab.spec.search import StudySpec
 from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial import Outcome, TrialRecord
 

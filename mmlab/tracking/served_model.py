@@ -13,7 +13,7 @@ from mmlab.model import Model
 
 
 class ServedModel(PythonModel):
-    """A :class:`mmlab.model.Model` as MLflow serves it."""
+    """A :class:`mmlab.model.panel_model.Model` as MLflow serves it."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the numbers."""

@@ -24,7 +24,7 @@ from mlflow.tracking import MlflowClient
 from platformdirs import user_state_path
 
 import mmlab
-from mmlab.datasets.base import Cells
+from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 
 DEFAULT_URI = "sqlite:///mlflow.db"

@@ -13,9 +13,9 @@ import pandas as pd
 from mlflow.entities import Run
 from pydantic import Field, TypeAdapter
 
-from mmlab.datasets.base import Cells
+from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.grid import AnyStudy
+from mmlab.spec.comparison import AnyStudy
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import Store, owner_is_alive, owner_name, owner_tags
 from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, close_trial, read_record

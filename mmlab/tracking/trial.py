@@ -10,13 +10,13 @@ from typing import Any
 
 from mlflow.entities import Metric, Run
 
-from mmlab.config import PanelSpec, TrialSpec
-from mmlab.datasets.base import Cells
-from mmlab.pipeline import OBJECTIVE, Trial, cpu_threads
-from mmlab.results import TrialResult
+from mmlab.datasets.cells import Cells
+from mmlab.spec.trial import PanelSpec, TrialSpec
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import Store, metric_points, owner_tags
 from mmlab.tracking.trial_page import describe_trial, write_result
+from mmlab.trial.result import TrialResult
+from mmlab.trial.run import OBJECTIVE, Trial, cpu_threads
 
 
 class Outcome(StrEnum):

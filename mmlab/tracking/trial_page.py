@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from mmlab import figures
-from mmlab.constraints import describe, in_markdown
-from mmlab.results import TrialResult
+from mmlab.constraints.check import describe, in_markdown
+from mmlab.trial.result import TrialResult
 
 
 def write_result(result: TrialResult, folder: Path, draw: bool) -> None:

@@ -1,0 +1,198 @@
+"""The rows of a comparison: one finished replicate of one method, as a table on disk or in memory.
+
+A row is what ``TrialResult.replicates`` holds, with the trial's digest and what the tables need
+to know of its specification. Rows outlive their study: a later one takes up what is finished.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmlab.errors import UserError
+from mmlab.metrics import METRICS
+from mmlab.metrics.stability import mean_jaccard, nogueira_stability
+from mmlab.spec.trial import TrialSpec, canonical_json
+from mmlab.system.files import whole_file
+from mmlab.trial.evaluate import CLASSIFIERS, CLEAN
+
+Row = dict[str, Any]
+
+#: What identifies a row; the rest is measured.
+_IDENTITY = (
+    *("digest", "dataset", "fingerprint", "method", "setting"),
+    *("selector", "params", "n_markers", "noise_level"),
+)
+#: The whole file is written anew: not for every row.
+_SECONDS_BETWEEN_WRITES = 5.0
+_PREFIXES = (
+    *CLASSIFIERS,
+    *(CLEAN + name for name in CLASSIFIERS),
+    *("linear", "decoder", "panel", "leiden"),
+)
+
+
+def make_row(spec: TrialSpec, digest: str, fingerprint: str, replicate: Row) -> Row:
+    """A row from a resolved trial of one replicate and its line of the replicates' table."""
+    return {
+        "digest": digest,
+        "dataset": spec.data.title,
+        "fingerprint": fingerprint,
+        "selector": spec.selector,
+        "params": canonical_json(spec.params),
+        "n_markers": spec.n_markers,
+        "noise_level": spec.noise.level,
+        **replicate,
+    }
+
+
+def is_metric(column: str) -> bool:
+    """Whether a column of the rows holds a registered metric."""
+    prefix, _, name = column.partition("/")
+    return prefix in _PREFIXES and name in METRICS
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a Parquet file that an earlier comparison has written; none if there is no file.
+
+    Raises
+    ------
+    UserError
+        The file is not such a table.
+    """
+    if not path.exists():
+        return []
+    try:
+        table = pd.read_parquet(path)
+    except Exception as error:  # whatever pyarrow raises
+        raise UserError(f"{path} cannot be read as Parquet: {error}.") from error
+    missing = [name for name in ("digest", "replicate", "panel") if name not in table.columns]
+    if missing:
+        raise UserError(
+            f"{path} is not a table of finished replicates: it has no column {missing[0]!r}."
+        )
+    return [from_parquet(row) for row in table.to_dict(orient="records")]
+
+
+def from_parquet(row: Mapping[Any, Any]) -> Row:
+    """A row as it was before pyarrow turned its lists into arrays; absent values are left out."""
+    plain: Row = {}
+    for key, value in row.items():
+        if isinstance(value, np.ndarray):
+            plain[key] = [v.tolist() if isinstance(v, np.ndarray) else v for v in value.tolist()]
+        elif value is not None and not (isinstance(value, float) and np.isnan(value)):
+            plain[key] = value
+    return plain
+
+
+def write_rows(rows: Iterable[Row], path: Path) -> None:
+    """Write rows as Parquet, sorted; the file is the old one or the new one, never half."""
+    table = pd.DataFrame(list(rows))
+    known = [name for name in _IDENTITY if name in table.columns]
+    table = table[known + [name for name in table.columns if name not in known]]
+    table = table.sort_values(["selector", "digest"], kind="stable")
+    with whole_file(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+@dataclass
+class RowsFile:
+    """Finished replicates by digest, and the file that holds them, if there is one."""
+
+    by_digest: dict[str, Row]
+    path: Path | None = None
+    _written_at: float = -math.inf
+
+    @classmethod
+    def read(cls, path: Path | None) -> RowsFile:
+        """The rows of a file that may not be there yet; of none, no rows."""
+        rows = [] if path is None else read_rows(path)
+        return cls({str(row["digest"]): row for row in rows}, path)
+
+    def add(self, row: Row) -> None:
+        """Take up a row; the file follows within seconds."""
+        self.by_digest[row["digest"]] = row
+        if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
+            self.write()
+
+    def write(self) -> None:
+        """Write all rows."""
+        if self.path is not None and self.by_digest:
+            write_rows(self.by_digest.values(), self.path)
+            self._written_at = time.monotonic()
+
+
+def summarise_rows(rows: pd.DataFrame, n_genes: int) -> pd.DataFrame:
+    """Mean and spread of every metric of every method: a tidy table.
+
+    Parameters
+    ----------
+    rows
+        Rows with the columns ``method`` and ``setting``.
+    n_genes
+        Genes of the dataset, for the stability of the panels.
+
+    Returns
+    -------
+    Columns dataset, method, n_markers, setting, metric, mean, std (population), n (replicates),
+    low, high. Stability over the replicates is one of the metrics (``stability/nogueira`` with its
+    95 % confidence interval as low and high, ``stability/jaccard``), from two replicates on.
+    """
+    parts = []
+    for (dataset, method, n_markers, setting), group in rows.groupby(
+        ["dataset", "method", "n_markers", "setting"], sort=False
+    ):
+        found = _metric_rows(group) + _stability_rows(group, n_genes)
+        parts += [
+            {
+                "dataset": dataset,
+                "method": method,
+                "n_markers": n_markers,
+                "setting": setting,
+                **row,
+            }
+            for row in found
+        ]
+    return pd.DataFrame(parts)
+
+
+def _metric_rows(group: pd.DataFrame) -> list[Row]:
+    columns = [name for name in group.columns if is_metric(name)]
+    rows = []
+    for name in [*columns, "fit_seconds"]:
+        values = group[name].dropna().to_numpy(dtype=float)
+        if len(values):
+            rows.append(
+                {"metric": name, "mean": values.mean(), "std": values.std(), "n": len(values)}
+            )
+    return rows
+
+
+def _stability_rows(group: pd.DataFrame, n_genes: int) -> list[Row]:
+    panels = [np.asarray(panel, dtype=np.int64) for panel in group["panel"]]
+    if len(panels) < 2 or len(panels[0]) == n_genes:
+        return []
+    stability = nogueira_stability(panels, n_genes)
+    return [
+        {
+            "metric": "stability/nogueira",
+            "mean": stability.value,
+            "std": np.nan,
+            "n": len(panels),
+            "low": stability.low,
+            "high": stability.high,
+        },
+        {
+            "metric": "stability/jaccard",
+            "mean": mean_jaccard(panels),
+            "std": np.nan,
+            "n": len(panels),
+        },
+    ]

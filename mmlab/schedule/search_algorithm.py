@@ -1,0 +1,170 @@
+"""Optuna proposes, successive halving stops; both start from the record of a resumed study."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+from matplotlib import pyplot, rc_context
+from matplotlib.figure import Figure
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState
+from optuna.visualization import matplotlib as plots
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from mmlab.datasets.cells import Cells
+from mmlab.schedule.actor import DIVERGED_SCORE, SCORE
+from mmlab.spec.search import Choices, Range, SearchSpec, StudySpec
+from mmlab.spec.trial import Scalar
+from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRecord
+from mmlab.trial.defaults import resolve
+from mmlab.trial.run import OBJECTIVE
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+_PREFIX = "params/"
+
+
+def distributions(search: SearchSpec) -> dict[str, BaseDistribution]:
+    """The search space in Optuna's terms."""
+    return {name: _distribution(space) for name, space in search.parameters.items()}
+
+
+def _distribution(space: Range | Choices) -> BaseDistribution:
+    if isinstance(space, Choices):
+        return CategoricalDistribution(space.choices)
+    if space.integer:
+        return IntDistribution(int(space.low), int(space.high), log=space.log)
+    return FloatDistribution(space.low, space.high, log=space.log)
+
+
+def make_searcher(
+    study: StudyRun[StudySpec], records: list[TrialRecord], cells: Cells
+) -> OptunaSearch:
+    """TPE that knows the ended trials, and first proposes what was interrupted.
+
+    A new study begins with the selector's default configuration, where the space holds it.
+    """
+    search = study.spec.search
+    space = distributions(search)
+    interrupted = [_searched(r.spec.params, space) for r in records if r.outcome not in ENDED]
+    first = interrupted if records else _default_point(study, cells, space)
+    searcher = OptunaSearch(
+        space={_PREFIX + name: distribution for name, distribution in space.items()},
+        metric=SCORE,
+        mode="max",
+        points_to_evaluate=[_prefixed(point) for point in first],
+        # Proposals after a resume differ from those before it, as with any asynchronous search.
+        sampler=optuna.samplers.TPESampler(seed=study.spec.seed + len(records)),
+    )
+    for record in records:
+        if record.outcome in ENDED:
+            point = _prefixed(_searched(record.spec.params, space))
+            score = DIVERGED_SCORE if record.score is None else record.score
+            searcher.add_evaluated_point(point, score)
+    return searcher
+
+
+class RecordedHalving(ASHAScheduler):
+    """Asynchronous successive halving whose rungs already hold the trials that have ended."""
+
+    def __init__(
+        self, study: StudyRun[StudySpec], max_epochs: int, records: list[TrialRecord]
+    ) -> None:
+        search = study.spec.search
+        grace = search.rungs(max_epochs)[0]
+        super().__init__(
+            time_attr="epoch",
+            metric=SCORE,
+            mode="max",
+            # No comparison in the last epoch: whoever gets that far is evaluated.
+            max_t=max(max_epochs - 1, grace),
+            grace_period=grace,
+            reduction_factor=search.reduction_factor,
+            stop_last_trials=False,
+        )
+        # What was interrupted runs again: as a rival of the others, and of itself, it would count
+        # where nobody got in this run, and could stop them all.
+        for record in (record for record in records if record.outcome in ENDED):
+            past: Any = SimpleNamespace(trial_id=record.run_id)
+            for epoch, score in study.score_history(record, OBJECTIVE):
+                self._brackets[0].on_result(past, epoch, score)
+
+
+def optuna_study(study: StudyRun[StudySpec], records: list[TrialRecord]) -> optuna.Study:
+    """The search as an Optuna study, for its own analyses."""
+    space = distributions(study.spec.search)
+    result = optuna.create_study(direction="maximize", study_name=study.name)
+    states = {Outcome.COMPLETE: TrialState.COMPLETE, Outcome.STOPPED: TrialState.COMPLETE}
+    for record in records:
+        if record.outcome not in states or record.score is None:
+            continue
+        trial = optuna.trial.create_trial(
+            state=states[record.outcome],
+            value=record.score,
+            params=_searched(record.spec.params, space),
+            distributions=space,
+        )
+        result.add_trial(trial)
+    return result
+
+
+def search_figures(study: StudyRun[StudySpec], records: list[TrialRecord]) -> dict[str, Figure]:
+    """Optuna's own pictures of the search, by file name; empty for fewer than two trials."""
+    search = optuna_study(study, records)
+    values = {trial.value for trial in search.trials}
+    if len(values) < 2:
+        return {}
+    figures: dict[str, Figure] = {}
+    target = "validation score"
+    with warnings.catch_warnings(), rc_context({"figure.figsize": (9, 5)}):
+        warnings.simplefilter("ignore")
+        figures["optimization_history"] = _figure(
+            plots.plot_optimization_history(search, target_name=target)
+        )
+        figures["parallel_coordinate"] = _figure(
+            plots.plot_parallel_coordinate(search, target_name=target)
+        )
+        figures["param_importances"] = _figure(
+            plots.plot_param_importances(search, target_name=target)
+        )
+    return figures
+
+
+def _figure(axes: Any) -> Figure:
+    figure: Figure = axes.get_figure()
+    # Optuna draws with pyplot, which would keep the figure for ever; it can still be saved.
+    pyplot.close(figure)
+    return figure
+
+
+def _searched(params: dict[str, Scalar], space: dict[str, BaseDistribution]) -> dict[str, Scalar]:
+    return {name: params[name] for name in space}
+
+
+def _prefixed(point: dict[str, Scalar]) -> dict[str, Scalar]:
+    return {_PREFIX + name: value for name, value in point.items()}
+
+
+def _default_point(
+    study: StudyRun[StudySpec], cells: Cells, space: dict[str, BaseDistribution]
+) -> list[dict[str, Scalar]]:
+    search = study.spec.search
+    default = resolve(study.spec.trial(search.selector, search.fixed), cells)
+    defaults = _searched(default.params, space)
+    inside = all(_holds(search.parameters[name], value) for name, value in defaults.items())
+    return [defaults] if inside else []
+
+
+def _holds(space: Range | Choices, value: Any) -> bool:
+    if isinstance(space, Choices):
+        return value in space.choices
+    return not isinstance(value, str) and bool(space.low <= value <= space.high)

@@ -1,0 +1,162 @@
+"""One replicate of a trial: its cells and labels, what its panel holds, what the panel is worth."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmlab.constraints.measure import Held, hold, measure, reads_cells, reads_labels
+from mmlab.datasets.cells import Cells
+from mmlab.preprocessing.label_noise import mislabel, transitions
+from mmlab.preprocessing.normalization import Layer, ZScores, prepare
+from mmlab.preprocessing.splits import (
+    MOST_FITTED,
+    MOST_JUDGED,
+    Split,
+    Stream,
+    random_stream,
+    some_of,
+)
+from mmlab.selectors.controls import ShuffledLabels
+from mmlab.selectors.training_data import dense
+from mmlab.spec.trial import TrialSpec
+from mmlab.trial.batched import Fit
+from mmlab.trial.evaluate import Evaluation, by_type, evaluate_panel, score
+from mmlab.trial.fit import make_selector, split_of, training_data
+from mmlab.trial.result import Decoded, Replicate, decoded
+
+
+def held_by(spec: TrialSpec, cells: Cells, index: int) -> Held:
+    """What the panel of a replicate has to hold.
+
+    Raises
+    ------
+    UserError
+        Its training cells do not allow it.
+    """
+    if not reads_cells(spec.constraints):
+        return hold(spec, cells, None)
+    split, y = split_of(spec, cells, index), cells.y
+    if reads_labels(spec.constraints) and spec.noise.level > 0:
+        y = mislabelled(spec, cells, split, _layers(spec, cells, split)["zscore"], index)
+    return hold(spec, cells, measure(cells.adata.X, split.train, y, len(cells.classes)))
+
+
+def mislabelled(
+    spec: TrialSpec, cells: Cells, split: Split, zscore: ZScores, index: int
+) -> NDArray[np.int64]:
+    """Class indices of all cells with the wrong labels of a replicate."""
+    if spec.noise.level == 0:
+        return cells.y
+    matrix = transitions(spec.noise, cells.classes, zscore[split.train], cells.y[split.train])
+    stream = random_stream(spec.seed, index, Stream.NOISE)
+    return mislabel(cells.y, split.train_validation, spec.noise.level, matrix, stream)
+
+
+def first_zscore(spec: TrialSpec, cells: Cells) -> ZScores:
+    """z-scores of all cells by the recipe and split of a trial's first replicate."""
+    layers = _layers(spec, cells, split_of(spec, cells, spec.first_replicate))
+    found: ZScores = layers["zscore"]
+    return found
+
+
+def _layers(spec: TrialSpec, cells: Cells, split: Split) -> dict[Layer, Any]:
+    return prepare(cells.adata, cells.normalization, spec.recipe, split.train)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A replicate whose method is to be fitted, and what it will be judged on.
+
+    ``y_fit`` are the labels that the classifiers see; ``seconds`` went into preparing it.
+    """
+
+    spec: TrialSpec
+    cells: Cells
+    held: Held
+    index: int
+    split: Split
+    zscore: ZScores
+    y_fit: NDArray[np.int64]
+    fit: Fit
+    seconds: float
+
+    @classmethod
+    def of(cls, spec: TrialSpec, cells: Cells, held: Held, index: int) -> Prepared:
+        """Replicate number ``index`` of a resolved trial."""
+        started = time.perf_counter()
+        split = split_of(spec, cells, index)
+        layers = _layers(spec, cells, split)
+        zscore = layers["zscore"]
+        y = mislabelled(spec, cells, split, zscore, index)
+        selector = make_selector(spec, cells, index)
+        if isinstance(selector, ShuffledLabels):
+            y = selector.shuffle(y, split.train_validation)
+        in_search = spec.protocol == "search"
+        data = training_data(selector, layers, y, split, held, in_search=in_search)
+        fit, seconds = Fit(selector, data), time.perf_counter() - started
+        return cls(spec, cells, held, index, split, zscore, y, fit, seconds)
+
+    def like(self, spec: TrialSpec) -> Prepared:
+        """The same replicate of a trial with other wrong labels, which the method ignores."""
+        y = mislabelled(spec, self.cells, self.split, self.zscore, self.index)
+        return replace(self, spec=spec, y_fit=y)
+
+    def finished(self) -> Replicate:
+        """The outcome, once the method has been fitted."""
+        started, fit = time.perf_counter(), self.fit
+        evaluation, seen = self._evaluate()
+        rules, panel = self.held.rules, fit.selector.panel_
+        asked = reads_labels(self.spec.constraints)
+        return Replicate(
+            index=self.index,
+            panel=panel,
+            scores=fit.selector.scores_,
+            evaluation=evaluation,
+            epochs=fit.epochs[-1].epoch if fit.epochs else 0,
+            fit_seconds=fit.seconds,
+            seconds=self.seconds + fit.seconds + time.perf_counter() - started,
+            decoded=seen,
+            marked=rules.marked(panel) if rules is not None and asked else None,
+        )
+
+    def _evaluate(self) -> tuple[Evaluation, Decoded | None]:
+        """On the test cells, or, in a search, on the validation cells with ``validation/`` names.
+
+        With it goes what the decoder of a method makes of the first replicate's cells.
+        """
+        spec, cells, split, z, y = self.spec, self.cells, self.split, self.zscore, self.y_fit
+        selector, n_classes = self.fit.selector, len(cells.classes)
+        search = spec.protocol == "search"
+        fit_on = split.train if search else split.train_validation
+        fit_on = fit_on[some_of(len(fit_on), MOST_FITTED)]
+        judge_on = split.validation if search else split.test
+        judge_on = judge_on[some_of(len(judge_on), MOST_JUDGED)]
+        judged = dense(z[judge_on])
+        truth = (y if search else cells.y)[judge_on]
+        rng = random_stream(spec.seed, self.index, Stream.EVALUATION)
+        evaluation = evaluate_panel(
+            selector.panel_,
+            z[fit_on],
+            y[fit_on],
+            judged,
+            truth,
+            n_classes,
+            int(rng.integers(2**31)),
+            clean_labels=cells.y[fit_on] if spec.noise.level > 0 and not search else None,
+        )
+        metrics, per_class, seen = evaluation.metrics, evaluation.per_class_reconstruction, None
+        rebuilt = selector.reconstruct(judged)
+        if rebuilt is not None:
+            metrics |= score("decoder", "reconstruction", judged, rebuilt)
+            per_class |= by_type("decoder", judged, rebuilt, truth, n_classes)
+            if self.index == 0:
+                names = np.asarray(cells.classes)[truth]
+                seen = decoded(judged, rebuilt, cells.genes, names)
+        if search:
+            metrics = {f"validation/{name}": value for name, value in metrics.items()}
+        return replace(evaluation, metrics=metrics), seen

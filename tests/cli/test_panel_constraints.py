@@ -1,0 +1,205 @@
+"""What panels have to hold, from files and options, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import typer
+from commands import call, mistake
+from tiny import simulate_cells
+
+from mmlab.cli import app
+from mmlab.cli.panel_constraints import read_genes, read_table, to_weight
+from mmlab.cli.tune import _study_spec
+from mmlab.errors import UserError
+from mmlab.spec.search import StudySpec
+from mmlab.spec.trial import TrialSpec
+from mmlab.tracking import Store
+from mmlab.tracking.spec_tags import spec_json, spec_tags
+
+COMMANDS = ("select", "benchmark", "robustness", "sweep", "tune")
+OPTIONS = (
+    *("--include", "--exclude", "--groups", "--max-per-group"),
+    *("--max-mean-counts", "--min-per-type", "--weights"),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with tiny cells and files of constraints."""
+    monkeypatch.chdir(tmp_path)
+    simulate_cells().write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "must.txt").write_text("# the lab's own\n\nGene39\nGene0  # always\n")
+    groups = "".join(f"Gene{i},family {i % 4}\n" for i in range(36))
+    (tmp_path / "groups.csv").write_text(f"gene,group\n{groups}")
+    (tmp_path / "weights.csv").write_text("gene,weight,why\nGene3,0,patent\nGene17,2.5,\n")
+    return tmp_path
+
+
+CELLS = ["--data", "cells.h5ad", "--label-key", "cell_type"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_runs_trials_has_the_options(name: str) -> None:
+    command: Any = typer.main.get_command(app)
+    have = {option for parameter in command.commands[name].params for option in parameter.opts}
+    assert set(OPTIONS) <= have
+    assert "--panel" not in have
+
+
+def test_select_holds_what_files_ask_and_keeps_it(folder: Path) -> None:
+    asked = ["--include", "must.txt", "--exclude", "Gene31", "--groups", "groups.csv"]
+    asked += ["--max-per-group", "2", "--max-mean-counts", "6.5", "--min-per-type", "2"]
+    asked += ["--weights", "weights.csv"]
+    options = ["-k", "9", "--method", "scanpy_t_test", "--json", "-o", "panel.csv"]
+    result = call("select", *CELLS, *options, *asked)
+    assert result.exit_code == 0, result.output
+    genes = pd.read_csv(folder / "panel.csv")["gene"].tolist()
+    assert genes[:2] == ["Gene39", "Gene0"]
+    assert not {"Gene3", "Gene31"} & set(genes)
+    families = [int(gene[4:]) % 4 for gene in genes if int(gene[4:]) < 36]
+    assert max(map(families.count, families)) <= 2
+    store = Store()
+    run = store.client.get_run(json.loads(result.stdout)["run_id"])
+    assert run.data.params["max_per_group"] == "2"
+    assert run.data.params["weights"] == "Gene3: 0.0, Gene17: 2.5"
+    assert "Genes that mark each cell type: at least 2." in run.data.tags["mlflow.note.content"]
+    spec = TrialSpec.model_validate_json(spec_json(run.data.tags))
+    assert spec.include == ["Gene39", "Gene0"]
+    assert spec.constraints.groups["Gene5"] == "family 1"
+    assert spec.constraints.weights == {"Gene3": 0, "Gene17": 2.5}
+    assert "groups.csv" not in spec.model_dump_json()
+
+
+def test_what_no_panel_holds_leaves_no_run(folder: Path) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    options = ["-k", "30", "--method", "random"]
+    message = mistake("select", *CELLS, *options, "--min-per-type", "10")
+    assert "min_per_type 10: fewer genes mark these types: 'astrocyte' 8" in message
+    message = mistake("select", *CELLS, "--groups", "groups.csv", "-k", "5")
+    assert message == "--groups and --max-per-group go together: give both, or neither."
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_comparison_of_all_methods_leaves_out_the_one_that_takes_all_genes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("mmlab.cli.comparisons.run_and_show", lambda spec, *_: asked.append(spec))
+    for more in ([], ["--include", "Gene0"], ["--exclude", "Gene0"], ["--min-per-type", "1"]):
+        assert call("benchmark", *CELLS, "-k", "5", *more).exit_code == 0
+    all_genes = ["all_genes" in [m.selector for m in spec.methods] for spec in asked]
+    assert all_genes == [True, True, False, False]
+    assert asked[3].constraints.min_per_type == 1
+    for command in (["robustness"], ["sweep", "n_markers=5,6"]):
+        assert call(*command, *CELLS, "--max-mean-counts", "5").exit_code == 0
+        assert asked[-1].constraints.max_mean_counts == 5
+
+
+def test_a_search_holds_them_and_resuming_takes_them_from_the_study(folder: Path) -> None:
+    given: dict[str, Any] = dict.fromkeys(
+        ("data", "label_key", "layer", "method", "search", "n_markers", "replicates", "seed")
+    )
+    given |= {"dataset": "toy_xor", "quick": None, "epochs": None}
+    given |= {"include": ["gene_1"], "exclude": [], "constraints": {"min_per_type": 2}}
+    study = _study_spec(given, 3, with_baselines=False)
+    assert isinstance(study, StudySpec)
+    trial = study.trial("markermap_supervised", {})
+    assert (trial.include, trial.constraints.min_per_type) == (["gene_1"], 2)
+    message = mistake("tune", "--resume", "x", "--weights", "weights.csv", "--include", "Gene0")
+    assert "leave out --include, --weights" in message
+
+
+def test_a_search_that_cannot_hold_them_is_refused_before_it_begins(folder: Path) -> None:
+    options = ["-k", "30", "--trials", "2", "--min-per-type", "10"]
+    assert "min_per_type 10: fewer genes mark" in mistake("tune", *CELLS, *options)
+    assert not (folder / "mlflow.db").exists()
+
+
+# --- files
+
+
+@pytest.mark.parametrize("text", ["A, B ,,C", "list.txt", "@list.txt", "plain"])
+def test_genes_come_from_the_option_or_from_a_file(text: str, folder: Path) -> None:
+    for name in ("list.txt", "plain"):
+        (folder / name).write_bytes(b"\xef\xbb\xbfA\r\n#B\r\n\r\n B \t# second\r\nC\r\n")
+    assert read_genes("--include", text) == ["A", "B", "C"]
+
+
+def test_genes_may_have_strange_names_and_be_many() -> None:
+    assert read_genes("--include", "A#1,B/C,x.txt") == ["A#1", "B/C", "x.txt"]
+    many = [f"ENSG{i:011d}" for i in range(5000)]
+    assert read_genes("--include", ",".join(many)) == many
+
+
+@pytest.mark.parametrize("text", ["missing.txt", "@missing", "folder/genes.tsv", "missing.CSV"])
+def test_a_list_that_is_missing_is_no_gene(text: str, folder: Path) -> None:
+    with pytest.raises(UserError, match=r"--include: cannot read .*: No such file"):
+        read_genes("--include", text)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_is_read_by_the_names_of_its_columns(separator: str, folder: Path) -> None:
+    rows = [["Weight", "note", " Gene "], ["2", "x", "A"], ["# no", "", ""], ["0", "", ' "B"']]
+    text = "# made by hand\r\n\r\n" + "\r\n".join(map(separator.join, rows))
+    (folder / "table").write_bytes(b"\xef\xbb\xbf" + text.replace(' "B"', '"B"').encode())
+    assert read_table("--weights", Path("table"), "weight", to_weight) == {"A": 2, "B": 0}
+
+
+def test_all_mistakes_of_a_table_are_told_at_once(folder: Path) -> None:
+    lines = ["gene,weight", "A,1", "B,heavy", ",2", "A,3", "C,-1", "D,nan", "E,inf", "F", "G,1e9"]
+    (folder / "bad.csv").write_text("\n".join(lines))
+    message = mistake("select", *CELLS, "--weights", "bad.csv")
+    assert message == (
+        "--weights bad.csv: line 3: the weight 'heavy' is not a number; line 4: no gene is named; "
+        "line 6: a weight is 0 (the gene is forbidden) or from 0.001 to 1000, got -1; "
+        "line 7: the weight 'nan' is not a finite number; "
+        "line 8: the weight 'inf' is not a finite number; "
+        "line 9: the weight '' is not a number; "
+        "line 10: a weight is 0 (the gene is forbidden) or from 0.001 to 1000, got 1e+09; "
+        "named twice: A."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty; give the columns gene and group."),
+        (b"name,family\nA,x\n", "has no column gene and no column group; it has name, family."),
+        (b"gene,family\nA,x\n", "has no column group; it has gene, family."),
+        (b"gene,group\nA,\nB\n", "line 2: the group is empty; line 3: the group is empty."),
+        ("gene,group\nA,\u00e9\n".encode("latin-1"), "is not plain text in UTF-8"),
+        ("gene,group\nA,x\n".encode("utf-16"), "is not plain text in UTF-8"),
+        (b"gene,group\nA," + b"x" * 200000, "cannot be read as a CSV table: field larger"),
+        (None, "cannot read groups.csv: No such file or directory."),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(
+    content: bytes | None, message: str, folder: Path
+) -> None:
+    path = folder / "groups.csv"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    options = [*CELLS, "--groups", "groups.csv", "--max-per-group", "1"]
+    assert message in mistake("select", *options)
+    assert not (folder / "mlflow.db").exists()
+
+
+def test_a_specification_of_any_length_survives_its_tags() -> None:
+    content: dict[str, Any] = {"data": {"name": "zeisel"}, "selector": "random"}
+    short = TrialSpec.model_validate(content)
+    groups = {f"ENSG{i:011d}": f"family {i % 700}" for i in range(20000)}
+    long = TrialSpec.model_validate(
+        content | {"constraints": {"groups": groups, "max_per_group": 1}}
+    )
+    for spec in (short, long):
+        tags = spec_tags(spec)
+        assert max(map(len, tags.values())) <= 5000
+        assert TrialSpec.model_validate_json(spec_json(tags)) == spec
+    assert list(spec_tags(short)) == ["mmlab.spec"]
+    assert len(spec_tags(long)) < 40

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from mmlab.comparison.paired_tests import (
+    corrected_resampled_t_test,
+    holm,
+    paired_tests,
+    wilcoxon_signed_rank,
+)
+
+differences = st.lists(st.integers(-50, 50), min_size=2, max_size=15).map(
+    lambda values: np.array(values) / 100
+)
+
+
+@given(differences)
+def test_without_shared_cells_the_t_test_is_scipys(values: Any) -> None:
+    if np.var(values) < 1e-12:
+        return
+    t, p = corrected_resampled_t_test(values, test_share=0.0)
+    expected = stats.ttest_1samp(values, 0)
+    assert t == pytest.approx(expected.statistic)
+    assert p == pytest.approx(expected.pvalue)
+
+
+def test_the_correction_by_hand() -> None:
+    # Four splits, mean 0.02, variance 2e-4 / 3: t = 0.02 / sqrt((1/4 + 1/4) * 2e-4 / 3).
+    values = np.array([0.01, 0.02, 0.02, 0.03])
+    t, p = corrected_resampled_t_test(values)
+    variance = 2e-4 / 3
+    assert t == pytest.approx(0.02 / math.sqrt(0.5 * variance))
+    assert p == pytest.approx(2 * stats.t.sf(t, 3))
+
+
+@given(differences)
+def test_the_tests_are_symmetric_and_give_probabilities(values: Any) -> None:
+    t, p = corrected_resampled_t_test(values)
+    t_back, p_back = corrected_resampled_t_test(-values)
+    assert t_back == pytest.approx(-t)
+    assert p_back == pytest.approx(p)
+    _, w = wilcoxon_signed_rank(values)
+    assert wilcoxon_signed_rank(-values)[1] == pytest.approx(w)
+    assert 0 <= p <= 1
+    assert 0 <= w <= 1
+
+
+@given(differences)
+def test_shared_cells_make_the_test_more_careful(values: Any) -> None:
+    _, plain = corrected_resampled_t_test(values, test_share=0.0)
+    _, corrected = corrected_resampled_t_test(values)
+    assert corrected >= plain - 1e-12
+
+
+def test_equal_differences_have_no_variance() -> None:
+    assert corrected_resampled_t_test(np.zeros(3)) == (0.0, 1.0)
+    assert corrected_resampled_t_test(np.full(3, -0.1)) == (-math.inf, 0.0)
+    assert wilcoxon_signed_rank(np.zeros(3)) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="at least two differences, got 1"):
+        corrected_resampled_t_test(np.ones(1))
+
+
+@pytest.mark.parametrize("n", [1, 6, 40, 60])
+def test_wilcoxon_is_scipys(n: int) -> None:
+    values = np.random.default_rng(n).normal(0.3, 1, size=n)
+    expected = stats.wilcoxon(values)
+    assert wilcoxon_signed_rank(values) == (expected.statistic, pytest.approx(expected.pvalue))
+
+
+@given(st.lists(st.integers(-3, 3).filter(bool), min_size=1, max_size=7))
+def test_wilcoxon_is_exact_with_ties(values: list[int]) -> None:
+    ranks = stats.rankdata(np.abs(values))
+    sums = np.array([ranks @ signs for signs in product([0, 1], repeat=len(values))])
+    smaller = np.minimum(sums, ranks.sum() - sums)
+    ours = ranks @ (np.array(values) > 0)
+    expected = np.mean(smaller <= min(ours, ranks.sum() - ours))
+    # Zeros do not count.
+    assert wilcoxon_signed_rank(np.array([0.0, *values]))[1] == pytest.approx(expected)
+
+
+def test_holm_by_hand() -> None:
+    found = holm(np.array([0.01, 0.04, math.nan, 0.03]))
+    np.testing.assert_allclose(found, [0.03, 0.06, math.nan, 0.06])
+    np.testing.assert_allclose(holm(np.array([0.9, 0.8])), [1.0, 1.0])
+    assert len(holm(np.array([]))) == 0
+
+
+def test_methods_are_paired_over_the_replicates_that_both_have() -> None:
+    rows = pd.DataFrame(
+        [
+            {"method": method, "replicate": r, "score": value}
+            for method, values in (
+                ("best", [0.9, 0.8, 0.7, 0.6]),
+                ("other", [0.8, 0.7, 0.5]),
+                ("once", [0.1]),
+            )
+            for r, value in enumerate(values)
+        ]
+    )
+    table = paired_tests(rows, "score", "best").set_index("method")
+    assert table["n"].to_dict() == {"other": 3, "once": 1}
+    assert table.loc["other", "mean_difference"] == pytest.approx(-0.4 / 3)
+    expected = corrected_resampled_t_test(np.array([-0.1, -0.1, -0.2]))[1]
+    assert table.loc["other", "t_p"] == pytest.approx(expected)
+    assert table.loc["other", "t_p_holm"] == pytest.approx(expected)
+    assert np.isnan(table.loc["once", "t_p"])
+    assert np.isnan(table.loc["once", "wilcoxon_p"])
+    assert set(table["reference"]) == {"best"}
+    with pytest.raises(ValueError, match="duplicate"):
+        paired_tests(pd.concat([rows, rows]), "score", "best")
+
+
+def test_without_rivals_the_table_has_its_columns_still() -> None:
+    rows = pd.DataFrame({"method": ["a", "a", "b", "b"], "replicate": [0, 1, 0, 1], "x": 0.5})
+    full = paired_tests(rows, "x", "a")
+    none = paired_tests(rows[rows["method"] == "a"], "x", "a")
+    assert none.empty
+    assert none.dtypes.to_dict() == full.dtypes.to_dict()
+
+
+@pytest.mark.parametrize("unmeasured", ["a", "b"])
+def test_a_method_without_the_metric_is_not_left_out(unmeasured: str) -> None:
+    rows = pd.DataFrame({"method": ["a", "a", "b", "b"], "replicate": [0, 1, 0, 1], "x": 0.5})
+    rows.loc[rows["method"] == unmeasured, "x"] = np.nan
+    (row,) = paired_tests(rows, "x", "a").to_dict(orient="records")
+    assert (row["method"], row["n"]) == ("b", 0)
+    assert all(math.isnan(row[name]) for name in ("mean_difference", "t_p", "wilcoxon_p"))
+
+
+def test_differences_that_are_equal_but_for_rounding_are_ties() -> None:
+    right = {"a": [558, 552, 551, 552, 554], "b": [548, 557, 561, 562, 549]}
+    rows = pd.DataFrame(
+        [
+            {"method": method, "replicate": r, "x": n / 602}
+            for method, numbers in right.items()
+            for r, n in enumerate(numbers)
+        ]
+    )
+    (row,) = paired_tests(rows, "x", "a").to_dict(orient="records")
+    assert row["wilcoxon_p"] == wilcoxon_signed_rank(np.array([-10, 5, 10, 10, -5]))[1]

@@ -1,0 +1,459 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from commands import run
+from originals import FILLERS, Server, serve, write_mouse_brain, write_paul, write_ssv4
+
+from mmlab.datasets import DATASETS, load_cells, ssv4
+from mmlab.datasets.cache.download import CHECKSUMS, download
+from mmlab.datasets.cache.install import fetch
+from mmlab.datasets.cache.records import FOLDER_VARIABLE, find_record, open_cells, records
+from mmlab.datasets.cells import Dataset
+from mmlab.datasets.gene_filters import is_detected, is_general, shares_by_type, tells_types
+from mmlab.datasets.io.zip_archive import open_archive, open_member
+from mmlab.datasets.remote_files import BONE_MARROW, STEM_CELLS, RemoteFile
+from mmlab.datasets.ssv4 import ARCHIVE, LABELS
+from mmlab.errors import UserError
+from mmlab.spec.trial import DataSpec
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "downloads"
+WRITERS = {
+    "paul": write_paul,
+    "mouse_brain": write_mouse_brain,
+    "mouse_brain_subtypes": write_mouse_brain,
+    "mouse_brain_all_genes": write_mouse_brain,
+    "ssv4": write_ssv4,
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def originals(tmp_path: Path) -> Path:
+    folder = tmp_path / "originals"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def server(originals: Path) -> Iterator[Server]:
+    with serve(originals) as running:
+        yield running
+
+
+def small(name: str) -> Dataset:
+    """A dataset whose files may have any content: small ones have other checksums."""
+    dataset = DATASETS[name]
+    sources = tuple(replace(source, sha256=None) for source in dataset.sources)
+    return replace(dataset, sources=sources)
+
+
+# --- conversion
+
+
+def test_every_downloaded_dataset_is_tested_here() -> None:
+    assert set(WRITERS) == {name for name, dataset in DATASETS.items() if dataset.sources}
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_a_dataset_is_made_from_files_in_the_original_formats(name: str, originals: Path) -> None:
+    WRITERS[name](originals)
+    record = fetch(small(name), str(originals))
+    cells = open_cells(record)
+    genes, sizes = set(cells.genes), cells.adata.obs["cell_type"].value_counts().to_dict()
+    if name == "paul":
+        assert genes == {"Alpha", "Beta", "Gamma"}
+        expected = {"Ery": 36, "GMP": 12, "Baso": 12, "Mo": 12, "Neu": 12}
+        assert sizes == expected | dict.fromkeys(("MEP", "Mk", "DC", "Eos", "Lymph"), 6)
+    elif name == "mouse_brain":
+        assert genes == {"Slc17a7", "Cux2", "Gad1", "Mbp", *FILLERS}
+        assert sizes == {"Ext": 100, "Inh": 40, "Oligo": 40}
+    elif name == "mouse_brain_subtypes":
+        # Mbp is in most cells of three of the five types, but of one broad type of three.
+        assert genes == {"Slc17a7", "Cux2", "Gad1", *FILLERS}
+        assert sizes == {"Ext_L1": 50, "Ext_L2": 50, "Inh_1": 40, "Oligo_1": 40, "Unk_1": 12}
+    elif name == "mouse_brain_all_genes":
+        assert len(cells.genes) == 11
+        assert "ENSMUSG0005" in genes
+        assert cells.adata.n_obs == 192
+    else:
+        assert genes == {"Vip", "Sncg", "Sst", "Other", *FILLERS}
+        assert sizes == {"Vip A": 30, "Vip B": 30, "Sst A": 40}
+    assert record.n_genes == len(cells.genes)
+    assert record.made_from.keys() <= {source.file for source in DATASETS[name].sources}
+
+
+def test_counts_stay_with_their_cells_and_genes(originals: Path) -> None:
+    write_ssv4(originals)
+    adata = open_cells(fetch(small("ssv4"), str(originals))).adata
+    with zipfile.ZipFile(originals / ARCHIVE.file) as archive:
+        begin = "mouse_VISp_2018-06-14_"
+        matrix = pd.read_csv(archive.open(f"{begin}exon-matrix.csv"), index_col=0)
+        genes = pd.read_csv(archive.open(f"{begin}genes-rows.csv"))
+        samples = pd.read_csv(archive.open(f"{begin}samples-columns.csv"), encoding="latin-1")
+    labels = pd.read_csv(originals / LABELS.file, index_col="seq_name")["cell_types_98"]
+    seq_name = samples.set_index("sample_name")["seq_name"]
+    entrez = genes.set_index("gene_symbol")["gene_entrez_id"]
+    for row, sample in enumerate(adata.obs_names):
+        assert adata.obs["cell_type"].iloc[row] == labels[seq_name[sample]]
+    expected = matrix.loc[entrez[adata.var_names], adata.obs_names].T
+    np.testing.assert_array_equal(adata.X.toarray(), expected.to_numpy())
+
+
+def test_a_dataset_without_the_housekeeping_lists_says_so(originals: Path) -> None:
+    write_paul(originals)
+    (originals / BONE_MARROW.file).unlink()
+    record = fetch(small("paul"), str(originals))
+    assert any(BONE_MARROW.file in note and "still in" in note for note in record.notes)
+    assert "Keeper1" in set(open_cells(record).genes)
+    assert STEM_CELLS.file in record.made_from
+
+
+def test_sizes_that_are_not_the_published_ones_are_noted(originals: Path) -> None:
+    write_mouse_brain(originals)
+    notes = fetch(small("mouse_brain"), str(originals)).notes
+    assert "It has 180 cells x 7 genes, 3 types; published: 39583 cells x 4581" in notes[-1]
+
+
+def test_of_many_genes_the_most_variable_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssv4, "_N_VARIABLE", 60)
+    rng = np.random.default_rng(0)
+    mean = rng.lognormal(1, 1, 400)
+    # Of every second gene the level differs from cell to cell.
+    level = np.where(np.arange(400) % 2, 1, rng.gamma(0.5, 2, (200, 400)))
+    counts = sp.csr_matrix(rng.poisson(mean * level).astype(np.float32))
+    chosen = ssv4._most_variable(ad.AnnData(X=counts))
+    assert chosen.sum() == 60
+    assert (np.flatnonzero(chosen) % 2 == 0).mean() > 0.9
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the downloads of the project are not here")
+def test_the_real_lists_and_labels_are_read_as_they_are(originals: Path, server: Server) -> None:
+    write_ssv4(originals, pd.read_csv(REAL / LABELS.file))
+    for source in (BONE_MARROW, STEM_CELLS, LABELS):
+        shutil.copy(REAL / source.file, originals)
+    # Their checksums are the recorded ones: nothing is replaced here.
+    record = fetch(DATASETS["ssv4"], server.address)
+    assert (record.n_cells, record.n_classes) == (13342, 92)
+    assert set(record.made_from) == {source.file for source in DATASETS["ssv4"].sources}
+
+
+def test_a_file_in_another_format_is_one_sentence(originals: Path) -> None:
+    write_paul(originals)
+    (originals / "paul15.h5").write_text("<html>moved</html>")
+    with pytest.raises(UserError, match=r"paul cannot be made from paul15\.h5"):
+        fetch(small("paul"), str(originals))
+    assert records() == {}
+
+
+def test_the_filters_keep_what_the_paper_keeps() -> None:
+    assert is_general(["Mt1", "Mtor", "mt-Co1", "Rps3", "Gad1", "Actb"], ["Actb"]).tolist() == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    rng = np.random.default_rng(0)
+    counts = sp.csr_matrix(rng.poisson(0.4, (300, 80)).astype(np.float32))
+    y = rng.integers(0, 4, 300)
+    dense = counts.toarray() > 0
+    shares = np.stack([dense[y == t].mean(axis=0) for t in range(4)])
+    np.testing.assert_allclose(shares_by_type(counts, y), shares)
+    kept = (shares >= 0.3).any(axis=0) & ~((shares >= 0.75).sum(axis=0) >= 2)
+    np.testing.assert_array_equal(tells_types(counts, y), kept)
+    n_with, total = dense.sum(axis=0), counts.toarray().sum(axis=0)
+    strong = np.divide(total, n_with, out=np.zeros(80), where=n_with > 0) > 1.12
+    detected = (n_with > 0.0005 * 300) & (strong | (n_with > 0.03 * 300))
+    np.testing.assert_array_equal(is_detected(counts), detected)
+
+
+# --- downloads
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(
+    originals: Path, server: Server, tmp_path: Path
+) -> None:
+    content = random.Random(0).randbytes(300_000)
+    (originals / "a.bin").write_bytes(content)
+    server.cuts, server.cut_after = 2, 100_000
+    path = download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
+    assert path.read_bytes() == content
+    asked = [range_ for _, range_ in server.requests]
+    assert asked == ["", "bytes=65536-", "bytes=131072-"]
+    assert sorted(p.name for p in path.parent.iterdir() if not p.name.endswith(".lock")) == [
+        "a.bin",
+        CHECKSUMS,
+    ]
+
+
+@pytest.mark.parametrize("change", ["another version", "no ranges"])
+def test_a_part_of_another_version_is_not_continued(
+    change: str,
+    originals: Path,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mmlab.datasets.cache.download._ATTEMPTS", 1)
+    (originals / "a.bin").write_bytes(b"old" * 50_000)
+    server.cuts, server.cut_after = 1, 100_000
+    with pytest.raises(UserError, match=r"a\.bin cannot be downloaded .* of 150,000 bytes"):
+        download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
+    assert (tmp_path / "d" / ".a.bin.part").stat().st_size == 65536
+    server.version = '"one"' if change == "no ranges" else '"two"'
+    server.ranges = change != "no ranges"
+    (originals / "a.bin").write_bytes(b"new" * 50_000)
+    path = download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
+    assert path.read_bytes() == b"new" * 50_000
+    assert server.requests[-1] == ("a.bin", "bytes=65536-")
+
+
+def test_a_wrong_checksum_leaves_nothing(originals: Path, server: Server, tmp_path: Path) -> None:
+    (originals / "a.bin").write_bytes(b"what came")
+    with pytest.raises(UserError, match=r"a\.bin: what http.* has the sha256 .* but 0000 is"):
+        download(RemoteFile("a.bin", (), sha256="0000"), tmp_path / "d", server.address)
+    assert [p.name for p in (tmp_path / "d").iterdir() if not p.name.startswith(".")] == []
+
+
+def test_the_checksum_seen_first_is_held_to(
+    originals: Path, server: Server, tmp_path: Path
+) -> None:
+    (originals / "a.bin").write_bytes(b"first")
+    path = download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
+    path.unlink()
+    (originals / "a.bin").write_bytes(b"second")
+    with pytest.raises(UserError, match=r"that of the first download \(kept in .*checksums.json"):
+        download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
+    assert not path.exists()
+
+
+def test_addresses_are_tried_in_turn(originals: Path, server: Server, tmp_path: Path) -> None:
+    (originals / "a.bin").write_bytes(b"content")
+    places = (f"{server.address}/missing", f"{server.address}/a.bin")
+    assert download(RemoteFile("a.bin", places), tmp_path / "d").read_bytes() == b"content"
+    with pytest.raises(UserError, match=r"missing: the server answers 404 Not Found"):
+        download(RemoteFile("b.bin", places[:1]), tmp_path / "d")
+
+
+# --- fetching
+
+
+def test_fetching_twice_downloads_once(originals: Path, server: Server, cache: Path) -> None:
+    write_mouse_brain(originals)
+    first = fetch(DATASETS["mouse_brain"], server.address)
+    assert fetch(DATASETS["mouse_brain"], server.address) == first
+    # The other types are made from the same files.
+    fetch(DATASETS["mouse_brain_subtypes"], server.address)
+    assert len(server.requests) == 2
+    assert load_cells(DataSpec(name="mouse_brain")).fingerprint == first.fingerprint
+
+
+def mmlab(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mmlab", *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_that_fetch_at_once_end_with_one_good_copy(
+    originals: Path, server: Server, cache: Path
+) -> None:
+    write_mouse_brain(originals, extra_genes=2000)
+    server.delay = 0.01
+    command = ("datasets", "fetch", "mouse_brain", "--source", server.address, "--json")
+    both = [mmlab(*command), mmlab(*command)]
+    printed = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    first, second = (json.loads(out) for out, _ in printed)
+    assert first == second
+    assert sorted(name for name, _ in server.requests) == sorted(
+        source.file for source in DATASETS["mouse_brain"].sources
+    )
+    assert open_cells(records()["mouse_brain"]).adata.n_obs == 180
+    assert len(list((cache / "counts").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_fetch_that_is_killed_leaves_nothing_or_the_dataset(
+    originals: Path, server: Server, cache: Path
+) -> None:
+    write_mouse_brain(originals, extra_genes=4000)
+    server.delay = 0.01
+    moments = random.Random(time_seed())
+    outcomes = []
+    for _ in range(5):
+        process = mmlab("datasets", "fetch", "mouse_brain", "--source", server.address)
+        try:
+            process.wait(timeout=moments.uniform(1.0, 4.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+        record = find_record("mouse_brain")
+        outcomes.append(record is not None)
+        if record is not None:
+            assert open_cells(record).adata.n_obs == 180
+    # Whatever was there stays.
+    assert outcomes == sorted(outcomes)
+    process = mmlab("datasets", "fetch", "mouse_brain", "--source", server.address)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert open_cells(records()["mouse_brain"]).adata.shape == (180, 4007)
+    left = [p.name for p in cache.rglob("*") if re.search(r"\.part|partial", p.name)]
+    assert left == []
+
+
+def time_seed() -> int:
+    """Other moments in every run; the number is shown if the test fails."""
+    seed = int.from_bytes(os.urandom(4))
+    print(f"moments by random.Random({seed})")
+    return seed
+
+
+def test_offline_says_how_to_get_a_dataset_by_hand(
+    originals: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMLAB_OFFLINE", "1")
+    with pytest.raises(UserError) as caught:
+        load_cells(DataSpec(name="ssv4"))
+    message = str(caught.value)
+    for source in DATASETS["ssv4"].sources:
+        assert f"{source.addresses[0]} as {source.file}" in message
+    assert "mmlab datasets fetch ssv4 --source FOLDER" in message
+    with pytest.raises(UserError, match="nothing is downloaded offline"):
+        fetch(DATASETS["ssv4"], server.address)
+    assert server.requests == []
+
+
+def test_a_folder_without_a_file_is_told(originals: Path) -> None:
+    with pytest.raises(UserError, match=r"--source .* has no file all_cells_20200625.h5ad"):
+        fetch(DATASETS["mouse_brain"], str(originals))
+
+
+# --- the command line
+
+
+def test_the_command_line_fetches_lists_tells_and_removes(originals: Path, cache: Path) -> None:
+    write_mouse_brain(originals)
+    code, out = run("datasets", "fetch", "mouse_brain", "--source", str(originals))
+    assert code == 0, out
+    assert "180 cells x 7 genes, 3 types" in out
+    rows = {
+        row["name"]: row for row in json.loads(run("datasets", "list", "--json")[1])["datasets"]
+    }
+    assert rows["mouse_brain"]["state"] == "cached"
+    assert rows["mouse_brain"]["bytes"] == find_record("mouse_brain").bytes  # type: ignore[union-attr]
+    assert (rows["ssv4"]["state"], rows["zeisel"]["state"]) == ("missing", "packaged")
+    told = json.loads(run("datasets", "info", "mouse_brain", "--json")[1])
+    assert told["types"] == {"Ext": 100, "Inh": 40, "Oligo": 40}
+    assert len(told["made_from"]["all_cells_20200625.h5ad"]) == 64
+    assert json.loads(run("datasets", "remove", "mouse_brain", "--json")[1])["freed_bytes"] > 0
+    assert run("datasets", "remove", "mouse_brain") == (
+        2,
+        f"mouse_brain is not in {cache}; these are: none.",
+    )
+    assert list((cache / "counts").iterdir()) == []
+
+
+def test_a_packaged_dataset_is_not_fetched() -> None:
+    assert run("datasets", "fetch", "zeisel")[1].startswith("zeisel comes with mmlab")
+
+
+def test_a_file_that_changed_on_disk_is_not_used(originals: Path, cache: Path) -> None:
+    write_mouse_brain(originals)
+    record = fetch(DATASETS["mouse_brain"], str(originals))
+    path = cache / "counts" / f"{record.sha256}.h5ad"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"has changed on disk: bring it back with: mmlab datasets"):
+        load_cells(DataSpec(name="mouse_brain"))
+    path.unlink()
+    with pytest.raises(UserError, match=r"are not in .* on this machine"):
+        load_cells(DataSpec(name="mouse_brain"))
+
+
+def test_removing_keeps_what_another_dataset_needs(
+    originals: Path, server: Server, cache: Path
+) -> None:
+    write_mouse_brain(originals)
+    for name in ("mouse_brain", "mouse_brain_subtypes"):
+        fetch(DATASETS[name], server.address)
+    run("datasets", "remove", "mouse_brain")
+    assert (cache / "downloads" / "all_cells_20200625.h5ad").is_file()
+    run("datasets", "remove", "mouse_brain_subtypes")
+    assert not (cache / "downloads" / "all_cells_20200625.h5ad").is_file()
+
+
+# --- archives
+
+
+@pytest.mark.parametrize("name", ["../outside.csv", "/etc/outside.csv", "C:\\outside.csv"])
+def test_an_archive_that_points_outside_is_refused(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(name, "x")
+    with (
+        pytest.raises(UserError, match=r"a\.zip: the member .*outside\.csv' points outside"),
+        open_archive(tmp_path / "a.zip"),
+    ):
+        pass
+
+
+def test_an_archive_bomb_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", bytes(30_000_000))
+    with (
+        pytest.raises(UserError, match=r"'a.csv' unpacks from [\d,]+ to 30,000,000 bytes"),
+        open_archive(tmp_path / "a.zip"),
+    ):
+        pass
+
+
+def test_a_damaged_archive_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(UserError, match="cannot be read as a zip archive"), open_archive(path):
+        pass
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("folder/a.csv", "numbers" * 1000)
+    with open_archive(path) as archive:
+        with open_member(archive, "a.csv") as stream:
+            assert stream.read(7) == b"numbers"
+        with pytest.raises(UserError, match=r"has no file b\.csv; it has: folder/a\.csv"):
+            open_member(archive, "b.csv").__enter__()
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.write_bytes(content)
+    with (
+        open_archive(path) as archive,
+        pytest.raises(UserError, match=r"a\.csv is damaged"),
+        open_member(archive, "a.csv") as stream,
+    ):
+        stream.read()

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from tiny import SMALL, simulate_cells
+
+from mmlab.datasets.cells import Cells, make_cells
+from mmlab.metrics.reconstruction import BY_TYPE
+from mmlab.preprocessing.normalization import log_normalize, prepare
+from mmlab.spec.trial import DataSpec, TrialSpec
+from mmlab.trial.defaults import resolve
+from mmlab.trial.fit import split_of
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+SCVI_METHODS = ["scvi_sample", "scvi_mean", "scvi_mean_counts"]
+
+
+@pytest.fixture(scope="module")
+def table4() -> Iterator[ModuleType]:
+    """The script; its functions are what it runs."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    yield importlib.import_module("table4_scvi")
+    sys.path.remove(str(EXPERIMENTS))
+
+
+@pytest.fixture
+def trial(tiny_cells: Cells) -> TrialSpec:
+    spec = TrialSpec(
+        data=DataSpec(name="toy_xor"),
+        selector="markermap_unsupervised",
+        params=SMALL,
+        n_markers=5,
+    )
+    return resolve(spec, tiny_cells)
+
+
+def normalized(normalization: Any) -> Cells:
+    return make_cells(
+        simulate_cells(), "cell_type", name="tiny", normalization=normalization, origin="simulated"
+    )
+
+
+@pytest.mark.parametrize("normalization", ["total", "none", "l2"])
+def test_rebuilt_counts_go_the_way_of_the_datasets_own(
+    table4: ModuleType, normalization: str
+) -> None:
+    cells, train = normalized(normalization), np.arange(80)
+    prepared = prepare(cells.adata, cells.normalization, "train_only", train)["zscore"]
+    scale = table4.Scale.of(cells, train)
+    counts: Any = cells.adata.X
+    np.testing.assert_array_equal(scale.z_scores(counts), prepared)
+    log_values = log_normalize(counts, cells.normalization).toarray()
+    on_paper = (log_values - log_values[train].mean()) / log_values[train].std()
+    assert np.abs(prepared).max() < 10
+    np.testing.assert_allclose(scale.paper(prepared), on_paper, atol=1e-4)
+
+
+def value(table: pd.DataFrame, **which: str) -> float:
+    for column, wanted in which.items():
+        table = table[table[column] == wanted]
+    (found,) = table["value"]
+    return float(found)
+
+
+def test_measures_are_of_each_type_and_of_all_cells(table4: ModuleType, tiny_cells: Cells) -> None:
+    rng = np.random.default_rng(0)
+    y, classes = tiny_cells.y, tiny_cells.classes
+    x = rng.normal(size=(len(y), 40)).astype(np.float32) * np.arange(1, 41, dtype=np.float32)
+    # Only cells of the first type are rebuilt wrongly: each gene by 2.
+    rebuilt = x + 2 * (y == 0)[:, None].astype(np.float32)
+    table = table4.measured({"matrix": (x, rebuilt), "gene": (x, x)}, y, classes)
+    assert len(table) == 2 * len(BY_TYPE) * (len(classes) + 1)
+    sizes = table.groupby("cell_type")["n_cells"].unique().explode()
+    assert sizes.to_dict() == {
+        **dict(zip(classes, np.bincount(y), strict=True)),
+        "all test cells": len(y),
+    }
+    share = (y == 0).mean()
+    for cell_type, part in {classes[0]: 1.0, classes[1]: 0.0, "all test cells": share}.items():
+        own = {"scale": "matrix", "cell_type": cell_type}
+        assert value(table, measure="l1", **own) == pytest.approx(80 * part, rel=1e-5)
+        assert value(table, measure="l2", **own) == pytest.approx(2 * 40**0.5 * part, rel=1e-5)
+    # A shift changes no variance within a type, but over all cells it does.
+    of_type = table[(table["scale"] == "matrix") & (table["cell_type"] != "all test cells")]
+    variances = of_type[of_type["measure"].isin(["jaccard", "spearman"])]["value"]
+    np.testing.assert_allclose(variances, 1)
+    assert value(table, measure="spearman", scale="matrix", cell_type="all test cells") < 1
+    perfect = table[table["scale"] == "gene"].groupby("measure")["value"]
+    assert perfect.min().to_dict() == pytest.approx({"jaccard": 1, "spearman": 1, "l1": 0, "l2": 0})
+
+
+def test_a_mean_is_of_z_scores_or_of_counts(table4: ModuleType, tiny_cells: Cells) -> None:
+    counts: Any = tiny_cells.adata.X[:30]
+    scale = table4.Scale.of(tiny_cells, np.arange(80))
+    other = sp.csr_matrix(counts.toarray()[::-1])
+    rebuilt = table4.rebuilt_by_scvi(iter([counts, other]), scale)
+    assert list(rebuilt) == SCVI_METHODS
+    truth = scale.z_scores(counts)
+    np.testing.assert_array_equal(rebuilt["scvi_sample"], truth)
+    np.testing.assert_allclose(rebuilt["scvi_mean"], (truth + scale.z_scores(other)) / 2, atol=1e-5)
+    both = sp.csr_matrix((counts.toarray() + other.toarray()) / 2)
+    np.testing.assert_allclose(rebuilt["scvi_mean_counts"], scale.z_scores(both), atol=1e-5)
+    assert np.abs(rebuilt["scvi_mean"] - rebuilt["scvi_mean_counts"]).max() > 0.1
+
+
+def test_the_page_has_mean_and_spread_beside_the_published(table4: ModuleType) -> None:
+    rows = [
+        {"split": split, "scale": "matrix", "cell_type": cell_type, "measure": "l2", "value": value}
+        for cell_type, values in {"Astro": (40.0, 42.0), "all test cells": (47.0, 49.0)}.items()
+        for split, value in enumerate(values)
+    ]
+    table = pd.DataFrame(rows).assign(
+        dataset="mouse_brain", method="linear", sees="50 genes", epochs=None, n_cells=10
+    )
+    lines = table4.markdown(table, "`a command`").splitlines()
+    assert "Made by `a command`." in lines
+
+    def cells(*first: str) -> list[list[str]]:
+        rows = [[text.strip() for text in line.strip("|").split("|")] for line in lines]
+        return [row for row in rows if row[: len(first)] == list(first)]
+
+    (header,) = {tuple(row) for row in cells("cell type")}
+    l2, count = header.index("l2"), header.index("count jaccard")
+    assert [row[l2] for row in cells("Astro", "10", "linear")] == ["41.0 ± 1.0"]
+    assert [row[l2] for row in cells("Astro", "", "scvi_sample, published")] == ["51.8"]
+    assert [row[count] for row in cells("Astro", "", "scvi_sample, published")] == ["0.858"]
+    assert [row[l2] for row in cells("mouse_brain", "10", "linear")] == ["48.0 ± 1.0"]
+    published = cells("mouse_brain", "", "markermap_unsupervised, published")
+    assert [row[header.index("jaccard")] for row in published] == ["0.738"]
+
+
+def test_what_keeps_the_table_from_being_made_is_said_at_once(
+    table4: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(table4, "find_spec", lambda name: None)
+    output = ["--output", str(tmp_path / "none" / "table4")]
+    arguments = ["--datasets", "zeisle", "citeseq", "--n-markers", "501", *output]
+    monkeypatch.setattr(sys, "argv", ["table4_scvi.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        table4.main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    for part in ("'.[scvi]'", "is not a folder", "'zeisle'", "from 1 to 500"):
+        assert part in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("scvi") is None,
+    reason="scvi-tools is not installed (pip install '.[scvi]')",
+)
+def test_scvi_stands_beside_markermap_and_regression(
+    table4: ModuleType, trial: TrialSpec, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table4, "N_SAMPLES", 3)
+    table = table4.measure_split(trial, tiny_cells, 0, epochs=2)
+    assert list(table["method"].unique()) == ["markermap_unsupervised", "linear", *SCVI_METHODS]
+    sees = table.groupby("method")["sees"].unique().explode()
+    assert all((sees[name] == "all genes") == ("scvi" in name) for name in sees.index)
+    epochs = table.groupby("method")["epochs"].first()
+    assert epochs["scvi_mean"] == 2
+    assert epochs["markermap_unsupervised"] == SMALL["max_epochs"]
+    assert table["value"].notna().all()
+    everything = table[table["cell_type"] == "all test cells"]
+    assert (everything["n_cells"] == len(split_of(trial, tiny_cells, 0).test)).all()
+    l2 = everything[(everything["measure"] == "l2") & (everything["scale"] == "gene")]
+    by_method = l2.set_index("method")["value"]
+    # The noise of a count is in a sample, and mostly gone from a mean.
+    assert by_method["scvi_mean"] < by_method["scvi_sample"]
+    assert set(table[table["scale"] == "counts"]["method"]) == {"scvi_sample"}
+    again = table4.measure_split(trial, tiny_cells, 0, epochs=2)
+    pd.testing.assert_frame_equal(again, table)

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+
+import igraph
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from mmlab.metrics import METRICS, classification, reconstruction
+from mmlab.metrics.structure import (
+    ari,
+    leiden_clusters,
+    max_redundancy,
+    mean_redundancy,
+    neighbourhood_preservation,
+    nmi,
+)
+
+Labels = NDArray[np.int64]
+Matrix = NDArray[np.float32]
+
+every_metric = pytest.mark.parametrize("name", sorted(METRICS))
+every_metric_of_two = pytest.mark.parametrize(
+    "name", sorted(name for name in METRICS if METRICS[name].kind != "redundancy")
+)
+
+
+@st.composite
+def label_pairs(draw: st.DrawFn) -> tuple[Labels, Labels]:
+    """True and predicted classes; a class may be missing from either."""
+    n = draw(st.integers(min_value=1, max_value=40))
+    classes = st.integers(min_value=0, max_value=draw(st.integers(1, 5)))
+    one, other = (draw(st.lists(classes, min_size=n, max_size=n)) for _ in range(2))
+    return np.asarray(one, dtype=np.int64), np.asarray(other, dtype=np.int64)
+
+
+def matrix_pair(seed: int) -> tuple[Matrix, Matrix]:
+    rng = np.random.default_rng(seed)
+    shape = rng.integers(2, 12, size=2)  # of a single cell no variance can be explained
+    truth, prediction = rng.normal(size=(2, *shape)).astype(np.float32)
+    return truth, prediction
+
+
+def arrays_for(name: str, seed: int) -> tuple[NDArray[np.generic], ...]:
+    """What the metric's kind takes; rows are cells."""
+    if METRICS[name].kind == "redundancy":
+        return matrix_pair(seed)[:1]
+    if METRICS[name].kind in ("reconstruction", "neighbourhood"):
+        return matrix_pair(seed)
+    rng = np.random.default_rng(seed)
+    n, n_classes = rng.integers(1, 40), rng.integers(2, 6)
+    truth, prediction = rng.integers(n_classes, size=(2, n))
+    return truth, prediction
+
+
+# --- the contract of every metric
+
+
+@every_metric
+@given(seed=st.integers(0, 10_000))
+def test_a_metric_stays_in_its_range(name: str, seed: int) -> None:
+    metric = METRICS[name]
+    value = metric.function(*arrays_for(name, seed))
+    assert type(value) is float
+    assert metric.low <= value <= metric.high
+
+
+@every_metric_of_two
+@given(seed=st.integers(0, 10_000))
+def test_a_perfect_prediction_gets_the_best_value(name: str, seed: int) -> None:
+    metric = METRICS[name]
+    truth, _ = arrays_for(name, seed)
+    best = metric.high if metric.direction == "max" else metric.low
+    assert metric.function(truth, truth.copy()) == pytest.approx(best, abs=1e-12)
+
+
+@every_metric_of_two
+def test_a_wrong_prediction_is_worse_than_a_better_one(name: str) -> None:
+    metric = METRICS[name]
+    truth = np.random.default_rng(0).integers(3, size=30)
+    axis = 0
+    if metric.kind == "neighbourhood":
+        truth = np.random.default_rng(0).normal(size=(30, 2))
+    elif metric.kind == "reconstruction":
+        # Genes that vary more and more: measures of variances do not see an exchange of cells.
+        truth, axis = np.random.default_rng(0).normal(size=(30, 10)) * np.arange(1, 11), 1
+    better, worse = truth.copy(), np.roll(truth, 1, axis=axis)
+    better[:5] = worse[:5]
+    gain = metric.function(truth, better) - metric.function(truth, worse)
+    assert gain > 0 if metric.direction == "max" else gain < 0
+
+
+@every_metric
+@given(seed=st.integers(0, 10_000))
+def test_the_order_of_the_cells_does_not_matter(name: str, seed: int) -> None:
+    metric = METRICS[name]
+    arrays = arrays_for(name, seed)
+    order = np.random.default_rng(seed + 1).permutation(len(arrays[0]))
+    shuffled = metric.function(*(array[order] for array in arrays))
+    rounding = 1e-12 if metric.kind in ("classification", "clustering") else 1e-5
+    expected = metric.function(*arrays)
+    assert shuffled == pytest.approx(expected, rel=rounding, abs=rounding)
+
+
+@every_metric
+def test_a_metric_does_not_change_its_arguments(name: str) -> None:
+    arrays = arrays_for(name, 1)
+    for array in arrays:
+        array.setflags(write=False)
+    assert np.isfinite(METRICS[name].function(*arrays))
+
+
+# --- classification against other implementations
+
+
+def counts(y_true: Labels, y_pred: Labels, label: int) -> tuple[int, int, int]:
+    """True positives, false positives, false negatives of a class."""
+    right = int(((y_true == label) & (y_pred == label)).sum())
+    return right, int((y_pred == label).sum()) - right, int((y_true == label).sum()) - right
+
+
+def precision_by_hand(y_true: Labels, y_pred: Labels, label: int) -> float:
+    right, wrong, _ = counts(y_true, y_pred, label)
+    return right / (right + wrong) if right + wrong else 0.0
+
+
+def f1_by_hand(y_true: Labels, y_pred: Labels, label: int) -> float:
+    right, wrong, missed = counts(y_true, y_pred, label)
+    return 2 * right / (2 * right + wrong + missed)
+
+
+@given(label_pairs())
+def test_balanced_accuracy_is_scikit_learns(pair: tuple[Labels, Labels]) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+        warnings.filterwarnings("ignore", message="A single label was found")
+        expected = sk.balanced_accuracy_score(*pair)
+    assert classification.balanced_accuracy(*pair) == pytest.approx(expected)
+
+
+@given(label_pairs())
+def test_accuracy_is_the_share_of_right_cells(pair: tuple[Labels, Labels]) -> None:
+    assert classification.accuracy(*pair) == pytest.approx(np.mean(pair[0] == pair[1]))
+
+
+@given(label_pairs())
+def test_mean_misclassification_is_one_minus_the_mean_precision(
+    pair: tuple[Labels, Labels],
+) -> None:
+    precision = [precision_by_hand(*pair, label) for label in np.unique(pair[0])]
+    expected = 1 - np.mean(precision)
+    assert classification.mean_misclassification(*pair) == pytest.approx(expected)
+
+
+@given(label_pairs())
+def test_mean_f1_is_the_plain_mean_over_the_true_classes(pair: tuple[Labels, Labels]) -> None:
+    f1 = [f1_by_hand(*pair, label) for label in np.unique(pair[0])]
+    assert classification.mean_f1(*pair) == pytest.approx(np.mean(f1))
+
+
+@given(label_pairs())
+def test_weighted_f1_is_weighted_by_the_true_cells(pair: tuple[Labels, Labels]) -> None:
+    present, size = np.unique(pair[0], return_counts=True)
+    f1 = [f1_by_hand(*pair, label) for label in present]
+    assert classification.weighted_f1(*pair) == pytest.approx(np.average(f1, weights=size))
+
+
+def test_the_averages_on_an_example_worked_by_hand() -> None:
+    y_true = np.array([0, 0, 0, 0, 1, 1])
+    y_pred = np.array([0, 0, 0, 1, 1, 2])
+    # precision: 3/3, 1/2; recall: 3/4, 1/2; F1: 6/7, 1/2.
+    assert classification.accuracy(y_true, y_pred) == pytest.approx(4 / 6)
+    assert classification.balanced_accuracy(y_true, y_pred) == pytest.approx(5 / 8)
+    assert classification.mean_misclassification(y_true, y_pred) == pytest.approx(1 / 4)
+    assert classification.mean_f1(y_true, y_pred) == pytest.approx((6 / 7 + 1 / 2) / 2)
+    assert classification.weighted_f1(y_true, y_pred) == pytest.approx(4 / 6 * 6 / 7 + 1 / 6)
+
+
+@given(label_pairs())
+def test_the_confusion_matrix_counts_every_cell_once(pair: tuple[Labels, Labels]) -> None:
+    matrix = classification.confusion_matrix(*pair, 7)
+    expected = np.zeros((7, 7), dtype=np.int64)
+    for true, predicted in zip(*pair, strict=True):
+        expected[true, predicted] += 1
+    np.testing.assert_array_equal(matrix, expected)
+    assert matrix.dtype == np.int64
+
+
+# --- reconstruction against other implementations
+
+
+@given(st.integers(0, 10_000))
+def test_the_errors_are_means_over_all_entries(seed: int) -> None:
+    x, rebuilt = matrix_pair(seed)
+    differences = [float(a) - float(b) for a, b in zip(x.ravel(), rebuilt.ravel(), strict=True)]
+    l2 = sum(d * d for d in differences) / len(differences)
+    l1 = sum(abs(d) for d in differences) / len(differences)
+    assert reconstruction.mean_squared_error(x, rebuilt) == pytest.approx(l2, rel=1e-5)
+    assert reconstruction.mean_absolute_error(x, rebuilt) == pytest.approx(l1, rel=1e-5)
+
+
+@pytest.mark.parametrize("panel", [[4], [0, 7, 3], [9, 1, 2, 3, 4]])
+def test_linear_reconstruction_is_least_squares_with_an_intercept(panel: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    x_fit, x = (rng.normal(1, 2, size=(n, 10)).astype(np.float32) for n in (60, 25))
+    design, design_x = (np.column_stack([np.ones(len(m)), m[:, panel]]) for m in (x_fit, x))
+    weights, *_ = np.linalg.lstsq(design.astype(float), x_fit.astype(float), rcond=None)
+    rebuilt = reconstruction.linear_reconstruction(x_fit, x, np.asarray(panel))
+    assert rebuilt.dtype == np.float32
+    np.testing.assert_allclose(rebuilt, design_x @ weights, atol=1e-4)
+    np.testing.assert_allclose(rebuilt[:, panel], x[:, panel], atol=1e-4)
+
+
+def test_linear_reconstruction_bears_a_gene_that_is_given_twice() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 4)).astype(np.float32)
+    x[:, 1] = x[:, 0]
+    both = reconstruction.linear_reconstruction(x, x, np.array([0, 1]))
+    one = reconstruction.linear_reconstruction(x, x, np.array([0]))
+    np.testing.assert_allclose(both, one, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rebuild", "expected"),
+    [
+        (lambda x: x, 1.0),
+        (lambda x: np.broadcast_to(x.mean(axis=0), x.shape), 0.0),
+        (lambda x: (x + x.mean(axis=0)) / 2, 0.75),
+    ],
+    ids=["perfect", "the mean", "half way"],
+)
+def test_explained_variance_is_one_for_perfect_and_zero_for_the_mean(
+    rebuild: Callable[[Matrix], Matrix], expected: float
+) -> None:
+    x = np.random.default_rng(0).normal(3, 2, size=(50, 6)).astype(np.float32)
+    assert reconstruction.explained_variance(x, rebuild(x)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_f1_a_class_is_scikit_learns_and_absent_classes_have_none() -> None:
+    y_true, y_pred = np.array([0, 0, 2, 2, 2]), np.array([0, 1, 2, 2, 0])
+    found = classification.per_class_f1(y_true, y_pred, 4)
+    np.testing.assert_allclose(found, [0.5, np.nan, 0.8, np.nan])
+
+
+# --- the panel
+
+
+@given(seed=st.integers(0, 10_000))
+def test_redundancy_is_numpys_correlation(seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(20, 5)).astype(np.float32)
+    pairs = np.abs(np.corrcoef(x, rowvar=False))[np.triu_indices(5, k=1)]
+    assert mean_redundancy(x) == pytest.approx(pairs.mean(), abs=1e-5)
+    assert max_redundancy(x) == pytest.approx(pairs.max(), abs=1e-5)
+
+
+def test_a_copy_is_redundant_and_a_constant_or_single_gene_is_not() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 1)).astype(np.float32)
+    assert max_redundancy(np.hstack([x, -2 * x])) == pytest.approx(1)
+    assert max_redundancy(np.hstack([x, np.ones_like(x)])) == 0
+    assert mean_redundancy(x) == max_redundancy(x) == 0
+    # The mean of three times 0.1 is not 0.1 in floating point.
+    assert max_redundancy(np.tile([0.1, 0.7], (3, 1))) == 0
+
+
+def test_neighbourhoods_by_brute_force() -> None:
+    x = np.random.default_rng(1).normal(size=(30, 6)).astype(np.float32)
+    panel = x[:, :2]
+
+    def nearest(points: Matrix, cell: int) -> set[int]:
+        distance = np.linalg.norm(points - points[cell], axis=1)
+        distance[cell] = np.inf
+        return set(np.argsort(distance)[:4].tolist())
+
+    expected = np.mean([len(nearest(panel, i) & nearest(x, i)) / 4 for i in range(30)])
+    assert neighbourhood_preservation(panel, x, n_neighbors=4) == pytest.approx(expected)
+    assert neighbourhood_preservation(x, x) == 1
+    # All other cells are neighbours where there are no more than asked for.
+    assert neighbourhood_preservation(panel[:5], x[:5], n_neighbors=15) == 1
+    with pytest.raises(ValueError, match="at least two cells, got 1"):
+        neighbourhood_preservation(panel[:1], x[:1])
+
+
+def test_leiden_finds_clusters_that_are_far_apart() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 40)
+    x = (rng.normal(size=(120, 4)) + 50 * y[:, None]).astype(np.float32)
+    clusters = leiden_clusters(x, seed=0)
+    # A cloud may be split, but no cluster joins two of them.
+    assert all(len(np.unique(y[clusters == c])) == 1 for c in np.unique(clusters))
+    assert nmi(y, y[::-1]) == ari(y, y) == 1
+
+
+def test_leiden_repeats_with_its_seed_and_leaves_pythons_generator_alone() -> None:
+    x = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    random.seed(1)
+    before = random.getstate()
+    one = leiden_clusters(x, seed=0)
+    assert random.getstate() == before
+    random.seed(2)
+    np.testing.assert_array_equal(leiden_clusters(x, seed=0), one)
+
+
+def test_after_leiden_igraph_draws_from_pythons_generator_again() -> None:
+    leiden_clusters(np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32), seed=0)
+    before = random.getstate()
+    igraph.Graph.Erdos_Renyi(20, 0.5)
+    assert random.getstate() != before

@@ -1,0 +1,768 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmlab.constraints.solver import Rules
+from mmlab.nn.batches import batches, fast_arithmetic
+from mmlab.nn.concrete_gate import ConcreteSelectors, distinct_choices, surest_first
+from mmlab.nn.gates import (
+    Choice,
+    FreeLogits,
+    GeneLogits,
+    MaskProposal,
+    Shown,
+)
+from mmlab.nn.layers import BatchNorm, Linear, Noise
+from mmlab.nn.losses import gaussian_nll, kl_to_standard_normal, markermap_loss
+from mmlab.nn.networks import PanelModel, PanelVAE
+from mmlab.nn.range_test import find_learning_rates, steepest_descent
+from mmlab.nn.relaxed_top_k import relaxed_top_k
+from mmlab.nn.training import (
+    Epoch,
+    Plan,
+    TrainingDivergedError,
+    evaluate_loss,
+    recalibrate_batch_norm,
+    train,
+)
+from mmlab.nn.training_config import Annealing, Decay, EarlyStopping, RangeTest, TrainingConfig
+
+N_CELLS, N_GENES, N_MARKERS = 60, 12, 3
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
+
+
+def source(*seeds: int) -> Noise:
+    """Random numbers of a pack, a seed a model."""
+    return Noise([seeded(seed) for seed in seeds])
+
+
+def choice(
+    n_genes: int = N_GENES, k: int = N_MARKERS, include: Any = (), exclude: Any = ()
+) -> Choice:
+    """What there is to choose from; the included and excluded genes are not free."""
+    held = np.array(include, dtype=np.int64)
+    free = np.setdiff1d(np.arange(n_genes), [*include, *exclude]).astype(np.int64)
+    return Choice(n_genes, k, held, free)
+
+
+def gene_logits(seed: int = 0, beta: float = 0.95, **lists: Any) -> GeneLogits:
+    return GeneLogits(choice(**lists), 8, beta, source(seed))
+
+
+def seen(shown: Shown) -> Tensor:
+    """What the network gets of the cells, all its inputs."""
+    if shown.inputs is not None:
+        n_models, n_cells, _ = shown.cells.shape
+        positions = shown.inputs[:, None].expand_as(shown.cells)
+        return torch.zeros(n_models, n_cells, N_GENES).scatter(2, positions, shown.cells)
+    return shown.cells if shown.mask is None else shown.cells * shown.mask[:, None]
+
+
+def hard_mask(logits: Tensor) -> Tensor:
+    """1 on the panel of all genes' logits, 0 elsewhere."""
+    panel = logits.topk(N_MARKERS, dim=-1).indices
+    return torch.zeros_like(logits).scatter(-1, panel, 1.0)
+
+
+def test_gumbel_noise_is_standard() -> None:
+    n = 100_000
+    noise = source(0, 1).gumbel(n)
+    assert noise.shape == (2, n)
+    assert torch.isfinite(noise).all()
+    standard_error = math.pi / math.sqrt(6 * n)
+    for row in noise:
+        assert float(row.mean()) == pytest.approx(0.5772157, abs=5 * standard_error)
+        assert float(row.std()) == pytest.approx(math.pi / math.sqrt(6), rel=0.02)
+        assert float((row < 0).float().mean()) == pytest.approx(math.exp(-1), abs=0.008)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1.0, 1.0 - 2.0**-24])
+def test_gumbel_noise_is_finite_for_every_uniform_number(
+    monkeypatch: pytest.MonkeyPatch, uniform: float
+) -> None:
+    monkeypatch.setattr(Noise, "uniform", lambda self, n: torch.full((1, n), uniform))
+    assert torch.isfinite(source(0).gumbel(3)).all()
+
+
+def test_what_a_model_draws_does_not_depend_on_the_pack() -> None:
+    alone, together = source(7), source(3, 7)
+    for draw in (Noise.uniform, Noise.normal, Noise.gumbel, Noise.coins, Noise.permutations):
+        assert torch.equal(draw(alone, 9)[0], draw(together, 9)[1])
+    assert set(together.coins(50).flatten().tolist()) == {0.0, 1.0}
+
+
+def test_the_mean_before_the_last_layer_is_the_mean_after_it() -> None:
+    module, x = gene_logits().train(), normal(1, 20, N_GENES)
+    with torch.no_grad():
+        module.logits = normal(1, N_GENES, seed=3)
+        before = module.logits.clone()
+        state = module.noise.generators[0].get_state()
+        masked = seen(module(x, 0.8))
+        # The same random numbers once more, now with one row of logits a cell.
+        again = torch.Generator()
+        again.set_state(state)
+        same = Noise([again])
+        hidden = module.first(x)
+        hidden = functional.leaky_relu(module.second(hidden * same.coins(20, 8) / 0.5))
+        per_cell = module.last(hidden)
+        logits = 0.95 * before + 0.05 * per_cell.mean(dim=1)
+        noise = same.gumbel(N_GENES)
+    torch.testing.assert_close(module.logits, logits)
+    mask = relaxed_top_k(logits + noise, N_MARKERS, 0.8)
+    torch.testing.assert_close(masked, x * mask)
+
+
+def test_the_masked_layer_has_the_gradients_of_plain_differentiation() -> None:
+    layer = Linear(N_GENES, 5, source(0, 1))
+    x, upstream = normal(2, 20, N_GENES), normal(2, 20, 5, seed=2)
+
+    def plain(x: Tensor, mask: Tensor) -> Tensor:
+        return torch.stack(
+            [
+                functional.linear(a * m, w, b)
+                for a, m, w, b in zip(x, mask, layer.weight, layer.bias, strict=True)
+            ]
+        )
+
+    gradients = []
+    for function in (layer, plain):
+        mask = torch.rand(2, N_GENES, generator=seeded(1)).requires_grad_()
+        outputs = function(x, mask)
+        (outputs * upstream).sum().backward()
+        gradients.append([outputs, mask.grad, layer.weight.grad, layer.bias.grad])
+        layer.zero_grad()
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_a_layer_has_the_gradients_of_plain_differentiation() -> None:
+    layer = Linear(N_GENES, 5, source(0, 1))
+    upstream, gradients = normal(2, 20, 5, seed=2), []
+    for function in (layer, lambda x: x @ layer.weight.mT + layer.bias[:, None]):
+        x = normal(2, 20, N_GENES).requires_grad_()
+        outputs = function(x)
+        (outputs * upstream).sum().backward()
+        gradients.append([outputs, x.grad, layer.weight.grad, layer.bias.grad])
+        layer.zero_grad()
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "plain"])
+def test_a_rounded_layer_is_within_the_error_of_bfloat16_and_exact_at_evaluation(
+    masked: bool,
+) -> None:
+    layer, upstream = Linear(300, 40, source(0, 1)), normal(2, 20, 40, seed=2)
+    results = []
+    for rounded in (False, True):
+        layer.rounded = rounded
+        x = normal(2, 20, 300).requires_grad_(not masked)
+        mask = torch.rand(2, 300, generator=seeded(1)).requires_grad_() if masked else None
+        outputs = layer.train()(x, mask)
+        (outputs * upstream).sum().backward()
+        by_input = x.grad if mask is None else mask.grad
+        results.append([outputs.detach(), by_input, layer.weight.grad, layer.bias.grad])
+        layer.zero_grad()
+    for exact, close in zip(*results, strict=True):
+        assert close.dtype == torch.float32
+        assert (close - exact).norm() < 2**-7 * exact.norm()
+    assert not torch.equal(results[0][0], results[1][0])
+    assert torch.equal(layer.eval()(normal(2, 20, 300), mask), results[0][0])
+
+
+def test_batch_norm_treats_each_model_by_itself() -> None:
+    x = normal(3, 20, 5) * torch.tensor([1.0, 2.0, 3.0])[:, None, None]
+    together = BatchNorm(5, source(0, 1, 2)).train()
+    normalised = together(x)
+    for i in range(3):
+        alone = nn.BatchNorm1d(5).train()
+        torch.testing.assert_close(normalised[i], alone(x[i]))
+        torch.testing.assert_close(together.running_var.view(3, 5)[i], alone.running_var)
+        evaluated = together.eval()(x)[i]
+        torch.testing.assert_close(evaluated, alone.eval()(x[i]))
+
+
+def test_the_running_logits_carry_no_gradient_from_batch_to_batch() -> None:
+    module = gene_logits().train()
+    module(normal(1, 20, N_GENES), 1.0)
+    assert not module.logits.requires_grad
+    masked = seen(module(normal(1, 20, N_GENES, seed=1), 1.0))
+    (masked * normal(1, 20, N_GENES, seed=2)).sum().backward()
+    assert module.last.weight.grad is not None
+    assert float(module.last.weight.grad.abs().max()) > 0
+
+
+def test_evaluation_takes_the_hard_mask_and_draws_nothing() -> None:
+    module = gene_logits()
+    module(normal(1, 20, N_GENES), 1.0)
+    module.eval()
+    before = module.logits.clone(), module.noise.generators[0].get_state().clone()
+    x = normal(1, 20, N_GENES, seed=1)
+    torch.testing.assert_close(seen(module(x, 1.0)), x * hard_mask(module.logits)[:, None])
+    assert torch.equal(module.logits, before[0])
+    assert torch.equal(module.noise.generators[0].get_state(), before[1])
+
+
+MASK_PROPOSALS: dict[str, Callable[..., MaskProposal]] = {
+    "gene logits": gene_logits,
+    "free logits": lambda **lists: FreeLogits(choice(**lists), source(0)),
+}
+
+
+@pytest.mark.parametrize("name", MASK_PROPOSALS)
+@pytest.mark.parametrize("training", [True, False])
+def test_included_genes_are_seen_whole_and_excluded_ones_never(name: str, training: bool) -> None:
+    module = MASK_PROPOSALS[name](include=[7, 2], exclude=[0, 11], k=4)
+    module.train(training)
+    x = normal(1, 20, N_GENES) + 5
+    shown = (seen(module(x, 0.5)) / x).detach()[0]
+    torch.testing.assert_close(shown[:, [7, 2]], torch.ones(20, 2))
+    assert float(shown[:, [0, 11]].abs().max()) == 0
+    assert float(shown[0].sum()) == pytest.approx(4, abs=1e-4)
+    chosen, scores = module.ranking()
+    assert len(chosen) == 2
+    assert not set(chosen.tolist()) & {7, 2, 0, 11}
+    assert scores.shape == (N_GENES,)
+    assert scores[chosen].min() >= scores.max(initial=-np.inf, where=scores < scores[chosen].min())
+
+
+def test_a_panel_of_included_genes_alone_leaves_nothing_to_choose() -> None:
+    for make in MASK_PROPOSALS.values():
+        module, x = make(include=[3, 1, 2]), normal(1, 5, N_GENES)
+        for training in (True, False):
+            module.train(training)
+            expected = torch.zeros(N_GENES)
+            expected[[3, 1, 2]] = 1
+            torch.testing.assert_close(seen(module(x, 1.0)), x * expected)
+        assert len(module.ranking()[0]) == 0
+
+
+def test_free_logits_are_parameters_drawn_from_a_normal() -> None:
+    module = FreeLogits(choice(n_genes=4000), source(0))
+    assert [name for name, _ in module.named_parameters()] == ["logits"]
+    assert float(module.logits.detach().mean()) == pytest.approx(0, abs=0.06)
+    assert float(module.logits.detach().std()) == pytest.approx(1, abs=0.05)
+    (seen(module.train()(normal(1, 4, 4000), 1.0)) * normal(1, 4, 4000, seed=1)).sum().backward()
+    assert module.logits.grad is not None
+    assert float(module.logits.grad.abs().max()) > 0
+
+
+def test_concrete_selectors_show_convex_combinations_then_single_genes() -> None:
+    module = ConcreteSelectors(choice(include=[5]), source(0))
+    assert module.n_inputs == N_MARKERS
+    x = torch.eye(N_GENES)
+    columns = seen(module.train()(x[None], 0.7)).detach()[0]
+    assert columns.shape == (N_GENES, N_MARKERS)
+    torch.testing.assert_close(columns[:, 0], x[:, 5])
+    torch.testing.assert_close(columns.sum(dim=0), torch.ones(N_MARKERS))
+    assert float(columns[5, 1:].max()) == 0
+    shown = seen(module.eval()(x[None], 0.0))[0]
+    chosen, scores = module.ranking()
+    assert shown[:, 0].tolist() == x[:, 5].tolist()
+    assert sorted(shown.argmax(dim=0).tolist()) == sorted([5, *chosen.tolist()])
+    assert shown.sum(dim=0).tolist() == [1.0] * N_MARKERS
+    assert np.isfinite(scores).all()
+
+
+def test_a_concrete_column_shows_the_gene_that_it_was_trained_on() -> None:
+    module = ConcreteSelectors(choice(), source(0)).train()
+    genes = np.random.default_rng(0).permutation(N_GENES)[:N_MARKERS]
+    sureness = torch.tensor([10.0, 14.0, 12.0])
+    with torch.no_grad():
+        module.logits.zero_()
+        module.logits[0, torch.arange(N_MARKERS), torch.from_numpy(genes)] = sureness
+    x = normal(1, 4, N_GENES)
+    trained_on = seen(module(x, 0.01))
+    torch.testing.assert_close(seen(module.eval()(x, 0.0)), trained_on)
+    torch.testing.assert_close(trained_on, x[..., genes])
+    # The panel has the surest selector first, whatever the columns.
+    assert module.ranking()[0].tolist() == genes[[1, 2, 0]].tolist()
+
+
+def test_a_gene_that_rules_put_in_takes_the_column_of_one_that_they_left_out() -> None:
+    alone = ConcreteSelectors(choice(), source(0))
+    own = seen(alone.eval()(torch.eye(N_GENES)[None], 0.0))[0].argmax(dim=0).numpy()
+    left_out = int(alone.ranking()[0][0])
+    weights = np.ones(N_GENES)
+    weights[left_out] = 1e-3
+    rules = replace(Rules.none(N_GENES), weights=weights)
+    ruled = ConcreteSelectors(replace(choice(), rules=(rules,)), source(0))
+    shown = seen(ruled.eval()(torch.eye(N_GENES)[None], 0.0))[0].argmax(dim=0).numpy()
+    assert shown[own != left_out].tolist() == own[own != left_out].tolist()
+    assert sorted(shown.tolist()) == sorted(ruled.ranking()[0].tolist())
+    assert left_out not in shown
+
+
+def test_the_published_concrete_panel_is_drawn_once_an_epoch() -> None:
+    module = ConcreteSelectors(choice(), source(0), random_panel=True).train()
+    module(normal(1, 4, N_GENES), 3.0)
+    first = module.ranking()
+    np.testing.assert_array_equal(first[0], module.ranking()[0])
+    assert first[1].sum() == pytest.approx(N_MARKERS, rel=1e-5)
+    module.train()
+    module(normal(1, 4, N_GENES), 3.0)
+    assert not np.array_equal(first[1], module.ranking()[1])
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([[0.2, 0.8, 0.0], [0.6, 0.1, 0.3]], [1, 0]),
+        ([[0.9, 0.1, 0.0], [0.7, 0.1, 0.2]], [0, 2]),
+        ([[0.6, 0.3, 0.1], [0.8, 0.2, 0.0]], [1, 0]),
+        ([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.5, 0.5, 0.0]], [0, 1, 2]),
+    ],
+    ids=["surest first", "next best", "the surer one keeps its gene", "ties"],
+)
+def test_every_selector_gets_a_gene_of_its_own(weights: Any, expected: list[int]) -> None:
+    assert distinct_choices(np.array(weights)).tolist() == expected
+
+
+def test_selectors_are_ranked_by_their_largest_weight() -> None:
+    assert surest_first(np.array([[0.6, 0.3], [0.1, 0.8], [0.6, 0.4]])).tolist() == [1, 0, 2]
+
+
+def vae(alpha: float = 0.5, seed: int = 0, n_genes: int = N_GENES) -> PanelVAE:
+    return PanelVAE(n_genes, n_genes, 4, 8, 5, alpha, source(seed))
+
+
+def linear_layers(*modules: nn.Module) -> list[Linear]:
+    return [layer for m in modules for layer in m.modules() if isinstance(layer, Linear)]
+
+
+def test_layers_are_initialised_as_torch_does_it() -> None:
+    layers = linear_layers(GeneLogits(choice(n_genes=200), 100, 0.9, source(0)), vae(n_genes=200))
+    assert len(layers) == 3 + 3 + 2 + 3 * 2
+    for layer in layers:
+        _, n_out, n_in = layer.weight.shape
+        default = nn.Linear(n_in, n_out)
+        bound = 1 / math.sqrt(n_in)
+        assert float(default.weight.detach().abs().max()) <= bound
+        for values in (layer.weight.detach(), layer.bias.detach()):
+            assert float(values.abs().max()) <= bound
+        if layer.weight.numel() > 1000:
+            # Uniform over the whole interval, as the default is.
+            assert float(layer.weight.detach().abs().max()) > 0.99 * bound
+            ratio = float(layer.weight.detach().std() / default.weight.detach().std())
+            assert ratio == pytest.approx(1, rel=0.1)
+
+
+def test_the_networks_have_the_layers_of_the_paper() -> None:
+    def kinds(module: nn.Module) -> list[str]:
+        return [type(m).__name__ for m in module.modules() if not list(m.children())]
+
+    hidden = ["Linear", "BatchNorm", "LeakyReLU"]
+    network = vae()
+    assert kinds(network.first) == ["Linear"]
+    assert kinds(network.encoder) == [*hidden[1:], *hidden, "Linear", "LeakyReLU"]
+    for head in (network.decoder_mean, network.decoder_log_var, network.classifier):
+        assert head is not None
+        assert kinds(head) == [*hidden, "Linear"]
+    module = gene_logits()
+    assert kinds(module.first) == kinds(module.second) == hidden
+    slopes = {m.negative_slope for m in network.modules() if isinstance(m, nn.LeakyReLU)}
+    assert slopes == {0.01}
+
+
+@pytest.mark.parametrize(
+    ("alpha", "decodes", "classifies"), [(0.0, False, True), (0.5, True, True), (1.0, True, False)]
+)
+def test_a_part_without_weight_is_left_out(alpha: float, decodes: bool, classifies: bool) -> None:
+    network = vae(alpha)
+    outputs = network(Shown(normal(1, 10, N_GENES)))
+    assert (outputs.x_mean is not None) == (outputs.x_log_var is not None) == decodes
+    assert (outputs.class_logits is not None) == classifies
+    assert outputs.mu.shape == outputs.log_var.shape == (1, 10, 5)
+    if decodes:
+        assert outputs.x_mean.shape == outputs.x_log_var.shape == (1, 10, N_GENES)
+    if classifies:
+        assert outputs.class_logits.shape == (1, 10, 4)
+
+
+def test_the_decoder_reads_a_sample_in_training_and_the_mean_in_evaluation() -> None:
+    network, x = vae(1.0), Shown(normal(1, 10, N_GENES))
+    assert network.decoder_mean is not None
+    with torch.no_grad():
+        one, other = network.train()(x), network(x)
+        torch.testing.assert_close(one.mu, other.mu)
+        assert not torch.equal(one.x_mean, other.x_mean)
+        network.eval()
+        outputs = network(x)
+        torch.testing.assert_close(outputs.x_mean, network.decoder_mean(outputs.mu))
+        torch.testing.assert_close(network(x).x_mean, outputs.x_mean)
+
+
+def test_the_classifier_reads_the_latent_mean() -> None:
+    network, x = vae(0.5).train(), Shown(normal(1, 10, N_GENES))
+    assert network.classifier is not None
+    with torch.no_grad():
+        outputs = network(x)
+        torch.testing.assert_close(outputs.class_logits, network.classifier(outputs.mu))
+
+
+def panel_model(alpha: float = 0.5, *seeds: int, beta: Any = 0.9) -> PanelModel:
+    noise = source(*(seeds or [0]))
+    proposal = GeneLogits(choice(), 8, beta, noise)
+    return PanelModel(proposal, PanelVAE(N_GENES, N_GENES, 4, 8, 5, alpha, noise))
+
+
+def test_the_network_sees_nothing_but_the_panel() -> None:
+    model, x = panel_model(), normal(1, 10, N_GENES)
+    model.proposal.logits = torch.arange(float(N_GENES))[None]
+    changed = x.clone()
+    changed[..., : N_GENES - N_MARKERS] += 100
+    model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, 0.0).mu, model(changed, 0.0).mu)
+        changed[..., -1] += 1
+        assert not torch.equal(model(x, 0.0).mu, model(changed, 0.0).mu)
+
+
+def test_the_panel_is_ranked_and_ties_go_to_the_lower_index() -> None:
+    model = panel_model()
+    model.proposal.logits = torch.zeros(1, N_GENES)
+    assert model.panel().tolist() == [0, 1, 2]
+    model.proposal.logits[0, [7, 4, 9]] = torch.tensor([1.0, 3.0, 2.0])
+    assert model.panel().tolist() == [4, 9, 7]
+    assert model.panel().dtype == np.int64
+
+
+# --- losses
+
+
+def test_gaussian_nll_is_torchs() -> None:
+    x, mean, log_var = (normal(6, 9, seed=s) for s in range(3))
+    density = torch.distributions.Normal(mean, (log_var / 2).exp())
+    torch.testing.assert_close(gaussian_nll(x, mean, log_var), -density.log_prob(x).sum(dim=-1))
+
+
+def test_kl_is_torchs() -> None:
+    mu, log_var = (normal(6, 5, seed=s) for s in range(2))
+    ours = kl_to_standard_normal(mu, log_var)
+    posterior = torch.distributions.Normal(mu, (log_var / 2).exp())
+    prior = torch.distributions.Normal(torch.zeros(()), torch.ones(()))
+    expected = torch.distributions.kl_divergence(posterior, prior).sum(dim=-1)
+    torch.testing.assert_close(ours, expected)
+    assert float(kl_to_standard_normal(torch.zeros(1, 5), torch.zeros(1, 5))) == 0
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("kl_weight", [0.0, 0.1])
+@pytest.mark.parametrize("per_gene", [True, False])
+def test_the_loss_weighs_reconstruction_and_classification(
+    alpha: float, kl_weight: float, per_gene: bool
+) -> None:
+    x, y = normal(1, 7, N_GENES), torch.arange(7)[None] % 4
+    outputs = vae(alpha).train()(Shown(x))
+    expected = torch.zeros(1)
+    if alpha < 1:
+        log_p = torch.log_softmax(outputs.class_logits, dim=-1)
+        expected = expected - (1 - alpha) * log_p[0, torch.arange(7), y[0]].mean()
+    if alpha > 0:
+        nll = gaussian_nll(x, outputs.x_mean, outputs.x_log_var).mean()
+        kl = kl_to_standard_normal(outputs.mu, outputs.log_var).mean()
+        expected = expected + alpha * (nll + kl_weight * kl) / (N_GENES if per_gene else 1)
+    loss = markermap_loss(outputs, x, y, alpha=alpha, kl_weight=kl_weight, per_gene=per_gene)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_without_supervision_the_labels_are_not_read() -> None:
+    x = normal(1, 7, N_GENES)
+    outputs = vae(1.0)(Shown(x))
+    nonsense = torch.full((1, 7), 10**6)
+    loss = markermap_loss(outputs, x, nonsense, alpha=1.0, kl_weight=0.1, per_gene=True)
+    assert torch.isfinite(loss)
+
+
+# --- training
+
+
+def config(**changes: Any) -> TrainingConfig:
+    settings: dict[str, Any] = {
+        "learning_rate": 1e-2,
+        "batch_size": 16,
+        "max_epochs": 6,
+        "min_epochs": 1,
+        "patience": 100,
+        "schedule": Annealing(3.0, 0.1, 6),
+    }
+    return TrainingConfig(**(settings | changes))
+
+
+def cells_and_labels(seed: int = 0) -> tuple[Tensor, Tensor]:
+    y = torch.arange(N_CELLS) % 4
+    x = normal(N_CELLS, N_GENES, seed=seed)
+    x[torch.arange(N_CELLS), y] += 4
+    return x[None], y[None]
+
+
+def objective(alpha: float) -> Any:
+    return partial(markermap_loss, alpha=alpha, kl_weight=0.1, per_gene=True)
+
+
+def run(
+    alpha: float = 0.5, seed: int = 0, score: Any = None, **changes: Any
+) -> tuple[PanelModel, list[Epoch]]:
+    model = panel_model(alpha, seed)
+    plans = [Plan(config(**changes), score)]
+    data = (*cells_and_labels(), *cells_and_labels(1))
+    epochs = [epoch for (epoch,) in train(model, objective(alpha), plans, *data)]
+    assert all(epoch is not None for epoch in epochs)
+    return model, epochs
+
+
+def final_weights(model: PanelModel) -> dict[str, Tensor]:
+    return dict(model.state_dict())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_the_same_seed_gives_the_same_training(alpha: float) -> None:
+    (one, epochs), (other, other_epochs) = run(alpha), run(alpha)
+    assert [e.train_loss for e in epochs] == [e.train_loss for e in other_epochs]
+    assert [e.panel.tolist() for e in epochs] == [e.panel.tolist() for e in other_epochs]
+    torch.testing.assert_close(final_weights(one), final_weights(other), rtol=0, atol=0)
+
+
+def test_another_seed_gives_another_training() -> None:
+    (one, epochs), (other, other_epochs) = run(seed=0), run(seed=1)
+    assert epochs[-1].train_loss != other_epochs[-1].train_loss
+    assert not torch.equal(one.proposal.logits, other.proposal.logits)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_training_neither_reads_nor_moves_torchs_global_generator(alpha: float) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one, _ = run(alpha)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    other, _ = run(alpha)
+    torch.testing.assert_close(final_weights(one), final_weights(other), rtol=0, atol=0)
+
+
+def test_training_lowers_the_loss_and_reports_every_epoch() -> None:
+    _, epochs = run(0.0, max_epochs=30, schedule=Annealing(3.0, 0.1, last=30))
+    assert [e.epoch for e in epochs] == list(range(1, 31))
+    assert epochs[-1].train_loss < 0.7 * epochs[0].train_loss
+    for epoch in epochs:
+        assert epoch.validation_loss is not None
+        assert math.isfinite(epoch.validation_loss)
+        assert epoch.validation_score is None
+        assert len(set(epoch.panel.tolist())) == N_MARKERS
+
+
+def test_the_reported_validation_loss_is_the_one_of_the_hard_panel() -> None:
+    model, epochs = run(0.5)
+    x_val, y_val = cells_and_labels(1)
+    model.eval()
+    with torch.no_grad():
+        outputs = model.network(Shown(x_val, hard_mask(model.proposal.logits)))
+        expected = markermap_loss(outputs, x_val, y_val, alpha=0.5, kl_weight=0.1, per_gene=True)
+    assert epochs[-1].validation_loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_loss_does_not_depend_on_the_size_of_the_batches_it_is_read_in() -> None:
+    model, _ = run(0.5)
+    x, y = cells_and_labels(2)
+    loss = objective(0.5)
+    whole = evaluate_loss(model, loss, x, y)
+    assert evaluate_loss(model, loss, x, y, batch_size=7) == pytest.approx(whole, rel=1e-5)
+
+
+def test_the_temperature_falls_geometrically_and_then_stays() -> None:
+    annealing = Annealing(3.0, 0.1, last=5)
+    temperatures = [annealing.temperature(epoch) for epoch in range(1, 9)]
+    assert temperatures[0] == pytest.approx(3.0)
+    ratios = np.divide(temperatures[1:5], temperatures[:4])
+    np.testing.assert_allclose(ratios, (0.1 / 3.0) ** 0.25)
+    assert temperatures[4:] == pytest.approx([0.1] * 4)
+    _, epochs = run(max_epochs=8, schedule=annealing)
+    assert [e.temperature for e in epochs] == temperatures
+
+
+def test_where_there_is_no_time_to_fall_the_temperature_is_the_final_one() -> None:
+    assert [Annealing(3.0, 0.1, last=1).temperature(epoch) for epoch in (1, 2)] == [0.1, 0.1]
+
+
+def test_the_published_temperature_decays_down_to_a_floor() -> None:
+    decay = Decay(3.0, 0.95, 1e-4)
+    assert decay.temperature(1) == 3.0
+    assert decay.temperature(25) == pytest.approx(3.0 * 0.95**24)
+    assert decay.temperature(1000) == 1e-4
+
+
+def test_the_steepest_descent_is_where_the_smoothed_loss_falls_fastest() -> None:
+    step = np.arange(300)
+    losses = 10 - 8 / (1 + np.exp(-(step - 150) / 10))
+    # Smoothing with weight 0.98 lags behind by some tens of steps.
+    assert 150 <= steepest_descent(losses) <= 200
+    spiked = losses.copy()
+    spiked[:5], spiked[-1] = 100, -1e6
+    assert 10 <= steepest_descent(spiked) < 299
+
+
+def test_the_range_test_finds_a_rate_and_leaves_the_model_as_it_was() -> None:
+    model, (x, y) = panel_model(0.0), cells_and_labels()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loss = objective(0.0)
+    (rate,) = find_learning_rates(model, loss, [config()], RangeTest(1e-2, steps=60), x, y)
+    assert 1e-8 < rate < 1e-2
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    _, epochs = run(0.0, learning_rate=RangeTest(1e-2, steps=60), max_epochs=2)
+    assert len(epochs) == 2
+
+
+@pytest.mark.parametrize(
+    ("losses", "min_epochs", "expected"),
+    [
+        ([3, 2, 2, 2, 1, 1], 1, 4),
+        ([3, 2, 2, 2, 1, 0], 5, 5),
+        ([3, 2, math.nan, 1, 1, 1], 1, 3),
+        ([6, 5, 4, 3, 2, 1], 1, None),
+    ],
+    ids=["no fall", "raised for good", "not finite", "always falls"],
+)
+def test_the_published_stop_stays_raised(
+    losses: list[float], min_epochs: int, expected: int | None
+) -> None:
+    stopping = EarlyStopping(config(stop_on="loss", patience=2, min_epochs=min_epochs))
+    ended = [stopping.ends(e, None, loss) for e, loss in enumerate(losses, start=1)]
+    assert (ended.index(True) + 1 if True in ended else None) == expected
+
+
+class Scores:
+    """Stands for a score of panels: gives the listed values one after the other."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = list(values)
+
+    def __call__(self, panel: Any) -> float:
+        assert len(panel) == N_MARKERS
+        return self.values.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "min_epochs", "patience", "expected"),
+    [
+        ([1, 1, 1, 1, 1, 1], 1, 2, 3),
+        ([1, 2, 1, 2, 1, 1], 1, 3, 5),
+        ([1, 2, 3, 4, 5, 6], 1, 1, 6),
+        ([1, 0, 0, 0, 2, 0], 5, 2, 6),
+        ([1, 0, 0, 0, 0, 0], 5, 2, 5),
+        ([1, 0.5, 2, 0, 0, 0], 1, 2, 5),
+    ],
+    ids=["never rises", "equal is no rise", "always rises", "recovers", "held", "drops"],
+)
+def test_training_stops_when_the_score_has_not_risen(
+    scores: list[float], min_epochs: int, patience: int, expected: int
+) -> None:
+    _, epochs = run(score=Scores(*scores), min_epochs=min_epochs, patience=patience)
+    assert len(epochs) == expected
+    assert [e.validation_score for e in epochs] == scores[:expected]
+
+
+def test_without_a_score_training_never_stops_early() -> None:
+    _, epochs = run(patience=1, max_epochs=8)
+    assert len(epochs) == 8
+
+
+def test_a_training_that_diverges_says_so() -> None:
+    with pytest.raises(TrainingDivergedError, match="lower the learning rate"):
+        run(0.5, learning_rate=1e30)
+
+
+@given(st.integers(2, 200), st.integers(2, 50), st.integers(0, 100))
+def test_batches_hold_every_cell_once_and_never_one_alone(
+    n_cells: int, batch_size: int, seed: int
+) -> None:
+    parts = batches(n_cells, batch_size, source(seed, seed + 1))
+    for order in torch.cat(parts, dim=1):
+        assert sorted(order.tolist()) == list(range(n_cells))
+    assert min(part.shape[1] for part in parts) > 1
+    assert max(part.shape[1] for part in parts) <= batch_size + 1
+
+
+def test_batches_are_shuffled_anew_every_time() -> None:
+    noise = source(0, 1)
+    (one, beside), (other, _) = (
+        torch.cat(batches(100, 10, noise), dim=1).tolist() for _ in range(2)
+    )
+    assert one != other
+    assert one != beside
+    assert one != sorted(one)
+
+
+def batch_norms(model: PanelModel) -> list[nn.BatchNorm1d]:
+    return [m for m in model.network.modules() if isinstance(m, nn.BatchNorm1d)]
+
+
+def test_recalibration_changes_nothing_but_batch_norm_statistics() -> None:
+    model, _ = run(0.5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    settings = [(norm.momentum, norm.eps, norm.affine) for norm in batch_norms(model)]
+    generator_state = model.proposal.noise.generators[0].get_state()
+    recalibrate_batch_norm(model, cells_and_labels()[0])
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    changed = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert any(name.endswith("running_mean") for name in changed)
+    assert all(name.startswith("network.") and name.endswith(statistics) for name in changed)
+    assert [(norm.momentum, norm.eps, norm.affine) for norm in batch_norms(model)] == settings
+    assert torch.equal(model.proposal.noise.generators[0].get_state(), generator_state)
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("batch_size", [2048, 50, 59])
+def test_recalibrated_statistics_are_those_of_all_cells(batch_size: int) -> None:
+    model, _ = run(0.5)
+    x, _ = cells_and_labels()
+    recalibrate_batch_norm(model, x, batch_size)
+    first_linear, first_norm = model.network.first, model.network.encoder[0]
+    mask = hard_mask(model.proposal.logits)
+    with torch.no_grad():
+        activations = first_linear(x, mask)[0]
+    # A last batch of a few cells must not weigh as much as a full one.
+    torch.testing.assert_close(
+        first_norm.running_mean, activations.mean(dim=0), rtol=0.01, atol=0.01
+    )
+    torch.testing.assert_close(first_norm.running_var, activations.var(dim=0), rtol=0.1, atol=0.01)
+
+
+def is_flushed() -> bool:
+    smallest_normal = torch.full((1,), torch.finfo(torch.float32).tiny)
+    return bool((smallest_normal / 4 == 0).all())
+
+
+def test_denormals_are_flushed_inside_the_block_alone() -> None:
+    assert not is_flushed()
+    with fast_arithmetic():
+        assert is_flushed()
+    assert not is_flushed()
+    with pytest.raises(ZeroDivisionError), fast_arithmetic():
+        raise ZeroDivisionError
+    assert not is_flushed()
+
+
+def test_whoever_iterates_over_a_training_has_ordinary_arithmetic() -> None:
+    model = panel_model()
+    x, y = cells_and_labels()
+    next(iter(train(model, objective(0.5), [Plan(config())], x, y)))
+    assert not is_flushed()

@@ -1,0 +1,253 @@
+"""The tables of a comparison, and the published numbers beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from mmlab.comparison.published import beside_published, published_numbers
+from mmlab.comparison.result_table import (
+    from_parquet,
+    is_metric,
+    read_rows,
+    summarise_rows,
+    write_rows,
+)
+from mmlab.comparison.tables import (
+    best_method,
+    compare,
+    direction,
+    markdown,
+    published_figure,
+    view_tables,
+    write_comparison,
+)
+from mmlab.datasets import DATASETS
+from mmlab.errors import UserError
+from mmlab.selectors import SELECTORS
+from mmlab.spec.comparison import ComparisonSpec
+from mmlab.spec.yaml import read_yaml
+
+EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
+
+
+def row(method: str, replicate: int, accuracy: float, **more: Any) -> dict[str, Any]:
+    return {
+        "digest": f"{method}-{replicate}",
+        "dataset": "zeisel",
+        "fingerprint": "f",
+        "selector": method,
+        "method": method,
+        "setting": "k=50",
+        "params": "{}",
+        "n_markers": 50,
+        "replicate": replicate,
+        "fit_seconds": 2.0,
+        "seconds": 3.0,
+        "panel": [(replicate * 7 + i) % 100 for i in range(50)],
+        "knn/accuracy": accuracy,
+        "random_forest/accuracy": accuracy - 0.01,
+        "linear/l2": 1 - accuracy,
+        "confusion/knn": [[3, 0], [1, 2]],
+        **more,
+    }
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        row(method, replicate, mean + 0.01 * rng.standard_normal())
+        for method, mean in (("smash", 0.95), ("rankcorr", 0.90), ("random", 0.97))
+        for replicate in range(4)
+    )
+
+
+# --- rows
+
+
+def test_rows_survive_a_trip_through_parquet(rows: pd.DataFrame, tmp_path: Path) -> None:
+    before: list[Any] = rows.drop(columns="method").to_dict(orient="records")
+    before[0]["decoder/l2"] = 0.5  # a metric that the other rows lack
+    write_rows(before, tmp_path / "rows.parquet")
+    after = read_rows(tmp_path / "rows.parquet")
+    assert sorted(after, key=lambda r: r["digest"]) == sorted(before, key=lambda r: r["digest"])
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_no_file_holds_no_rows(tmp_path: Path) -> None:
+    assert read_rows(tmp_path / "none.parquet") == []
+
+
+def test_a_file_that_holds_no_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.parquet").write_text("not a table")
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
+        read_rows(tmp_path / "text.parquet")
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(UserError, match="no column 'digest'"):
+        read_rows(tmp_path / "other.parquet")
+
+
+def test_a_failed_write_leaves_the_old_file(rows: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    write_rows(rows.to_dict(orient="records"), path)
+    before = path.read_bytes()
+    with pytest.raises(KeyError):
+        write_rows([{"no": "digest"}], path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_absent_values_are_left_out_of_a_row() -> None:
+    found = from_parquet({"a": float("nan"), "b": None, "c": np.array([1, 2]), "d": 0})
+    assert found == {"c": [1, 2], "d": 0}
+
+
+def test_metrics_are_told_from_other_columns() -> None:
+    assert is_metric("knn/accuracy")
+    assert is_metric("panel/mean_redundancy")
+    assert not any(map(is_metric, ("seconds", "confusion/knn", "per_class_f1/knn", "knn/none")))
+
+
+def test_a_summary_has_mean_and_spread_of_every_metric(rows: pd.DataFrame) -> None:
+    summary = summarise_rows(rows, n_genes=100).set_index(["method", "metric"])
+    own = rows.loc[rows["method"] == "smash", "knn/accuracy"]
+    found = summary.loc[("smash", "knn/accuracy")]
+    assert found["mean"] == pytest.approx(own.mean())
+    assert found["std"] == pytest.approx(own.std(ddof=0))
+    assert found["n"] == 4
+    stability = summary.loc[("smash", "stability/nogueira")]
+    assert stability["low"] < stability["mean"] < stability["high"]
+    one = summarise_rows(rows[rows["replicate"] == 0], n_genes=100)
+    assert not one["metric"].str.startswith("stability/").any()
+
+
+def test_panels_of_all_genes_have_no_stability(rows: pd.DataFrame) -> None:
+    summary = summarise_rows(rows, n_genes=50)
+    assert not summary["metric"].str.startswith("stability/").any()
+
+
+# --- published numbers
+
+
+def test_published_numbers_are_those_of_the_paper() -> None:
+    table = published_numbers().set_index(["selector", "dataset", "metric"])["published"]
+    assert table["markermap_supervised", "zeisel", "knn/accuracy"] == 0.950
+    assert table["smash", "citeseq", "random_forest/accuracy"] == 0.936
+    assert table["scanpy_hvg", "zeisel", "linear/l2"] == 0.636
+    assert table.index.is_unique
+    assert set(table.index.get_level_values("selector")) <= set(SELECTORS)
+
+
+def test_published_numbers_stand_beside_ours(rows: pd.DataFrame) -> None:
+    summary = summarise_rows(rows.assign(method="mine"), n_genes=100)
+    table = beside_published(summary, {"mine": "smash"}).set_index("metric")
+    assert table.loc["knn/accuracy", "published"] == 0.952
+    expected = table.loc["knn/accuracy", "mean"] - 0.952
+    assert table.loc["knn/accuracy", "difference"] == pytest.approx(expected)
+    assert np.isnan(table.loc["fit_seconds", "published"])
+
+
+def test_panels_of_another_size_have_no_published_number(rows: pd.DataFrame) -> None:
+    summary = summarise_rows(rows.assign(n_markers=25), n_genes=100)
+    table = beside_published(summary, {name: name for name in SELECTORS})
+    assert table["published"].isna().all()
+
+
+# --- comparison
+
+
+def test_methods_are_tested_against_the_best_one_and_controls_left_out(rows: pd.DataFrame) -> None:
+    comparison = compare(rows, summarise_rows(rows, 100), {"random"})
+    tests = comparison.tests
+    assert set(tests["reference"]) == {"smash"}
+    assert set(tests["method"]) == {"rankcorr"}
+    assert set(tests["metric"]) == {"knn/accuracy", "random_forest/accuracy", "linear/l2"}
+    assert (tests["n"] == 4).all()
+
+
+def test_the_best_method_is_by_the_direction_of_the_metric(rows: pd.DataFrame) -> None:
+    summary = summarise_rows(rows, 100)
+    everybody = {"smash", "rankcorr", "random"}
+    assert best_method(summary, "knn/accuracy", 50, everybody) == "random"
+    assert best_method(summary, "linear/l2", 50, everybody) == "random"
+    assert best_method(summary, "linear/l2", 50, {"smash", "rankcorr"}) == "smash"
+    assert best_method(summary, "linear/l2", 25, everybody) is None
+    assert direction("stability/nogueira") == direction("knn/accuracy") == "max"
+    assert direction("linear/l2") == direction("panel/mean_redundancy") == "min"
+
+
+def test_the_best_competing_method_is_bold(rows: pd.DataFrame) -> None:
+    comparison = compare(rows, summarise_rows(rows, 100), {"random"})
+    text = markdown(comparison, 50, {"smash", "rankcorr"})
+    bold = [line for line in text.splitlines() if "**" in line]
+    assert bold
+    assert all(line.startswith("| smash") for line in bold if "0.9" in line.split("|")[3])
+    title, header, body = view_tables(comparison, 50, {"smash", "rankcorr"}, "<{}>".format)[0]
+    assert title.startswith("k-nearest")
+    assert header[:3] == ["method", "n", "accuracy"]
+    assert [line[0] for line in body] == ["random", "smash", "rankcorr"]
+    assert header[3:5] == ["published", "diff."]
+    assert body[1][3] == "0.952"
+
+
+def test_the_figure_has_a_point_a_published_cell(rows: pd.DataFrame, tmp_path: Path) -> None:
+    comparison = compare(rows, summarise_rows(rows, 100), {"random"})
+    figure = published_figure(comparison.table)
+    assert figure is not None
+    points = sum(len(c.lines[0].get_xdata()) for axes in figure.axes for c in axes.containers)
+    assert points == comparison.table["published"].notna().sum() == 7
+    assert published_figure(comparison.table.assign(published=np.nan)) is None
+    write_comparison(comparison, rows, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "comparison.csv",
+        "comparison.parquet",
+        "ours_against_published.png",
+        "paired_tests.csv",
+        "paired_tests.parquet",
+        "replicates.parquet",
+    }
+
+
+# --- study files
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_shipped_studies_name_what_exists(path: Path) -> None:
+    spec = read_yaml(path, ComparisonSpec)
+    assert {method.selector for method in spec.methods} <= set(SELECTORS)
+    assert spec.data.name in DATASETS
+    assert spec.data.name in path.stem
+
+
+def test_every_data_set_of_the_paper_has_its_studies() -> None:
+    papers = set(published_numbers()["dataset"])
+    assert len(papers) == 7
+    for table in ("table1_3", "table2_reconstruction"):
+        assert {f"{table}_{name}" for name in papers} <= {path.stem for path in EXPERIMENTS}
+
+
+def test_a_classification_study_holds_every_method_of_the_paper() -> None:
+    published = published_numbers()
+    for path in (path for path in EXPERIMENTS if path.stem.startswith("table")):
+        spec = read_yaml(path, ComparisonSpec)
+        metric = "linear/l2" if "table2" in path.stem else "knn/accuracy"
+        here = (published["dataset"] == spec.data.name) & (published["metric"] == metric)
+        assert set(published[here]["selector"]) <= {method.selector for method in spec.methods}
+
+
+def test_a_study_file_names_all_its_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    content = {"data": {"name": "zeisel"}, "methods": ["random", "random"], "replicas": 3}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError) as caught:
+        read_yaml(path, ComparisonSpec)
+    assert "replicas is not a known key" in str(caught.value)
+    path.write_text(yaml.safe_dump({"data": {"name": "zeisel"}, "methods": ["random", "random"]}))
+    with pytest.raises(UserError, match="methods named twice: random"):
+        read_yaml(path, ComparisonSpec)

@@ -1,0 +1,161 @@
+"""A report on disk: whole, self-contained, and nothing in it can be changed unseen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hostile import about
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmlab.datasets.cells import Cells
+from mmlab.errors import UserError
+from mmlab.report.folder import check_folder, write_report
+from mmlab.report.manifest import (
+    Manifest,
+    TrialEntry,
+    changed_files,
+    numbers,
+    read_manifest,
+    tolerances,
+)
+from mmlab.report.page import Report
+from mmlab.report.panel import describe_panel
+from mmlab.spec.trial import PROTOCOL_NUMBER, DataSpec, TrialSpec
+
+
+@pytest.fixture(scope="module")
+def folder(hostile_report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("reports") / "report"
+    write_report(hostile_report, about(), path)
+    return path
+
+
+def test_hostile_names_are_text(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "{{ 7 * 7 }}" in page
+    assert "非ラテン文字" in page
+    assert "default-src 'none'" in page
+    assert 'best">0.9</td>' in page
+    tex = (folder / "tables" / "panel.tex").read_text()
+    assert "\\textbackslash textbf" in tex
+    assert pd.read_parquet(folder / "tables" / "panel.parquet")["gene"].tolist()[:1]
+
+
+def test_the_same_report_is_the_same_file(hostile_report: Report, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_report(hostile_report, about(), tmp_path / name)
+    one, two = (read_manifest(tmp_path / name) for name in ("one", "two"))
+    assert one.files == two.files
+
+
+def test_the_panel_is_described(hostile_cells: Cells) -> None:
+    panels = [np.array([3, 17, 5]), np.array([3, 5, 8])]
+    table = describe_panel(panels, hostile_cells)
+    assert table["gene_index"].tolist() == [3, 5, 17]
+    stable = dict(zip(table["gene_index"], table["stability"], strict=True))
+    assert stable[3] == stable[5] == 1.0
+    assert stable[17] == 0.5
+    # 3 and 17 are markers of the first type, 5 of the second.
+    highest = dict(zip(table["gene_index"], table["highest_in"], strict=True))
+    assert highest[3] == highest[17] != highest[5]
+    assert (table["mean_there"] > table["mean_elsewhere"]).all()
+
+
+def test_a_changed_byte_in_any_file_is_found(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    assert not changed_files(manifest, folder)
+    for name in manifest.files:
+        path = folder / name
+        before = path.read_bytes()
+        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        assert changed_files(manifest, folder) == [f"{name} was changed"]
+        path.unlink()
+        assert changed_files(manifest, folder) == [f"{name} is missing"]
+        path.write_bytes(before)
+
+
+def test_a_changed_byte_in_the_manifest_is_found(folder: Path, tmp_path: Path) -> None:
+    before = (folder / "manifest.json").read_bytes()
+    path = tmp_path / "manifest.json"
+    rng = np.random.default_rng(0)
+    for place in {0, len(before) - 1, *rng.integers(len(before), size=60).tolist()}:
+        path.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+        with pytest.raises(UserError, match="changed"):
+            read_manifest(path)
+    path.write_bytes(before + b" ")
+    with pytest.raises(UserError, match="changed"):
+        read_manifest(path)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=4), st.floats(-1e6, 1e6), max_size=4))
+def test_numbers_come_back_to_the_last_bit(metrics: dict[str, float]) -> None:
+    entry = TrialEntry(
+        method="m",
+        setting="k=5",
+        digest="d",
+        spec=TrialSpec(data=DataSpec(name="tiny"), selector="random"),
+        panel=[1, 2],
+        metrics=metrics,
+        tolerance=metrics,
+    )
+    manifest = Manifest(**about(trials=[entry]), protocol_number=PROTOCOL_NUMBER, files={})
+    text = manifest.to_text()
+    assert Manifest.model_validate_json(text[: text.index('"sha256"')].rstrip(" \n,") + "}") == (
+        manifest
+    )
+
+
+def test_only_finite_metrics_are_numbers() -> None:
+    row = {"knn/accuracy": 0.9, "validation/linear/l2": 0.5, "leiden/nmi": float("nan")}
+    row |= {"seconds": 3.0, "panel": [1, 2], "knn/accuracy_std": 0.1, "digest": "x"}
+    assert numbers(row) == {"knn/accuracy": 0.9, "validation/linear/l2": 0.5}
+
+
+def test_tolerances_are_three_standard_deviations() -> None:
+    found = tolerances([{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 2.0}])
+    assert found["a"] == pytest.approx(3 * 2**0.5)
+    assert found["b"] == 1e-6
+    assert tolerances([{"a": 1.0}]) == {"a": 1e-6}
+
+
+def test_an_older_report_is_replaced_whole(
+    hostile_report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(hostile_report, about(study="first"), tmp_path / "report")
+    before = read_manifest(tmp_path / "report")
+
+    def fails(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("mmlab.report.folder._write_table", fails)
+        with pytest.raises(KeyboardInterrupt):
+            write_report(hostile_report, about(study="second"), tmp_path / "report")
+    assert read_manifest(tmp_path / "report") == before
+    assert not changed_files(before, tmp_path / "report")
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    write_report(hostile_report, about(study="second"), tmp_path / "report")
+    assert read_manifest(tmp_path / "report").study == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_where_a_report_may_go(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    check_folder(tmp_path / "empty")
+    (tmp_path / "file").write_text("x")
+    for path, message in {
+        tmp_path / "nowhere" / "new": "does not exist",
+        tmp_path / "file": "is a file",
+        tmp_path: "holds files that are not a report",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            check_folder(path)

@@ -1,0 +1,260 @@
+"""From a search to a champion, a report, and the same numbers again: real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from processes import SMALL, run_mmlab, tune
+
+from mmlab.report.manifest import read_manifest
+from mmlab.tracking import Store, find_champion
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+QUICK = ["--trials", "3", "--epochs", "3", "--seed", "4"]
+
+
+class Page(HTMLParser):
+    """Texts, images and everything that would be loaded from elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text, self.images, self.loads = "", list[str](), list[str]()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "img":
+            self.images.append(given["src"] or "")
+        self.loads += [tag] if tag in ("script", "link", "iframe", "object") else []
+        self.loads += [name for name in given if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("promoted")
+
+
+@pytest.fixture(scope="module")
+def promoted(folder: Path) -> dict[str, Any]:
+    study = tune(folder, *SMALL, *QUICK)["study"]
+    done = run_mmlab(
+        folder, "promote", study, "--replicates", "2", "--baselines", "random", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path, promoted: dict[str, Any]) -> Path:
+    done = run_mmlab(folder, "report", promoted["study"], "-o", "report")
+    assert done.returncode == 0, done.stderr
+    return folder / "report"
+
+
+def store_of(folder: Path) -> Store:
+    return Store(f"sqlite:///{folder}/mlflow.db")
+
+
+def test_the_first_candidate_becomes_the_champion(folder: Path, promoted: dict[str, Any]) -> None:
+    assert promoted["promoted"]
+    assert "no champion before" in promoted["verdict"]
+    champion = find_champion(store_of(folder), "pbmc68k_reduced", 10)
+    assert champion is not None
+    assert champion.model_name == "pbmc68k_reduced.markermap_supervised.10"
+    assert champion.study == promoted["study"]
+    assert promoted["champion"]["version"] == champion.version
+    run = store_of(folder).client.get_run(promoted["run_id"])
+    assert run.info.status == "FINISHED"
+    # The accuracy that was promised is the one that was measured on the locked cells.
+    measured = [t for t in promoted["trials"] if t["digest"] == champion.digest]
+    assert [t["knn/accuracy"] for t in measured] == [run.data.metrics["locked/knn/accuracy"]]
+
+
+def test_its_study_file_runs(folder: Path, promoted: dict[str, Any]) -> None:
+    path = folder / "experiments" / "promoted" / "pbmc68k_reduced.yaml"
+    text = path.read_text()
+    assert promoted["verdict"] in text
+    done = run_mmlab(folder, "run", str(path), "--json")
+    assert done.returncode == 0, done.stderr
+    # All of it was computed when it was promoted.
+    assert "trials to compute" not in done.stderr
+    assert len(json.loads(done.stdout)["trials"]) == 2 * 3
+
+
+def test_promoted_again_it_is_the_champion_already(folder: Path, promoted: dict[str, Any]) -> None:
+    options = ["--replicates", "2", "--baselines", "random", "--json"]
+    done = run_mmlab(folder, "promote", promoted["study"], *options)
+    assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
+    assert not again["promoted"]
+    assert "the champion already" in again["verdict"]
+    assert again["champion"] == promoted["champion"]
+    # Objectives judge the whole front.
+    done = run_mmlab(
+        folder, "promote", promoted["study"], *options, "--objectives", "accuracy,reconstruction"
+    )
+    assert done.returncode == 0, done.stderr
+    front = json.loads(done.stdout)["candidates"]
+    assert front[0]["digest"] == again["candidates"][0]["digest"]
+    assert {"accuracy", "reconstruction"} <= front[0].keys()
+
+
+LOAD = """
+import json, sys, warnings
+import pandas as pd
+from mmlab.datasets import DATASETS
+import mmlab
+model = mmlab.load_champion("pbmc68k_reduced", 10)
+adata = DATASETS["pbmc68k_reduced"].load()[:40].copy()
+own = model.predict(adata)
+import mlflow
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+served = mlflow.pyfunc.load_model("models:/pbmc68k_reduced.markermap_supervised.10@champion")
+from mmlab.preprocessing.normalization import log_normalize
+values = log_normalize(adata.X, model.normalization).toarray()
+frame = pd.DataFrame(values.astype(float), columns=adata.var_names, index=adata.obs_names)
+theirs = served.predict(frame[model.markers])
+assert theirs["cell_type"].tolist() == own["cell_type"].tolist()
+rebuilt = served.predict(frame[model.markers], params={"output": "expression"})
+assert rebuilt.shape == (40, len(model.genes))
+try:
+    served.predict(frame[model.markers[1:]])
+except Exception as error:
+    assert model.markers[0] in str(error)
+else:
+    raise AssertionError("a missing gene was not noticed")
+print(json.dumps({"types": own["cell_type"].tolist(), "markers": model.markers}))
+"""
+
+
+def test_the_champion_predicts_the_same_in_every_process(
+    folder: Path, promoted: dict[str, Any]
+) -> None:
+    environment = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", LOAD],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env=os.environ | environment,
+        )
+        for _ in range(2)
+    ]
+    for done in answers:
+        assert done.returncode == 0, done.stderr
+    assert answers[0].stdout == answers[1].stdout
+    assert len(json.loads(answers[0].stdout)["markers"]) == 10
+
+
+def test_the_page_needs_nothing_else(report: Path, promoted: dict[str, Any]) -> None:
+    page = Page((report / "report.html").read_text())
+    assert not page.loads
+    assert len(page.images) > 4
+    assert all(image.startswith("data:image/") for image in page.images)
+    headings = ["Data", "The search", "Methods", "Results on the locked cells", "The panel"]
+    headings += ["What failed", "Cost", "Limits", "How to reproduce it"]
+    score = promoted["verdict"].partition(";")[0]
+    for text in [*headings, score, f"mmlab promote {promoted['study']}"]:
+        assert text in page.text
+    assert "sha256" not in page.text
+
+
+def test_every_file_is_in_the_manifest(report: Path) -> None:
+    manifest = read_manifest(report / "manifest.json")
+    files = {p.relative_to(report).as_posix() for p in report.rglob("*") if p.is_file()}
+    assert files == {*manifest.files, "manifest.json"}
+    assert {name.rpartition(".")[2] for name in files} == {
+        *("html", "svg", "pdf", "parquet", "csv", "tex", "json")
+    }
+    digests = [trial.digest for trial in manifest.trials]
+    assert len(set(digests)) == len(digests)
+    panel = pd.read_parquet(report / "tables" / "panel.parquet")
+    assert len(panel) == 10
+    assert panel["stability"].between(0, 1).all()
+
+
+def test_the_same_numbers_come_out_again(folder: Path, report: Path) -> None:
+    done = run_mmlab(folder, "reproduce", "report/manifest.json", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads(done.stdout)
+    assert {number["verdict"] for number in content["numbers"]} == {"equal"}
+    assert (
+        content["same_panels"]
+        == content["panels"]
+        == len(read_manifest(report / "manifest.json").trials)
+    )
+    assert content["versions"] == []
+
+
+def test_a_part_can_be_computed_again(folder: Path, report: Path) -> None:
+    done = run_mmlab(folder, "reproduce", "report", "--only", "random", "--quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all numbers are equal" in done.stdout
+    done = run_mmlab(folder, "reproduce", "report", "--only", "rando")
+    assert done.returncode == 2
+    assert "--only rando: the report has no such method" in done.stderr
+
+
+def test_other_arithmetic_is_named(
+    folder: Path, report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    done = run_mmlab(folder, "reproduce", "report", "--only", "random", "--quick")
+    assert "environment: arithmetic is DEFAULT" in done.stdout
+    assert "a panel that was trained can differ in a few genes" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["report.html", "tables/panel.csv", "figures/panel_umap.svg", "manifest.json"]
+)
+def test_a_changed_byte_is_found(folder: Path, report: Path, name: str) -> None:
+    path = report / name
+    before = path.read_bytes()
+    middle = len(before) // 2
+    path.write_bytes(before[:middle] + bytes([before[middle] ^ 1]) + before[middle + 1 :])
+    try:
+        done = run_mmlab(folder, "reproduce", "report/manifest.json")
+    finally:
+        path.write_bytes(before)
+    assert done.returncode == (2 if name == "manifest.json" else 1), done.stderr
+    assert name in done.stdout + done.stderr
+
+
+def test_a_folder_that_is_no_report_is_left_alone(folder: Path, promoted: dict[str, Any]) -> None:
+    other = folder / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    done = run_mmlab(folder, "report", promoted["study"], "-o", "other")
+    assert done.returncode == 2
+    assert "holds files that are not a report" in done.stderr
+    assert [p.name for p in other.iterdir()] == ["thesis.txt"]
+
+
+def test_mistakes_are_one_sentence(folder: Path, promoted: dict[str, Any]) -> None:
+    cases = {
+        ("promote", "nothing"): "study 'nothing' is not in",
+        ("promote", promoted["locked"]): "only a search (mmlab tune) has configurations",
+        ("promote", promoted["study"], "--objectives", "beauty"): "objective 'beauty' is not among",
+        ("report", "nothing", "-o", "new"): "study 'nothing' is not in",
+        ("reproduce", "nowhere.json"): "cannot read nowhere.json",
+    }
+    for arguments, message in cases.items():
+        done = run_mmlab(folder, *arguments)
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (folder / "new").exists()

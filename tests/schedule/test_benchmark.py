@@ -1,0 +1,230 @@
+"""`mmlab benchmark` and `mmlab run` as a user runs them: real processes, real Ray, real MLflow."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from processes import run_mmlab, started
+
+from mmlab.tracking import Outcome, Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+STUDY: dict[str, Any] = {
+    "study": "benchmark",
+    "data": {"name": "pbmc68k_reduced"},
+    "n_markers": [10],
+    "replicates": 3,
+    "methods": [
+        "random",
+        "scanpy_t_test",
+        {
+            "selector": "markermap_supervised",
+            "label": "short MarkerMap",
+            "params": {"max_epochs": 3, "min_epochs": 3, "hidden_size": 32},
+            "replicates": 2,
+        },
+    ],
+}
+
+
+def write_study(folder: Path, **changes: Any) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY | changes))
+    return path
+
+
+def compare(folder: Path, *arguments: str) -> dict[str, Any]:
+    done = run_mmlab(folder, "run", "study.yaml", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def runs_of(folder: Path, kind: str) -> list[Any]:
+    return list(Store(f"sqlite:///{folder}/mlflow.db").search(f"tags.`mmlab.kind` = '{kind}'"))
+
+
+def measured(content: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """All means but those of seconds: what the same trials give again."""
+    return {
+        (row["method"], row["metric"]): row["mean"]
+        for row in content["table"]
+        if row["metric"] != "fit_seconds"
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("benchmark")
+    write_study(folder)
+    return folder, compare(folder, "--rows", "rows.parquet", "-o", "tables")
+
+
+def test_a_comparison_has_a_row_a_replicate_and_a_line_a_metric(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    _, content = finished
+    replicates = [(row["method"], row["replicate"]) for row in content["trials"]]
+    assert sorted(replicates) == sorted(
+        [("random", r) for r in range(3)]
+        + [("scanpy_t_test", r) for r in range(3)]
+        + [("short MarkerMap", r) for r in range(2)]
+    )
+    table = pd.DataFrame(content["table"])
+    accuracy = table[table["metric"] == "knn/accuracy"].set_index("method")
+    assert accuracy["n"].to_dict() == {"random": 3, "scanpy_t_test": 3, "short MarkerMap": 2}
+    rows = pd.DataFrame(content["trials"])
+    own = rows.loc[rows["method"] == "random", "knn/accuracy"]
+    assert accuracy.loc["random", "mean"] == pytest.approx(own.mean())
+    assert accuracy.loc["random", "std"] == pytest.approx(own.std(ddof=0))
+    assert {"stability/nogueira", "panel/mean_redundancy", "leiden/nmi"} <= set(table["metric"])
+    tests = pd.DataFrame(content["tests"])
+    assert "random" not in set(tests["method"]) | set(tests["reference"])
+    assert set(tests["n"]) == {2}
+
+
+def test_in_mlflow_replicates_are_nested_in_methods_and_these_in_the_study(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, content = finished
+    (study,) = runs_of(folder, "study")
+    methods = {run.info.run_id: run for run in runs_of(folder, "method")}
+    trials = runs_of(folder, "trial")
+    assert study.info.run_id == content["run_id"]
+    assert len(methods) == 3
+    assert len(trials) == 8
+    assert {run.info.status for run in [study, *methods.values(), *trials]} == {"FINISHED"}
+    assert {m.data.tags["mlflow.parentRunId"] for m in methods.values()} == {study.info.run_id}
+    for trial in trials:
+        parent = methods[trial.data.tags["mlflow.parentRunId"]]
+        assert parent.data.tags["mmlab.selector"] == trial.data.tags["mmlab.selector"]
+    means = {m.data.tags["mmlab.method"]: m.data.metrics["knn/accuracy"] for m in methods.values()}
+    table = measured(content)
+    assert means == {name: pytest.approx(table[name, "knn/accuracy"]) for name in means}
+    client = Store(f"sqlite:///{folder}/mlflow.db").client
+    files = {file.path for file in client.list_artifacts(study.info.run_id)}
+    assert {"comparison.parquet", "benchmark.md", "paired_tests.parquet"} <= files
+    files = {file.path for file in client.list_artifacts(next(iter(methods)))}
+    assert {"markers.parquet", "replicates.parquet", "figures"} <= files
+
+
+def test_tables_are_written_where_they_are_asked_for(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, _ = finished
+    assert len(pd.read_parquet(folder / "rows.parquet")) == 8
+    assert len(pd.read_parquet(folder / "tables" / "replicates.parquet")) == 8
+    text = (folder / "tables" / "benchmark.md").read_text()
+    assert "short MarkerMap" in text
+    assert "**" in text
+
+
+def test_the_same_study_again_computes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, content = finished
+    before = {run.info.run_id for run in runs_of(folder, "trial")}
+    again = compare(folder)
+    assert {run.info.run_id for run in runs_of(folder, "trial")} == before
+    assert again["study"] == content["study"]
+    assert measured(again) == measured(content)
+
+
+def test_a_search_cannot_go_on_with_a_comparison(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, content = finished
+    done = run_mmlab(folder, "tune", "--resume", content["study"])
+    assert done.returncode == 2
+    assert "is a comparison: give its own command again" in done.stderr
+
+
+def test_another_study_takes_up_what_this_one_has_finished(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, content = finished
+    before = {run.info.run_id for run in runs_of(folder, "trial")}
+    write_study(folder, replicates=2)
+    try:
+        smaller = compare(folder)
+    finally:
+        write_study(folder)
+    assert smaller["study"] != content["study"]
+    assert {run.info.run_id for run in runs_of(folder, "trial")} == before
+    assert len(smaller["trials"]) == 6
+
+
+def test_a_rows_file_spares_a_new_store_the_work(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, content = finished
+    write_study(tmp_path)
+    taken_up = compare(tmp_path, "--rows", str(folder / "rows.parquet"))
+    assert runs_of(tmp_path, "trial") == []
+    assert measured(taken_up) == measured(content)
+
+
+def test_a_killed_comparison_goes_on_and_gives_the_same_table(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, content = finished
+    write_study(tmp_path)
+    with started(tmp_path, "run", "study.yaml", "--rows", "rows.parquet") as driver:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "rows.parquet").exists():
+            assert time.monotonic() < deadline, (tmp_path / "stderr").read_text()
+            assert driver.poll() is None, (tmp_path / "stderr").read_text()
+            time.sleep(0.05)
+        # Alive but not at work, so that the second driver finds it there.
+        driver.send_signal(signal.SIGSTOP)
+        refused = run_mmlab(tmp_path, "run", "study.yaml")
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    assert refused.returncode == 2
+    assert "is being worked on by process" in refused.stderr
+    first = len(pd.read_parquet(tmp_path / "rows.parquet"))
+    assert 1 <= first < 8
+    resumed = compare(tmp_path, "--rows", "rows.parquet")
+    assert measured(resumed) == measured(content)
+    digests = pd.read_parquet(tmp_path / "rows.parquet")["digest"]
+    assert digests.nunique() == len(digests) == 8
+    outcomes = [run.data.tags["mmlab.outcome"] for run in runs_of(tmp_path, "trial")]
+    assert outcomes == [Outcome.COMPLETE] * 8
+    everything = [run for kind in ("study", "method", "trial") for run in runs_of(tmp_path, kind)]
+    assert {run.info.status for run in everything} == {"FINISHED"}
+
+
+def test_a_method_that_fails_is_reported_and_does_not_stop_the_others(tmp_path: Path) -> None:
+    diverging = {"selector": "markermap_supervised", "params": {"learning_rate": 1e30}}
+    write_study(tmp_path, methods=["random", diverging], replicates=1)
+    done = run_mmlab(tmp_path, "run", "study.yaml", "--json")
+    content = json.loads(done.stdout)
+    assert [row["method"] for row in content["trials"]] == ["random"]
+    assert list(content["failed"]) == ["markermap_supervised, replicate 0"]
+    assert "diverged" in content["failed"]["markermap_supervised, replicate 0"]
+    statuses = {
+        run.data.tags["mmlab.method"]: run.info.status for run in runs_of(tmp_path, "method")
+    }
+    assert statuses == {"random": "FINISHED", "markermap_supervised": "KILLED"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "zeisel", "--methods", "randon"], "Did you mean 'random'?"),
+        (["--dataset", "zeisel", "--methods", "oracle"], "nobody knows those of zeisel"),
+        (["--dataset", "zeisel", "--methods", "random,random"], "methods named twice: random"),
+        (["--dataset", "zeisel", "--n-markers", "10,x"], "'10,x': give whole numbers"),
+        (["--dataset", "zeisel", "--n-markers", "5000"], "give a number from 1 to 4000"),
+        (["--dataset", "zeisel", "--rows", "no/rows.parquet"], "the folder no does not exist"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = run_mmlab(tmp_path, "benchmark", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []

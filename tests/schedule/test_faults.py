@@ -1,0 +1,190 @@
+"""Studies that are killed, at random moments: real processes, SIGKILL, a real tracking server."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from processes import mmlab_command, run_mmlab, started
+from servers import free_port, server
+
+from mmlab.tracking import Outcome, Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+STUDY: dict[str, Any] = {
+    "study": "robustness",
+    "data": {"name": "pbmc68k_reduced"},
+    "levels": [0, 0.5, 1],
+    "n_markers": [10],
+    "replicates": 2,
+    "methods": [
+        "random",
+        "scanpy_t_test",
+        {
+            "selector": "markermap_supervised",
+            "params": {"max_epochs": 3, "min_epochs": 3, "hidden_size": 32},
+        },
+    ],
+}
+N_TRIALS = 3 * 3 * 2
+
+
+def write_study(folder: Path) -> None:
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+
+
+def finish(folder: Path, *arguments: str) -> dict[str, Any]:
+    done = run_mmlab(folder, "run", "study.yaml", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def table(content: dict[str, Any]) -> pd.DataFrame:
+    """All rows of the final table; what is measured in seconds differs from run to run."""
+    rows = pd.DataFrame(content["trials"]).drop(columns=["seconds", "fit_seconds"])
+    assert rows["digest"].is_unique or set(rows["method"]) != {"random"}
+    return rows
+
+
+def wait_for(folder: Path, driver: subprocess.Popen[str], pattern: str) -> None:
+    deadline = time.monotonic() + 120
+    while not re.search(pattern, (folder / "stderr").read_text()):
+        assert time.monotonic() < deadline, (folder / "stderr").read_text()
+        assert driver.poll() is None, (folder / "stderr").read_text()
+        time.sleep(0.02)
+
+
+def assert_once(uri: str, reference: dict[str, Any], content: dict[str, Any]) -> None:
+    """The table is that of an undisturbed run, and every trial has one run, which is closed."""
+    pd.testing.assert_frame_equal(table(content), table(reference))
+    store = Store(uri)
+    trials = list(store.search("tags.`mmlab.kind` = 'trial'"))
+    digests = [run.data.tags["mmlab.digest"] for run in trials]
+    assert sorted(digests) == sorted(row["digest"] for row in reference["trials"])
+    assert {run.data.tags["mmlab.outcome"] for run in trials} == {Outcome.COMPLETE}
+    everything = list(store.search("tags.`mmlab.kind` != ''"))
+    assert {run.info.status for run in everything} == {"FINISHED"}
+    for run in trials:
+        points = store.client.get_metric_history(run.info.run_id, "knn/accuracy")
+        assert len(points) == 1
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_study(folder)
+    content = finish(folder)
+    assert len(content["trials"]) == N_TRIALS
+    assert_once(f"sqlite:///{folder}/mlflow.db", content, content)
+    return content
+
+
+def test_a_driver_that_is_killed_again_and_again(reference: dict[str, Any], tmp_path: Path) -> None:
+    write_study(tmp_path)
+    chance, todo = random.Random(0), []
+    for _ in range(3):
+        with started(tmp_path, "run", "study.yaml") as driver:
+            wait_for(tmp_path, driver, rf"\[{chance.randint(1, 4)}/")
+            time.sleep(chance.random())
+            driver.send_signal(signal.SIGKILL)
+            driver.wait()
+        (left,) = re.findall(r"(\d+) trials to compute", (tmp_path / "stderr").read_text())
+        todo.append(int(left))
+    assert todo[0] == N_TRIALS
+    assert todo[0] > todo[1] > todo[2]
+    assert_once(f"sqlite:///{tmp_path}/mlflow.db", reference, finish(tmp_path))
+
+
+def test_workers_that_are_killed(reference: dict[str, Any], tmp_path: Path) -> None:
+    write_study(tmp_path)
+    chance = random.Random(1)
+    with started(tmp_path, "run", "study.yaml", "--json") as driver:
+        for ended in (1, 7):
+            wait_for(tmp_path, driver, rf"\[{ended}/")
+            time.sleep(chance.random())
+            workers = [
+                process
+                for process in psutil.Process(driver.pid).children(recursive=True)
+                if "ray::ResourceTrainable" in " ".join(process.cmdline())
+            ]
+            assert workers
+            chance.choice(workers).kill()
+        assert driver.wait(timeout=300) == 0, (tmp_path / "stderr").read_text()
+    assert_once(f"sqlite:///{tmp_path}/mlflow.db", reference, finish(tmp_path))
+
+
+def test_of_two_drivers_at_once_the_second_refuses(
+    reference: dict[str, Any], tmp_path: Path
+) -> None:
+    write_study(tmp_path)
+    command = mmlab_command("run", "study.yaml", "--json")
+    both = [
+        subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    outputs = [driver.communicate(timeout=300) for driver in both]
+    codes = [driver.returncode for driver in both]
+    assert sorted(codes) == [0, 2], outputs
+    first, second = (outputs[codes.index(code)] for code in (0, 2))
+    assert f"is being worked on by process {both[codes.index(0)].pid} on" in second[1]
+    assert_once(f"sqlite:///{tmp_path}/mlflow.db", reference, json.loads(first[0]))
+
+
+def test_a_tracking_server_that_is_killed_and_comes_back(
+    reference: dict[str, Any], tmp_path: Path
+) -> None:
+    write_study(tmp_path)
+    chance, port = random.Random(2), free_port()
+    uri = f"http://127.0.0.1:{port}"
+    first = ExitStack()
+    first.enter_context(server(tmp_path, port))
+    with started(tmp_path, "run", "study.yaml", "--json", "--tracking-uri", uri) as driver:
+        wait_for(tmp_path, driver, rf"\[{chance.randint(1, 3)}/")
+        time.sleep(chance.random())
+        first.close()
+        with server(tmp_path, port):
+            wait_for(tmp_path, driver, rf"\[{chance.randint(8, 11)}/")
+            time.sleep(chance.random())
+        with server(tmp_path, port):
+            assert driver.wait(timeout=300) == 0, (tmp_path / "stderr").read_text()
+            assert_once(uri, reference, finish(tmp_path, "--tracking-uri", uri))
+
+
+def test_a_tracking_server_that_is_gone_gets_everything_later(
+    reference: dict[str, Any], tmp_path: Path
+) -> None:
+    write_study(tmp_path)
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    first = ExitStack()
+    first.enter_context(server(tmp_path, port))
+    with started(tmp_path, "run", "study.yaml", "--json", "--tracking-uri", uri) as driver:
+        wait_for(tmp_path, driver, rf"\[{random.Random(3).randint(2, 6)}/")
+        first.close()
+        assert driver.wait(timeout=300) == 75, (tmp_path / "stderr").read_text()
+    text = (tmp_path / "stderr").read_text()
+    # What was computed is shown, whether or not the server has it.
+    content = json.loads(text[text.index("{\n") : text.rindex("\n}") + 2])
+    pd.testing.assert_frame_equal(table(content), table(reference))
+    assert content["unsent"] > 0
+    assert "could not be sent" in text
+    with server(tmp_path, port):
+        done = run_mmlab(tmp_path, "run", "study.yaml", "--json", "--tracking-uri", uri)
+        assert done.returncode == 0, done.stderr
+        assert "trials to compute" not in done.stderr
+        assert_once(uri, reference, json.loads(done.stdout))

@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mmlab.errors import UserError, unknown_name
+from mmlab.spec import trial as trial_spec
+from mmlab.spec.search import Range, SearchSpec, StudySpec
+from mmlab.spec.trial import Constraints, DataSpec, Noise, TrialSpec, canonical_json
+from mmlab.spec.yaml import build, read_yaml
+
+FINGERPRINT = "ab" * 32
+
+
+def trial(**changes: Any) -> TrialSpec:
+    settings: dict[str, Any] = {
+        "data": DataSpec(name="zeisel"),
+        "selector": "markermap_supervised",
+        "params": {"beta": 0.9, "hidden_size": 64},
+    }
+    return TrialSpec(**(settings | changes))
+
+
+def yaml_file(folder: Path, text: str) -> Path:
+    path = folder / "spec.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_of_a_trial_are_the_documented_ones() -> None:
+    spec = TrialSpec(data=DataSpec(name="zeisel"), selector="random")
+    assert spec.model_dump(exclude={"data"}) == {
+        "selector": "random",
+        "params": {},
+        "n_markers": 50,
+        "recipe": "train_only",
+        "protocol": "paper",
+        "noise": {"level": 0.0, "kind": "uniform", "matrix": {}},
+        "include": [],
+        "exclude": [],
+        "replicates": 1,
+        "first_replicate": 0,
+        "seed": 0,
+    }
+
+
+@pytest.mark.parametrize("field", sorted(TrialSpec.model_fields))
+def test_a_trial_is_frozen(field: str) -> None:
+    spec = trial()
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(spec, field, getattr(spec, field))
+
+
+def test_two_trials_do_not_share_the_default_of_params() -> None:
+    one, other = (TrialSpec(data=DataSpec(name="zeisel"), selector="random") for _ in range(2))
+    one.params["beta"] = 0.5
+    assert other.params == {}
+
+
+def test_digest_is_the_one_that_was_recorded() -> None:
+    # Finished trials are found by this number: a change of it needs a new PROTOCOL_NUMBER.
+    assert trial().digest(FINGERPRINT) == (
+        "bfebbae181e3996963171cf14bd4af20347e392e175e633b6fd6eacf0fa71800"
+    )
+
+
+def test_digest_does_not_depend_on_where_the_data_lie() -> None:
+    named = trial().digest(FINGERPRINT)
+    for path in ("a.h5ad", "/elsewhere/b.h5ad"):
+        in_file = trial(data=DataSpec(path=path, label_key="type", layer="counts"))
+        assert in_file.digest(FINGERPRINT) == named
+
+
+def test_digest_does_not_depend_on_the_order_of_keys() -> None:
+    turned = trial(params={"hidden_size": 64, "beta": 0.9})
+    assert list(turned.params) != list(trial().params)
+    assert turned.digest(FINGERPRINT) == trial().digest(FINGERPRINT)
+
+
+CHANGES: dict[str, Any] = {
+    "selector": "markermap_joint",
+    "params": {"beta": 0.9, "hidden_size": 65},
+    "n_markers": 49,
+    "recipe": "paper",
+    "protocol": "search",
+    "noise": Noise(level=0.1),
+    "include": ["gene_3"],
+    "exclude": ["gene_4"],
+    "constraints": Constraints(min_per_type=1),
+    "replicates": 2,
+    "first_replicate": 1,
+    "seed": 1,
+}
+
+
+def test_every_field_but_data_has_a_change_to_test() -> None:
+    assert set(CHANGES) == set(TrialSpec.model_fields) - {"data"}
+
+
+@pytest.mark.parametrize("field", sorted(CHANGES))
+def test_digest_depends_on_every_field(field: str) -> None:
+    changed = trial(**{field: CHANGES[field]})
+    assert changed.digest(FINGERPRINT) != trial().digest(FINGERPRINT)
+
+
+def test_digest_depends_on_the_kind_of_the_noise() -> None:
+    one, other = (
+        trial(noise=Noise.model_validate({"level": 0.1, "kind": kind}))
+        for kind in ("uniform", "pairwise")
+    )
+    assert one.digest(FINGERPRINT) != other.digest(FINGERPRINT)
+
+
+def test_digest_depends_on_what_the_data_hold() -> None:
+    assert trial().digest("cd" * 32) != trial().digest(FINGERPRINT)
+
+
+def test_digest_depends_on_the_protocol_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = trial().digest(FINGERPRINT)
+    monkeypatch.setattr(trial_spec, "PROTOCOL_NUMBER", trial_spec.PROTOCOL_NUMBER + 1)
+    assert trial().digest(FINGERPRINT) != before
+
+
+def test_digest_survives_a_trip_through_json() -> None:
+    again = TrialSpec.model_validate_json(trial().model_dump_json())
+    assert again == trial()
+    assert again.digest(FINGERPRINT) == trial().digest(FINGERPRINT)
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False, allow_infinity=False)))
+def test_canonical_json_is_equal_for_equal_content(content: dict[str, Any]) -> None:
+    backwards = dict(reversed(content.items()))
+    assert canonical_json(content) == canonical_json(backwards)
+
+
+def test_seed_zero_is_a_seed() -> None:
+    assert trial(seed=0).seed == 0
+    assert trial(seed=0).digest(FINGERPRINT) != trial(seed=1).digest(FINGERPRINT)
+
+
+def test_a_trial_of_a_study_never_opens_the_test_cells() -> None:
+    study = StudySpec(
+        data=DataSpec(name="zeisel"),
+        search=SearchSpec(
+            selector="markermap_supervised", parameters={"beta": Range(low=0.1, high=0.9)}
+        ),
+        trials=3,
+        n_markers=20,
+        replicates=4,
+        seed=5,
+    )
+    spec = study.trial("markermap_supervised", {"beta": 0.5})
+    assert spec.protocol == "search"
+    assert spec == TrialSpec(
+        data=DataSpec(name="zeisel"),
+        selector="markermap_supervised",
+        params={"beta": 0.5},
+        n_markers=20,
+        protocol="search",
+        replicates=4,
+        seed=5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given_spec", "title"),
+    [
+        (DataSpec(name="zeisel"), "zeisel"),
+        (DataSpec(path="/data/my cells.h5ad", label_key="type"), "my cells"),
+    ],
+)
+def test_title_of_the_data(given_spec: DataSpec, title: str) -> None:
+    assert given_spec.title == title
+
+
+def test_a_good_file_is_read_as_written(tmp_path: Path) -> None:
+    path = yaml_file(
+        tmp_path,
+        """
+        data: {name: zeisel}
+        selector: markermap_joint
+        params: {beta: 0.5, hidden_size: 32}
+        noise: {level: 0.2}
+        seed: 0
+        """,
+    )
+    assert read_yaml(path, TrialSpec) == trial(
+        selector="markermap_joint",
+        params={"beta": 0.5, "hidden_size": 32},
+        noise=Noise(level=0.2),
+        seed=0,
+    )
+
+
+def test_all_mistakes_of_a_file_come_in_one_error(tmp_path: Path) -> None:
+    path = yaml_file(
+        tmp_path,
+        """
+        data: {name: zeisel}
+        n_markers: 0
+        noise: {level: 1.5}
+        protocol: nature
+        replicates: many
+        seed: -1
+        sead: 3
+        """,
+    )
+    with pytest.raises(UserError) as caught:
+        read_yaml(path, TrialSpec)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    for part in (
+        "selector is missing",
+        "n_markers: ",
+        "got 0",
+        "noise.level: ",
+        "got 1.5",
+        "protocol: ",
+        "'nature'",
+        "replicates: ",
+        "'many'",
+        "seed: ",
+        "got -1",
+        "sead is not a known key",
+    ):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_an_unknown_key_in_a_nested_block_is_named_with_its_path() -> None:
+    content = {"data": {"name": "zeisel"}, "selector": "random", "noise": {"lebel": 0.1}}
+    with pytest.raises(UserError, match=r"^here: noise\.lebel is not a known key\.$"):
+        build(TrialSpec, content, "here")
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        ({}, "give either a dataset's name or the path"),
+        ({"name": "zeisel", "path": "a.h5ad"}, "give either a dataset's name or the path"),
+        ({"path": "a.h5ad"}, "a file needs label_key"),
+        ({"name": "zeisel", "label_key": "type"}, "label_key and layer belong to a file"),
+        ({"name": "zeisel", "layer": "counts"}, "label_key and layer belong to a file"),
+    ],
+)
+def test_data_come_from_one_source(data: dict[str, str], complaint: str) -> None:
+    with pytest.raises(UserError, match=f"data: {complaint}"):
+        build(TrialSpec, {"data": data, "selector": "random"}, "here")
+
+
+def search(**parameters: Any) -> dict[str, Any]:
+    return {"selector": "markermap_supervised", "parameters": parameters}
+
+
+@pytest.mark.parametrize("low", [0, -1])
+def test_a_log_range_needs_low_above_zero(low: float) -> None:
+    with pytest.raises(UserError) as caught:
+        build(SearchSpec, search(beta={"low": low, "high": 1, "log": True}), "here")
+    assert str(caught.value) == (
+        f"here: parameters.beta: a log range needs low above 0, got {float(low)}."
+    )
+
+
+@pytest.mark.parametrize("high", [float("inf"), float("nan")])
+def test_a_range_has_finite_ends(high: float) -> None:
+    with pytest.raises(UserError, match="beta"):
+        build(SearchSpec, search(beta={"low": 0, "high": high}), "here")
+
+
+def test_an_integer_range_has_integer_ends() -> None:
+    with pytest.raises(UserError, match="hidden_size"):
+        build(SearchSpec, search(hidden_size={"low": 0.5, "high": 2.5, "integer": True}), "here")
+
+
+def test_a_misspelt_key_of_a_range_is_the_only_complaint_beside_the_missing_one() -> None:
+    with pytest.raises(UserError) as caught:
+        build(SearchSpec, search(beta={"low": 0, "hihg": 1}), "here")
+    assert str(caught.value) == (
+        "here: parameters.beta.high is missing; parameters.beta.hihg is not a known key."
+    )
+
+
+def test_a_value_that_is_no_scalar_gives_one_complaint() -> None:
+    content = {"data": {"name": "zeisel"}, "selector": "random", "params": {"beta": [1]}}
+    with pytest.raises(UserError) as caught:
+        build(TrialSpec, content, "here")
+    assert str(caught.value).count("params.beta") == 1
+
+
+def test_choices_are_not_empty() -> None:
+    with pytest.raises(UserError, match=r"parameters\.beta\.choices: "):
+        build(SearchSpec, search(beta={"choices": []}), "here")
+
+
+def test_a_search_space_has_a_parameter() -> None:
+    with pytest.raises(UserError, match="parameters: "):
+        build(SearchSpec, search(), "here")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_parameter_is_a_finite_number(value: float) -> None:
+    content = {"data": {"name": "zeisel"}, "selector": "random", "params": {"beta": value}}
+    with pytest.raises(UserError, match="beta"):
+        build(TrialSpec, content, "here")
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-4"])
+def test_a_number_in_scientific_notation_is_a_number_wherever_it_stands(
+    tmp_path: Path, text: str
+) -> None:
+    path = yaml_file(
+        tmp_path,
+        f"""
+        selector: markermap_supervised
+        parameters:
+          learning_rate: {{low: {text}, high: 1, log: true}}
+          kl_weight: {{choices: [{text}, 1]}}
+        fixed: {{beta: {text}}}
+        """,
+    )
+    spec = read_yaml(path, SearchSpec)
+    learning_rate = spec.parameters["learning_rate"]
+    assert isinstance(learning_rate, Range)
+    assert learning_rate.low == 1e-4
+    assert spec.parameters["kl_weight"].model_dump() == {"choices": [1e-4, 1]}
+    assert spec.fixed == {"beta": 1e-4}
+
+
+def test_text_that_looks_a_little_like_a_number_stays_text(tmp_path: Path) -> None:
+    path = yaml_file(
+        tmp_path,
+        """
+        data: {name: zeisel}
+        selector: random
+        params: {a: e4, b: "1e-4", c: 1e-4x, d: "12"}
+        """,
+    )
+    assert read_yaml(path, TrialSpec).params == {"a": "e4", "b": "1e-4", "c": "1e-4x", "d": "12"}
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere.yaml"
+    with pytest.raises(UserError, match=f"cannot read {re.escape(str(path))}: No such file"):
+        read_yaml(path, TrialSpec)
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read"):
+        read_yaml(tmp_path, TrialSpec)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: [",
+        "a: b: c",
+        "\tdata: x",
+        "data: 2024-99-99",
+        "data: !!python/object/apply:os.getcwd []",
+        "data: !!python/name:os.system",
+        "data: {name: zeisel}\nselector: random\nseed: 1\nseed: 2",
+    ],
+)
+def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, text: str) -> None:
+    path = yaml_file(tmp_path, text)
+    with pytest.raises(UserError, match="is not valid YAML") as caught:
+        read_yaml(path, TrialSpec)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_bytes(b"\xff\xfe\x00\x9f")
+    with pytest.raises(UserError, match="is not valid YAML"):
+        read_yaml(path, TrialSpec)
+
+
+@pytest.mark.parametrize(("text", "kind"), [("", "NoneType"), ("[1, 2]", "list"), ("x", "str")])
+def test_a_file_that_holds_no_mapping_says_what_it_holds(
+    tmp_path: Path, text: str, kind: str
+) -> None:
+    with pytest.raises(UserError, match=rf"must hold a mapping .*; it holds {kind}\.$"):
+        read_yaml(yaml_file(tmp_path, text), TrialSpec)
+
+
+def test_an_unknown_name_lists_the_known_and_names_the_nearest() -> None:
+    error = unknown_name("dataset", "zeissel", ["paul", "zeisel", "citeseq"])
+    assert isinstance(error, UserError)
+    assert str(error) == (
+        "dataset 'zeissel' is not among citeseq, paul, zeisel. Did you mean 'zeisel'?"
+    )
+    assert "Did you mean" not in str(unknown_name("dataset", "qqq", ["paul"]))

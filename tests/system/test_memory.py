@@ -1,0 +1,71 @@
+"""The peak memory that a trial reports is that of its own work."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from tiny import SMALL, as_cells, simulate_cells
+
+from mmlab.spec.trial import DataSpec, TrialSpec
+from mmlab.system import memory
+from mmlab.system.memory import PeakMemory
+from mmlab.trial.run import run_trial
+
+
+def megabytes(n: int) -> np.ndarray[Any, Any]:
+    return np.ones(n * 2**20, dtype=np.uint8)
+
+
+def test_peak_counts_what_was_freed_again() -> None:
+    before = PeakMemory().read()["peak_memory_mb"]
+    peak = PeakMemory()
+    block = megabytes(200)
+    del block
+    found = peak.read()["peak_memory_mb"]
+    assert 150 < found - before < 300
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_peak_forgets_what_was_before() -> None:
+    block = megabytes(200)
+    with_block = PeakMemory().read()["peak_memory_mb"]
+    del block
+    assert PeakMemory().read()["peak_memory_mb"] < with_block - 150
+
+
+def test_peak_where_the_system_keeps_one_mark_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    usage = resource.struct_rusage(range(16))
+    monkeypatch.setattr(memory.resource, "getrusage", lambda _: usage)
+    monkeypatch.setattr(memory.sys, "platform", "darwin")
+    assert PeakMemory().read()["peak_memory_mb"] == usage.ru_maxrss / 2**20
+    monkeypatch.setattr(memory.sys, "platform", "freebsd14")
+    assert PeakMemory().read()["peak_memory_mb"] == usage.ru_maxrss / 1024
+
+
+@pytest.mark.slow
+def test_twenty_trials_in_a_row_leave_nothing_behind() -> None:
+    cells = as_cells(simulate_cells(400, 2500))
+    matrix_mb = cells.adata.n_obs * cells.adata.n_vars * 4 / 2**20
+    resident = []
+    for seed in range(20):
+        spec = TrialSpec(
+            data=DataSpec(path="tiny.h5ad", label_key="cell_type"),
+            selector="markermap_joint",
+            params=SMALL,
+            n_markers=6,
+            seed=seed,
+        )
+        result = run_trial(spec, cells)
+        resident.append(psutil.Process().memory_info().rss / 2**20)
+        assert resident[-1] <= result.peak_memory["peak_memory_mb"] + 10
+    # A matrix of the cells that stays with every trial would be 15 of them.
+    assert resident[-1] - resident[4] < 5 * matrix_mb

@@ -1,0 +1,204 @@
+"""Cells that are not in memory: the same panels as of cells that are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from tiny import SMALL, as_cells, simulate_cells
+
+from mmlab.datasets.cache.mapped_counts import map_counts, mapping_of, write_counts
+from mmlab.datasets.cells import Cells
+from mmlab.errors import UserError
+from mmlab.model import fit_model
+from mmlab.nn.cell_reader import CellReader
+from mmlab.preprocessing import normalization
+from mmlab.preprocessing.normalization import Expression, gene_statistics, log_normalize, prepare
+from mmlab.preprocessing.splits import MOST_FITTED, MOST_JUDGED, sampling_note, some_of
+from mmlab.report.panel import describe_panel
+from mmlab.selectors import SELECTORS
+from mmlab.spec.trial import DataSpec, Noise, TrialSpec
+from mmlab.trial.defaults import resolve
+from mmlab.trial.fit import split_of
+from mmlab.trial.run import run_trial
+
+FROM_DISK = sorted(name for name, s in SELECTORS.items() if s.reads_from_disk and name != "oracle")
+
+
+@pytest.fixture
+def mapped(tiny_cells: Cells, tmp_path: Path) -> Cells:
+    """The tiny cells, their counts in a file."""
+    adata = tiny_cells.adata
+    write_counts(tmp_path / "counts.h5ad", [adata.X[:50], adata.X[50:]], adata.obs, adata.var)
+    copy = adata.copy()
+    copy.X = map_counts(tmp_path / "counts.h5ad")
+    assert mapping_of(copy.X) is not None
+    return as_cells_of(copy, tiny_cells)
+
+
+def as_cells_of(adata: Any, like: Cells) -> Cells:
+    return Cells("tiny", adata, like.label_key, like.normalization, like.origin, like.simulated)
+
+
+@pytest.fixture
+def nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even tiny cells are too large, and are gone through a few at a time."""
+    monkeypatch.setattr(normalization, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(normalization, "_AT_ONCE", 1000)
+
+
+def spec_of(name: str, **more: Any) -> TrialSpec:
+    params = SMALL if name.startswith("markermap") or name.endswith("vae") else {}
+    content = {"data": DataSpec(name="tiny"), "selector": name, "params": params, "n_markers": 6}
+    return TrialSpec(**content | more)
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol"), [("markermap_joint", "search"), *[(name, "paper") for name in FROM_DISK]]
+)
+def test_a_trial_on_disk_equals_one_in_memory(
+    name: str, protocol: str, tiny_cells: Cells, mapped: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two replicates are a pack of two models.
+    spec = spec_of(name, protocol=protocol, replicates=2 if protocol == "search" else 1)
+    monkeypatch.setattr(normalization, "_AT_ONCE", 1000)
+    in_memory = run_trial(spec, tiny_cells)
+    monkeypatch.setattr(normalization, "LARGEST_DENSE", 0)
+    from_disk = run_trial(spec, mapped)
+    assert from_disk.digest == in_memory.digest
+    assert from_disk.metrics == in_memory.metrics
+    assert from_disk.panel.equals(in_memory.panel)
+    assert from_disk.history.equals(in_memory.history)
+
+
+@pytest.mark.parametrize("name", ["scanpy_t_test", "persist_supervised"])
+def test_a_method_that_needs_all_cells_gets_them(
+    name: str, tiny_cells: Cells, mapped: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = {"elimination_epochs": 2, "selection_epochs": 3} if "persist" in name else {}
+    spec = spec_of(name, params=fast, noise=Noise(level=0.2, kind="pairwise"))
+    in_memory = run_trial(spec, tiny_cells)
+    monkeypatch.setattr(normalization, "LARGEST_DENSE", 0)
+    assert run_trial(spec, mapped).metrics == in_memory.metrics
+
+
+def test_a_range_test_reads_from_disk_too(
+    tiny_cells: Cells, mapped: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = SMALL | {"learning_rate": "auto"}
+    spec = spec_of("markermap_supervised", params=params, exclude=["Gene3", "Gene5"])
+    in_memory = run_trial(spec, tiny_cells)
+    monkeypatch.setattr(normalization, "LARGEST_DENSE", 0)
+    assert run_trial(spec, mapped).metrics == in_memory.metrics
+
+
+def test_a_model_and_a_report_of_cells_on_disk(
+    tiny_cells: Cells, mapped: Cells, nothing_fits: None
+) -> None:
+    panel = np.array([3, 17, 31])
+    split = split_of(spec_of("random"), tiny_cells, 0)
+    ours, expected = (fit_model(panel, cells, split, {}) for cells in (mapped, tiny_cells))
+    np.testing.assert_array_equal(ours.coefficients, expected.coefficients)
+    np.testing.assert_array_equal(ours.cells, expected.cells)
+    tables = [describe_panel([panel], cells) for cells in (mapped, tiny_cells)]
+    assert tables[0].equals(tables[1])
+
+
+def test_what_does_not_fit_is_said_before_any_work(
+    mapped: Cells, nothing_fits: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Free", (), {"available": 1000}))
+    with pytest.raises(UserError, match=r"in memory, which takes .* GB are free; these methods"):
+        resolve(spec_of("scanpy_t_test"), mapped)
+    assert resolve(spec_of("markermap_supervised"), mapped).n_markers == 6
+
+
+# --- layers
+
+
+@pytest.mark.parametrize("layer", ["counts", "log1p", "zscore"])
+def test_a_layer_gives_the_values_of_the_dense_one(
+    layer: Any, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = np.arange(10, 90)
+    dense: Any = prepare(tiny_cells.adata, "total", "train_only", train)[layer]
+    dense = dense if isinstance(dense, np.ndarray) else dense.toarray()
+    monkeypatch.setattr(normalization, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(normalization, "_AT_ONCE", 40 * 7)
+    lazy: Expression = prepare(tiny_cells.adata, "total", "train_only", train)[layer]
+    some, genes = np.array([5, 2, 77, 5]), np.array([9, 0])
+    np.testing.assert_array_equal(lazy.toarray(), dense)
+    np.testing.assert_array_equal(lazy[some].toarray(), dense[some])
+    np.testing.assert_array_equal(lazy[some][1:3].toarray(), dense[some][1:3])
+    np.testing.assert_array_equal(lazy[some, genes].toarray(), dense[np.ix_(some, genes)])
+    np.testing.assert_array_equal(lazy[:, genes][some].toarray(), dense[np.ix_(some, genes)])
+    np.testing.assert_array_equal(lazy[10:30].toarray(), dense[10:30])
+    assert lazy[some, genes].shape == (4, 2)
+    assert len(lazy[:40]) == 40
+
+
+def test_statistics_of_genes_are_numpys(tiny_cells: Cells) -> None:
+    values = log_normalize(tiny_cells.adata.X, "total")
+    mean, sd = gene_statistics(values, np.arange(70))
+    dense = values[:70].toarray().astype(float)
+    np.testing.assert_array_equal(mean, dense.mean(axis=0).astype(np.float32))
+    np.testing.assert_array_equal(sd, dense.std(axis=0, ddof=1).astype(np.float32))
+
+
+def test_a_reader_gives_batches_in_the_order_in_which_they_are_asked_for(
+    tiny_cells: Cells,
+) -> None:
+    everything = Expression(tiny_cells.adata.X, "log1p", "total")
+    dense = everything.toarray()
+    reader = CellReader([everything, everything[::-1]], "cpu")
+    both = torch.from_numpy(np.stack([dense, dense[::-1]]))
+    rng = np.random.default_rng(0)
+    batches = [torch.from_numpy(rng.integers(0, 120, (2, 9))) for _ in range(13)]
+
+    def expected(indices: Any) -> NDArray[np.float32]:
+        return np.stack([both[m, indices[m]].numpy() for m in range(2)])
+
+    for indices in reader.ahead(batches):
+        np.testing.assert_array_equal(reader.take(indices), expected(indices))
+        # Others may be asked for in between.
+        np.testing.assert_array_equal(reader.take(batches[0]), expected(batches[0]))
+    for ours, theirs in (
+        (reader.split(50, dim=1), both.split(50, dim=1)),
+        (reader.tensor_split(7, dim=1), both.tensor_split(7, dim=1)),
+        (reader[1:2].split(33, dim=1), both[1:2].split(33, dim=1)),
+    ):
+        for part, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(part, other)
+
+
+def test_an_error_while_reading_ahead_ends_the_training(tiny_cells: Cells) -> None:
+    reader = CellReader([Expression(tiny_cells.adata.X, "log1p", "total")], "cpu")
+    batches = [torch.tensor([[0, 1]]), torch.tensor([[0, 500]])]
+    with pytest.raises(IndexError):
+        for indices in reader.ahead(batches):
+            reader.take(indices)
+
+
+# --- samples
+
+
+def test_of_many_cells_a_sample_with_every_class_is_judged_on() -> None:
+    np.testing.assert_array_equal(some_of(10, 10), np.arange(10))
+    assert some_of(11, 4).tolist() == [0, 1, 9, 10]
+    assert len(some_of(1001, 7)) == 7
+    assert sampling_note(40_532) == ""
+    assert f"{MOST_FITTED:,} of them and judged on at most {MOST_JUDGED:,}" in sampling_note(70_000)
+
+
+def test_the_sample_is_what_is_judged_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = as_cells(simulate_cells(n_cells=400))
+    for module in ("mmlab.trial.replicate", "mmlab.selectors.vae"):
+        monkeypatch.setattr(f"{module}.MOST_FITTED", 60)
+        monkeypatch.setattr(f"{module}.MOST_JUDGED", 20)
+    result = run_trial(spec_of("markermap_supervised"), cells)
+    assert result.confusion["knn"].sum() == 20
+    assert (result.confusion["knn"].sum(axis=1) > 0).all()

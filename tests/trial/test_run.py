@@ -1,0 +1,550 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+from tiny import SMALL, SMALL_OF_ALL, as_cells, simulate_cells
+
+from mmlab.datasets.cells import Cells
+from mmlab.errors import UserError
+from mmlab.preprocessing.label_noise import mislabel
+from mmlab.preprocessing.normalization import prepare
+from mmlab.preprocessing.splits import Split, Stream, paper_split, random_stream, search_split
+from mmlab.selectors import SELECTORS, default_params
+from mmlab.spec.trial import DataSpec, Noise, TrialSpec
+from mmlab.trial import run as trial_run
+from mmlab.trial.defaults import resolve
+from mmlab.trial.evaluate import CLASSIFIERS, evaluate_panel
+from mmlab.trial.fit import make_selector
+from mmlab.trial.result import TrialResult
+from mmlab.trial.run import OBJECTIVE, Trial, cpu_threads, final_objective, run_trial, run_trials
+
+DEEP = "markermap_joint"
+
+#: Of a replicate's row: what is never the same twice.
+SECONDS = ["seconds", "fit_seconds"]
+
+every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
+every_epochless_selector = pytest.mark.parametrize(
+    "name", sorted(name for name, kind in SELECTORS.items() if not kind.trains_in_epochs)
+)
+
+
+@pytest.fixture(autouse=True)
+def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Growing the paper's 100 trees would take most of the time of these tests."""
+    monkeypatch.setitem(
+        CLASSIFIERS, "random_forest", lambda seed: RandomForestClassifier(8, random_state=seed)
+    )
+
+
+def trial_spec(selector: str = "scanpy_t_test", **changes: Any) -> TrialSpec:
+    known = default_params(selector)
+    settings: dict[str, Any] = {
+        "data": DataSpec(path="tiny.h5ad", label_key="cell_type"),
+        "selector": selector,
+        "params": {key: value for key, value in SMALL_OF_ALL.items() if key in known},
+        "n_markers": 6,
+    }
+    return TrialSpec(**(settings | changes))
+
+
+def split_of(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
+    """The split of a replicate, by the public functions alone."""
+    rng = random_stream(spec.seed, replicate, Stream.SPLIT)
+    if spec.protocol == "search":
+        return search_split(cells.y, cells.fingerprint, rng)
+    return paper_split(cells.y, rng)
+
+
+def assert_same_outcome(one: TrialResult, other: TrialResult) -> None:
+    """Everything but seconds is equal to the last bit."""
+    assert (one.spec, one.digest, one.fingerprint) == (other.spec, other.digest, other.fingerprint)
+    assert one.metrics == other.metrics
+    pd.testing.assert_frame_equal(one.panel, other.panel, check_exact=True)
+    pd.testing.assert_frame_equal(one.history, other.history, check_exact=True)
+    pd.testing.assert_frame_equal(
+        one.replicates.drop(columns=SECONDS),
+        other.replicates.drop(columns=SECONDS),
+        check_exact=True,
+    )
+    for name, matrix in one.confusion.items():
+        np.testing.assert_array_equal(matrix, other.confusion[name])
+
+
+# --- what a trial gives
+
+
+@every_selector
+@pytest.mark.parametrize("protocol", ["paper", "search"])
+def test_the_same_specification_gives_the_same_result(
+    name: str, protocol: Any, tiny_cells: Cells
+) -> None:
+    spec = trial_spec(name, protocol=protocol, replicates=2, noise=Noise(level=0.2), seed=3)
+    assert_same_outcome(run_trial(spec, tiny_cells), run_trial(spec, tiny_cells))
+
+
+def test_another_seed_gives_other_splits_and_panels(tiny_cells: Cells) -> None:
+    one, other = (run_trial(trial_spec("random", seed=seed), tiny_cells) for seed in (0, 1))
+    assert one.digest != other.digest
+    assert one.panel["gene"].tolist() != other.panel["gene"].tolist()
+
+
+def test_a_result_is_complete(tiny_cells: Cells) -> None:
+    spec = trial_spec(DEEP, replicates=2)
+    result = run_trial(spec, tiny_cells)
+    assert result.spec.params == default_params(DEEP) | SMALL
+    assert result.digest == result.spec.digest(tiny_cells.fingerprint)
+    assert result.fingerprint == tiny_cells.fingerprint
+    assert result.classes == tiny_cells.classes
+    assert result.panel["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert result.panel["gene"].tolist() == [f"Gene{i}" for i in result.panel["gene_index"]]
+    assert result.replicates["replicate"].tolist() == [0, 1]
+    assert result.replicates["epochs"].tolist() == [3, 3]
+    for panel in result.replicates["panel"]:
+        assert len(set(panel)) == 6
+    assert result.seconds > 0
+
+
+def test_the_digest_does_not_depend_on_whether_defaults_are_written_out(
+    tiny_cells: Cells,
+) -> None:
+    short = trial_spec(DEEP)
+    long = trial_spec(DEEP, params=default_params(DEEP) | SMALL)
+    written_as_integer = trial_spec(DEEP, params=SMALL | {"initial_temperature": 3})
+    digests = {Trial(spec, tiny_cells).digest for spec in (short, long, written_as_integer)}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("protocol", ["paper", "search"])
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_the_names_of_the_metrics_tell_the_protocol_and_the_replicates(
+    protocol: Any, replicates: int, tiny_cells: Cells
+) -> None:
+    result = run_trial(trial_spec(DEEP, protocol=protocol, replicates=replicates), tiny_cells)
+    names = set(result.metrics)
+    plain = {name.removeprefix("validation/").removesuffix("_std") for name in names}
+    assert {"knn/accuracy", "random_forest/weighted_f1", "linear/l2", "decoder/l1"} <= plain
+    in_search = {name.startswith("validation/") for name in names}
+    assert in_search == {protocol == "search"}
+    means = {name for name in names if not name.endswith("_std")}
+    deviations = {f"{name}_std" for name in means} if replicates > 1 else set()
+    assert names == means | deviations
+    assert all(math.isfinite(value) for value in result.metrics.values())
+
+
+def test_the_metrics_are_means_over_the_rows_of_the_replicates(tiny_cells: Cells) -> None:
+    result = run_trial(trial_spec("random", replicates=3), tiny_cells)
+    column = result.replicates["knn/accuracy"]
+    assert column.nunique() > 1
+    assert result.metrics["knn/accuracy"] == pytest.approx(column.mean())
+    assert result.metrics["knn/accuracy_std"] == pytest.approx(column.std(ddof=0))
+
+
+def test_the_confusion_matrices_count_every_judged_cell(tiny_cells: Cells) -> None:
+    paper, search = (
+        run_trial(trial_spec("random", protocol=protocol, replicates=3), tiny_cells)
+        for protocol in ("paper", "search")
+    )
+    assert {int(matrix.sum()) for matrix in paper.confusion.values()} == {3 * 24}
+    assert {int(matrix.sum()) for matrix in search.confusion.values()} == {3 * 12}
+
+
+def test_a_trial_is_what_its_parts_give_one_after_the_other(tiny_cells: Cells) -> None:
+    """Split, noise, recipe, selector and evaluation once more, by hand."""
+    spec = trial_spec("scanpy_t_test", noise=Noise(level=0.3), replicates=2, seed=5)
+    result = run_trial(spec, tiny_cells)
+    for replicate in range(2):
+        split = split_of(spec, tiny_cells, replicate)
+        rng = random_stream(5, replicate, Stream.NOISE)
+        fit = np.concatenate([split.train, split.validation])
+        noisy = mislabel(tiny_cells.y, fit, 0.3, np.full((3, 3), 1 / 3), rng)
+        z = prepare(tiny_cells.adata, "total", "train_only", split.train)["zscore"]
+        panel = SELECTORS["scanpy_t_test"](6).fit(z[fit], noisy[fit]).panel_
+        seed = int(random_stream(5, replicate, Stream.EVALUATION).integers(2**31))
+        expected = evaluate_panel(
+            panel,
+            z[fit],
+            noisy[fit],
+            z[split.test],
+            tiny_cells.y[split.test],
+            3,
+            seed,
+            clean_labels=tiny_cells.y[fit],
+        )
+        row = result.replicates.iloc[replicate]
+        assert row["panel"] == panel.tolist()
+        for name, value in expected.metrics.items():
+            assert row[name] == value, name
+
+
+def test_a_trial_does_not_change_its_cells(tiny_cells: Cells) -> None:
+    before = as_cells(simulate_cells())
+    for name in SELECTORS:
+        run_trial(trial_spec(name, noise=Noise(level=0.5)), tiny_cells)
+    assert as_cells(tiny_cells.adata).fingerprint == before.fingerprint
+    assert list(tiny_cells.adata.layers) == []
+
+
+def test_true_markers_are_found_and_judged_well(tiny_cells: Cells, true_markers: set[int]) -> None:
+    good = run_trial(trial_spec("scanpy_t_test", n_markers=9, replicates=3), tiny_cells)
+    chance = run_trial(trial_spec("random", n_markers=9, replicates=3), tiny_cells)
+    assert set(good.panel["gene_index"]) == true_markers
+    assert good.metrics["knn/accuracy"] > chance.metrics["knn/accuracy"] + 0.1
+
+
+# --- pairing
+
+
+def test_replicates_of_all_methods_share_splits_and_wrong_labels(tiny_cells: Cells) -> None:
+    """With all genes as the panel a method leaves no trace but its split and its noise."""
+    n_genes = len(tiny_cells.genes)
+    results = {
+        name: run_trial(
+            trial_spec(name, n_markers=n_genes, replicates=2, noise=Noise(level=0.4)), tiny_cells
+        )
+        for name in SELECTORS
+        if name != "shuffled_labels"  # the one control that is fitted on other labels
+    }
+    columns = ["knn/accuracy", "knn/weighted_f1", "linear/l2"]
+    tables = [result.replicates[columns].to_numpy() for result in results.values()]
+    # A panel has an order, and sums over genes round by it.
+    for table in tables[1:]:
+        np.testing.assert_allclose(table, tables[0], atol=1e-5)
+    assert (tables[0][0] != tables[0][1]).any()
+
+
+def test_more_replicates_keep_the_first_ones(tiny_cells: Cells) -> None:
+    two, three = (
+        run_trial(trial_spec(DEEP, replicates=n), tiny_cells).replicates.drop(
+            columns=["seconds", "fit_seconds"]
+        )
+        for n in (2, 3)
+    )
+    # What a replicate becomes in a larger pack differs by no more than rounding.
+    pd.testing.assert_frame_equal(three.iloc[:2], two, rtol=1e-5)
+
+
+# --- label noise
+
+
+def test_wrong_labels_reach_one_classifier_and_the_other_is_kept_clean(tiny_cells: Cells) -> None:
+    spec = trial_spec("scanpy_t_test", n_markers=20, noise=Noise(level=1.0), replicates=3)
+    metrics = run_trial(spec, tiny_cells).metrics
+    for name in ("knn/accuracy", "random_forest/accuracy", "knn/mean_f1"):
+        assert metrics[f"clean_{name}"] > metrics[name] + 0.2
+
+
+def test_without_noise_there_is_one_classifier_and_one_identity(tiny_cells: Cells) -> None:
+    specs = [
+        trial_spec("scanpy_t_test", noise=Noise.model_validate({"kind": kind}))
+        for kind in ("uniform", "pairwise")
+    ]
+    trials = [Trial(spec, tiny_cells) for spec in specs]
+    assert trials[0].digest == trials[1].digest
+    assert not any(name.startswith("clean_") for name in run_trial(specs[1], tiny_cells).metrics)
+
+
+@pytest.mark.parametrize("kind", ["uniform_other", "pairwise", "class_dependent"])
+def test_every_kind_of_noise_misleads(kind: str, tiny_cells: Cells, true_markers: set[int]) -> None:
+    swapped = {"astrocyte": {"neuron": 1.0}, "neuron": {"astrocyte": 1.0}}
+    matrix = swapped if kind == "class_dependent" else {}
+    noise = Noise.model_validate({"level": 0.5, "kind": kind, "matrix": matrix})
+    result = run_trial(trial_spec("scanpy_t_test", n_markers=9, noise=noise), tiny_cells)
+    assert result.metrics["knn/accuracy"] < result.metrics["clean_knn/accuracy"]
+
+
+def test_wrong_labels_reach_the_selector(tiny_cells: Cells, true_markers: set[int]) -> None:
+    spec = trial_spec("scanpy_t_test", n_markers=9, replicates=3, noise=Noise(level=1.0))
+    misled = run_trial(spec, tiny_cells)
+    assert set(misled.panel["gene_index"]) != true_markers
+
+
+@pytest.mark.parametrize(("name", "n_fits"), [("markermap_unsupervised", 1), (DEEP, 3)])
+def test_levels_that_a_method_does_not_see_share_a_fit(
+    name: str, n_fits: int, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [trial_spec(name, replicates=1, noise=Noise(level=p)) for p in (0.0, 0.5, 1.0)]
+    fitted = []
+    one_by_one = trial_run.run_fits
+    monkeypatch.setattr(trial_run, "run_fits", lambda fits: one_by_one(fitted.extend(fits) or fits))
+    trials = [Trial(spec, tiny_cells) for spec in specs]
+    for _ in run_trials(trials):
+        pass
+    assert len(fitted) == n_fits
+    monkeypatch.undo()
+    for trial, spec in zip(trials, specs, strict=True):
+        alone = run_trial(spec, tiny_cells)
+        shared = trial.result()
+        assert shared.panel["gene"].tolist() == alone.panel["gene"].tolist()
+        assert shared.metrics["knn/accuracy"] == alone.metrics["knn/accuracy"]
+
+
+def test_a_method_without_labels_does_not_feel_the_noise_in_its_panel(tiny_cells: Cells) -> None:
+    name = "markermap_unsupervised"
+    clean, noisy = (
+        run_trial(trial_spec(name, n_markers=30, replicates=2, noise=Noise(level=p)), tiny_cells)
+        for p in (0.0, 1.0)
+    )
+    assert noisy.panel.equals(clean.panel)
+    assert noisy.metrics["knn/accuracy"] < clean.metrics["knn/accuracy"] - 0.2
+
+
+# --- no test cell is seen
+
+
+def with_other_counts(cells: Cells, changed: NDArray[np.int64]) -> Cells:
+    """The same cells with other counts in ``changed``, under the fingerprint of the old ones.
+
+    The fingerprint fixes the locked test set: without it the two trials would not compare.
+    """
+    adata = cells.adata.copy()
+    counts = adata.X.toarray()
+    counts[changed] = counts[changed][:, ::-1] * 2 + 1
+    adata.X = sp.csr_matrix(counts)
+    other = as_cells(adata)
+    assert other.fingerprint != cells.fingerprint
+    other.__dict__["fingerprint"] = cells.fingerprint
+    return other
+
+
+@every_selector
+def test_the_locked_test_cells_do_not_reach_a_search(name: str, tiny_cells: Cells) -> None:
+    spec = trial_spec(name, protocol="search", replicates=2)
+    locked = split_of(spec, tiny_cells, 0).test
+    assert len(locked) == 24
+    before = run_trial(spec, tiny_cells)
+    after = run_trial(spec, with_other_counts(tiny_cells, locked))
+    assert_same_outcome(before, after)
+
+
+def test_open_cells_do_reach_a_search(tiny_cells: Cells) -> None:
+    """The counterpart of the test above: it would pass for a trial that reads nothing."""
+    spec = trial_spec("scanpy_t_test", protocol="search", replicates=2)
+    train = split_of(spec, tiny_cells, 0).train
+    before = run_trial(spec, tiny_cells)
+    after = run_trial(spec, with_other_counts(tiny_cells, train))
+    assert before.metrics != after.metrics
+
+
+@every_selector
+def test_the_test_cells_do_not_reach_the_panel(name: str, tiny_cells: Cells) -> None:
+    spec = trial_spec(name)
+    test = split_of(spec, tiny_cells, 0).test
+    before = run_trial(spec, tiny_cells)
+    after = run_trial(spec, with_other_counts(tiny_cells, test))
+    assert before.replicates["panel"].tolist() == after.replicates["panel"].tolist()
+    assert before.metrics != after.metrics
+
+
+@every_epochless_selector
+def test_in_a_search_no_method_is_judged_on_cells_that_it_was_fitted_on(
+    name: str, tiny_cells: Cells
+) -> None:
+    """Validation cells may stop a training; they may not be what a panel is learned from."""
+    spec = trial_spec(name, protocol="search")
+    split = split_of(spec, tiny_cells, 0)
+    z = prepare(tiny_cells.adata, "total", "train_only", split.train)
+    selector = make_selector(resolve(spec, tiny_cells), tiny_cells, 0)
+    y = tiny_cells.y
+    if name == "shuffled_labels":
+        y = selector.shuffle(y, split.train_validation)
+    x, more = z[selector.input_layer], {}
+    if not selector.fits_on_validation:
+        more = {"X_val": x[split.validation], "y_val": y[split.validation]}
+    expected = selector.fit(x[split.train], y[split.train], **more).panel_
+    row = run_trial(spec, tiny_cells).replicates.iloc[0]
+    assert row["panel"] == expected.tolist()
+
+
+# --- epochs
+
+
+def epochs_by_hand(spec: TrialSpec, cells: Cells, replicate: int) -> list[Any]:
+    split = split_of(spec, cells, replicate)
+    z = prepare(cells.adata, "total", spec.recipe, split.train)["zscore"]
+    train, validation = split.train, split.validation
+    steps = make_selector(resolve(spec, cells), cells, replicate).fit_epochs(
+        z[train], cells.y[train], X_val=z[validation], y_val=cells.y[validation]
+    )
+    with cpu_threads(1):
+        return list(steps)
+
+
+def test_the_history_is_the_mean_over_the_replicates(tiny_cells: Cells) -> None:
+    # A replicate that stops before the others counts with its last epoch.
+    params = SMALL | {"max_epochs": 8, "patience": 3}
+    spec = trial_spec(DEEP, params=params, n_markers=2, replicates=3)
+    by_hand = [epochs_by_hand(spec, tiny_cells, r) for r in range(3)]
+    lengths = [len(epochs) for epochs in by_hand]
+    assert min(lengths) < max(lengths)
+    result = run_trial(spec, tiny_cells)
+    assert result.replicates["epochs"].tolist() == lengths
+    assert result.history["epoch"].tolist() == list(range(1, max(lengths) + 1))
+    for i, row in result.history.iterrows():
+        current = [epochs[min(int(str(i)), len(epochs) - 1)] for epochs in by_hand]
+        # The replicates were trained as one, those by hand each alone: they differ by rounding.
+        assert row["train/loss"] == pytest.approx(
+            np.mean([e.train_loss for e in current]), rel=1e-4
+        )
+        assert row["validation/loss"] == pytest.approx(
+            np.mean([e.validation_loss for e in current]), rel=1e-3
+        )
+        assert row[OBJECTIVE] == pytest.approx(np.mean([e.validation_score for e in current]))
+        assert row["temperature"] == max(current, key=lambda e: e.epoch).temperature
+
+
+@pytest.mark.parametrize("name", [n for n in SELECTORS if SELECTORS[n].trains_in_epochs])
+def test_the_last_objective_is_the_final_metric_of_a_search(name: str, tiny_cells: Cells) -> None:
+    spec = trial_spec(name, protocol="search", replicates=2, noise=Noise(level=0.1))
+    result = run_trial(spec, tiny_cells)
+    assert result.history[OBJECTIVE].iloc[-1] == pytest.approx(
+        result.metrics[final_objective(name)], rel=1e-6
+    )
+
+
+def test_on_epoch_is_called_with_every_row_of_the_history(tiny_cells: Cells) -> None:
+    seen: list[dict[str, float]] = []
+    result = run_trial(trial_spec(DEEP, replicates=2), tiny_cells, on_epoch=seen.append)
+    pd.testing.assert_frame_equal(pd.DataFrame(seen), result.history)
+    assert list(result.history) == [
+        "epoch",
+        "temperature",
+        "train/loss",
+        "validation/loss",
+        "validation/score",
+    ]
+
+
+def test_a_method_without_epochs_has_an_empty_history(tiny_cells: Cells) -> None:
+    result = run_trial(trial_spec("random"), tiny_cells)
+    assert result.history.empty
+    assert result.replicates["epochs"].tolist() == [0]
+
+
+def denormals_are_flushed() -> bool:
+    tiny = torch.full((1,), torch.finfo(torch.float32).tiny)
+    return bool((tiny / 4 == 0).all())
+
+
+def test_a_trial_that_is_abandoned_leaves_no_trace(tiny_cells: Cells) -> None:
+    spec = trial_spec(DEEP, replicates=2)
+    undisturbed = run_trial(spec, tiny_cells)
+    threads = torch.get_num_threads()
+    trial = Trial(spec, tiny_cells)
+    with cpu_threads(1):
+        steps = trial.epochs()
+        next(steps)
+        steps.close()  # type: ignore[attr-defined]
+    assert len(trial.history) == 1
+    assert not denormals_are_flushed()
+    assert torch.get_num_threads() == threads
+    assert_same_outcome(run_trial(spec, tiny_cells), undisturbed)
+
+
+def test_an_error_while_watching_ends_the_trial_and_leaves_no_trace(tiny_cells: Cells) -> None:
+    def stop(epoch: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    before = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(trial_spec(DEEP), tiny_cells, on_epoch=stop, threads=before + 1)
+    assert torch.get_num_threads() == before
+    assert not denormals_are_flushed()
+
+
+def test_threads_are_limited_inside_the_block_alone() -> None:
+    before = torch.get_num_threads()
+    with cpu_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+# --- specifications that cannot be run
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"selector": "randon", "params": {}}, ["'randon' is not among", "Did you mean 'random'?"]),
+        (
+            {"selector": DEEP, "params": {"betta": 0.5, "max_epochs": "many"}},
+            ["betta is not a parameter of markermap_joint", "max_epochs must be int, got 'many'"],
+        ),
+        (
+            {"selector": DEEP, "params": {"beta": 2.0, "hidden_size": 0}},
+            ["beta is 2.0", "hidden_size is 0"],
+        ),
+        ({"n_markers": 41}, ["n_markers is 41, but tiny has 40 genes", "from 1 to 40"]),
+    ],
+    ids=["method", "parameters", "ranges", "k"],
+)
+def test_what_cannot_be_run_is_refused_before_any_work(
+    changes: dict[str, Any], parts: list[str], tiny_cells: Cells
+) -> None:
+    spec = TrialSpec(
+        **({"data": DataSpec(name="toy_xor"), "selector": "random", "n_markers": 3} | changes)
+    )
+    with pytest.raises(UserError) as caught:
+        Trial(spec, tiny_cells)
+    message = str(caught.value)
+    assert message.startswith(f"{spec.selector} on tiny: ")
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("params", "mistake"),
+    [({"betta": 0.5}, "betta is not a parameter"), ({"hidden_size": 0}, "hidden_size is 0")],
+)
+def test_all_mistakes_of_a_specification_come_in_one_error(
+    params: dict[str, Any], mistake: str, tiny_cells: Cells
+) -> None:
+    spec = TrialSpec(
+        data=DataSpec(name="toy_xor"),
+        selector=DEEP,
+        params=params,
+        n_markers=41,
+    )
+    with pytest.raises(UserError, match="n_markers is 41") as caught:
+        resolve(spec, tiny_cells)
+    assert mistake in str(caught.value)
+
+
+def test_a_class_that_is_too_small_to_split_is_named(tiny_cells: Cells) -> None:
+    adata = simulate_cells()
+    rare = np.flatnonzero((adata.obs["cell_type"] == "neuron").to_numpy())[3:]
+    few = as_cells(adata[np.setdiff1d(np.arange(120), rare)].copy())
+    with pytest.raises(UserError, match="'neuron' has 3 cells"):
+        resolve(trial_spec("random"), few)
+
+
+def test_resolving_fills_in_the_defaults_and_changes_nothing_else(tiny_cells: Cells) -> None:
+    spec = trial_spec(DEEP, params={"beta": 0.5})
+    full = resolve(spec, tiny_cells)
+    # The published width of the hidden layers for fewer than 1000 genes.
+    assert full.params == default_params(DEEP) | {"beta": 0.5, "hidden_size": 64}
+    assert full.model_copy(update={"params": spec.params}) == spec
+    assert resolve(full, tiny_cells) == full
+
+
+def test_every_replicate_gets_a_selector_with_a_seed_of_its_own(tiny_cells: Cells) -> None:
+    spec = trial_spec("random", seed=0)
+    seeds = [make_selector(spec, tiny_cells, r).seed for r in range(4)]
+    assert len(set(seeds)) == 4
+    assert seeds == [make_selector(spec, tiny_cells, r).seed for r in range(4)]
+    assert make_selector(spec, tiny_cells, 0).n_markers == 6
+
+
+def test_a_named_dataset_is_loaded_when_no_cells_are_given() -> None:
+    spec = TrialSpec(data=DataSpec(name="pbmc68k_reduced"), selector="random", n_markers=5)
+    result = run_trial(spec)
+    assert result.fingerprint.startswith("342d9c62")
+    assert len(result.classes) == 10
