@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mmlab.datasets.cells import Cells, Normalization
 from mmlab.metrics.reconstruction import BY_TYPE, reconstruction_by_type
-from mmlab.preprocessing.normalization import gene_statistics, log_normalize, standardize
+from mmlab.preprocessing.normalization import log_normalize, standardize
+from mmlab.preprocessing.recipes import gene_statistics
 
 Matrix = NDArray[np.float32]
 

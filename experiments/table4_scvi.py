@@ -48,15 +48,16 @@ from mmlab.datasets import DATASETS, load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import linear_reconstruction
-from mmlab.preprocessing.normalization import prepare
-from mmlab.preprocessing.splits import Split, Stream, random_stream
+from mmlab.preprocessing.random_streams import Stream, random_stream
+from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.splits import Split, split_of
 from mmlab.selectors.base import Selector
 from mmlab.selectors.markermap import MarkerMapUnsupervised
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.system.files import whole_file
+from mmlab.system.threads import cpu_threads
 from mmlab.trial.defaults import resolve
-from mmlab.trial.fit import make_selector, split_of, training_data
-from mmlab.trial.run import cpu_threads
+from mmlab.trial.fit import make_selector, training_data
 
 ROOT = Path(__file__).parents[1]
 INSTALL = "pip install --constraint constraints.txt '.[scvi]'"

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from mmlab.model import Model
     from mmlab.selectors import Selector
-    from mmlab.spec.trial import Scalar, TrialSpec
+    from mmlab.spec.base import Scalar
+    from mmlab.spec.trial import TrialSpec
 
 
 def select_markers(
@@ -57,7 +58,7 @@ def select_markers(
     max_mean_counts
         Genes with more counts a cell, on average over the training cells, are left out.
     min_per_type
-        Fewest genes that mark each cell type: see :class:`mmlab.spec.trial.Constraints`.
+        Fewest genes that mark each cell type: see :class:`mmlab.spec.constraints.Constraints`.
     weights
         Priority of a gene, 1 where it is not named: a gene of weight w that the method ranks r-th
         counts as r / w; 0 forbids it.
@@ -95,7 +96,7 @@ def select_markers(
     from anndata import ImplicitModificationWarning
 
     import mmlab
-    from mmlab.spec.trial import HELD
+    from mmlab.spec.constraints import HELD
 
     content = {
         "data": {"path": "memory", "label_key": label_key},
@@ -145,13 +146,15 @@ def _fit_on_all_cells(
     from mmlab.datasets.cells import make_cells
     from mmlab.datasets.io.checks import require_usable
     from mmlab.errors import UserError
-    from mmlab.preprocessing.normalization import prepare
-    from mmlab.preprocessing.splits import MINIMUM, Split, Stream, partition, random_stream
+    from mmlab.preprocessing.random_streams import Stream, random_stream
+    from mmlab.preprocessing.recipes import prepare
+    from mmlab.preprocessing.splits import Split, partition
+    from mmlab.spec.protocol import MINIMUM
     from mmlab.spec.trial import TrialSpec
     from mmlab.spec.yaml import build
+    from mmlab.system.threads import cpu_threads
     from mmlab.trial.defaults import resolve
     from mmlab.trial.fit import make_selector, training_data
-    from mmlab.trial.run import cpu_threads
 
     usable = require_usable(adata, label_key, layer, "adata")
     if list(usable.var_names) != list(adata.var_names):

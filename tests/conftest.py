@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tiny import MARKERS, as_cells, simulate_cells
 
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.normalization import prepare
+from mmlab.preprocessing.recipes import prepare
 
 # The fixtures of a report with hostile names serve the tests of the folder and of the browser.
 pytest_plugins = ["hostile"]

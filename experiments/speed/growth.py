@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mmlab.selectors import MarkerMapSupervised
 from mmlab.system.memory import PeakMemory
-from mmlab.trial.run import cpu_threads
+from mmlab.system.threads import cpu_threads
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

@@ -17,11 +17,12 @@ import pandas as pd
 from sklearn.neighbors import KNeighborsClassifier
 
 from mmlab.datasets import load_cells
-from mmlab.preprocessing.normalization import prepare
-from mmlab.preprocessing.splits import Stream, paper_split, random_stream
+from mmlab.preprocessing.random_streams import Stream, random_stream
+from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.splits import paper_split
 from mmlab.selectors import LassoNet
 from mmlab.spec.trial import DataSpec
-from mmlab.trial.run import cpu_threads
+from mmlab.system.threads import cpu_threads
 
 ROOT = Path(__file__).parents[2]
 

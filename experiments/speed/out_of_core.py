@@ -25,14 +25,17 @@ import numpy as np
 import pandas as pd
 
 from mmlab.datasets import DATASETS
+from mmlab.datasets.cache.cache_paths import counts_path
 from mmlab.datasets.cache.install import simulate
-from mmlab.datasets.cache.records import Record, counts_path, open_cells
+from mmlab.datasets.cache.records import Record, open_cells
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.normalization import Expression, log_normalize, standardize
+from mmlab.preprocessing.expression import Expression
+from mmlab.preprocessing.normalization import log_normalize, standardize
 from mmlab.selectors import MarkerMapSupervised
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.system.memory import PeakMemory
-from mmlab.trial.run import Trial, cpu_threads
+from mmlab.system.threads import cpu_threads
+from mmlab.trial.run import Trial
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

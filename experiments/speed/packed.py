@@ -24,14 +24,15 @@ import torch
 from mmlab.constraints.measure import Held
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.normalization import prepare
-from mmlab.preprocessing.splits import Stream, paper_split, random_stream
+from mmlab.preprocessing.random_streams import Stream, random_stream
+from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.splits import paper_split
 from mmlab.selectors import get_selector
 from mmlab.selectors.training_data import TrainingData
 from mmlab.selectors.vae import train_together
 from mmlab.spec.trial import DataSpec
+from mmlab.system.threads import cpu_threads
 from mmlab.trial.fit import training_data
-from mmlab.trial.run import cpu_threads
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

@@ -28,8 +28,9 @@ import pandas as pd
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.spec.trial import DataSpec, TrialSpec
+from mmlab.system.threads import cpu_threads
 from mmlab.tracking import Store, open_study
-from mmlab.trial.run import Trial, cpu_threads
+from mmlab.trial.run import Trial
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

@@ -8,20 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 from rich.console import Console
 
 from mmlab.champion.candidates import title_of, weigh
-from mmlab.comparison.paired_tests import paired_tests
+from mmlab.champion.decision import DECIDES, decide, is_same_method
+from mmlab.champion.study_file import write_study
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.model import Model, fit_model
+from mmlab.preprocessing.splits import split_of
 from mmlab.schedule import ComparisonResult, Resources, run_comparison
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
+from mmlab.spec.constraints import constraints_key
 from mmlab.spec.search import StudySpec
-from mmlab.spec.trial import TrialSpec, constraints_key
-from mmlab.system.files import whole_file
+from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import (
     Champion,
     Outcome,
@@ -32,10 +33,6 @@ from mmlab.tracking import (
     open_study,
     record_promotion,
 )
-from mmlab.trial.fit import split_of
-
-#: Decides between a candidate and the champion, on the locked cells.
-DECIDES = "knn/accuracy"
 
 
 @dataclass(frozen=True)
@@ -182,42 +179,6 @@ def _model(study: StudyRun[StudySpec], spec: TrialSpec, row: pd.Series, cells: C
     return fit_model(panel, cells, split, about)
 
 
-def decide(
-    rows: pd.DataFrame, methods: Sequence[MethodSpec], method: MethodSpec, previous: Champion | None
-) -> tuple[bool, str]:
-    """Whether a candidate is better than the champion on the locked cells, and why.
-
-    Parameters
-    ----------
-    rows
-        A row a replicate and method, of the locked protocol.
-    methods
-        All that were judged; the champion is among them.
-    method
-        The candidate.
-    """
-    means = rows.groupby("method", sort=False)[DECIDES].mean()
-    own = means[method.title]
-    score = f"{method.title} has kNN accuracy {own:.4f} on the locked cells"
-    above = means[means > own].sort_values(ascending=False)
-    listed = ", ".join(f"{name} {value:.4f}" for name, value in above.items())
-    ahead = f" Ahead of it: {listed}." if len(above) else ""
-    if previous is None:
-        return True, f"{score}; there was no champion before.{ahead}"
-    rival = next(m for m in methods if _same(m, previous.spec))
-    if rival is method:
-        return False, f"{score}; it is the champion already.{ahead}"
-    both = rows[rows["method"].isin([method.title, rival.title])]
-    (test,) = paired_tests(both, DECIDES, rival.title).to_dict(orient="records")
-    difference, p = float(test["mean_difference"]), float(test["t_p"])
-    sure = "" if np.isnan(p) else f", p = {p:.2g} (corrected resampled t-test)"
-    verdict = (
-        f"{score}, {difference:+.4f} against the champion {rival.title} over {test['n']} "
-        f"replicates{sure}.{ahead}"
-    )
-    return difference > 0, verdict
-
-
 def _finished(study: StudyRun[StudySpec]) -> list[TrialRecord]:
     """Searched trials that ran to their end."""
     selector = study.spec.search.selector
@@ -247,35 +208,10 @@ def _lineup(
 ) -> list[MethodSpec]:
     """All that are judged: candidates, the champion, the selector's defaults, baselines."""
     lineup = list(candidates)
-    if champion is not None and not any(_same(m, champion.spec) for m in lineup):
+    if champion is not None and not any(is_same_method(m, champion.spec) for m in lineup):
         label = f"{champion.spec.selector} {champion.digest[:8]} (champion)"
         spec = champion.spec
         lineup.append(MethodSpec(selector=spec.selector, params=spec.params, label=label))
     selector = study.spec.search.selector
     lineup.append(MethodSpec(selector=selector, label=f"{selector} (default)"))
     return lineup + [MethodSpec(selector=name) for name in baselines]
-
-
-def _same(method: MethodSpec, spec: TrialSpec) -> bool:
-    return method.selector == spec.selector and method.params == spec.params
-
-
-def study_file(dataset: str, spec: ComparisonSpec | StudySpec) -> str:
-    """Name of the file that :func:`write_study` writes."""
-    return ".".join(filter(None, [dataset, constraints_key(spec), "yaml"]))
-
-
-def write_study(
-    spec: ComparisonSpec, folder: Path, dataset: str, verdict: str, command: str
-) -> None:
-    """Write a comparison as a study file that ``mmlab run`` takes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = spec.model_dump(mode="json", exclude_defaults=True)
-    lines = [
-        f"# The champion of {dataset}, first of the methods, under the paper's protocol.",
-        f"# {verdict}",
-        f"#   {command}",
-        yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
-    ]
-    with whole_file(folder / study_file(dataset, spec)) as temporary:
-        temporary.write_text("\n".join(lines), encoding="utf-8")

@@ -90,7 +90,7 @@ def keep(result: ComparisonResult, command: str, output: Path | None = None) -> 
     UserError
         Not a single trial was finished.
     """
-    from mmlab.constraints.check import describe, in_markdown
+    from mmlab.constraints.describe import describe, in_markdown
 
     if result.rows.empty:
         raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))

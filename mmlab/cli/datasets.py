@@ -12,7 +12,7 @@ from mmlab.errors import UserError
 
 if TYPE_CHECKING:
     from mmlab.datasets.cache.records import Record
-    from mmlab.datasets.cells import Dataset
+    from mmlab.datasets.description import Dataset
     from mmlab.datasets.io.counts import Checked
 
 app = typer.Typer(help="Fetch, simulate, add, check and list datasets.", no_args_is_help=True)
@@ -24,7 +24,8 @@ def list_datasets(as_json: JsonOption = False) -> None:
     from rich.table import Table
 
     from mmlab.datasets import DATASETS
-    from mmlab.datasets.cache.records import cache_folder, downloads_folder, records
+    from mmlab.datasets.cache.cache_paths import cache_folder, downloads_folder
+    from mmlab.datasets.cache.records import records
 
     there = records()
     # What is here is told as it is, not as it was published.

@@ -10,7 +10,7 @@ import typer
 from mmlab.cli.options import JsonOption, print_json, stdout
 
 if TYPE_CHECKING:
-    from mmlab.spec.trial import Scalar
+    from mmlab.spec.base import Scalar
 
 app = typer.Typer(help="The marker selection methods.", no_args_is_help=True)
 

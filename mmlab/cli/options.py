@@ -16,7 +16,8 @@ from mmlab.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mmlab.spec.trial import DataSpec, Scalar
+    from mmlab.spec.base import Scalar
+    from mmlab.spec.trial import DataSpec
 
 _DATA = "Data"
 _RUN = "Where it runs and is kept"

@@ -215,7 +215,7 @@ def to_group(text: str) -> str:
 
 def to_weight(text: str) -> float:
     """A gene's weight (``ValueError`` for what is none)."""
-    from mmlab.spec.trial import check_weight
+    from mmlab.spec.constraints import check_weight
 
     try:
         weight = float(text)

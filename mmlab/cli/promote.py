@@ -95,7 +95,7 @@ def promote(
 
 
 def _json(result: Promotion) -> dict[str, Any]:
-    from mmlab.spec.trial import constraints_key
+    from mmlab.spec.constraints import constraints_key
 
     champion = result.champion
     return {
@@ -122,7 +122,7 @@ def _json(result: Promotion) -> dict[str, Any]:
 
 
 def _print(result: Promotion, folder: Path) -> None:
-    from mmlab.champion.promote import study_file
+    from mmlab.champion.study_file import study_file
 
     champion, console = result.champion, stdout()
     console.print(result.verdict, highlight=False, soft_wrap=True)

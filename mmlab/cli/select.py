@@ -28,7 +28,7 @@ from mmlab.cli.panel_constraints import asks_panels
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
-    from mmlab.spec.trial import Scalar
+    from mmlab.spec.base import Scalar
     from mmlab.trial.result import TrialResult
 
 

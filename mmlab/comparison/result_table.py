@@ -19,7 +19,8 @@ import pandas as pd
 from mmlab.errors import UserError
 from mmlab.metrics import METRICS
 from mmlab.metrics.stability import mean_jaccard, nogueira_stability
-from mmlab.spec.trial import TrialSpec, canonical_json
+from mmlab.spec.base import canonical_json
+from mmlab.spec.trial import TrialSpec
 from mmlab.system.files import whole_file
 from mmlab.trial.evaluate import CLASSIFIERS, CLEAN
 

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mmlab.comparison.paired_tests import paired_tests
 from mmlab.comparison.published import beside_published
+from mmlab.figures.published_numbers import published_figure
 from mmlab.metrics import METRICS
 
-#: Methods far from the published numbers that the figure names.
-_NAMED = 4
 #: Metrics for which methods are tested against each other.
 TESTED = ("knn/accuracy", "random_forest/accuracy", "linear/l2")
 
@@ -195,55 +193,6 @@ def view_tables(
             body.append(line)
         shown.append((view.title, header, body))
     return shown
-
-
-def published_figure(table: pd.DataFrame) -> Figure | None:
-    """Our numbers against the published, a point a cell of the tables; None without any."""
-    known = table.dropna(subset=["published"])
-    if known.empty:
-        return None
-    panels = [
-        ("accuracy and weighted F1", ("knn/", "random_forest/")),
-        ("linear reconstruction error", ("linear/",)),
-    ]
-    groups = [(title, known[known["metric"].str.startswith(p)]) for title, p in panels]
-    groups = [(title, part) for title, part in groups if not part.empty]
-    figure = Figure(figsize=(6.4 * len(groups), 5.4), dpi=120, layout="constrained")
-    for axes, (title, part) in zip(
-        np.atleast_1d(figure.subplots(1, len(groups))), groups, strict=True
-    ):
-        low = min((part["mean"] - part["std"].fillna(0)).min(), part["published"].min())
-        high = max((part["mean"] + part["std"].fillna(0)).max(), part["published"].max())
-        margin = 0.05 * (high - low) + 1e-3
-        ends = [low - margin, high + margin]
-        axes.plot(ends, ends, color="0.6", linewidth=1, zorder=0)
-        for index, (metric, points) in enumerate(part.groupby("metric")):
-            axes.errorbar(
-                points["published"],
-                points["mean"],
-                yerr=points["std"],
-                fmt="os^D"[index % 4],
-                markersize=5,
-                linewidth=1,
-                alpha=0.8,
-                label=str(metric),
-            )
-        far = part.loc[part["difference"].abs().sort_values(ascending=False).index]
-        for row in far.drop_duplicates("method").head(_NAMED).itertuples():
-            left = row.published > (low + high) / 2
-            axes.annotate(
-                str(row.method),
-                (row.published, row.mean),
-                xytext=(-6 if left else 6, -3),
-                ha="right" if left else "left",
-                textcoords="offset points",
-                fontsize=7,
-            )
-        axes.set(xlim=ends, ylim=ends, xlabel="published", ylabel="mmlab", title=title)
-        axes.set_aspect("equal")
-        axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
-    return figure
 
 
 def write_comparison(comparison: Comparison, rows: pd.DataFrame, folder: Path) -> None:

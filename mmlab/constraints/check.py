@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
+from mmlab.constraints.describe import MOST_NAMED, some
 from mmlab.datasets.cells import Cells
-from mmlab.selectors import SELECTORS
-from mmlab.selectors.controls import AllGenes
-from mmlab.spec.trial import PanelSpec, TrialSpec
-
-#: Names that a sentence lists.
-_NAMED = 5
+from mmlab.spec.trial import TrialSpec
 
 
-def constraint_problems(spec: TrialSpec, cells: Cells) -> list[str]:
+def constraint_problems(
+    spec: TrialSpec, cells: Cells, *, takes_all_genes: bool = False
+) -> list[str]:
     """What is wrong with the genes to include and exclude and with the constraints.
 
     A sentence each; what depends on the training cells is found by :func:`mmlab.constraints.measure.hold`.
+
+    Parameters
+    ----------
+    takes_all_genes
+        Whether the method's panel is all genes, which no constraint can change.
     """
     asked, n_types = spec.constraints, len(cells.classes)
     problems = _name_problems(spec, cells)
-    if SELECTORS.get(spec.selector) is AllGenes and asked:
-        problems.append("all_genes takes every gene: it holds no constraints but include")
+    if takes_all_genes and asked:
+        problems.append(f"{spec.selector} takes every gene: it holds no constraints but include")
     problems += _contradictions(spec)
     if asked.min_per_type is not None and asked.min_per_type * n_types > spec.n_markers:
         problems.append(
@@ -49,7 +50,7 @@ def _name_problems(spec: TrialSpec, cells: Cells) -> list[str]:
     for key, names in lists.items():
         missing = [name for name in names if name not in known]
         if missing:
-            shown = ", ".join(repr(name) for name in missing[:_NAMED])
+            shown = ", ".join(repr(name) for name in missing[:MOST_NAMED])
             problems.append(f"{key}: {len(missing)} genes are not in {cells.name}: {shown}")
         twice = [name for name, times in Counter(iter(names)).items() if times > 1]
         if twice:
@@ -101,56 +102,3 @@ def shortages(spec: TrialSpec, left: set[str], what: str) -> list[str]:
         f"max_per_group {asked.max_per_group} lets a panel have {most} genes at most, fewer than "
         f"n_markers {n_markers}"
     ]
-
-
-def describe(spec: TrialSpec | PanelSpec, shown: Callable[[str], str] = str) -> list[str]:
-    """What every panel holds, a sentence each, for people; empty where nothing is asked.
-
-    ``shown`` gives the name of a gene as it stands there: :func:`in_markdown` for that.
-    """
-    asked, text = spec.constraints, []
-    if spec.include:
-        text.append(f"Every panel holds {some(list(map(shown, spec.include)), 20)}.")
-    if spec.exclude:
-        text.append(f"No panel holds {some(list(map(shown, spec.exclude)), 20)}.")
-    if asked.groups:
-        n_groups = len(set(asked.groups.values()))
-        text.append(
-            f"Genes of a group: at most {asked.max_per_group}; {len(asked.groups)} genes are in "
-            f"{n_groups} groups."
-        )
-    if asked.max_mean_counts is not None:
-        text.append(
-            f"No gene with more than {asked.max_mean_counts:g} counts a cell, on average over the "
-            "training cells."
-        )
-    if asked.min_per_type is not None:
-        text.append(
-            f"Genes that mark each cell type: at least {asked.min_per_type}. A gene marks the type "
-            "where its mean log1p expression over the training cells is highest, if it is at least "
-            "log(2) above that in all other cells."
-        )
-    weights = [weight for weight in asked.weights.values() if weight]
-    if weights:
-        text.append(
-            f"Genes with a weight: {len(weights)}, {min(weights):g} to {max(weights):g}; a gene of "
-            "weight w that is ranked r-th counts as r / w."
-        )
-    weightless = [shown(name) for name, weight in asked.weights.items() if not weight]
-    if weightless:
-        text.append(f"No panel holds the genes of weight 0: {some(weightless, 20)}.")
-    return text
-
-
-def in_markdown(name: str) -> str:
-    """A name in Markdown, shown as it is: neither a picture nor a link, whatever it holds.
-
-    Not as code: MLflow shows the first characters of a page, and code that is cut is no code.
-    """
-    return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", html.escape(name, quote=False))
-
-
-def some(names: Sequence[str], most: int = _NAMED) -> str:
-    """The first of some names, for a sentence, and how many there are more."""
-    more = f", and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -10,14 +10,19 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmlab.constraints.check import forbidden, shortages, some
+from mmlab.constraints.check import forbidden, shortages
+from mmlab.constraints.describe import some
 from mmlab.constraints.solver import Indices, Rules
 from mmlab.datasets.cache.mapped_counts import take_cells
 from mmlab.datasets.cells import Cells
 from mmlab.datasets.gene_filters import sums_by_type
 from mmlab.errors import UserError
+from mmlab.preprocessing.label_noise import mislabelled
 from mmlab.preprocessing.normalization import log_normalize
-from mmlab.spec.trial import Constraints, PanelSpec, TrialSpec
+from mmlab.preprocessing.recipes import replicate_layers
+from mmlab.preprocessing.splits import split_of
+from mmlab.spec.constraints import Constraints, PanelSpec
+from mmlab.spec.trial import TrialSpec
 
 #: What a marker's mean log1p value in its type is above that in all other cells, at least.
 MARKER_LIFT = math.log(2)
@@ -232,3 +237,19 @@ def _type_problems(rules: Rules, genes: Indices, cells: Cells) -> list[str]:
 
 def _array(indices: Sequence[int]) -> Indices:
     return np.array(indices, dtype=np.int64)
+
+
+def held_by(spec: TrialSpec, cells: Cells, index: int) -> Held:
+    """What the panel of a replicate has to hold.
+
+    Raises
+    ------
+    UserError
+        Its training cells do not allow it.
+    """
+    if not reads_cells(spec.constraints):
+        return hold(spec, cells, None)
+    split, y = split_of(spec, cells, index), cells.y
+    if reads_labels(spec.constraints) and spec.noise.level > 0:
+        y = mislabelled(spec, cells, split, replicate_layers(spec, cells, split)["zscore"], index)
+    return hold(spec, cells, measure(cells.adata.X, split.train, y, len(cells.classes)))

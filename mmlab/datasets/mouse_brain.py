@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mmlab.datasets.cells import Dataset
+from mmlab.datasets.description import Dataset
 from mmlab.datasets.gene_filters import is_detected, tells_types
 from mmlab.datasets.io.h5ad import open_h5ad
 from mmlab.datasets.remote_files import Files, RemoteFile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from mmlab.datasets.cells import Dataset
+from mmlab.datasets.description import Dataset
 from mmlab.datasets.mouse_brain import LABELS_SEEN, LICENSE, ORIGIN, SOURCES, load
 
 DATASET = Dataset(

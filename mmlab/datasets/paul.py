@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mmlab.datasets.cells import Dataset
+from mmlab.datasets.description import Dataset
 from mmlab.datasets.gene_filters import is_general
 from mmlab.datasets.remote_files import BONE_MARROW, STEM_CELLS, Files, RemoteFile, housekeeping
 

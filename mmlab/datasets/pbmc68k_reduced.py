@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mmlab.datasets.cells import Dataset
+from mmlab.datasets.description import Dataset
 
 
 def load() -> ad.AnnData:

@@ -24,9 +24,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from mmlab.datasets.cells import Description
+from mmlab.datasets.description import Description
 from mmlab.errors import UserError
-from mmlab.preprocessing.splits import MIN_CELLS_PER_CLASS
+from mmlab.spec.protocol import MIN_CELLS_PER_CLASS
 
 #: Between the name of a dataset and what its stand-in differs in.
 SUFFIX = "_simulated"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mmlab.datasets.cells import Dataset
+from mmlab.datasets.description import Dataset
 from mmlab.datasets.gene_filters import is_general, tells_types
 from mmlab.datasets.io.zip_archive import open_archive, open_member
 from mmlab.datasets.mouse_brain import LABELS_SEEN

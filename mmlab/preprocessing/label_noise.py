@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mmlab.preprocessing.normalization import ZScores, dense_blocks
-from mmlab.preprocessing.splits import Indices
-from mmlab.spec.trial import Noise
+from mmlab.datasets.cells import Cells
+from mmlab.preprocessing.expression import ZScores, dense_blocks
+from mmlab.preprocessing.random_streams import Stream, random_stream
+from mmlab.preprocessing.splits import Indices, Split
+from mmlab.spec.trial import Noise, TrialSpec
 
 
 def transitions(
@@ -107,3 +109,14 @@ def mislabel(
     above = heights[: len(drawn_anew), None] >= ends[y[drawn_anew], :-1]
     noisy[drawn_anew] = above.sum(axis=1)
     return noisy
+
+
+def mislabelled(
+    spec: TrialSpec, cells: Cells, split: Split, zscore: ZScores, index: int
+) -> NDArray[np.int64]:
+    """Class indices of all cells with the wrong labels of a replicate."""
+    if spec.noise.level == 0:
+        return cells.y
+    matrix = transitions(spec.noise, cells.classes, zscore[split.train], cells.y[split.train])
+    stream = random_stream(spec.seed, index, Stream.NOISE)
+    return mislabel(cells.y, split.train_validation, spec.noise.level, matrix, stream)

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
+from mmlab.preprocessing.random_streams import Stream, random_stream
+from mmlab.spec.protocol import (
+    MIN_CELLS_PER_CLASS,
+    MINIMUM,
+    MOST_FITTED,
+    MOST_JUDGED,
+    TRAIN_SHARE,
+    VALIDATION_SHARE,
+)
+from mmlab.spec.trial import TrialSpec
 
 Indices = NDArray[np.int64]
-
-TRAIN_SHARE = 0.7
-VALIDATION_SHARE = 0.1
-#: Cells of every class that train, validation and test get at least.
-MINIMUM = (2, 1, 1)
-MIN_CELLS_PER_CLASS = sum(MINIMUM)
-#: Of larger splits so many cells are what classifiers and regressions are fitted and judged on.
-MOST_FITTED, MOST_JUDGED = 50_000, 10_000
-
-
-class Stream(IntEnum):
-    """The independent random streams of one replicate."""
-
-    SPLIT = 0
-    NOISE = 1
-    SELECTOR = 2
-    EVALUATION = 3
 
 
 @dataclass(frozen=True)
@@ -64,12 +57,6 @@ class Split:
     def train_validation(self) -> Indices:
         """Train cells, then validation cells."""
         return np.concatenate([self.train, self.validation])
-
-
-def random_stream(seed: int, replicate: int, stream: Stream) -> np.random.Generator:
-    """Generator of one stream; it depends on nothing but its three arguments."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(replicate, int(stream)))
-    return np.random.default_rng(sequence)
 
 
 def partition(
@@ -183,3 +170,11 @@ def search_split(y: NDArray[np.int64], fingerprint: str, rng: np.random.Generato
     seen, test = partition(y, np.arange(n), (n_open, n - n_open), (sum(MINIMUM[:2]), 1), locked)
     train, validation = partition(y, seen, (n_train, n_validation), MINIMUM[:2], rng)
     return Split(train, validation, test)
+
+
+def split_of(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
+    """The cells of a replicate, by the protocol of its trial."""
+    rng = random_stream(spec.seed, replicate, Stream.SPLIT)
+    if spec.protocol == "paper":
+        return paper_split(cells.y, rng)
+    return search_split(cells.y, cells.fingerprint, rng)

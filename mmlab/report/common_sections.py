@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlab.constraints.check import describe
+from mmlab.constraints.describe import describe
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.splits import sampling_note
 from mmlab.report.page import Grid, Section
 from mmlab.selectors import SELECTORS, resolve_params
+from mmlab.spec.base import Scalar
 from mmlab.spec.comparison import MethodSpec
-from mmlab.spec.trial import PanelSpec, Recipe, Scalar, TrialSpec
+from mmlab.spec.constraints import PanelSpec
+from mmlab.spec.protocol import Recipe
+from mmlab.spec.trial import TrialSpec
 
 _NORMALIZATION = {
     "total": "total counts of every cell scaled to 10,000, log1p",

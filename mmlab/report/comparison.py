@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from mmlab import figures
 from mmlab.comparison.curves import curve_figures, curve_tables
-from mmlab.comparison.result_table import Row, from_parquet
-from mmlab.comparison.tables import (
-    Comparison,
-    best_method,
-    compare,
-    competing_methods,
-    published_figure,
-    view_tables,
-)
-from mmlab.constraints.measure import consensus_held
+from mmlab.comparison.tables import Comparison, best_method, compare, competing_methods, view_tables
 from mmlab.datasets.cells import Cells
+from mmlab.figures.published_numbers import published_figure
 from mmlab.report.manifest import TrialEntry, entries
 from mmlab.report.page import Best, Grid, Picture, Section
-from mmlab.report.panel import describe_panel, panel_section
 from mmlab.schedule import ComparisonResult
 from mmlab.selectors import controls
 from mmlab.spec.comparison import NOISE, SIZE, ComparisonSpec
-from mmlab.spec.trial import TrialSpec
-from mmlab.trial.replicate import first_zscore
 from mmlab.trial.result import CONFUSION, summed
 
 #: Methods whose confusion matrices are drawn.
@@ -183,30 +170,6 @@ def _confusions(result: ComparisonResult, cells: Cells, best: str, stem: str) ->
     )
 
 
-def panel_of(result: ComparisonResult, table: pd.DataFrame, cells: Cells, method: str) -> Section:
-    """The panel of a method at the first setting, from :func:`consensus`."""
-    spec = result.study.spec
-    own = next(m for m in spec.methods if m.title == method)
-    zscore = first_zscore(spec.trial(own, spec.settings[0], 0), cells)
-    n_panels = len(_first_rows(result, method))
-    return panel_section(table, method, n_panels, cells, zscore)
-
-
-def consensus(result: ComparisonResult, cells: Cells, method: str) -> pd.DataFrame:
-    """The panel of a method at the first setting, see :func:`describe_panel`."""
-    rows = [from_parquet(row) for row in _first_rows(result, method).to_dict(orient="records")]
-    return consensus_of(result.study.spec, rows, cells)
-
-
-def consensus_of(
-    spec: TrialSpec | ComparisonSpec, rows: Sequence[Row], cells: Cells
-) -> pd.DataFrame:
-    """The consensus of finished replicates, which holds what they hold."""
-    panels = [np.asarray(row["panel"], np.int64) for row in rows]
-    held = consensus_held(spec, cells, panels, [row.get("marked") for row in rows])
-    return describe_panel(panels, cells, held)
-
-
 def result_tables(result: ComparisonResult, comparison: Comparison) -> dict[str, pd.DataFrame]:
     """Tidy tables by the name of their files."""
     stem = f"{result.study.spec.protocol}_" if result.study.spec.protocol == "locked" else ""
@@ -252,11 +215,6 @@ def comparison_of(result: ComparisonResult) -> Comparison:
         for t in (result.rows, result.summary)
     )
     return compare(rows, summary, controls(), result.study.spec.protocol)
-
-
-def _first_rows(result: ComparisonResult, method: str) -> pd.DataFrame:
-    first = result.study.spec.settings[0].name
-    return result.rows[(result.rows["method"] == method) & (result.rows["setting"] == first)]
 
 
 def trial_entries(result: ComparisonResult) -> list[TrialEntry]:

@@ -21,7 +21,7 @@ import mmlab
 from mmlab.errors import UserError
 from mmlab.report.manifest import MANIFEST, Manifest, hashes
 from mmlab.report.page import Report
-from mmlab.spec.trial import PROTOCOL_NUMBER
+from mmlab.spec.protocol import PROTOCOL_NUMBER
 
 #: Of pictures in the page: rasterised points, and pixels where a vector file would be too big.
 _DPI = 150

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from mmlab.comparison.result_table import is_metric
 from mmlab.errors import UserError
+from mmlab.spec.base import Spec
 from mmlab.spec.search import StudySpec
-from mmlab.spec.trial import DataSpec, Spec, TrialSpec
+from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.system.files import file_hash
 from mmlab.tracking import StudyRun, TrialRecord
 

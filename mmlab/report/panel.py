@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
-import anndata as ad
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmlab import figures
 from mmlab.constraints.measure import Held
 from mmlab.datasets.cells import Cells
-from mmlab.figures.embedding import cells_to_embed, umap_coordinates
-from mmlab.preprocessing.normalization import Expression, ZScores
+from mmlab.figures.panel_plots import MOST_DOTS, dot_plot, umaps
+from mmlab.preprocessing.expression import Expression, ZScores
 from mmlab.report.page import Grid, Picture, Section
-from mmlab.selectors.training_data import dense
 from mmlab.trial.result import borda_panel
-
-#: Genes that the dot plot shows, at most: more cannot be read.
-_MOST_DOTS = 60
-#: Cells of each type that the dot plot is drawn from, at most.
-_CELLS_A_TYPE = 500
 
 
 def describe_panel(
@@ -102,7 +91,7 @@ def panel_section(
                 "panel_dot_plot",
                 "Expression of the panel's genes by type: colour, mean log1p-normalised expression "
                 "scaled gene by gene; size, share of the type's cells with a count.",
-                dot_plot(genes[:_MOST_DOTS], cells),
+                dot_plot(genes[:MOST_DOTS], cells),
             ),
             Picture(
                 "panel_umap",
@@ -112,42 +101,3 @@ def panel_section(
             ),
         ],
     )
-
-
-def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
-    """Scanpy's dot plot of genes by type; of large types a sample of the cells."""
-    import scanpy as sc
-
-    rng = np.random.default_rng(0)
-    shown = np.concatenate(
-        [
-            rng.permutation(np.flatnonzero(cells.y == c))[:_CELLS_A_TYPE]
-            for c in range(len(cells.classes))
-        ]
-    )
-    values = Expression(cells.adata.X, "log1p", cells.normalization)[shown, genes].toarray()
-    names = [figures.plain(gene) for gene in cells.genes[genes]]
-    types = pd.Categorical([figures.plain(cells.classes[c]) for c in cells.y[shown]])
-    small = ad.AnnData(values, obs=pd.DataFrame({"type": types}, index=shown.astype(str)))
-    small.var_names = names
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        plot = sc.pl.dotplot(
-            small, names, "type", standard_scale="var", return_fig=True, show=False
-        )
-        plot.make_figure()
-    # Scanpy draws with pyplot, which would keep the figure for ever; it can still be saved.
-    pyplot.close(plot.fig)
-    figure: Figure = plot.fig
-    return figure
-
-
-def umaps(genes: NDArray[np.int64], cells: Cells, zscore: ZScores) -> Figure:
-    """Cells by the panel alone beside cells by all genes."""
-    shown = cells_to_embed(len(zscore), 0)
-    seen = dense(zscore[shown])
-    maps = {
-        f"{len(genes)} genes of the panel": umap_coordinates(seen[:, genes], 0),
-        f"all {zscore.shape[1]} genes": umap_coordinates(seen, 0),
-    }
-    return figures.cell_maps(maps, cells.y[shown], cells.classes, f"{cells.name}: UMAP")

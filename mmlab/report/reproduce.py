@@ -20,7 +20,7 @@ from mmlab.report.manifest import (
     read_manifest,
 )
 from mmlab.schedule import Resources, compute_trials
-from mmlab.spec.trial import PROTOCOL_NUMBER
+from mmlab.spec.protocol import PROTOCOL_NUMBER
 from mmlab.system.environment import environment
 from mmlab.trial.result import TrialResult
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
+from mmlab.preprocessing.recipes import first_zscore
 from mmlab.report.common_sections import (
     again_section,
     cost_section,
@@ -21,14 +22,12 @@ from mmlab.report.common_sections import (
 )
 from mmlab.report.comparison import (
     comparison_of,
-    consensus,
-    consensus_of,
-    panel_of,
     result_limits,
     result_sections,
     result_tables,
     trial_entries,
 )
+from mmlab.report.consensus_panel import consensus, consensus_of, panel_of
 from mmlab.report.manifest import TrialEntry, search_entries
 from mmlab.report.page import Best, Grid, Picture, Report, Section
 from mmlab.report.panel import panel_section
@@ -43,7 +42,6 @@ from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.spec.search import StudySpec
 from mmlab.system.environment import environment
 from mmlab.tracking import Outcome, StudyRun, TrialRecord, find_study, promotions, trial_rows
-from mmlab.trial.replicate import first_zscore
 
 #: Configurations that are listed.
 _LISTED = 20

@@ -20,15 +20,14 @@ from mmlab.report.common_sections import (
 from mmlab.report.comparison import (
     answer,
     comparison_of,
-    consensus,
     leader,
-    panel_of,
     question,
     result_limits,
     result_sections,
     result_tables,
     trial_entries,
 )
+from mmlab.report.consensus_panel import consensus, panel_of
 from mmlab.report.folder import check_folder, write_report
 from mmlab.report.page import Report
 from mmlab.report.search import report_search

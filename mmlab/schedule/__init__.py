@@ -23,8 +23,9 @@ for _name, _value in {
 from mmlab.schedule.cluster import Resources
 from mmlab.schedule.comparison import run_comparison
 from mmlab.schedule.comparison_plan import ComparisonResult, plan, read_comparison
-from mmlab.schedule.search import StudyResult, best_trial, resume_study, run_study, trial_table
-from mmlab.schedule.search_algorithm import search_figures
+from mmlab.schedule.search import StudyResult, resume_study, run_study
+from mmlab.schedule.search_figures import search_figures
+from mmlab.schedule.search_summary import best_trial, trial_table
 from mmlab.schedule.submit import compute_trials
 from mmlab.schedule.tune_run import StudyInterruptedError
 

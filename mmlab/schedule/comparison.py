@@ -13,7 +13,8 @@ from mmlab.comparison.result_table import Row, RowsFile, from_parquet, make_row
 from mmlab.comparison.robustness import robustness_metrics
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.normalization import ZScores
+from mmlab.preprocessing.expression import ZScores
+from mmlab.preprocessing.recipes import first_zscore
 from mmlab.schedule.cluster import Resources, cluster, require_machine
 from mmlab.schedule.comparison_plan import (
     ComparisonResult,
@@ -43,7 +44,6 @@ from mmlab.tracking import (
     lock_study,
     stored_rows,
 )
-from mmlab.trial.replicate import first_zscore
 
 #: Seconds that the end of a study waits for a tracking store that takes nothing.
 _PATIENCE = 30.0

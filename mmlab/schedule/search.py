@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-import pandas as pd
 from ray import tune
 from rich.console import Console
 
@@ -19,14 +16,14 @@ from mmlab.errors import UserError
 from mmlab.schedule.actor import SearchActor
 from mmlab.schedule.cluster import Resources, cluster
 from mmlab.schedule.progress import SearchProgress
-from mmlab.schedule.search_algorithm import RecordedHalving, make_searcher, search_figures
+from mmlab.schedule.search_algorithm import RecordedHalving, make_searcher
 from mmlab.schedule.search_recorder import Recorder
+from mmlab.schedule.search_summary import best_trial, write_summary
 from mmlab.schedule.tune_run import FanOut, StudyInterruptedError, sigterm_as_interrupt
 from mmlab.selectors import get_selector, resolve_params
 from mmlab.spec.search import StudySpec
 from mmlab.tracking import (
     ENDED,
-    Outcome,
     Store,
     StudyRun,
     TrialRecord,
@@ -193,7 +190,7 @@ def _work(
         records = study.trials()
         best = best_trial(study, records)
         study.store.log_files(
-            study.run_id, lambda folder: _write_summary(study, records, best, folder)
+            study.run_id, lambda folder: write_summary(study, records, best, folder)
         )
         describe_search(study, records, best)
         complete = True
@@ -234,52 +231,3 @@ def _run_search(study: StudyRun[StudySpec], cells: Cells, out: FanOut) -> None:
                 f"study {study.name} found no new configuration after {ended} of "
                 f"{study.spec.trials} trials: the search space is exhausted."
             )
-
-
-def best_trial(study: StudyRun[StudySpec], records: list[TrialRecord]) -> TrialRecord | None:
-    """The searched trial with the highest validation score that ran to its end."""
-    complete = [
-        record
-        for record in records
-        if record.selector == study.spec.search.selector
-        and record.outcome == Outcome.COMPLETE
-        and record.score is not None
-    ]
-    return max(complete, key=lambda record: record.score or 0.0, default=None)
-
-
-def trial_table(records: list[TrialRecord]) -> pd.DataFrame:
-    """A row a trial: digest, selector, outcome, parameters, metrics."""
-    return pd.DataFrame(
-        [
-            {
-                "digest": record.digest,
-                "selector": record.selector,
-                "outcome": str(record.outcome),
-                **{f"params.{name}": value for name, value in record.spec.params.items()},
-                **record.metrics,
-            }
-            for record in records
-        ]
-    )
-
-
-def _write_summary(
-    study: StudyRun[StudySpec], records: list[TrialRecord], best: TrialRecord | None, folder: Path
-) -> None:
-    table = trial_table(records)
-    table.to_parquet(folder / "trials.parquet", index=False)
-    table.to_csv(folder / "trials.csv", index=False)
-    if best is not None:
-        content = {
-            "digest": best.digest,
-            "run_id": best.run_id,
-            "spec": best.spec.model_dump(mode="json"),
-            "metrics": best.metrics,
-        }
-        (folder / "best.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    pictures = folder / "figures"
-    pictures.mkdir()
-    searched = [r for r in records if r.selector == study.spec.search.selector]
-    for name, figure in search_figures(study, searched).items():
-        figure.savefig(pictures / f"{name}.png", bbox_inches="tight", dpi=120)

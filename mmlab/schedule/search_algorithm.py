@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
 from types import SimpleNamespace
 from typing import Any
 
 import optuna
-from matplotlib import pyplot, rc_context
-from matplotlib.figure import Figure
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import TrialState
-from optuna.visualization import matplotlib as plots
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.actor import DIVERGED_SCORE, SCORE
+from mmlab.spec.base import Scalar
 from mmlab.spec.search import Choices, Range, SearchSpec, StudySpec
-from mmlab.spec.trial import Scalar
-from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRecord
+from mmlab.tracking import ENDED, StudyRun, TrialRecord
 from mmlab.trial.defaults import resolve
 from mmlab.trial.run import OBJECTIVE
 
@@ -55,7 +50,7 @@ def make_searcher(
     """
     search = study.spec.search
     space = distributions(search)
-    interrupted = [_searched(r.spec.params, space) for r in records if r.outcome not in ENDED]
+    interrupted = [searched_params(r.spec.params, space) for r in records if r.outcome not in ENDED]
     first = interrupted if records else _default_point(study, cells, space)
     searcher = OptunaSearch(
         space={_PREFIX + name: distribution for name, distribution in space.items()},
@@ -67,7 +62,7 @@ def make_searcher(
     )
     for record in records:
         if record.outcome in ENDED:
-            point = _prefixed(_searched(record.spec.params, space))
+            point = _prefixed(searched_params(record.spec.params, space))
             score = DIVERGED_SCORE if record.score is None else record.score
             searcher.add_evaluated_point(point, score)
     return searcher
@@ -99,54 +94,10 @@ class RecordedHalving(ASHAScheduler):
                 self._brackets[0].on_result(past, epoch, score)
 
 
-def optuna_study(study: StudyRun[StudySpec], records: list[TrialRecord]) -> optuna.Study:
-    """The search as an Optuna study, for its own analyses."""
-    space = distributions(study.spec.search)
-    result = optuna.create_study(direction="maximize", study_name=study.name)
-    states = {Outcome.COMPLETE: TrialState.COMPLETE, Outcome.STOPPED: TrialState.COMPLETE}
-    for record in records:
-        if record.outcome not in states or record.score is None:
-            continue
-        trial = optuna.trial.create_trial(
-            state=states[record.outcome],
-            value=record.score,
-            params=_searched(record.spec.params, space),
-            distributions=space,
-        )
-        result.add_trial(trial)
-    return result
-
-
-def search_figures(study: StudyRun[StudySpec], records: list[TrialRecord]) -> dict[str, Figure]:
-    """Optuna's own pictures of the search, by file name; empty for fewer than two trials."""
-    search = optuna_study(study, records)
-    values = {trial.value for trial in search.trials}
-    if len(values) < 2:
-        return {}
-    figures: dict[str, Figure] = {}
-    target = "validation score"
-    with warnings.catch_warnings(), rc_context({"figure.figsize": (9, 5)}):
-        warnings.simplefilter("ignore")
-        figures["optimization_history"] = _figure(
-            plots.plot_optimization_history(search, target_name=target)
-        )
-        figures["parallel_coordinate"] = _figure(
-            plots.plot_parallel_coordinate(search, target_name=target)
-        )
-        figures["param_importances"] = _figure(
-            plots.plot_param_importances(search, target_name=target)
-        )
-    return figures
-
-
-def _figure(axes: Any) -> Figure:
-    figure: Figure = axes.get_figure()
-    # Optuna draws with pyplot, which would keep the figure for ever; it can still be saved.
-    pyplot.close(figure)
-    return figure
-
-
-def _searched(params: dict[str, Scalar], space: dict[str, BaseDistribution]) -> dict[str, Scalar]:
+def searched_params(
+    params: dict[str, Scalar], space: dict[str, BaseDistribution]
+) -> dict[str, Scalar]:
+    """The searched ones among the parameters of a trial."""
     return {name: params[name] for name in space}
 
 
@@ -159,7 +110,7 @@ def _default_point(
 ) -> list[dict[str, Scalar]]:
     search = study.spec.search
     default = resolve(study.spec.trial(search.selector, search.fixed), cells)
-    defaults = _searched(default.params, space)
+    defaults = searched_params(default.params, space)
     inside = all(_holds(search.parameters[name], value) for name, value in defaults.items())
     return [defaults] if inside else []
 

@@ -26,7 +26,7 @@ from mmlab.selectors.scanpy_tests import (
     ScanpyWilcoxonTieCorrect,
 )
 from mmlab.selectors.smash import Smash
-from mmlab.spec.trial import Scalar
+from mmlab.spec.base import Scalar
 
 __all__ = [
     "SELECTORS",

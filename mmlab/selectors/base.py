@@ -14,16 +14,16 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from mmlab.constraints.solver import Rules
 from mmlab.errors import UserError
-from mmlab.preprocessing.normalization import Expression, Layer
+from mmlab.preprocessing.expression import Expression, in_memory
+from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.training_data import (
     Indices,
     TrainingData,
     check_lists,
     check_rules,
-    in_memory,
     one_sparse_class,
 )
-from mmlab.spec.trial import Scalar
+from mmlab.spec.base import Scalar
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
@@ -37,7 +37,8 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     ``supervised`` (labels are needed), ``fits_on_validation`` (the validation cells join the
     training cells, because nothing is stopped on them), ``trains_in_epochs`` (its epochs can
     be watched and stopped), ``reads_from_disk`` (it goes through cells that memory does not hold),
-    ``is_control`` (it bounds the other methods instead of competing), ``quick`` (parameters with
+    ``is_control`` (it bounds the other methods instead of competing), ``takes_all_genes`` (its
+    panel is every gene), ``quick`` (parameters with
     which it takes a fraction of the time, where it has such).
 
     Attributes
@@ -54,6 +55,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     trains_in_epochs: ClassVar[bool] = False
     reads_from_disk: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
+    takes_all_genes: ClassVar[bool] = False
     quick: ClassVar[dict[str, Scalar]] = {}
     summary: ClassVar[str] = ""
     reference: ClassVar[str] = ""
@@ -253,28 +255,3 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         tags.input_tags.sparse = True
         tags.target_tags.required = self.supervised
         return tags
-
-
-class DirectSelector(Selector):
-    """A selector without epochs: one call ranks the genes.
-
-    Excluded genes are taken out before the method sees the cells. Genes to include stay in:
-    they head the panel, and the method's own ranking fills it, within the rules.
-    """
-
-    def run(self, data: TrainingData) -> Iterator[Epoch]:
-        """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
-        if not len(data.exclude):
-            ranking, scores = self._select(data.x, data.y)
-        else:
-            allowed = data.allowed
-            chosen, own = self._select(data.x[:, allowed], data.y)
-            ranking = allowed[np.asarray(chosen)]
-            scores = np.full(data.x.shape[1], np.min(own), dtype=np.float64)
-            scores[allowed] = own
-        self._set_panel(ranking, scores, data)
-        yield from ()
-
-    @abstractmethod
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
-        """Return at least ``n_markers`` distinct genes, best first, and a score a gene."""

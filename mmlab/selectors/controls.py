@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from mmlab.errors import UserError
 from mmlab.preprocessing.normalization import Layer
-from mmlab.selectors.base import DirectSelector, Selector
+from mmlab.selectors.base import Selector
+from mmlab.selectors.direct import DirectSelector
 from mmlab.selectors.scanpy_tests import ScanpyTTest
 from mmlab.selectors.training_data import TrainingData
 
@@ -104,6 +105,7 @@ class AllGenes(DirectSelector):
     #: Of the cells nothing but their number of genes is asked.
     reads_from_disk: ClassVar[bool] = True
     is_control: ClassVar[bool] = True
+    takes_all_genes: ClassVar[bool] = True
     summary: ClassVar[str] = "all genes instead of a panel"
 
     def __init__(self, n_markers: int = 50, *, seed: int = 0) -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mmlab.errors import UserError
 from mmlab.preprocessing.normalization import Layer
-from mmlab.selectors.base import DirectSelector
 from mmlab.selectors.class_rankings import fill_budget
+from mmlab.selectors.direct import DirectSelector
 from mmlab.selectors.scanpy_tests import one_against_rest
 
 #: Cells that COSG sums at a time; by default it depends on the memory of the machine.

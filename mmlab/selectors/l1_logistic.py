@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from mmlab.selectors.base import DirectSelector
-from mmlab.selectors.training_data import dense
+from mmlab.preprocessing.expression import dense
+from mmlab.selectors.direct import DirectSelector
 
 #: Ratio of one penalty of the path to the one before, and the last one relative to the first.
 STEP, LAST = 0.95, 0.01

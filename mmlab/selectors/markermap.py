@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mmlab.selectors.vae import VAESelector
-from mmlab.spec.trial import Scalar
+from mmlab.spec.base import Scalar
 
 if TYPE_CHECKING:
     from mmlab.nn.gates import Choice, Proposal

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_selection import f_classif
 
+from mmlab.preprocessing.expression import dense
 from mmlab.preprocessing.normalization import Layer
-from mmlab.selectors.base import DirectSelector
-from mmlab.selectors.training_data import dense
+from mmlab.selectors.direct import DirectSelector
 
 #: Mean absolute correlations below it count as this one: a quotient by almost 0 says nothing.
 MIN_REDUNDANCY = 1e-3

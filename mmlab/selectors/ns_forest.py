@@ -11,9 +11,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from mmlab.errors import UserError
+from mmlab.preprocessing.expression import dense
 from mmlab.preprocessing.normalization import Layer
-from mmlab.selectors.base import DirectSelector
-from mmlab.selectors.training_data import Indices, dense
+from mmlab.selectors.direct import DirectSelector
+from mmlab.selectors.training_data import Indices
 
 #: Genes of a class that the forest passes on, and those that combinations are formed of.
 N_IMPORTANT, N_COMBINED = 15, 6

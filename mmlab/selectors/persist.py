@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
+from mmlab.preprocessing.expression import dense
 from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.base import Selector
-from mmlab.selectors.training_data import Indices, TrainingData, dense
-from mmlab.selectors.vae import torch_device
+from mmlab.selectors.training_data import Indices, TrainingData
+from mmlab.system.devices import torch_device
 
 if TYPE_CHECKING:
     import torch

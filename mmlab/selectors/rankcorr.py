@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from mmlab.selectors.base import DirectSelector
-from mmlab.selectors.training_data import dense
+from mmlab.preprocessing.expression import dense
+from mmlab.selectors.direct import DirectSelector
 
 #: Bound on the squared 1-norm that the published benchmark used for every panel size.
 PUBLISHED_SPARSITY = 20.0

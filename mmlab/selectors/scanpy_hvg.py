@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.preprocessing.normalization import Layer
-from mmlab.selectors.base import DirectSelector
+from mmlab.selectors.direct import DirectSelector
 
 
 class ScanpyHVG(DirectSelector):

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.errors import PerformanceWarning
 
-from mmlab.selectors.base import DirectSelector
 from mmlab.selectors.class_rankings import fill_budget
+from mmlab.selectors.direct import DirectSelector
 
 
 def one_against_rest(X: Any, y: NDArray[np.int64]) -> tuple[ad.AnnData, list[str]]:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from mmlab.errors import UserError
-from mmlab.selectors.base import DirectSelector
-from mmlab.selectors.training_data import dense
+from mmlab.preprocessing.expression import dense
+from mmlab.selectors.direct import DirectSelector
 
 
 class Smash(DirectSelector):

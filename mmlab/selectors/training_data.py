@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from mmlab.constraints.solver import Rules, complete_order
 from mmlab.errors import UserError
-from mmlab.preprocessing.normalization import Expression
 
 Indices = NDArray[np.int64]
 
@@ -25,7 +24,7 @@ class TrainingData:
     ----------
     x, x_val
         Cells (n_cells, n_genes), float32, dense or CSR, or an
-        :class:`~mmlab.preprocessing.normalization.Expression` for a method that reads from disk; ``x_val`` may be
+        :class:`~mmlab.preprocessing.expression.Expression` for a method that reads from disk; ``x_val`` may be
         None.
     y, y_val
         Class indices, shape (n_cells,); None for a method that got no labels.
@@ -124,16 +123,6 @@ def _distinct(genes: Sequence[int] | Indices) -> Indices:
     return np.array(list(dict.fromkeys(int(gene) for gene in genes)), dtype=np.int64)
 
 
-def in_memory(X: Expression) -> Any:
-    """All values of a layer: z-scores dense, the others CSR."""
-    return X.toarray() if X.layer == "zscore" else X.tocsr()
-
-
 def one_sparse_class(X: Any) -> Any:
     """Scanpy 1.11 knows scipy's sparse matrices, not its sparse arrays."""
     return sp.csr_matrix(X) if hasattr(X, "tocsr") else X
-
-
-def dense(X: Any) -> NDArray[np.float32]:
-    """Dense float32 array of dense or sparse cells."""
-    return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,14 @@ from threadpoolctl import ThreadpoolController
 from mmlab.errors import UserError
 from mmlab.metrics.classification import accuracy
 from mmlab.metrics.reconstruction import explained_variance, linear_reconstruction
-from mmlab.preprocessing.normalization import Expression
-from mmlab.preprocessing.splits import MOST_FITTED, MOST_JUDGED, some_of
+from mmlab.preprocessing.expression import Expression, dense
+from mmlab.preprocessing.splits import some_of
 from mmlab.selectors.base import Selector
-from mmlab.selectors.training_data import TrainingData, dense
-from mmlab.spec.trial import Scalar
-from mmlab.system.environment import fast_in_bfloat16
+from mmlab.selectors.training_data import TrainingData
+from mmlab.selectors.vae_parameters import WIDTH_SHARES, parameter_problems
+from mmlab.spec.base import Scalar
+from mmlab.spec.protocol import MOST_FITTED, MOST_JUDGED
+from mmlab.system.devices import fast_in_bfloat16, torch_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,20 +37,6 @@ if TYPE_CHECKING:
 
 #: Width of the hidden layers in the published benchmark, by the largest number of genes.
 _PUBLISHED_WIDTHS = ((999, 64), (4000, 256), (math.inf, 500))
-
-#: What is taken of the published width, by the name of the choice.
-_SHARES = {"auto": 1.0, "half": 0.5}
-
-#: What the published training decides by itself.
-_DECIDED_BY_FAITHFUL = (
-    "initial_temperature",
-    "final_temperature",
-    "annealing_share",
-    "learning_rate",
-    "max_epochs",
-    "min_epochs",
-    "patience",
-)
 
 
 class VAESelector(Selector):
@@ -97,7 +84,7 @@ class VAESelector(Selector):
         """The width of the hidden layers for data of so many genes."""
         if isinstance(self.hidden_size, str):
             published = next(width for most, width in _PUBLISHED_WIDTHS if n_genes <= most)
-            return {"hidden_size": int(published * _SHARES[self.hidden_size])}
+            return {"hidden_size": int(published * WIDTH_SHARES[self.hidden_size])}
         return {"hidden_size": self.hidden_size}
 
     def _width(self, n_genes: int) -> int:
@@ -178,61 +165,13 @@ class VAESelector(Selector):
 
     def check_params(self) -> None:
         """Raise one error with every parameter that is out of its range."""
-        problems = [
-            f"{name} is {getattr(self, name)}, but must be at least 1"
-            for name in ("hidden_size", "latent_size", "max_epochs", "min_epochs", "patience")
-            if not isinstance(getattr(self, name), str) and getattr(self, name) < 1
-        ]
-        if isinstance(self.hidden_size, str) and self.hidden_size not in _SHARES:
-            problems.append(
-                f"hidden_size is {self.hidden_size!r}, but must be a number or one of "
-                f"{', '.join(_SHARES)}"
-            )
-        problems += [
-            f"{name} is {getattr(self, name)}, but must be a finite number above 0"
-            for name in ("initial_temperature", "final_temperature", "learning_rate")
-            if getattr(self, name) != "auto" and not 0 < getattr(self, name) < math.inf
-        ]
-        if self.batch_size < 2:
-            problems.append(f"batch_size is {self.batch_size}, but must be at least 2")
-        if not 0 < self.annealing_share <= 1:
-            problems.append(f"annealing_share is {self.annealing_share}, but must be in (0, 1]")
-        if not 0 <= self.kl_weight < math.inf:
-            problems.append(f"kl_weight is {self.kl_weight}, but must be finite and not negative")
-        if self.faithful:
-            defaults = inspect.signature(type(self)).parameters
-            problems += [
-                f"{name} is decided by the published training: leave it out, or set faithful=false"
-                for name in _DECIDED_BY_FAITHFUL
-                if getattr(self, name) != defaults[name].default
-            ]
-        problems += self._more_problems()
+        problems = parameter_problems(self) + self._more_problems()
         if problems:
             raise UserError("; ".join(problems) + ".")
 
     def _more_problems(self) -> list[str]:
         """What is wrong with the parameters that only this method has."""
         return []
-
-
-def torch_device(name: str) -> str:
-    """Device that torch knows; ``auto`` is CUDA where there is one.
-
-    Raises
-    ------
-    UserError
-        torch knows no such device.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return str(torch.device(name))
-    except RuntimeError as error:
-        raise UserError(
-            f"device {name!r} is not one that torch knows (auto, cpu, cuda)."
-        ) from error
 
 
 def train_together(

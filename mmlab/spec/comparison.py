@@ -9,22 +9,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mmlab.spec.base import Count, Scalar, Seed, Spec, Value, canonical_json
+from mmlab.spec.constraints import PanelSpec
+from mmlab.spec.protocol import PROTOCOL_NUMBER, Recipe
 from mmlab.spec.search import StudySpec
-from mmlab.spec.trial import (
-    PROTOCOL_NUMBER,
-    Count,
-    DataSpec,
-    Noise,
-    NoiseKind,
-    PanelSpec,
-    Recipe,
-    Scalar,
-    Seed,
-    Spec,
-    TrialSpec,
-    Value,
-    canonical_json,
-)
+from mmlab.spec.trial import DataSpec, Noise, NoiseKind, TrialSpec
 
 Level = Annotated[float, Field(ge=0, le=1)]
 #: What changes along the curves of a comparison; else the name of a parameter.

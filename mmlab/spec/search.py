@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, FiniteFloat, Tag, model_validator
 
-from mmlab.spec.trial import Count, DataSpec, PanelSpec, Scalar, Seed, Spec, TrialSpec, Value
+from mmlab.spec.base import Count, Scalar, Seed, Spec, Value
+from mmlab.spec.constraints import PanelSpec
+from mmlab.spec.trial import DataSpec, TrialSpec
 
 
 class Range(Spec):

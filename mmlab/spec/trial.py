@@ -7,51 +7,18 @@ parameters) are checked where their registries are known, in :mod:`mmlab.trial.d
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    FiniteFloat,
     model_validator,
 )
 
-#: Raised whenever a change of the code changes results: it is part of every digest.
-PROTOCOL_NUMBER = 1
-
-
-def _plain(value: Any) -> Any:
-    if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"must be a text, true, false or a finite number, got {value!r}")
-    return value
-
-
-Scalar = bool | int | float | str
-#: A scalar that JSON can hold.
-Value = Annotated[Scalar, BeforeValidator(_plain)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Seed = Annotated[int, Field(strict=True, ge=0)]
-Recipe = Literal["train_only", "paper"]
-#: A gene's or a group's name.
-Name = Annotated[str, Field(min_length=1)]
-#: Smallest and largest weight of a gene that is not forbidden.
-LEAST_WEIGHT, MOST_WEIGHT = 1e-3, 1e3
-#: ``paper``: random 70/10/20 splits of all cells. ``search``: 20 % of the cells are locked, the
-#: same ones for every search; methods are judged on validation cells. ``locked``: as in a search,
-#: but judged on the locked cells.
-Protocol = Literal["paper", "search", "locked"]
-
-
-class Spec(BaseModel):
-    """Base of all specifications: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from mmlab.spec.base import Count, Seed, Spec, Value, canonical_json, is_nothing
+from mmlab.spec.constraints import NO_CONSTRAINTS, Constraints
+from mmlab.spec.protocol import PROTOCOL_NUMBER, Protocol, Recipe
 
 
 class DataSpec(Spec):
@@ -113,73 +80,19 @@ class Noise(Spec):
         return self
 
 
-def check_weight(value: float) -> float:
-    """A gene's weight, unless it is out of its range (``ValueError``)."""
-    if value and not LEAST_WEIGHT <= value <= MOST_WEIGHT:
-        raise ValueError(
-            f"a weight is 0 (the gene is forbidden) or from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, "
-            f"got {value:g}"
-        )
-    return value
-
-
-Weight = Annotated[FiniteFloat, AfterValidator(check_weight)]
-
-
-class Constraints(Spec):
-    """What every panel has to hold beside the genes that it must and must not have.
-
-    Everything is measured on the training cells of a replicate, with the labels that its method
-    gets. A gene marks the type in which the mean of its log1p values (counts of every cell scaled
-    to 10,000) is highest, if that mean is at least log(2), a fold change of two, above the mean
-    over all other cells. So a gene marks one type or none.
-
-    Of all panels that hold the constraints a trial gets the one with the least sum of weighted
-    ranks: a gene of weight w that its method has ranked r-th counts as r / w.
-    """
-
-    groups: dict[Name, Name] = Field(
-        {}, description="group of a gene; a gene that is not named is in none"
-    )
-    max_per_group: Count | None = Field(None, description="most genes of a group")
-    max_mean_counts: Annotated[FiniteFloat, Field(gt=0)] | None = Field(
-        None, description="genes with more counts a cell, on average, are left out"
-    )
-    min_per_type: Count | None = Field(None, description="fewest genes that mark each cell type")
-    weights: dict[Name, Weight] = Field(
-        {}, description="priority of a gene, 1 where it is not named; 0 forbids it"
-    )
-
-    @model_validator(mode="after")
-    def _groups_with_their_most(self) -> Self:
-        if bool(self.groups) != (self.max_per_group is not None):
-            raise ValueError("groups and max_per_group go together: give both, or neither")
-        return self
-
-    def __bool__(self) -> bool:
-        return self != NO_CONSTRAINTS
-
-
-NO_CONSTRAINTS = Constraints()
-
-
-def _is_nothing(value: object) -> bool:
-    return not value
-
-
 class TrialSpec(Spec):
     """The unit of work: data, recipe, selector with all its parameters, k, noise, R, seed."""
 
     data: DataSpec
     selector: str
-    params: dict[str, Value] = {}
+    params: dict[str, Value] = Field({})
     n_markers: Count = 50
     recipe: Recipe = "train_only"
     protocol: Protocol = "paper"
     noise: Noise = Noise()
     include: list[str] = Field([], description="genes that every panel must hold")
     exclude: list[str] = Field([], description="genes that no panel may hold")
-    constraints: Constraints = Field(NO_CONSTRAINTS, exclude_if=_is_nothing)
+    constraints: Constraints = Field(NO_CONSTRAINTS, exclude_if=is_nothing)
     replicates: Count = 1
     first_replicate: Seed = Field(0, description="index of the first replicate's split")
     seed: Seed = 0
@@ -202,34 +115,3 @@ class TrialSpec(Spec):
                 "test cells before it is judged on them: use train_only"
             )
         return self
-
-
-#: Fields of trials and studies that say what panels hold.
-HELD = frozenset({"include", "exclude", "constraints"})
-
-
-class PanelSpec(Spec):
-    """Base of studies: what the panels of all their trials hold."""
-
-    include: list[str] = Field([], description="genes that every panel must hold")
-    exclude: list[str] = Field([], description="genes that no panel may hold")
-    constraints: Constraints = Field(NO_CONSTRAINTS, exclude_if=_is_nothing)
-
-    @property
-    def held(self) -> dict[str, Any]:
-        """These three, for a trial or for another study."""
-        return {name: getattr(self, name) for name in HELD}
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal content gives an equal string."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def constraints_key(spec: TrialSpec | PanelSpec) -> str:
-    """Eight letters and digits that tell constrained panels apart; empty without constraints."""
-    content = spec.model_dump(mode="json", include=set(HELD))
-    if not any(content.values()):
-        return ""
-    ordered = content | {name: sorted(content[name]) for name in ("include", "exclude")}
-    return hashlib.sha256(canonical_json(ordered).encode()).hexdigest()[:8]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+import subprocess
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import mmlab
+from mmlab.system.devices import fast_in_bfloat16
 
 #: Packages whose versions can change a result.
 PACKAGES = (
@@ -37,13 +39,24 @@ def environment() -> dict[str, Any]:
     }
 
 
-def fast_in_bfloat16(device: str) -> bool:
-    """Whether a device multiplies matrices in bfloat16 faster than in float32."""
-    import torch
+def source_commit() -> dict[str, str]:
+    """The commit of mmlab's source as MLflow's tag; empty where it runs from no checkout."""
+    folder = Path(mmlab.__file__).parent
 
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Older versions of torch do not tell.
-    tell: Callable[[], dict[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
-    can = tell()
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return {}
+    commit = git("rev-parse", "HEAD")
+    return {} if commit is None else {"mlflow.source.git.commit": commit}

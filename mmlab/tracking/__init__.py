@@ -16,7 +16,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 from mmlab.tracking.finished_trials import stored_rows, study_rows, trial_rows
 from mmlab.tracking.method import MethodRun
 from mmlab.tracking.model_registry import Champion, find_champion, load_model, register_champion
-from mmlab.tracking.outbox import EndedTrial, Outbox, lock_study
+from mmlab.tracking.outbox import EndedTrial, Outbox
 from mmlab.tracking.promotion import promotions, record_promotion
 from mmlab.tracking.search_page import describe_search, short
 from mmlab.tracking.spec_tags import spec_tags
@@ -29,6 +29,7 @@ from mmlab.tracking.study import (
     find_study,
     open_study,
 )
+from mmlab.tracking.study_lock import lock_study
 from mmlab.tracking.trial import (
     ENDED,
     Outcome,

@@ -15,8 +15,7 @@ from mmlab.comparison.result_table import Row
 from mmlab.constraints.measure import consensus_held
 from mmlab.datasets.cells import Cells
 from mmlab.figures.embedding import cells_to_embed, umap_coordinates
-from mmlab.preprocessing.normalization import ZScores
-from mmlab.selectors.training_data import dense
+from mmlab.preprocessing.expression import ZScores, dense
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.tracking.store import metric_points
 from mmlab.tracking.study import StudyRun

@@ -15,10 +15,11 @@ from urllib.parse import quote
 from mlflow.entities.model_registry import ModelVersion
 
 import mmlab
-from mmlab.constraints.check import describe, in_markdown
+from mmlab.constraints.describe import describe, in_markdown
 from mmlab.errors import UserError
 from mmlab.model import Model
-from mmlab.spec.trial import TrialSpec, constraints_key
+from mmlab.spec.constraints import constraints_key
+from mmlab.spec.trial import TrialSpec
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import Store
 
@@ -73,7 +74,7 @@ def find_champion(
 ) -> Champion | None:
     """The champion of a dataset at a panel size, whatever its selector; None if there is none.
 
-    ``constraints`` is the key of :func:`mmlab.spec.trial.constraints_key`: panels that hold different
+    ``constraints`` is the key of :func:`mmlab.spec.constraints.constraints_key`: panels that hold different
     constraints do not compete.
     """
     versions = _champions(store, dataset, n_markers, constraints)

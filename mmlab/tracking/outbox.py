@@ -7,21 +7,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
-
 from mmlab.datasets.cells import Cells
-from mmlab.errors import UserError
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.files import whole_file
-from mmlab.tracking.store import Store, owner_name, owner_tags
 from mmlab.tracking.study import StudyRun, beat
 from mmlab.tracking.trial import Outcome, TrialRun, close_trial
 from mmlab.trial.result import TrialResult
@@ -79,32 +73,6 @@ class EndedTrial:
         if content["result"] is not None:
             content["result"] = TrialResult.from_json(content["result"])
         return cls(**content)
-
-
-@contextmanager
-def lock_study(store: Store, study_name: str) -> Iterator[None]:
-    """Keep other drivers on this machine from a study; the system frees it when this one ends.
-
-    Raises
-    ------
-    UserError
-        Another driver holds it.
-    """
-    folder = store.state_folder / study_name
-    folder.mkdir(parents=True, exist_ok=True)
-    owner = folder / "owner"
-    try:
-        lock = FileLock(folder / "lock").acquire(timeout=0)
-    except Timeout:
-        who = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
-        raise UserError(
-            f"study {study_name} is being worked on by {who}; wait for it, or end that process "
-            "first."
-        ) from None
-    with lock:
-        with whole_file(owner) as path:
-            path.write_text(owner_name(owner_tags()), encoding="utf-8")
-        yield
 
 
 class Outbox:

@@ -11,7 +11,8 @@ from mmlab.model import Model
 from mmlab.spec.search import StudySpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking.model_registry import Champion, register_champion
-from mmlab.tracking.store import metric_points, owner_tags
+from mmlab.tracking.owner import owner_tags
+from mmlab.tracking.store import metric_points
 from mmlab.tracking.study import StudyRun
 
 

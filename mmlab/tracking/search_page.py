@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from mmlab.constraints.check import describe, in_markdown
+from mmlab.constraints.describe import describe, in_markdown
 from mmlab.spec.search import StudySpec
 from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial import Outcome, TrialRecord

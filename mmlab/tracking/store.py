@@ -5,18 +5,15 @@ from __future__ import annotations
 import getpass
 import hashlib
 import logging
-import socket
 import sqlite3
-import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import psutil
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
@@ -26,14 +23,13 @@ from platformdirs import user_state_path
 import mmlab
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
+from mmlab.system.environment import source_commit
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 ARTIFACT_FOLDER = "mlartifacts"
 _SQLITE = "sqlite:///"
 _PARAM_LENGTH = 6000
 _BATCH = 500
-#: Seconds without a sign of life after which a driver on another machine counts as gone.
-_SILENCE = 300.0
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -222,57 +218,3 @@ def metric_points(metrics: dict[str, float], step: int, at_ms: int | None = None
 def is_finite(value: Any) -> bool:
     """True for a number that is neither NaN nor infinite (MLflow turns inf into 1.8e308)."""
     return isinstance(value, int | float) and value == value and abs(value) != float("inf")
-
-
-def owner_tags() -> dict[str, str]:
-    """Tags that name this process, to tell later whether the owner of a run is alive."""
-    process = psutil.Process()
-    return {
-        "mmlab.host": socket.gethostname(),
-        "mmlab.pid": str(process.pid),
-        "mmlab.process_start": f"{process.create_time():.2f}",
-    }
-
-
-def owner_is_alive(tags: dict[str, str]) -> bool:
-    """Whether the process that :func:`owner_tags` named is at work.
-
-    On another machine it is if its last sign of life (``mmlab.alive_at``) is not older than five
-    minutes; one that gives none is taken to be.
-    """
-    if tags.get("mmlab.host") != socket.gethostname():
-        alive_at = tags.get("mmlab.alive_at")
-        return alive_at is None or time.time() - float(alive_at) < _SILENCE
-    try:
-        process = psutil.Process(int(tags["mmlab.pid"]))
-        return f"{process.create_time():.2f}" == tags["mmlab.process_start"]
-    except (psutil.Error, KeyError, ValueError):
-        return False
-
-
-def owner_name(tags: Mapping[str, str]) -> str:
-    """The process that :func:`owner_tags` named, for people."""
-    return f"process {tags.get('mmlab.pid')} on {tags.get('mmlab.host')}"
-
-
-def source_commit() -> dict[str, str]:
-    """The commit of mmlab's source as MLflow's tag; empty where it runs from no checkout."""
-    folder = Path(mmlab.__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(folder), *arguments],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=10,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    if git("ls-files", "--error-unmatch", "__init__.py") is None:
-        return {}
-    commit = git("rev-parse", "HEAD")
-    return {} if commit is None else {"mlflow.source.git.commit": commit}

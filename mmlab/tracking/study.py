@@ -16,8 +16,9 @@ from pydantic import Field, TypeAdapter
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy
+from mmlab.tracking.owner import owner_is_alive, owner_name, owner_tags
 from mmlab.tracking.spec_tags import spec_json, spec_tags
-from mmlab.tracking.store import Store, owner_is_alive, owner_name, owner_tags
+from mmlab.tracking.store import Store
 from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, close_trial, read_record
 
 _STUDIES = "tags.`mmlab.kind` = 'study'"

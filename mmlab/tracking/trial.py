@@ -11,12 +11,15 @@ from typing import Any
 from mlflow.entities import Metric, Run
 
 from mmlab.datasets.cells import Cells
-from mmlab.spec.trial import PanelSpec, TrialSpec
+from mmlab.spec.constraints import PanelSpec
+from mmlab.spec.trial import TrialSpec
+from mmlab.system.threads import cpu_threads
+from mmlab.tracking.owner import owner_tags
 from mmlab.tracking.spec_tags import spec_json, spec_tags
-from mmlab.tracking.store import Store, metric_points, owner_tags
+from mmlab.tracking.store import Store, metric_points
 from mmlab.tracking.trial_page import describe_trial, write_result
 from mmlab.trial.result import TrialResult
-from mmlab.trial.run import OBJECTIVE, Trial, cpu_threads
+from mmlab.trial.run import OBJECTIVE, Trial
 
 
 class Outcome(StrEnum):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from mmlab import figures
-from mmlab.constraints.check import describe, in_markdown
+from mmlab.constraints.describe import describe, in_markdown
 from mmlab.trial.result import TrialResult
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from mmlab.preprocessing.normalization import Expression
+from mmlab.preprocessing.expression import Expression
 from mmlab.selectors.base import Selector
 from mmlab.selectors.training_data import TrainingData
-from mmlab.selectors.vae import VAESelector, torch_device, train_together
+from mmlab.selectors.vae import VAESelector, train_together
+from mmlab.system.devices import torch_device
 from mmlab.system.memory import free_memory
 
 if TYPE_CHECKING:

@@ -6,19 +6,19 @@ from mmlab.constraints.check import constraint_problems
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.preprocessing.label_noise import noise_problems
-from mmlab.preprocessing.normalization import is_large
-from mmlab.preprocessing.splits import split_problems
+from mmlab.preprocessing.recipes import is_large
+from mmlab.preprocessing.splits import split_of, split_problems
 from mmlab.selectors import SELECTORS, resolve_params
-from mmlab.selectors.controls import AllGenes
 from mmlab.spec.trial import Noise, TrialSpec
 from mmlab.system.memory import free_memory
-from mmlab.trial.fit import make_selector, split_of
+from mmlab.trial.fit import make_selector
 
 
 def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     """Check a specification against the registries and its data, and fill in the defaults."""
     problems, full = [], spec
-    if SELECTORS.get(spec.selector) is AllGenes:
+    takes_all_genes = spec.selector in SELECTORS and SELECTORS[spec.selector].takes_all_genes
+    if takes_all_genes:
         spec = full = spec.model_copy(update={"n_markers": len(cells.genes)})
     if spec.noise.level == 0:
         # Whatever its kind, no noise is the same trial.
@@ -31,7 +31,7 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
         full = spec.model_copy(update={"params": params})
     except UserError as error:
         problems.append(str(error))
-    problems += constraint_problems(spec, cells)
+    problems += constraint_problems(spec, cells, takes_all_genes=takes_all_genes)
     problems += noise_problems(spec.noise, cells.classes)
     problems += memory_problems(spec.selector, cells)
     n_genes = len(cells.genes)

@@ -16,8 +16,7 @@ from mmlab.metrics import METRICS, Kind
 from mmlab.metrics.classification import confusion_matrix, per_class_f1
 from mmlab.metrics.reconstruction import linear_reconstruction, reconstruction_by_type
 from mmlab.metrics.structure import leiden_clusters
-from mmlab.preprocessing.normalization import ZScores
-from mmlab.selectors.training_data import dense
+from mmlab.preprocessing.expression import ZScores, dense
 
 #: The paper's classifiers, by the prefix of their metrics: seed -> unfitted estimator with
 #: scikit-learn's defaults (5 neighbours; 100 trees).

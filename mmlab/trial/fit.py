@@ -10,20 +10,13 @@ from numpy.typing import NDArray
 from mmlab.constraints.measure import Held
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.preprocessing.splits import Split, Stream, paper_split, random_stream, search_split
+from mmlab.preprocessing.random_streams import Stream, random_stream
+from mmlab.preprocessing.splits import Split
 from mmlab.selectors import get_selector
 from mmlab.selectors.base import Selector
 from mmlab.selectors.controls import Oracle
 from mmlab.selectors.training_data import TrainingData
 from mmlab.spec.trial import TrialSpec
-
-
-def split_of(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
-    """The cells of a replicate, by the protocol of its trial."""
-    rng = random_stream(spec.seed, replicate, Stream.SPLIT)
-    if spec.protocol == "paper":
-        return paper_split(cells.y, rng)
-    return search_split(cells.y, cells.fingerprint, rng)
 
 
 def make_selector(spec: TrialSpec, cells: Cells, replicate: int) -> Selector:
@@ -75,7 +68,7 @@ def training_data(
     Parameters
     ----------
     layers
-        Matrices of all cells by name, from :func:`mmlab.preprocessing.normalization.prepare`.
+        Matrices of all cells by name, from :func:`mmlab.preprocessing.recipes.prepare`.
     held
         What the panel holds.
     """

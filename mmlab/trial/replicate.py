@@ -4,68 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmlab.constraints.measure import Held, hold, measure, reads_cells, reads_labels
+from mmlab.constraints.measure import Held, reads_labels
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.label_noise import mislabel, transitions
-from mmlab.preprocessing.normalization import Layer, ZScores, prepare
-from mmlab.preprocessing.splits import (
-    MOST_FITTED,
-    MOST_JUDGED,
-    Split,
-    Stream,
-    random_stream,
-    some_of,
-)
+from mmlab.preprocessing.expression import ZScores, dense
+from mmlab.preprocessing.label_noise import mislabelled
+from mmlab.preprocessing.random_streams import Stream, random_stream
+from mmlab.preprocessing.recipes import replicate_layers
+from mmlab.preprocessing.splits import Split, some_of, split_of
 from mmlab.selectors.controls import ShuffledLabels
-from mmlab.selectors.training_data import dense
+from mmlab.spec.protocol import MOST_FITTED, MOST_JUDGED
 from mmlab.spec.trial import TrialSpec
 from mmlab.trial.batched import Fit
 from mmlab.trial.evaluate import Evaluation, by_type, evaluate_panel, score
-from mmlab.trial.fit import make_selector, split_of, training_data
+from mmlab.trial.fit import make_selector, training_data
 from mmlab.trial.result import Decoded, Replicate, decoded
-
-
-def held_by(spec: TrialSpec, cells: Cells, index: int) -> Held:
-    """What the panel of a replicate has to hold.
-
-    Raises
-    ------
-    UserError
-        Its training cells do not allow it.
-    """
-    if not reads_cells(spec.constraints):
-        return hold(spec, cells, None)
-    split, y = split_of(spec, cells, index), cells.y
-    if reads_labels(spec.constraints) and spec.noise.level > 0:
-        y = mislabelled(spec, cells, split, _layers(spec, cells, split)["zscore"], index)
-    return hold(spec, cells, measure(cells.adata.X, split.train, y, len(cells.classes)))
-
-
-def mislabelled(
-    spec: TrialSpec, cells: Cells, split: Split, zscore: ZScores, index: int
-) -> NDArray[np.int64]:
-    """Class indices of all cells with the wrong labels of a replicate."""
-    if spec.noise.level == 0:
-        return cells.y
-    matrix = transitions(spec.noise, cells.classes, zscore[split.train], cells.y[split.train])
-    stream = random_stream(spec.seed, index, Stream.NOISE)
-    return mislabel(cells.y, split.train_validation, spec.noise.level, matrix, stream)
-
-
-def first_zscore(spec: TrialSpec, cells: Cells) -> ZScores:
-    """z-scores of all cells by the recipe and split of a trial's first replicate."""
-    layers = _layers(spec, cells, split_of(spec, cells, spec.first_replicate))
-    found: ZScores = layers["zscore"]
-    return found
-
-
-def _layers(spec: TrialSpec, cells: Cells, split: Split) -> dict[Layer, Any]:
-    return prepare(cells.adata, cells.normalization, spec.recipe, split.train)
 
 
 @dataclass(frozen=True)
@@ -90,7 +46,7 @@ class Prepared:
         """Replicate number ``index`` of a resolved trial."""
         started = time.perf_counter()
         split = split_of(spec, cells, index)
-        layers = _layers(spec, cells, split)
+        layers = replicate_layers(spec, cells, split)
         zscore = layers["zscore"]
         y = mislabelled(spec, cells, split, zscore, index)
         selector = make_selector(spec, cells, index)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
-from mmlab.constraints.measure import Held, consensus_held, reads_labels
+from mmlab.constraints.measure import Held, consensus_held, held_by, reads_labels
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.selectors import get_selector
 from mmlab.spec.trial import Noise, TrialSpec
 from mmlab.system.memory import PeakMemory
+from mmlab.system.threads import cpu_threads
 from mmlab.trial.batched import Fit, run_fits
 from mmlab.trial.defaults import resolve
-from mmlab.trial.replicate import Prepared, held_by
+from mmlab.trial.replicate import Prepared
 from mmlab.trial.result import (
     Decoded,
     Replicate,
@@ -199,23 +198,6 @@ def run_trial(
             if on_epoch is not None:
                 on_epoch(epoch)
         return trial.result()
-
-
-@contextmanager
-def cpu_threads(n: int) -> Iterator[None]:
-    """Use ``n`` threads for torch, BLAS and OpenMP while the block runs.
-
-    Two trials with a thread each are far faster than one after the other with two.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        with threadpool_limits(limits=n):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _mean_epoch(epochs: list[Epoch]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmlab.champion.candidates import pareto_front
-from mmlab.champion.promote import decide
+from mmlab.champion.decision import decide
 from mmlab.spec.comparison import MethodSpec
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.tracking import Champion

@@ -26,9 +26,8 @@ from mmlab.cli import app, main
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.model import Model, fit_model
-from mmlab.preprocessing.splits import Split
+from mmlab.preprocessing.splits import Split, split_of
 from mmlab.spec.trial import DataSpec, TrialSpec
-from mmlab.trial.fit import split_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning"),

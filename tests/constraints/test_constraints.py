@@ -14,15 +14,17 @@ from pydantic import ValidationError
 from tiny import CLASSES, MARKERS, N_GENES, SMALL, SMALL_OF_ALL
 
 import mmlab
-from mmlab.constraints.check import constraint_problems, describe, in_markdown
+from mmlab.constraints.check import constraint_problems
+from mmlab.constraints.describe import describe, in_markdown
 from mmlab.constraints.measure import Measured, hold, marked_types, measure
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
+from mmlab.preprocessing.splits import split_of
 from mmlab.selectors import SELECTORS
 from mmlab.spec.comparison import ComparisonSpec
-from mmlab.spec.trial import Constraints, DataSpec, Noise, TrialSpec, constraints_key
+from mmlab.spec.constraints import Constraints, constraints_key
+from mmlab.spec.trial import DataSpec, Noise, TrialSpec
 from mmlab.trial.defaults import resolve
-from mmlab.trial.fit import split_of
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import OBJECTIVE, Trial, run_trial, run_trials
 

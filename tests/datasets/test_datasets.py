@@ -13,11 +13,12 @@ import scipy.sparse as sp
 from tiny import as_cells
 
 from mmlab.datasets import DATASETS, get_dataset, load_cells
-from mmlab.datasets.cells import Cells, make_cells, read_packaged
+from mmlab.datasets.cells import Cells, make_cells
+from mmlab.datasets.description import read_packaged
 from mmlab.datasets.io.checks import find_problems, require_usable
 from mmlab.datasets.toy_xor import simulate
 from mmlab.errors import UserError
-from mmlab.preprocessing.splits import MIN_CELLS_PER_CLASS
+from mmlab.spec.protocol import MIN_CELLS_PER_CLASS
 from mmlab.spec.trial import DataSpec
 
 #: Fixed data: another number here means other data, and other results.

@@ -9,8 +9,8 @@ from commands import run
 
 from mmlab.datasets import DATASETS, load_cells
 from mmlab.datasets import cells as cells_module
+from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE, cache_folder
 from mmlab.datasets.cache.install import simulate
-from mmlab.datasets.cache.records import FOLDER_VARIABLE, cache_folder
 from mmlab.datasets.io.checks import find_problems
 from mmlab.datasets.simulation import Simulation
 from mmlab.errors import UserError

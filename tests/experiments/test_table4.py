@@ -16,10 +16,11 @@ from tiny import SMALL, simulate_cells
 
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.metrics.reconstruction import BY_TYPE
-from mmlab.preprocessing.normalization import log_normalize, prepare
+from mmlab.preprocessing.normalization import log_normalize
+from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.splits import split_of
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.trial.defaults import resolve
-from mmlab.trial.fit import split_of
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SCVI_METHODS = ["scvi_sample", "scvi_mean", "scvi_mean_counts"]

@@ -13,8 +13,8 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.model import Model, fit_model
 from mmlab.preprocessing.normalization import log_normalize
+from mmlab.preprocessing.splits import split_of
 from mmlab.spec.trial import DataSpec, TrialSpec
-from mmlab.trial.fit import split_of
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import run_trial
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tiny import CLASSES
 
 from mmlab.preprocessing.label_noise import mislabel, nearest_classes, noise_problems, transitions
-from mmlab.preprocessing.splits import Stream, random_stream
+from mmlab.preprocessing.random_streams import Stream, random_stream
 from mmlab.spec.trial import Noise
 
 Labels = NDArray[np.int64]

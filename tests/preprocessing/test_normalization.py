@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from tiny import as_cells
 
 from mmlab.datasets.cells import Cells, Normalization
-from mmlab.preprocessing.normalization import log_normalize, prepare, z_score
+from mmlab.preprocessing.normalization import log_normalize
+from mmlab.preprocessing.recipes import prepare, z_score
 
 TRAIN = np.arange(0, 120, 2)
 EVERYTHING = slice(None)

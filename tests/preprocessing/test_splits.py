@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.preprocessing.splits import (
-    MINIMUM,
-    Split,
-    Stream,
-    paper_split,
-    partition,
-    random_stream,
-    search_split,
-)
+from mmlab.preprocessing.random_streams import Stream, random_stream
+from mmlab.preprocessing.splits import Split, paper_split, partition, search_split
+from mmlab.spec.protocol import MINIMUM
 
 Labels = NDArray[np.int64]
 

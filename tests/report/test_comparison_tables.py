@@ -23,12 +23,12 @@ from mmlab.comparison.tables import (
     compare,
     direction,
     markdown,
-    published_figure,
     view_tables,
     write_comparison,
 )
 from mmlab.datasets import DATASETS
 from mmlab.errors import UserError
+from mmlab.figures.published_numbers import published_figure
 from mmlab.selectors import SELECTORS
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.yaml import read_yaml

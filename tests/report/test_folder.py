@@ -25,7 +25,8 @@ from mmlab.report.manifest import (
 )
 from mmlab.report.page import Report
 from mmlab.report.panel import describe_panel
-from mmlab.spec.trial import PROTOCOL_NUMBER, DataSpec, TrialSpec
+from mmlab.spec.protocol import PROTOCOL_NUMBER
+from mmlab.spec.trial import DataSpec, TrialSpec
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,8 @@ from mmlab.selectors import SELECTORS, Selector
 from mmlab.selectors import lassonet as lassonet_selector
 from mmlab.selectors.cosg import Cosg
 from mmlab.selectors.l1_logistic import L1Logistic, LogisticPath
-from mmlab.selectors.lassonet import LassoNet, first_penalty
+from mmlab.selectors.lassonet import LassoNet
+from mmlab.selectors.lassonet_path import first_penalty
 from mmlab.selectors.mrmr import Mrmr, relevance
 from mmlab.selectors.ns_forest import NSForest, binary_scores, f_beta, round_robin
 from mmlab.selectors.rankcorr import (
@@ -403,7 +404,7 @@ def test_lassonet_reads_the_cells_in_place_with_the_same_result(
     monkeypatch.setattr(torch.Tensor, "__getitem__", counted)
     in_place = small("lassonet", 6).fit(zscore, labels)
     assert copies == []
-    monkeypatch.setattr(lassonet_selector, "_without_copies", lambda classifier: classifier)
+    monkeypatch.setattr(lassonet_selector, "without_copies", lambda classifier: classifier)
     copied = small("lassonet", 6).fit(zscore, labels)
     assert len(copies) > 50
     np.testing.assert_array_equal(in_place.panel_, copied.panel_)

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from mmlab.errors import UserError, unknown_name
 from mmlab.spec import trial as trial_spec
+from mmlab.spec.base import canonical_json
+from mmlab.spec.constraints import Constraints
 from mmlab.spec.search import Range, SearchSpec, StudySpec
-from mmlab.spec.trial import Constraints, DataSpec, Noise, TrialSpec, canonical_json
+from mmlab.spec.trial import DataSpec, Noise, TrialSpec
 from mmlab.spec.yaml import build, read_yaml
 
 FINGERPRINT = "ab" * 32

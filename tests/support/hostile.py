@@ -11,7 +11,7 @@ import pytest
 from tiny import as_cells, simulate_cells
 
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.normalization import prepare
+from mmlab.preprocessing.recipes import prepare
 from mmlab.report.common_sections import data_section, failures_section
 from mmlab.report.page import Best, Grid, Report, Section
 from mmlab.report.panel import describe_panel, panel_section

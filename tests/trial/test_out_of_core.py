@@ -17,13 +17,15 @@ from mmlab.errors import UserError
 from mmlab.model import fit_model
 from mmlab.nn.cell_reader import CellReader
 from mmlab.preprocessing import normalization
-from mmlab.preprocessing.normalization import Expression, gene_statistics, log_normalize, prepare
-from mmlab.preprocessing.splits import MOST_FITTED, MOST_JUDGED, sampling_note, some_of
+from mmlab.preprocessing.expression import Expression
+from mmlab.preprocessing.normalization import log_normalize
+from mmlab.preprocessing.recipes import gene_statistics, prepare
+from mmlab.preprocessing.splits import sampling_note, some_of, split_of
 from mmlab.report.panel import describe_panel
 from mmlab.selectors import SELECTORS
+from mmlab.spec.protocol import MOST_FITTED, MOST_JUDGED
 from mmlab.spec.trial import DataSpec, Noise, TrialSpec
 from mmlab.trial.defaults import resolve
-from mmlab.trial.fit import split_of
 from mmlab.trial.run import run_trial
 
 FROM_DISK = sorted(name for name, s in SELECTORS.items() if s.reads_from_disk and name != "oracle")

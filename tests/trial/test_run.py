@@ -15,16 +15,18 @@ from tiny import SMALL, SMALL_OF_ALL, as_cells, simulate_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.preprocessing.label_noise import mislabel
-from mmlab.preprocessing.normalization import prepare
-from mmlab.preprocessing.splits import Split, Stream, paper_split, random_stream, search_split
+from mmlab.preprocessing.random_streams import Stream, random_stream
+from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.splits import Split, paper_split, search_split
 from mmlab.selectors import SELECTORS, default_params
 from mmlab.spec.trial import DataSpec, Noise, TrialSpec
+from mmlab.system.threads import cpu_threads
 from mmlab.trial import run as trial_run
 from mmlab.trial.defaults import resolve
 from mmlab.trial.evaluate import CLASSIFIERS, evaluate_panel
 from mmlab.trial.fit import make_selector
 from mmlab.trial.result import TrialResult
-from mmlab.trial.run import OBJECTIVE, Trial, cpu_threads, final_objective, run_trial, run_trials
+from mmlab.trial.run import OBJECTIVE, Trial, final_objective, run_trial, run_trials
 
 DEEP = "markermap_joint"
 

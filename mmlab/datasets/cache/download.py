@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import requests
 from filelock import FileLock
 
-from mmlab.datasets.cache.records import FOLDER_VARIABLE
+from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
 from mmlab.datasets.cache.transfer_progress import download_progress
 from mmlab.datasets.remote_files import RemoteFile
 from mmlab.errors import UserError

@@ -8,16 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from mmlab.datasets.cache.cache_paths import downloads_folder
 from mmlab.datasets.cache.download import check, download
-from mmlab.datasets.cache.records import (
-    Record,
-    downloads_folder,
-    find_record,
-    locked,
-    put,
-)
+from mmlab.datasets.cache.records import Record, find_record, locked, put
 from mmlab.datasets.cache.transfer_progress import progress
-from mmlab.datasets.cells import Dataset, Description, make_cells
+from mmlab.datasets.cells import make_cells
+from mmlab.datasets.description import Dataset, Description
 from mmlab.datasets.io.checks import find_problems
 from mmlab.datasets.io.counts import open_counts
 from mmlab.datasets.remote_files import RemoteFile

@@ -20,16 +20,20 @@ import h5py
 import pandas as pd
 import scipy.sparse as sp
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from mmlab.datasets.cache.cache_paths import (
+    FOLDER_VARIABLE,
+    cache_folder,
+    counts_path,
+    downloads_folder,
+    record_path,
+)
 from mmlab.datasets.cache.mapped_counts import map_counts, write_counts
-from mmlab.datasets.cells import Cells, Description
+from mmlab.datasets.cells import Cells
+from mmlab.datasets.description import Description
 from mmlab.errors import UserError
 from mmlab.system.files import file_hash, whole_file
-
-#: Names another folder for the cache.
-FOLDER_VARIABLE = "MMLAB_CACHE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +64,6 @@ class Record(Description):
 _RECORD = TypeAdapter(Record)
 
 
-def cache_folder() -> Path:
-    """Where datasets are kept on this machine."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named).absolute() if named else user_cache_path("mmlab")
-
-
 def records() -> dict[str, Record]:
     """The datasets that are there, by name."""
     paths = sorted((cache_folder() / "datasets").glob("*.json"))
@@ -74,7 +72,7 @@ def records() -> dict[str, Record]:
 
 def find_record(name: str) -> Record | None:
     """The dataset of a name, if it is there."""
-    path = _record_path(name)
+    path = record_path(name)
     return _read_record(path) if path.is_file() else None
 
 
@@ -142,7 +140,7 @@ def put(
         unfinished.replace(counts_path(sha256))
     finally:
         unfinished.unlink(missing_ok=True)
-    path = _record_path(about.name)
+    path = record_path(about.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as new:
         new.write_bytes(_RECORD.dump_json(record, indent=1) + b"\n")
@@ -186,7 +184,7 @@ def remove(name: str) -> int:
             there = ", ".join(found) or "none"
             raise UserError(f"{name} is not in {cache_folder()}; these are: {there}.")
         record = found.pop(name)
-        _record_path(name).unlink()
+        record_path(name).unlink()
         freed = 0
         if record.sha256 not in {other.sha256 for other in found.values()}:
             freed += _unlink(counts_path(record.sha256))
@@ -194,11 +192,6 @@ def remove(name: str) -> int:
         for file in record.made_from.keys() - needed:
             freed += _unlink(downloads_folder() / file)
     return freed
-
-
-def downloads_folder() -> Path:
-    """Where downloaded files are kept."""
-    return cache_folder() / "downloads"
 
 
 def _cells(
@@ -209,15 +202,6 @@ def _cells(
     if isinstance(about, Record):
         return Cells(about.name, adata, *told, about.fingerprint, partial(open_cells, about))
     return Cells(about.name, adata, *told)
-
-
-def _record_path(name: str) -> Path:
-    return cache_folder() / "datasets" / f"{name}.json"
-
-
-def counts_path(sha256: str) -> Path:
-    """Where the counts with this hash are kept."""
-    return cache_folder() / "counts" / f"{sha256}.h5ad"
 
 
 def _read_record(path: Path) -> Record:

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from mmlab.datasets.io.h5ad import (
+from mmlab.datasets.io.hdf5 import (
     RefusedFileError,
     attribute,
     declared_bytes,
@@ -41,7 +41,7 @@ class Place:
     title
         For people: ``X``, ``raw`` or ``layer 'counts'``.
     element
-        What :meth:`mmlab.datasets.io.matrix.Matrix.of` takes; None if the place is empty.
+        What :func:`mmlab.datasets.io.open_matrix.open_matrix` takes; None if the place is empty.
     genes
         Gives the names of its genes; those of ``raw`` are its own.
     """

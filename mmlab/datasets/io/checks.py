@@ -11,9 +11,9 @@ import pandas as pd
 
 from mmlab.datasets.io.cell_source import Source, from_anndata
 from mmlab.datasets.io.count_search import Looked, find_counts, shown
-from mmlab.datasets.io.h5ad import RefusedFileError
+from mmlab.datasets.io.hdf5 import RefusedFileError
 from mmlab.errors import UserError
-from mmlab.preprocessing.splits import MIN_CELLS_PER_CLASS
+from mmlab.spec.protocol import MIN_CELLS_PER_CLASS
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmlab.datasets.io.cell_source import Place, Source
-from mmlab.datasets.io.h5ad import RefusedFileError, in_words
+from mmlab.datasets.io.hdf5 import RefusedFileError, in_words
 from mmlab.datasets.io.matrix import BrokenMatrixError, Matrix
+from mmlab.datasets.io.open_matrix import open_matrix
 from mmlab.datasets.io.value_scan import LARGEST_COUNT, Found, Scan
 from mmlab.system.memory import free_memory
 
@@ -94,7 +95,7 @@ def look(
     if place.element is None:
         return Looked(place, None, None, [f"{title} is empty; raw counts are needed there"])
     try:
-        matrix = Matrix.of(place.element)
+        matrix = open_matrix(place.element)
         if problem := _matrix_problem(matrix, place, source, in_memory):
             return Looked(place, None, None, [f"{title} {problem}"])
         scan = Scan(matrix, n_blocks)

@@ -12,7 +12,8 @@ import scipy.sparse as sp
 
 from mmlab.datasets.io.cell_source import from_file
 from mmlab.datasets.io.checks import Findings, examine
-from mmlab.datasets.io.h5ad import RefusedFileError, open_h5ad
+from mmlab.datasets.io.h5ad import open_h5ad
+from mmlab.datasets.io.hdf5 import RefusedFileError
 from mmlab.datasets.io.matrix import BLOCK_VALUES, Matrix
 from mmlab.datasets.io.warnings import find_oddities
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmlab.datasets.io.h5ad import attribute, read_part, reading
+from mmlab.datasets.io.hdf5 import read_part
 from mmlab.errors import UserError
 
 #: Values that a block holds, about; with their indices that is 50 MB.
@@ -50,30 +49,6 @@ class Matrix:
     values: Any
     indices: Any = None
     indptr: Any = None
-
-    @classmethod
-    def of(cls, element: Any) -> Matrix:
-        """The matrix of an HDF5 group or dataset, of scipy or of numpy.
-
-        Raises
-        ------
-        BrokenMatrixError
-            It is none, is not stored as CSR, CSC or dense, its values are no real numbers, or its
-            parts do not fit together.
-        """
-        if isinstance(element, h5py.Group):
-            with reading(element):
-                return _checked(_from_group(element))
-        if isinstance(element, h5py.Dataset):
-            with reading(element):
-                return _of_numbers(_from_array(element))
-        if isinstance(element, np.ndarray):
-            return _of_numbers(_from_array(element))
-        if sp.issparse(element):
-            return _checked(_from_scipy(element))
-        raise BrokenMatrixError(
-            f"is of type {type(element).__name__}; a numpy array or a scipy CSR matrix is needed"
-        )
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -136,7 +111,10 @@ class Matrix:
         n_values
             Stored values of a block, about; a block has at least one cell.
         """
-        source = self if self.kind != "csc" else Matrix.of(self.load())
+        source = self
+        if self.kind == "csc":
+            loaded = self.load()
+            source = Matrix("csr", loaded.shape, loaded.data, loaded.indices, loaded.indptr)
         for _, block in source.lines(n_values):
             # A copy: what lies in memory may be the user's.
             yield _canonical(sp.csr_matrix(block, dtype=np.float32, copy=True))
@@ -185,65 +163,6 @@ class Matrix:
                 f"is broken: its indptr falls {len(falls)} times, first at position {falls[0] + 1}"
             )
         return pointers.astype(np.int64)
-
-
-def _from_array(values: Any) -> Matrix:
-    if values.ndim != 2:
-        raise BrokenMatrixError(f"has {values.ndim} dimensions; a matrix of cells x genes has 2")
-    return Matrix("dense", (int(values.shape[0]), int(values.shape[1])), values)
-
-
-def _of_numbers(matrix: Matrix) -> Matrix:
-    if matrix.dtype.kind not in "biuf":
-        raise BrokenMatrixError(f"holds values of type {matrix.dtype}; raw counts are needed")
-    return matrix
-
-
-def _from_scipy(matrix: Any) -> Matrix:
-    if matrix.format not in ("csr", "csc"):
-        raise BrokenMatrixError(
-            f"is a sparse matrix in {matrix.format.upper()} format: CSR is needed, call its tocsr()"
-        )
-    return Matrix(matrix.format, matrix.shape, matrix.data, matrix.indices, matrix.indptr)
-
-
-def _from_group(group: h5py.Group) -> Matrix:
-    """A sparse matrix of a file; ``h5sparse`` is what anndata wrote before 0.7."""
-    encoding = attribute(group, "encoding-type") or attribute(group, "h5sparse_format")
-    kind = encoding.removesuffix("_matrix")
-    if kind not in ("csr", "csc"):
-        raise BrokenMatrixError(f"is stored as {encoding or 'an unknown group'}: CSR is needed")
-    name = "shape" if "shape" in group.attrs else "h5sparse_shape"
-    missing = [part for part in ("data", "indices", "indptr") if part not in group]
-    if missing or name not in group.attrs:
-        raise BrokenMatrixError(f"is broken: it lacks {', '.join(missing) or 'its shape'}")
-    declared = group.attrs.get_id(name)
-    if declared.shape != (2,) or declared.dtype.kind not in "iu":
-        raise BrokenMatrixError("is broken: its shape is not two integers")
-    n_cells, n_genes = (int(n) for n in group.attrs[name])
-    parts = (group["data"], group["indices"], group["indptr"])
-    return Matrix("csr" if kind == "csr" else "csc", (n_cells, n_genes), *parts)
-
-
-def _checked(matrix: Matrix) -> Matrix:
-    """Sizes that fit together; what the parts hold is checked as it is read."""
-    parts = {"data": matrix.values, "indices": matrix.indices, "indptr": matrix.indptr}
-    for name, part in parts.items():
-        if not isinstance(part, h5py.Dataset | np.ndarray) or part.ndim != 1:
-            raise BrokenMatrixError(f"is broken: its {name} is not a list of values")
-        if name != "data" and part.dtype.kind not in "iu":
-            raise BrokenMatrixError(f"is broken: its {name} holds {part.dtype}, not integers")
-    n_lines = matrix.shape[0] if matrix.kind == "csr" else matrix.shape[1]
-    if len(matrix.values) != len(matrix.indices):
-        raise BrokenMatrixError(
-            f"is broken: it has {len(matrix.values)} values, but {len(matrix.indices)} indices"
-        )
-    if len(matrix.indptr) != n_lines + 1 or min(matrix.shape) < 0:
-        raise BrokenMatrixError(
-            f"is broken: its shape is {matrix.shape}, but its indptr has {len(matrix.indptr)} "
-            f"entries where {n_lines + 1} are needed"
-        )
-    return _of_numbers(matrix)
 
 
 def _require_inside(indices: NDArray[Any], n_across: int, start: int) -> None:

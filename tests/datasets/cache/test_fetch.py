@@ -22,10 +22,11 @@ from commands import run
 from originals import FILLERS, Server, serve, write_mouse_brain, write_paul, write_ssv4
 
 from mmlab.datasets import DATASETS, load_cells, ssv4
+from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
 from mmlab.datasets.cache.download import CHECKSUMS, download
 from mmlab.datasets.cache.install import fetch
-from mmlab.datasets.cache.records import FOLDER_VARIABLE, find_record, open_cells, records
-from mmlab.datasets.cells import Dataset
+from mmlab.datasets.cache.records import find_record, open_cells, records
+from mmlab.datasets.description import Dataset
 from mmlab.datasets.gene_filters import is_detected, is_general, shares_by_type, tells_types
 from mmlab.datasets.io.zip_archive import open_archive, open_member
 from mmlab.datasets.remote_files import BONE_MARROW, STEM_CELLS, RemoteFile

@@ -13,9 +13,10 @@ from tiny import as_cells, simulate_cells
 
 from mmlab.datasets import DATASETS, add_file, load_cells
 from mmlab.datasets import cells as cells_module
+from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE, cache_folder
 from mmlab.datasets.cache.install import simulate
 from mmlab.datasets.cache.mapped_counts import map_counts, mapping_of, take_cells, write_counts
-from mmlab.datasets.cache.records import FOLDER_VARIABLE, cache_folder, open_cells, records
+from mmlab.datasets.cache.records import open_cells, records
 from mmlab.datasets.simulation import Simulation
 from mmlab.errors import UserError
 from mmlab.spec.trial import DataSpec, TrialSpec

@@ -21,6 +21,7 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.datasets.io.counts import check_file, open_counts
 from mmlab.datasets.io.matrix import BrokenMatrixError, Matrix
+from mmlab.datasets.io.open_matrix import open_matrix
 from mmlab.datasets.io.value_scan import Found, Scan
 from mmlab.errors import UserError
 from mmlab.spec.trial import DataSpec
@@ -210,7 +211,7 @@ def test_a_scan_finds_what_numpy_finds(
     with pytest.MonkeyPatch.context() as patch:
         lines = Matrix.lines
         patch.setattr(Matrix, "lines", lambda matrix: lines(matrix, n_values))
-        scan = Scan(Matrix.of(stored))
+        scan = Scan(open_matrix(stored))
     finite = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         masks = {
@@ -240,7 +241,7 @@ def test_a_matrix_that_is_none_says_why() -> None:
         ([[1, 2]], "is of type list"),
     ):
         with pytest.raises(BrokenMatrixError, match=words):
-            Matrix.of(element)
+            open_matrix(element)
 
 
 # --- where counts are found

@@ -1,0 +1,63 @@
+"""Optuna's figures of a search."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import optuna
+from matplotlib import pyplot, rc_context
+from matplotlib.figure import Figure
+from optuna.trial import TrialState
+from optuna.visualization import matplotlib as plots
+
+from mmlab.schedule.search_algorithm import distributions, searched_params
+from mmlab.spec.search import StudySpec
+from mmlab.tracking import Outcome, StudyRun, TrialRecord
+
+
+def optuna_study(study: StudyRun[StudySpec], records: list[TrialRecord]) -> optuna.Study:
+    """The search as an Optuna study, for its own analyses."""
+    space = distributions(study.spec.search)
+    result = optuna.create_study(direction="maximize", study_name=study.name)
+    states = {Outcome.COMPLETE: TrialState.COMPLETE, Outcome.STOPPED: TrialState.COMPLETE}
+    for record in records:
+        if record.outcome not in states or record.score is None:
+            continue
+        trial = optuna.trial.create_trial(
+            state=states[record.outcome],
+            value=record.score,
+            params=searched_params(record.spec.params, space),
+            distributions=space,
+        )
+        result.add_trial(trial)
+    return result
+
+
+def search_figures(study: StudyRun[StudySpec], records: list[TrialRecord]) -> dict[str, Figure]:
+    """Optuna's own pictures of the search, by file name; empty for fewer than two trials."""
+    search = optuna_study(study, records)
+    values = {trial.value for trial in search.trials}
+    if len(values) < 2:
+        return {}
+    figures: dict[str, Figure] = {}
+    target = "validation score"
+    with warnings.catch_warnings(), rc_context({"figure.figsize": (9, 5)}):
+        warnings.simplefilter("ignore")
+        figures["optimization_history"] = _figure(
+            plots.plot_optimization_history(search, target_name=target)
+        )
+        figures["parallel_coordinate"] = _figure(
+            plots.plot_parallel_coordinate(search, target_name=target)
+        )
+        figures["param_importances"] = _figure(
+            plots.plot_param_importances(search, target_name=target)
+        )
+    return figures
+
+
+def _figure(axes: Any) -> Figure:
+    figure: Figure = axes.get_figure()
+    # Optuna draws with pyplot, which would keep the figure for ever; it can still be saved.
+    pyplot.close(figure)
+    return figure

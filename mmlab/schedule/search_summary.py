@@ -1,0 +1,66 @@
+"""The summary of a search: best trial, table of trials, figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from mmlab.schedule.search_figures import search_figures
+from mmlab.spec.search import StudySpec
+from mmlab.tracking import (
+    Outcome,
+    StudyRun,
+    TrialRecord,
+)
+
+
+def best_trial(study: StudyRun[StudySpec], records: list[TrialRecord]) -> TrialRecord | None:
+    """The searched trial with the highest validation score that ran to its end."""
+    complete = [
+        record
+        for record in records
+        if record.selector == study.spec.search.selector
+        and record.outcome == Outcome.COMPLETE
+        and record.score is not None
+    ]
+    return max(complete, key=lambda record: record.score or 0.0, default=None)
+
+
+def trial_table(records: list[TrialRecord]) -> pd.DataFrame:
+    """A row a trial: digest, selector, outcome, parameters, metrics."""
+    return pd.DataFrame(
+        [
+            {
+                "digest": record.digest,
+                "selector": record.selector,
+                "outcome": str(record.outcome),
+                **{f"params.{name}": value for name, value in record.spec.params.items()},
+                **record.metrics,
+            }
+            for record in records
+        ]
+    )
+
+
+def write_summary(
+    study: StudyRun[StudySpec], records: list[TrialRecord], best: TrialRecord | None, folder: Path
+) -> None:
+    """Write the table of trials, the best trial and the figures of a search into ``folder``."""
+    table = trial_table(records)
+    table.to_parquet(folder / "trials.parquet", index=False)
+    table.to_csv(folder / "trials.csv", index=False)
+    if best is not None:
+        content = {
+            "digest": best.digest,
+            "run_id": best.run_id,
+            "spec": best.spec.model_dump(mode="json"),
+            "metrics": best.metrics,
+        }
+        (folder / "best.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    pictures = folder / "figures"
+    pictures.mkdir()
+    searched = [r for r in records if r.selector == study.spec.search.selector]
+    for name, figure in search_figures(study, searched).items():
+        figure.savefig(pictures / f"{name}.png", bbox_inches="tight", dpi=120)
