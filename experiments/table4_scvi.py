@@ -43,20 +43,20 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from table4_measures import ALL_CELLS, PUBLISHED, Matrix, Scale, markdown, measured
 
-from mmlab.constraints.measure import hold
+from mmlab.constraints.measure import resolve_constraints
 from mmlab.datasets import DATASETS, load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import linear_reconstruction
 from mmlab.preprocessing.random_streams import Stream, random_stream
-from mmlab.preprocessing.recipes import prepare
-from mmlab.preprocessing.splits import Split, split_of
+from mmlab.preprocessing.recipes import prepare_layers
+from mmlab.preprocessing.splits import Split, replicate_split
 from mmlab.selectors.base import Selector
 from mmlab.selectors.markermap import MarkerMapUnsupervised
 from mmlab.spec.trial import DataSpec, TrialSpec
-from mmlab.system.files import whole_file
-from mmlab.system.threads import cpu_threads
-from mmlab.trial.defaults import resolve
+from mmlab.system.files import atomic_write
+from mmlab.system.threads import limit_threads
+from mmlab.trial.defaults import resolve_spec
 from mmlab.trial.fit import make_selector, training_data
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +87,7 @@ def main() -> None:
     except UserError as error:
         parser.error(str(error))
     rows = []
-    with cpu_threads(options.threads):
+    with limit_threads(options.threads):
         for (trial, cells), split in product(trials, range(options.splits)):
             rows.append(measure_split(trial, cells, split, options.epochs))
             print(progress(rows[-1]), flush=True)
@@ -95,9 +95,9 @@ def main() -> None:
     made_by = f"`{command(options)}` with scvi-tools {version('scvi-tools')}"
     if options.epochs is not None:
         made_by += f"; scVI had {options.epochs} epochs, its own choice is 400 up to 20000 cells"
-    with whole_file(options.output.with_suffix(".parquet")) as path:
+    with atomic_write(options.output.with_suffix(".parquet")) as path:
         table.to_parquet(path)
-    with whole_file(options.output.with_suffix(".md")) as path:
+    with atomic_write(options.output.with_suffix(".md")) as path:
         path.write_text(markdown(table, made_by))
 
 
@@ -144,7 +144,7 @@ def checked(options: argparse.Namespace) -> list[tuple[TrialSpec, Cells]]:
                 seed=options.seed,
             )
             cells = load_cells(trial.data)
-            trials.append((resolve(trial, cells), cells))
+            trials.append((resolve_spec(trial, cells), cells))
         except UserError as error:
             problems.append(str(error).rstrip("."))
     if problems:
@@ -156,8 +156,8 @@ def measure_split(
     trial: TrialSpec, cells: Cells, replicate: int, epochs: int | None
 ) -> pd.DataFrame:
     """All methods on one split: a row a method, scale, type and measure."""
-    split = split_of(trial, cells, replicate)
-    layers = prepare(cells.adata, cells.normalization, trial.recipe, split.train)
+    split = replicate_split(trial, cells, replicate)
+    layers = prepare_layers(cells.adata, cells.normalization, trial.recipe, split.train)
     z, truth = layers["zscore"], layers["zscore"][split.test]
     selector, n_epochs = fitted_markermap(trial, cells, layers, split, replicate)
     rebuilt: dict[str, Any] = {
@@ -189,7 +189,7 @@ def fitted_markermap(
 ) -> tuple[Selector, int]:
     """Unsupervised MarkerMap as the trial's replicate trains it, and its epochs."""
     selector = make_selector(trial, cells, replicate)
-    data = training_data(selector, layers, cells.y, split, hold(trial, cells, None))
+    data = training_data(selector, layers, cells.y, split, resolve_constraints(trial, cells, None))
     return selector, sum(1 for _ in selector.run(data))
 
 

@@ -96,7 +96,7 @@ def select_markers(
     from anndata import ImplicitModificationWarning
 
     import mmlab
-    from mmlab.spec.constraints import HELD
+    from mmlab.spec.constraints import CONSTRAINT_FIELDS
 
     content = {
         "data": {"path": "memory", "label_key": label_key},
@@ -131,7 +131,7 @@ def select_markers(
         "params": dict(spec.params),
         "version": mmlab.__version__,
         # Gene names may hold what keys of an .h5ad file may not.
-        "constraints": spec.model_dump_json(include=set(HELD), exclude_defaults=True),
+        "constraints": spec.model_dump_json(include=set(CONSTRAINT_FIELDS), exclude_defaults=True),
     }
     return target if copy else None
 
@@ -142,18 +142,18 @@ def _fit_on_all_cells(
     """Fitted selector, and its specification with the defaults filled in."""
     import numpy as np
 
-    from mmlab.constraints.measure import hold, measure, reads_cells
+    from mmlab.constraints.measure import measure_genes, needs_cells, resolve_constraints
     from mmlab.datasets.cells import make_cells
     from mmlab.datasets.io.checks import require_usable
     from mmlab.errors import UserError
     from mmlab.preprocessing.random_streams import Stream, random_stream
-    from mmlab.preprocessing.recipes import prepare
+    from mmlab.preprocessing.recipes import prepare_layers
     from mmlab.preprocessing.splits import Split, partition
-    from mmlab.spec.protocol import MINIMUM
+    from mmlab.spec.protocol import MIN_CELLS_PER_PART
     from mmlab.spec.trial import TrialSpec
-    from mmlab.spec.yaml import build
-    from mmlab.system.threads import cpu_threads
-    from mmlab.trial.defaults import resolve
+    from mmlab.spec.yaml import parse_spec
+    from mmlab.system.threads import limit_threads
+    from mmlab.trial.defaults import resolve_spec
     from mmlab.trial.fit import make_selector, training_data
 
     usable = require_usable(adata, label_key, layer, "adata")
@@ -163,19 +163,19 @@ def _fit_on_all_cells(
             f"adata has {adata.n_vars}: call select_markers on adata.raw.to_adata()."
         )
     cells = make_cells(usable, label_key, name="adata", normalization="total", origin="memory")
-    spec = resolve(build(TrialSpec, content, "select_markers"), cells)
+    spec = resolve_spec(parse_spec(TrialSpec, content, "select_markers"), cells)
     n = len(cells.y)
     sizes = (n - n // 8, n // 8)
     rng = random_stream(spec.seed, 0, Stream.SPLIT)
-    train, validation = partition(cells.y, np.arange(n), sizes, MINIMUM[:2], rng)
+    train, validation = partition(cells.y, np.arange(n), sizes, MIN_CELLS_PER_PART[:2], rng)
     measured = None
-    if reads_cells(spec.constraints):
-        measured = measure(cells.adata.X, train, cells.y, len(cells.classes))
-    held = hold(spec, cells, measured)
-    layers = prepare(cells.adata, cells.normalization, spec.recipe, train)
+    if needs_cells(spec.constraints):
+        measured = measure_genes(cells.adata.X, train, cells.y, len(cells.classes))
+    held = resolve_constraints(spec, cells, measured)
+    layers = prepare_layers(cells.adata, cells.normalization, spec.recipe, train)
     selector = make_selector(spec, cells, 0)
     split = Split(train, validation, test=validation[:0])
-    with cpu_threads(1):
+    with limit_threads(1):
         for _ in selector.run(training_data(selector, layers, cells.y, split, held)):
             pass
     return selector, spec

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tiny import MARKERS, as_cells, simulate_cells
 
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.recipes import prepare_layers
 
 # The fixtures of a report with hostile names serve the tests of the folder and of the browser.
 pytest_plugins = ["hostile"]
@@ -69,7 +69,7 @@ def true_markers() -> set[int]:
 def layers(tiny_cells: Cells) -> dict[Any, Any]:
     """All layers of the tiny cells, statistics from all of them; the dense one is read-only."""
     everything = np.arange(tiny_cells.adata.n_obs)
-    prepared = prepare(tiny_cells.adata, tiny_cells.normalization, "paper", everything)
+    prepared = prepare_layers(tiny_cells.adata, tiny_cells.normalization, "paper", everything)
     prepared["zscore"].setflags(write=False)
     return prepared
 

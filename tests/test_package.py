@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from mmlab.selectors import SELECTORS, resolve_params
-from mmlab.spec.search import SearchSpec
-from mmlab.spec.yaml import read_yaml
+from mmlab.spec.search import SearchSpace
+from mmlab.spec.yaml import read_spec
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,7 +37,7 @@ def test_wheel_holds_data_and_search_spaces(tmp_path: Path) -> None:
     "path", sorted((ROOT / "tune_configs").glob("*.yaml")), ids=lambda p: p.stem
 )
 def test_shipped_search_spaces_are_valid(path: Path) -> None:
-    space = read_yaml(path, SearchSpec)
+    space = read_spec(path, SearchSpace)
     assert path.name.split(".")[0] == space.selector
     assert SELECTORS[space.selector].trains_in_epochs
     for point in space.corners():

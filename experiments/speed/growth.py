@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mmlab.selectors import MarkerMapSupervised
 from mmlab.system.memory import PeakMemory
-from mmlab.system.threads import cpu_threads
+from mmlab.system.threads import limit_threads
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -70,7 +70,7 @@ def train(cells: int, genes: int, n_markers: int, hidden_size: int) -> dict[str,
     selector = MarkerMapSupervised(
         n_markers, hidden_size=hidden_size, max_epochs=EPOCHS, min_epochs=EPOCHS, device="cpu"
     )
-    with cpu_threads(1):
+    with limit_threads(1):
         # What a process needs once, imports and the like, is not what grows.
         selector.fit(*simulated(200, genes))
         resident, peak = psutil.Process().memory_info().rss / 2**20, PeakMemory()

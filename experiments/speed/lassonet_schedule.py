@@ -18,11 +18,11 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from mmlab.datasets import load_cells
 from mmlab.preprocessing.random_streams import Stream, random_stream
-from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.recipes import prepare_layers
 from mmlab.preprocessing.splits import paper_split
 from mmlab.selectors import LassoNet
 from mmlab.spec.trial import DataSpec
-from mmlab.system.threads import cpu_threads
+from mmlab.system.threads import limit_threads
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,12 +40,12 @@ def main() -> None:
     rows = []
     for repeat in range(options.repeats):
         split = paper_split(cells.y, random_stream(0, repeat, Stream.SPLIT))
-        layers = prepare(cells.adata, cells.normalization, "train_only", split.train)
+        layers = prepare_layers(cells.adata, cells.normalization, "train_only", split.train)
         x, y, fit, test = layers["zscore"], cells.y, split.train_validation, split.test
         for faithful in (False, True):
             selector = LassoNet(options.n_markers, faithful=faithful, seed=repeat, device="cpu")
             started = time.process_time()
-            with cpu_threads(1):
+            with limit_threads(1):
                 selector.fit(
                     x[split.train],
                     y[split.train],

@@ -26,15 +26,15 @@ import pandas as pd
 
 from mmlab.datasets import DATASETS
 from mmlab.datasets.cache.cache_paths import counts_path
-from mmlab.datasets.cache.install import simulate
-from mmlab.datasets.cache.records import Record, open_cells
+from mmlab.datasets.cache.install import simulate_dataset
+from mmlab.datasets.cache.records import CacheRecord, open_cells
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.expression import Expression
 from mmlab.preprocessing.normalization import log_normalize, standardize
 from mmlab.selectors import MarkerMapSupervised
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.system.memory import PeakMemory
-from mmlab.system.threads import cpu_threads
+from mmlab.system.threads import limit_threads
 from mmlab.trial.run import Trial
 
 mpl.use("agg")
@@ -74,10 +74,10 @@ def main() -> None:
     draw(table, options.output.with_suffix(".png"))
 
 
-def prepared(n_cells: int) -> Record:
+def prepared(n_cells: int) -> CacheRecord:
     """Simulated cells, on disk."""
     name = f"{LIKE}_simulated_cells{n_cells}_genes{N_GENES}"
-    return simulate(DATASETS[LIKE], name, n_cells=n_cells, n_genes=N_GENES)
+    return simulate_dataset(DATASETS[LIKE], name, n_cells=n_cells, n_genes=N_GENES)
 
 
 def measure(n_cells: int, epochs: int, repeats: int) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def measure(n_cells: int, epochs: int, repeats: int) -> dict[str, Any]:
         params=MarkerMapSupervised.quick | budget,
     )
     memory, started = PeakMemory(), time.perf_counter()
-    with cpu_threads(1):
+    with limit_threads(1):
         trial = Trial(spec, cells)
         ends = [time.perf_counter() for _ in trial.epochs()]
         result = trial.result()
@@ -107,7 +107,7 @@ def measure(n_cells: int, epochs: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def reading(cells: Cells, record: Record, batch_size: int, repeats: int) -> dict[str, float]:
+def reading(cells: Cells, record: CacheRecord, batch_size: int, repeats: int) -> dict[str, float]:
     """Milliseconds that a batch takes to be read, by mmlab and by anndata, in turns; medians."""
     rng = np.random.default_rng(0)
     n_cells, n_genes = cells.adata.shape

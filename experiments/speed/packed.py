@@ -21,17 +21,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmlab.constraints.measure import Held
+from mmlab.constraints.measure import PanelConstraints
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.random_streams import Stream, random_stream
-from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.recipes import prepare_layers
 from mmlab.preprocessing.splits import paper_split
 from mmlab.selectors import get_selector
 from mmlab.selectors.training_data import TrainingData
-from mmlab.selectors.vae import train_together
+from mmlab.selectors.vae import train_batched
 from mmlab.spec.trial import DataSpec
-from mmlab.system.threads import cpu_threads
+from mmlab.system.threads import limit_threads
 from mmlab.trial.fit import training_data
 
 mpl.use("agg")
@@ -84,8 +84,8 @@ def main() -> None:
 
 def replicate(selector: Any, cells: Cells, index: int) -> TrainingData:
     split = paper_split(cells.y, random_stream(0, index, Stream.SPLIT))
-    layers = prepare(cells.adata, cells.normalization, "train_only", split.train)
-    return training_data(selector, layers, cells.y, split, Held([], [], None))
+    layers = prepare_layers(cells.adata, cells.normalization, "train_only", split.train)
+    return training_data(selector, layers, cells.y, split, PanelConstraints([], [], None))
 
 
 def simulated(selector: Any, n_cells: int, n_genes: int, n_types: int) -> TrainingData:
@@ -100,8 +100,8 @@ def simulated(selector: Any, n_cells: int, n_genes: int, n_types: int) -> Traini
 
 def train(selector: Any, part: Sequence[TrainingData]) -> float:
     started = time.perf_counter()
-    with cpu_threads(1):
-        for _ in train_together([selector] * len(part), part):
+    with limit_threads(1):
+        for _ in train_batched([selector] * len(part), part):
             pass
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()

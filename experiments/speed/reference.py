@@ -27,7 +27,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from mmlab.datasets import load_cells
 from mmlab.preprocessing.random_streams import Stream, random_stream
-from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.recipes import prepare_layers
 from mmlab.preprocessing.splits import paper_split
 from mmlab.spec.trial import DataSpec
 
@@ -92,7 +92,7 @@ def write_split(dataset: str, seed: int, replicate: int, path: Path) -> Any:
     """Write training and validation cells; gives what judges a panel on the test cells."""
     cells = load_cells(DataSpec(name=dataset))
     split = paper_split(cells.y, random_stream(seed, replicate, Stream.SPLIT))
-    z = prepare(cells.adata, cells.normalization, "train_only", split.train)["zscore"]
+    z = prepare_layers(cells.adata, cells.normalization, "train_only", split.train)["zscore"]
     x, y = np.asarray(z), cells.y
     np.savez(
         path,

@@ -28,7 +28,7 @@ import pandas as pd
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.spec.trial import DataSpec, TrialSpec
-from mmlab.system.threads import cpu_threads
+from mmlab.system.threads import limit_threads
 from mmlab.tracking import Store, open_study
 from mmlab.trial.run import Trial
 
@@ -138,7 +138,7 @@ def cells_named(name: str) -> Cells:
 
 def run_again(trial: dict[str, Any]) -> None:
     spec = TrialSpec.model_validate(trial["spec"])
-    with cpu_threads(1):
+    with limit_threads(1):
         running = Trial(spec, cells_named(spec.data.title))
         for epoch in running.epochs():
             if epoch["epoch"] == trial["epochs"] and trial["outcome"] != "complete":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.metrics.stability import nogueira_stability
-from mmlab.spec.search import StudySpec
+from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Store, StudyRun, TrialRecord, trial_rows
 from mmlab.trial.run import final_objective
 
@@ -27,8 +27,8 @@ OBJECTIVES = {
 _MOST_CANDIDATES = 8
 
 
-def weigh(
-    study: StudyRun[StudySpec],
+def rank_candidates(
+    study: StudyRun[SearchSpec],
     records: Sequence[TrialRecord],
     cells: Cells,
     objectives: Sequence[str],
@@ -43,7 +43,7 @@ def weigh(
     best = final_objective(study.spec.search.selector)
     rows = []
     for record in records:
-        row: dict[str, Any] = {"digest": record.digest, "method": title_of(record)}
+        row: dict[str, Any] = {"digest": record.digest, "method": candidate_title(record)}
         row["score"] = record.metrics[best]
         for name in objectives:
             row[name] = _objective(study.store, record, name, len(cells.genes))
@@ -81,6 +81,6 @@ def _objective(store: Store, record: TrialRecord, name: str, n_genes: int) -> fl
     return nogueira_stability(panels, n_genes).value
 
 
-def title_of(record: TrialRecord) -> str:
+def candidate_title(record: TrialRecord) -> str:
     """Name of a search's configuration in tables."""
     return f"{record.selector} {record.digest[:8]}"

@@ -15,7 +15,7 @@ from mmlab.tracking import (
 )
 
 #: Decides between a candidate and the champion, on the locked cells.
-DECIDES = "knn/accuracy"
+DECISION_METRIC = "knn/accuracy"
 
 
 def decide(
@@ -32,7 +32,7 @@ def decide(
     method
         The candidate.
     """
-    means = rows.groupby("method", sort=False)[DECIDES].mean()
+    means = rows.groupby("method", sort=False)[DECISION_METRIC].mean()
     own = means[method.title]
     score = f"{method.title} has kNN accuracy {own:.4f} on the locked cells"
     above = means[means > own].sort_values(ascending=False)
@@ -44,7 +44,7 @@ def decide(
     if rival is method:
         return False, f"{score}; it is the champion already.{ahead}"
     both = rows[rows["method"].isin([method.title, rival.title])]
-    (test,) = paired_tests(both, DECIDES, rival.title).to_dict(orient="records")
+    (test,) = paired_tests(both, DECISION_METRIC, rival.title).to_dict(orient="records")
     difference, p = float(test["mean_difference"]), float(test["t_p"])
     sure = "" if np.isnan(p) else f", p = {p:.2g} (corrected resampled t-test)"
     verdict = (

@@ -10,18 +10,18 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from mmlab.champion.candidates import title_of, weigh
-from mmlab.champion.decision import DECIDES, decide, is_same_method
+from mmlab.champion.candidates import candidate_title, rank_candidates
+from mmlab.champion.decision import DECISION_METRIC, decide, is_same_method
 from mmlab.champion.study_file import write_study
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.model import Model, fit_model
-from mmlab.preprocessing.splits import split_of
+from mmlab.preprocessing.splits import replicate_split
 from mmlab.schedule import ComparisonResult, Resources, run_comparison
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.spec.constraints import constraints_key
-from mmlab.spec.search import StudySpec
+from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import (
     Champion,
@@ -58,7 +58,7 @@ class Promotion:
         Of the promotion, below the search.
     """
 
-    study: StudyRun[StudySpec]
+    study: StudyRun[SearchSpec]
     candidates: pd.DataFrame
     locked: ComparisonResult
     paper: ComparisonResult
@@ -106,7 +106,7 @@ def promote(
     """
     study, cells = _open_search(study_name, store)
     records = _finished(study)
-    table = weigh(study, records, cells, objectives)
+    table = rank_candidates(study, records, cells, objectives)
     candidates = _methods(records, table["digest"])
     key = constraints_key(study.spec)
     before = find_champion(store, cells.name, study.spec.n_markers, key)
@@ -137,9 +137,9 @@ def promote(
     return Promotion(study, table, locked, paper, now, better, verdict, run_id)
 
 
-def _open_search(name: str, store: Store) -> tuple[StudyRun[StudySpec], Cells]:
+def _open_search(name: str, store: Store) -> tuple[StudyRun[SearchSpec], Cells]:
     found = open_study(store, name)
-    if not isinstance(found.spec, StudySpec):
+    if not isinstance(found.spec, SearchSpec):
         raise UserError(
             f"study {found.name} is a {found.spec.study}: only a search (mmlab tune) has "
             "configurations to promote."
@@ -151,7 +151,7 @@ def _open_search(name: str, store: Store) -> tuple[StudyRun[StudySpec], Cells]:
 
 
 def _comparisons(
-    study: StudyRun[StudySpec], methods: list[MethodSpec], replicates: int
+    study: StudyRun[SearchSpec], methods: list[MethodSpec], replicates: int
 ) -> tuple[ComparisonSpec, ComparisonSpec]:
     """The methods on the locked cells, and under the paper's protocol."""
     paper = ComparisonSpec(
@@ -165,21 +165,21 @@ def _comparisons(
     return paper.model_copy(update={"protocol": "locked"}), paper
 
 
-def _model(study: StudyRun[StudySpec], spec: TrialSpec, row: pd.Series, cells: Cells) -> Model:
+def _model(study: StudyRun[SearchSpec], spec: TrialSpec, row: pd.Series, cells: Cells) -> Model:
     """The panel of a replicate on the locked cells, with what it was judged by."""
     about = {
         "dataset": cells.name,
         "fingerprint": cells.fingerprint,
         "selector": spec.selector,
         "study": study.name,
-        "locked_knn_accuracy": float(row[DECIDES]),
+        "locked_knn_accuracy": float(row[DECISION_METRIC]),
     }
     panel = np.asarray(row["panel"], dtype=np.int64)
-    split = split_of(spec, cells, int(row["replicate"]))
+    split = replicate_split(spec, cells, int(row["replicate"]))
     return fit_model(panel, cells, split, about)
 
 
-def _finished(study: StudyRun[StudySpec]) -> list[TrialRecord]:
+def _finished(study: StudyRun[SearchSpec]) -> list[TrialRecord]:
     """Searched trials that ran to their end."""
     selector = study.spec.search.selector
     found = [
@@ -196,12 +196,13 @@ def _methods(records: Sequence[TrialRecord], digests: pd.Series) -> list[MethodS
     by_digest = {record.digest: record for record in records}
     chosen = [by_digest[str(digest)] for digest in digests]
     return [
-        MethodSpec(selector=r.selector, params=r.spec.params, label=title_of(r)) for r in chosen
+        MethodSpec(selector=r.selector, params=r.spec.params, label=candidate_title(r))
+        for r in chosen
     ]
 
 
 def _lineup(
-    study: StudyRun[StudySpec],
+    study: StudyRun[SearchSpec],
     candidates: Sequence[MethodSpec],
     champion: Champion | None,
     baselines: Sequence[str],

@@ -8,11 +8,11 @@ import yaml
 
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.constraints import constraints_key
-from mmlab.spec.search import StudySpec
-from mmlab.system.files import whole_file
+from mmlab.spec.search import SearchSpec
+from mmlab.system.files import atomic_write
 
 
-def study_file(dataset: str, spec: ComparisonSpec | StudySpec) -> str:
+def study_file(dataset: str, spec: ComparisonSpec | SearchSpec) -> str:
     """Name of the file that :func:`write_study` writes."""
     return ".".join(filter(None, [dataset, constraints_key(spec), "yaml"]))
 
@@ -29,5 +29,5 @@ def write_study(
         f"#   {command}",
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
     ]
-    with whole_file(folder / study_file(dataset, spec)) as temporary:
+    with atomic_write(folder / study_file(dataset, spec)) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")

@@ -90,14 +90,16 @@ def keep(result: ComparisonResult, command: str, output: Path | None = None) -> 
     UserError
         Not a single trial was finished.
     """
-    from mmlab.constraints.describe import describe, in_markdown
+    from mmlab.constraints.describe import describe_constraints, escape_markdown
 
     if result.rows.empty:
         raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))
     spec = result.study.spec
     shown = _tables(result) if spec.study == "benchmark" else _curves(result)
-    shown = replace(shown, note="\n".join([shown.note, *describe(spec)]))
-    text = "\n".join([shown.text, *describe(spec, in_markdown), f"Made by `{command}`.\n"])
+    shown = replace(shown, note="\n".join([shown.note, *describe_constraints(spec)]))
+    text = "\n".join(
+        [shown.text, *describe_constraints(spec, escape_markdown), f"Made by `{command}`.\n"]
+    )
 
     def write_all(folder: Path) -> None:
         shown.write(folder)
@@ -138,17 +140,17 @@ def _curves(result: ComparisonResult) -> Shown:
 
 def _tables(result: ComparisonResult) -> Shown:
     from mmlab.comparison.tables import (
-        compare,
+        compare_methods,
         competing_methods,
-        markdown,
+        tables_markdown,
         view_tables,
         write_comparison,
     )
-    from mmlab.selectors import controls
+    from mmlab.selectors import control_methods
 
     spec = result.study.spec
-    comparison = compare(result.rows, result.summary, controls(), spec.protocol)
-    competing = competing_methods(result.rows, controls())
+    comparison = compare_methods(result.rows, result.summary, control_methods(), spec.protocol)
+    competing = competing_methods(result.rows, control_methods())
 
     def write(folder: Path) -> None:
         write_comparison(comparison, result.rows, folder)
@@ -161,7 +163,7 @@ def _tables(result: ComparisonResult) -> Shown:
         place += ", locked test cells" if spec.protocol == "locked" else ""
         parts = view_tables(comparison, k, competing, "[bold]{}[/bold]".format)
         tables += [(f"{place}: {title}", header, body) for title, header, body in parts]
-        text += f"## {place}\n\n{markdown(comparison, k, competing)}\n"
+        text += f"## {place}\n\n{tables_markdown(comparison, k, competing)}\n"
     return Shown(
         tables,
         text,
@@ -173,9 +175,9 @@ def _tables(result: ComparisonResult) -> Shown:
 
 def _json(result: ComparisonResult) -> dict[str, Any]:
     """What ``--json`` prints of any comparison."""
-    from mmlab.trial.result import NESTED
+    from mmlab.trial.result import NESTED_COLUMNS
 
-    nested = [name for name in map(str, result.rows) if name.startswith(NESTED)]
+    nested = [name for name in map(str, result.rows) if name.startswith(NESTED_COLUMNS)]
     return {
         "study": result.study.name,
         "run_id": result.study.run_id,

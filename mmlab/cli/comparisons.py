@@ -244,9 +244,9 @@ def run(
     Interrupted in any way and started again, it computes only what is missing.
     """
     from mmlab.spec.comparison import ComparisonSpec
-    from mmlab.spec.yaml import read_yaml
+    from mmlab.spec.yaml import read_spec
 
-    spec = read_yaml(file, ComparisonSpec)
+    spec = read_spec(file, ComparisonSpec)
     resources = _resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
     run_and_show(spec, rows, output, tracking_uri, resources, as_json)
 
@@ -284,7 +284,7 @@ def read_matrix(path: Path) -> dict[str, dict[str, float]]:
 def _spec(content: dict[str, Any], data: DataSpec, methods: str, quick: bool) -> ComparisonSpec:
     from mmlab.selectors import SELECTORS
     from mmlab.spec.comparison import ComparisonSpec
-    from mmlab.spec.yaml import build
+    from mmlab.spec.yaml import parse_spec
 
     named: list[dict[str, Any]] = [
         {"selector": name} for name in _method_names(methods, data, content)
@@ -295,7 +295,7 @@ def _spec(content: dict[str, Any], data: DataSpec, methods: str, quick: bool) ->
             method |= {"params": params, "label": f"{method['selector']} (quick)"}
     if quick and not any("params" in method for method in named):
         quick_params(named[0]["selector"])
-    return build(ComparisonSpec, content | {"data": data, "methods": named}, "options")
+    return parse_spec(ComparisonSpec, content | {"data": data, "methods": named}, "options")
 
 
 def _method_names(methods: str, data: DataSpec, content: dict[str, Any]) -> list[str]:

@@ -11,9 +11,9 @@ from mmlab.cli.options import JsonOption, OfflineOption, print_json, say, stdout
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
-    from mmlab.datasets.cache.records import Record
+    from mmlab.datasets.cache.records import CacheRecord
     from mmlab.datasets.description import Dataset
-    from mmlab.datasets.io.counts import Checked
+    from mmlab.datasets.io.counts import FileCheck
 
 app = typer.Typer(help="Fetch, simulate, add, check and list datasets.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
 
     there = records()
     # What is here is told as it is, not as it was published.
-    known: dict[str, Dataset | Record] = {**DATASETS, **there}
+    known: dict[str, Dataset | CacheRecord] = {**DATASETS, **there}
     rows = [_row(about) for about in known.values()]
     waiting = sum(f.stat().st_size for f in downloads_folder().glob("*") if f.is_file())
     if as_json:
@@ -49,12 +49,12 @@ def list_datasets(as_json: JsonOption = False) -> None:
     say(f"cache: {cache_folder()}{downloads}")
 
 
-def _row(about: Dataset | Record) -> dict[str, Any]:
-    from mmlab.datasets.cache.records import Record
+def _row(about: Dataset | CacheRecord) -> dict[str, Any]:
+    from mmlab.datasets.cache.records import CacheRecord
 
     keys = ("name", "title", "n_cells", "n_genes", "n_classes", "simulated")
     row = {key: getattr(about, key) for key in keys}
-    if isinstance(about, Record):
+    if isinstance(about, CacheRecord):
         return row | {"state": "cached", "bytes": about.bytes}
     return row | {"state": "missing" if about.sources else "packaged", "bytes": 0}
 
@@ -69,10 +69,10 @@ def info(
 
     One that is not here is fetched.
     """
-    from mmlab.datasets import DATASETS, install, load_cells
+    from mmlab.datasets import DATASETS, ensure_dataset, load_cells
     from mmlab.spec.trial import DataSpec
 
-    about = install(name) or DATASETS[name]
+    about = ensure_dataset(name) or DATASETS[name]
     cells = load_cells(DataSpec(name=name))
     sizes = cells.adata.obs[cells.label_key].value_counts()
     made_from: dict[str, str] = getattr(about, "made_from", {})
@@ -121,7 +121,7 @@ def fetch(
 ) -> None:
     """Download a dataset from its original source, once."""
     from mmlab.datasets import get_dataset
-    from mmlab.datasets.cache.install import fetch as bring
+    from mmlab.datasets.cache.install import fetch_dataset as bring
 
     dataset = get_dataset(name)
     if not dataset.sources:
@@ -153,13 +153,13 @@ def simulate(
     It has markers that the method `oracle` knows.
     """
     from mmlab.datasets import get_dataset
-    from mmlab.datasets.cache.install import simulate as make
-    from mmlab.datasets.simulation import SUFFIX
+    from mmlab.datasets.cache.install import simulate_dataset as make
+    from mmlab.datasets.simulation import SIMULATED_SUFFIX
 
     original = get_dataset(like)
     changed = {"cells": cells, "genes": genes, "density": density, "seed": seed or None}
     parts = [f"{key}{value}" for key, value in changed.items() if value is not None]
-    name = name or "_".join([f"{like}{SUFFIX}", *parts])
+    name = name or "_".join([f"{like}{SIMULATED_SUFFIX}", *parts])
     if "simulated" not in name:
         raise UserError(f"--name {name} must hold the word simulated: nobody may take it for real.")
     record = make(original, name, n_cells=cells, n_genes=genes, density=density, seed=seed)
@@ -191,7 +191,7 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Free the disk space of a dataset."""
-    from mmlab.datasets.cache.records import remove as free
+    from mmlab.datasets.cache.records import remove_dataset as free
 
     freed = free(name)
     if as_json:
@@ -200,7 +200,7 @@ def remove(
         print(f"{name} removed, {_size(freed)} freed")
 
 
-def _print_record(record: Record, as_json: bool) -> None:
+def _print_record(record: CacheRecord, as_json: bool) -> None:
     from dataclasses import asdict
 
     if as_json:
@@ -245,7 +245,7 @@ def check(
         )
 
 
-def _print_check(checked: Checked, file: Path, label_key: str) -> None:
+def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:
     if checked.n_cells is not None:
         place = checked.counts_in or "no place"
         classes = "no" if checked.n_classes is None else checked.n_classes

@@ -102,7 +102,7 @@ def data_spec(
         Neither or both of --dataset and --data, or options that do not go together.
     """
     from mmlab.spec.trial import DataSpec
-    from mmlab.spec.yaml import build
+    from mmlab.spec.yaml import parse_spec
 
     if dataset is None and data is None:
         raise UserError(
@@ -111,7 +111,7 @@ def data_spec(
         )
     path = None if data is None else str(data.absolute())
     content = {"name": dataset, "path": path, "label_key": label_key, "layer": layer}
-    return build(DataSpec, content, "data")
+    return parse_spec(DataSpec, content, "data")
 
 
 def quick_params(method: str) -> dict[str, Scalar]:

@@ -73,8 +73,8 @@ def select(
     from mmlab.datasets import load_cells
     from mmlab.preprocessing.splits import sampling_note
     from mmlab.spec.trial import TrialSpec
-    from mmlab.spec.yaml import build
-    from mmlab.trial.defaults import resolve
+    from mmlab.spec.yaml import parse_spec
+    from mmlab.trial.defaults import resolve_spec
     from mmlab.trial.run import Trial
 
     if output is not None and not output.absolute().parent.is_dir():
@@ -89,9 +89,9 @@ def select(
         "replicates": replicates,
         "seed": seed,
     }
-    spec = build(TrialSpec, content | panel, "options")
+    spec = parse_spec(TrialSpec, content | panel, "options")
     cells = load_cells(spec.data)
-    spec = resolve(spec, cells)
+    spec = resolve_spec(spec, cells)
     if data is not None:
         say(cells.origin)
     Trial(spec, cells).hold()

@@ -46,12 +46,12 @@ def doctor(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> 
     Also which devices there are, and what the processor calculates with.
     """
     from mmlab.datasets import DATASETS
-    from mmlab.system.environment import environment
+    from mmlab.system.environment import describe_environment
     from mmlab.tracking import Store
 
     store = Store(tracking_uri)
     content: dict[str, Any] = {
-        **environment(),
+        **describe_environment(),
         "tracking_uri": store.uri,
         "tracking_store": "there" if store.exists else "not created yet",
         "datasets": list(DATASETS),

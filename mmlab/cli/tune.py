@@ -34,8 +34,8 @@ from mmlab.cli.panel_constraints import asks_panels
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
-    from mmlab.schedule import StudyResult
-    from mmlab.spec.search import StudySpec
+    from mmlab.schedule import SearchResult
+    from mmlab.spec.search import SearchSpec
 
 
 #: Quick methods without settings, to see what a search is worth.
@@ -126,7 +126,7 @@ def tune(
                 + "."
             )
 
-    from mmlab.schedule import Resources, StudyInterruptedError, resume_study, run_study
+    from mmlab.schedule import Resources, StudyInterruptedError, resume_search, run_search
     from mmlab.tracking import Store
 
     resources = Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
@@ -134,9 +134,9 @@ def tune(
     try:
         if resume is None:
             command = shlex.join(["mmlab", *sys.argv[1:]])
-            result = run_study(spec, store, resources, stderr(), command, name)
+            result = run_search(spec, store, resources, stderr(), command, name)
         else:
-            result = resume_study(resume, store, resources, stderr(), trials)
+            result = resume_search(resume, store, resources, stderr(), trials)
     except StudyInterruptedError as study:
         stderr().print(
             f"interrupted; ended trials are kept. Go on with: {program()} tune --resume {study}",
@@ -150,17 +150,19 @@ def tune(
         _print_result(result)
 
 
-def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool) -> StudySpec:
+def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool) -> SearchSpec:
     from mmlab.selectors import get_selector
-    from mmlab.spec.search import SearchSpec, StudySpec
-    from mmlab.spec.yaml import build, default_search_file, read_yaml
+    from mmlab.spec.search import SearchSpace, SearchSpec
+    from mmlab.spec.yaml import default_search_space_file, parse_spec, read_spec
 
     data = data_spec(given["dataset"], given["data"], given["label_key"], given["layer"])
     method = given["method"]
     if method is not None:
         get_selector(method)
-    path = given["search"] or default_search_file(method or "markermap_supervised", data.title)
-    space = read_yaml(path, SearchSpec)
+    path = given["search"] or default_search_space_file(
+        method or "markermap_supervised", data.title
+    )
+    space = read_spec(path, SearchSpace)
     get_selector(space.selector)
     if method is not None and space.selector != method:
         raise UserError(f"{path} is a search space of {space.selector}, not of {method}.")
@@ -177,10 +179,10 @@ def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool)
             content[name] = given[name]
     if with_baselines:
         content["baselines"] = list(_BASELINES)
-    return build(StudySpec, content, "options")
+    return parse_spec(SearchSpec, content, "options")
 
 
-def study_json(result: StudyResult) -> dict[str, Any]:
+def study_json(result: SearchResult) -> dict[str, Any]:
     """What ``--json`` prints of a study."""
     best = result.best
     return {
@@ -210,10 +212,10 @@ def study_json(result: StudyResult) -> dict[str, Any]:
     }
 
 
-def _print_result(result: StudyResult) -> None:
+def _print_result(result: SearchResult) -> None:
     from rich.table import Table
 
-    from mmlab.tracking import short
+    from mmlab.tracking import format_value
 
     study, console = result.study, stdout()
     if result.best is None:
@@ -223,7 +225,7 @@ def _print_result(result: StudyResult) -> None:
         table = Table(box=None, show_header=False)
         table.add_row("validation score", f"{best.score:.4f}")
         for name in study.spec.search.parameters:
-            table.add_row(name, short(best.spec.params[name]))
+            table.add_row(name, format_value(best.spec.params[name]))
         console.print(f"best of {study.spec.trials} trials: {best.digest[:8]}", highlight=False)
         console.print(table)
         genes = ", ".join(study.panel(best)[:10])

@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmlab import figures
-from mmlab.comparison.tables import direction
-from mmlab.spec.comparison import NOISE, SIZE, ComparisonSpec
-from mmlab.trial.evaluate import CLEAN
+from mmlab.comparison.tables import metric_direction
+from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
+from mmlab.trial.evaluate import CLEAN_PREFIX
 
 _CLASSIFIERS = {"knn": "k-nearest neighbours", "random_forest": "random forest"}
 
@@ -30,7 +30,7 @@ class CurveView:
 
 def curve_views(spec: ComparisonSpec) -> list[CurveView]:
     """What is drawn of a study."""
-    if spec.axis != NOISE:
+    if spec.axis != NOISE_AXIS:
         accuracy = [
             CurveView(f"{name}/accuracy", title, "accuracy on test cells", "curves")
             for name, title in _CLASSIFIERS.items()
@@ -45,21 +45,21 @@ def curve_views(spec: ComparisonSpec) -> list[CurveView]:
             f"curves_{name}",
         )
         for name, title in _CLASSIFIERS.items()
-        for kind, seen in (("", "selection and classifier"), (CLEAN, "selection alone"))
+        for kind, seen in (("", "selection and classifier"), (CLEAN_PREFIX, "selection alone"))
     ]
 
 
 def axis_label(spec: ComparisonSpec) -> str:
     """Name of the axis, with its unit."""
-    if spec.axis == NOISE:
+    if spec.axis == NOISE_AXIS:
         return f"training cells with a redrawn label, % ({spec.noise})"
-    return "genes in the panel" if spec.axis == SIZE else spec.axis
+    return "genes in the panel" if spec.axis == SIZE_AXIS else spec.axis
 
 
 def curve_figures(spec: ComparisonSpec, summary: pd.DataFrame) -> dict[str, Figure]:
     """The curves of a study by the names of their files; bands are one standard deviation."""
     values = [setting.value for setting in spec.settings]
-    if spec.axis == NOISE:
+    if spec.axis == NOISE_AXIS:
         values = [100 * float(value) for value in values]
     places = {s.name: value for s, value in zip(spec.settings, values, strict=True)}
     found: dict[str, dict[str, pd.DataFrame]] = {}
@@ -71,7 +71,7 @@ def curve_figures(spec: ComparisonSpec, summary: pd.DataFrame) -> dict[str, Figu
             found.setdefault(view.figure, {})[view.title] = part
             labels[view.title] = view.label
     heading = f"{spec.data.title}, {spec.study}"
-    if spec.axis != SIZE:
+    if spec.axis != SIZE_AXIS:
         heading += f", {spec.n_markers[0]} markers"
     return {
         name: figures.curves(
@@ -97,7 +97,7 @@ def curve_tables(
         means = means.reindex([m.title for m in spec.methods if m.title in means.index])
         n = part.groupby("method")["n"].min()
         settings = [s.name for s in spec.settings if s.name in means.columns]
-        best = means.max() if direction(view.metric) == "max" else means.min()
+        best = means.max() if metric_direction(view.metric) == "max" else means.min()
         costs = pd.DataFrame()
         if len(robustness):
             costs = robustness[robustness["metric"] == view.metric].set_index("method")

@@ -21,10 +21,10 @@ from mmlab.metrics import METRICS
 from mmlab.metrics.stability import mean_jaccard, nogueira_stability
 from mmlab.spec.base import canonical_json
 from mmlab.spec.trial import TrialSpec
-from mmlab.system.files import whole_file
-from mmlab.trial.evaluate import CLASSIFIERS, CLEAN
+from mmlab.system.files import atomic_write
+from mmlab.trial.evaluate import CLASSIFIERS, CLEAN_PREFIX
 
-Row = dict[str, Any]
+ResultRow = dict[str, Any]
 
 #: What identifies a row; the rest is measured.
 _IDENTITY = (
@@ -35,12 +35,12 @@ _IDENTITY = (
 _SECONDS_BETWEEN_WRITES = 5.0
 _PREFIXES = (
     *CLASSIFIERS,
-    *(CLEAN + name for name in CLASSIFIERS),
+    *(CLEAN_PREFIX + name for name in CLASSIFIERS),
     *("linear", "decoder", "panel", "leiden"),
 )
 
 
-def make_row(spec: TrialSpec, digest: str, fingerprint: str, replicate: Row) -> Row:
+def make_row(spec: TrialSpec, digest: str, fingerprint: str, replicate: ResultRow) -> ResultRow:
     """A row from a resolved trial of one replicate and its line of the replicates' table."""
     return {
         "digest": digest,
@@ -60,7 +60,7 @@ def is_metric(column: str) -> bool:
     return prefix in _PREFIXES and name in METRICS
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[ResultRow]:
     """Rows of a Parquet file that an earlier comparison has written; none if there is no file.
 
     Raises
@@ -79,12 +79,12 @@ def read_rows(path: Path) -> list[Row]:
         raise UserError(
             f"{path} is not a table of finished replicates: it has no column {missing[0]!r}."
         )
-    return [from_parquet(row) for row in table.to_dict(orient="records")]
+    return [row_from_parquet(row) for row in table.to_dict(orient="records")]
 
 
-def from_parquet(row: Mapping[Any, Any]) -> Row:
+def row_from_parquet(row: Mapping[Any, Any]) -> ResultRow:
     """A row as it was before pyarrow turned its lists into arrays; absent values are left out."""
-    plain: Row = {}
+    plain: ResultRow = {}
     for key, value in row.items():
         if isinstance(value, np.ndarray):
             plain[key] = [v.tolist() if isinstance(v, np.ndarray) else v for v in value.tolist()]
@@ -93,31 +93,31 @@ def from_parquet(row: Mapping[Any, Any]) -> Row:
     return plain
 
 
-def write_rows(rows: Iterable[Row], path: Path) -> None:
+def write_rows(rows: Iterable[ResultRow], path: Path) -> None:
     """Write rows as Parquet, sorted; the file is the old one or the new one, never half."""
     table = pd.DataFrame(list(rows))
     known = [name for name in _IDENTITY if name in table.columns]
     table = table[known + [name for name in table.columns if name not in known]]
     table = table.sort_values(["selector", "digest"], kind="stable")
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_parquet(temporary, index=False)
 
 
 @dataclass
-class RowsFile:
+class ResultFile:
     """Finished replicates by digest, and the file that holds them, if there is one."""
 
-    by_digest: dict[str, Row]
+    by_digest: dict[str, ResultRow]
     path: Path | None = None
     _written_at: float = -math.inf
 
     @classmethod
-    def read(cls, path: Path | None) -> RowsFile:
+    def read(cls, path: Path | None) -> ResultFile:
         """The rows of a file that may not be there yet; of none, no rows."""
         rows = [] if path is None else read_rows(path)
         return cls({str(row["digest"]): row for row in rows}, path)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ResultRow) -> None:
         """Take up a row; the file follows within seconds."""
         self.by_digest[row["digest"]] = row
         if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
@@ -164,7 +164,7 @@ def summarise_rows(rows: pd.DataFrame, n_genes: int) -> pd.DataFrame:
     return pd.DataFrame(parts)
 
 
-def _metric_rows(group: pd.DataFrame) -> list[Row]:
+def _metric_rows(group: pd.DataFrame) -> list[ResultRow]:
     columns = [name for name in group.columns if is_metric(name)]
     rows = []
     for name in [*columns, "fit_seconds"]:
@@ -176,7 +176,7 @@ def _metric_rows(group: pd.DataFrame) -> list[Row]:
     return rows
 
 
-def _stability_rows(group: pd.DataFrame, n_genes: int) -> list[Row]:
+def _stability_rows(group: pd.DataFrame, n_genes: int) -> list[ResultRow]:
     panels = [np.asarray(panel, dtype=np.int64) for panel in group["panel"]]
     if len(panels) < 2 or len(panels[0]) == n_genes:
         return []

@@ -8,32 +8,36 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mmlab.comparison.paired_tests import TEST_SHARE
-from mmlab.comparison.result_table import Row
-from mmlab.trial.evaluate import CLASSIFIERS, CLEAN
+from mmlab.comparison.result_table import ResultRow
+from mmlab.trial.evaluate import CLASSIFIERS, CLEAN_PREFIX
 
 #: Share of its clean value that a metric has lost at the level which :func:`robustness` finds.
-LOSS = 0.05
+LOSS_SHARE = 0.05
 #: Metrics whose curves are summarised: both experiments of the paper, both classifiers.
-ROBUST = tuple(f"{kind}{name}/accuracy" for name in CLASSIFIERS for kind in ("", CLEAN))
+ROBUSTNESS_METRICS = tuple(
+    f"{kind}{name}/accuracy" for name in CLASSIFIERS for kind in ("", CLEAN_PREFIX)
+)
 _CONFIDENCE = 0.95
 _RESAMPLES = 2000
 
 
-def with_clean_classifiers(row: Row) -> Row:
+def with_clean_classifiers(row: ResultRow) -> ResultRow:
     """A row; without noise the classifiers of both experiments are the same."""
     if row["noise_level"] > 0:
         return row
-    same: Row = {}
+    same: ResultRow = {}
     for key, value in row.items():
         first, _, last = key.partition("/")
         if first in CLASSIFIERS:
-            same[CLEAN + key] = value
+            same[CLEAN_PREFIX + key] = value
         elif last in CLASSIFIERS:
-            same[f"{first}/{CLEAN}{last}"] = value
+            same[f"{first}/{CLEAN_PREFIX}{last}"] = value
     return row | same
 
 
-def area(levels: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def area_under_curve(
+    levels: NDArray[np.float64], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Area under curves by the trapezoidal rule, over the length of the levels: a mean value.
 
     Parameters
@@ -51,7 +55,7 @@ def loss_level(levels: NDArray[np.float64], values: NDArray[np.float64]) -> floa
 
     Straight lines join the levels; infinite if it does not fall so far.
     """
-    floor = (1 - LOSS) * values[0]
+    floor = (1 - LOSS_SHARE) * values[0]
     below = np.flatnonzero(values <= floor)
     if not len(below) or values[0] <= 0:
         return np.inf
@@ -68,7 +72,7 @@ def robustness(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     ----------
     rows
         A row a replicate and level: columns method, replicate, noise_level and the metrics of
-        :data:`ROBUST`.
+        :data:`ROBUSTNESS_METRICS`.
     seed
         Of the bootstrap.
 
@@ -83,7 +87,7 @@ def robustness(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """
     found = []
     for method, group in rows.groupby("method", sort=False):
-        for metric in ROBUST:
+        for metric in ROBUSTNESS_METRICS:
             curves = group.pivot(index="replicate", columns="noise_level", values=metric).dropna()
             if len(curves) and curves.shape[1] > 1:
                 numbers = _summary(curves.columns.to_numpy(float), curves.to_numpy(float), seed)
@@ -94,7 +98,7 @@ def robustness(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 def _summary(
     levels: NDArray[np.float64], values: NDArray[np.float64], seed: int
 ) -> dict[str, float]:
-    areas, n = area(levels, values), len(values)
+    areas, n = area_under_curve(levels, values), len(values)
     mean, half, ends = float(areas.mean()), np.nan, (np.nan, np.nan)
     if n > 1:
         quantile = stats.t.ppf(0.5 + _CONFIDENCE / 2, n - 1)

@@ -20,7 +20,7 @@ TESTED = ("knn/accuracy", "random_forest/accuracy", "linear/l2")
 
 
 @dataclass(frozen=True)
-class View:
+class TableView:
     """A table for people: title, headings by metric, and whether the spread is shown."""
 
     title: str
@@ -28,20 +28,20 @@ class View:
     spread: bool = True
 
 
-VIEWS = (
-    View(
+TABLE_VIEWS = (
+    TableView(
         "k-nearest neighbours (table 1 of the paper)",
         {"knn/accuracy": "accuracy", "knn/weighted_f1": "weighted F1"},
     ),
-    View(
+    TableView(
         "random forest (table 3 of the paper)",
         {"random_forest/accuracy": "accuracy", "random_forest/weighted_f1": "weighted F1"},
     ),
-    View(
+    TableView(
         "linear reconstruction of all genes (table 2 of the paper)",
         {"linear/l2": "l2", "linear/l1": "l1"},
     ),
-    View(
+    TableView(
         "the panel itself",
         {
             "knn/balanced_accuracy": "balanced acc.",
@@ -58,7 +58,7 @@ VIEWS = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonTables:
     """Tables of a comparison.
 
     Attributes
@@ -75,9 +75,9 @@ class Comparison:
     tests: pd.DataFrame
 
 
-def compare(
+def compare_methods(
     rows: pd.DataFrame, summary: pd.DataFrame, controls: set[str], protocol: str = "paper"
-) -> Comparison:
+) -> ComparisonTables:
     """Make the tables of a comparison from its rows and their summary.
 
     Parameters
@@ -101,7 +101,7 @@ def compare(
             if best is not None:
                 tests = paired_tests(group, metric, best)
                 parts.append(tests.assign(n_markers=n_markers))
-    return Comparison(table, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
+    return ComparisonTables(table, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
 
 
 def competing_methods(rows: pd.DataFrame, controls: set[str]) -> set[str]:
@@ -109,7 +109,7 @@ def competing_methods(rows: pd.DataFrame, controls: set[str]) -> set[str]:
     return set(rows["method"][~rows["selector"].isin(controls)])
 
 
-def direction(metric: str) -> str:
+def metric_direction(metric: str) -> str:
     """``max`` where higher is better, else ``min``."""
     if metric.startswith("stability/"):
         return "max"
@@ -126,11 +126,11 @@ def best_method(table: pd.DataFrame, metric: str, n_markers: int, among: set[str
     ]
     if part.empty:
         return None
-    order = part.sort_values("mean", ascending=direction(metric) == "min", kind="stable")
+    order = part.sort_values("mean", ascending=metric_direction(metric) == "min", kind="stable")
     return str(order["method"].iloc[0])
 
 
-def cells_of(row: Any, *, spread: bool, published: bool) -> list[str]:
+def format_cells(row: Any, *, spread: bool, published: bool) -> list[str]:
     """Mean (and spread) of a metric for people, then the published number and the difference."""
     digits = 1 if row.name == "fit_seconds" else 3
     texts = [f"{row['mean']:.{digits}f}"]
@@ -142,7 +142,7 @@ def cells_of(row: Any, *, spread: bool, published: bool) -> list[str]:
     return texts
 
 
-def markdown(comparison: Comparison, n_markers: int, competing: set[str]) -> str:
+def tables_markdown(comparison: ComparisonTables, n_markers: int, competing: set[str]) -> str:
     """All views as Markdown tables; best in bold, methods in order of the first column."""
     lines: list[str] = []
     for title, header, body in view_tables(comparison, n_markers, competing, "**{}**".format):
@@ -154,7 +154,7 @@ def markdown(comparison: Comparison, n_markers: int, competing: set[str]) -> str
 
 
 def view_tables(
-    comparison: Comparison, n_markers: int, competing: set[str], bold: Callable[[str], str]
+    comparison: ComparisonTables, n_markers: int, competing: set[str], bold: Callable[[str], str]
 ) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, header and rows of every view that has numbers.
 
@@ -165,12 +165,12 @@ def view_tables(
     """
     table = comparison.table[comparison.table["n_markers"] == n_markers]
     shown = []
-    for view in VIEWS:
+    for view in TABLE_VIEWS:
         part = table[table["metric"].isin(view.columns)]
         if part.empty:
             continue
         first = part[part["metric"] == next(iter(view.columns))]
-        up = direction(next(iter(view.columns))) == "max"
+        up = metric_direction(next(iter(view.columns))) == "max"
         order = first.sort_values("mean", ascending=not up, kind="stable")["method"].tolist()
         best = {m: best_method(table, m, n_markers, competing) for m in view.columns}
         known = set(part.dropna(subset=["published"])["metric"])
@@ -184,7 +184,7 @@ def view_tables(
             for metric in view.columns:
                 texts = ["", "", ""] if metric in known else [""]
                 if metric in own.index:
-                    texts = cells_of(
+                    texts = format_cells(
                         own.loc[str(metric)], spread=view.spread, published=metric in known
                     )
                 if best[metric] == method and metric != "fit_seconds":
@@ -195,7 +195,7 @@ def view_tables(
     return shown
 
 
-def write_comparison(comparison: Comparison, rows: pd.DataFrame, folder: Path) -> None:
+def write_comparison(comparison: ComparisonTables, rows: pd.DataFrame, folder: Path) -> None:
     """Write the tables as Parquet and CSV, and the figure, into ``folder``."""
     comparison.table.to_parquet(folder / "comparison.parquet", index=False)
     comparison.table.to_csv(folder / "comparison.csv", index=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from mmlab.constraints.describe import MOST_NAMED, some
+from mmlab.constraints.describe import MOST_NAMED, list_names
 from mmlab.datasets.cells import Cells
 from mmlab.spec.trial import TrialSpec
 
@@ -15,7 +15,7 @@ def constraint_problems(
 ) -> list[str]:
     """What is wrong with the genes to include and exclude and with the constraints.
 
-    A sentence each; what depends on the training cells is found by :func:`mmlab.constraints.measure.hold`.
+    A sentence each; what depends on the training cells is found by :func:`mmlab.constraints.measure.resolve_constraints`.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def constraint_problems(
             f"min_per_type {asked.min_per_type} needs {asked.min_per_type * n_types} genes for "
             f"{n_types} types, because a gene marks one type at most; n_markers is {spec.n_markers}"
         )
-    out = forbidden(spec)
+    out = forbidden_genes(spec)
     what = "exclude" if not out - set(spec.exclude) else "exclude with weights of 0"
-    return problems + shortages(spec, set(cells.genes.tolist()) - out, what if out else "")
+    return problems + shortage_problems(spec, set(cells.genes.tolist()) - out, what if out else "")
 
 
 def _name_problems(spec: TrialSpec, cells: Cells) -> list[str]:
@@ -54,7 +54,7 @@ def _name_problems(spec: TrialSpec, cells: Cells) -> list[str]:
             problems.append(f"{key}: {len(missing)} genes are not in {cells.name}: {shown}")
         twice = [name for name, times in Counter(iter(names)).items() if times > 1]
         if twice:
-            problems.append(f"{key} names a gene twice: {some(twice)}")
+            problems.append(f"{key} names a gene twice: {list_names(twice)}")
     return problems
 
 
@@ -63,10 +63,10 @@ def _contradictions(spec: TrialSpec) -> list[str]:
     asked, problems = spec.constraints, []
     both = sorted(set(spec.include) & set(spec.exclude))
     if both:
-        problems.append(f"{some(both)}: both included and excluded")
+        problems.append(f"{list_names(both)}: both included and excluded")
     worthless = [name for name in spec.include if asked.weights.get(name) == 0]
     if worthless:
-        problems.append(f"{some(worthless)}: included, but of weight 0")
+        problems.append(f"{list_names(worthless)}: included, but of weight 0")
     if len(spec.include) > spec.n_markers:
         problems.append(
             f"include names {len(spec.include)} genes, more than n_markers {spec.n_markers}"
@@ -81,13 +81,13 @@ def _contradictions(spec: TrialSpec) -> list[str]:
     return problems
 
 
-def forbidden(spec: TrialSpec) -> set[str]:
+def forbidden_genes(spec: TrialSpec) -> set[str]:
     """Names of the genes that no panel may hold, whatever the cells."""
     weightless = {name for name, weight in spec.constraints.weights.items() if weight == 0}
     return set(spec.exclude) | weightless
 
 
-def shortages(spec: TrialSpec, left: set[str], what: str) -> list[str]:
+def shortage_problems(spec: TrialSpec, left: set[str], what: str) -> list[str]:
     """Too few genes for a panel: ``what`` leaves too few, or of these the groups' limits do."""
     asked, n_markers = spec.constraints, spec.n_markers
     if len(left) < n_markers:

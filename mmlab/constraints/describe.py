@@ -6,23 +6,25 @@ import html
 import re
 from collections.abc import Callable, Sequence
 
-from mmlab.spec.constraints import PanelSpec
+from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import TrialSpec
 
 #: Names that a sentence lists.
 MOST_NAMED = 5
 
 
-def describe(spec: TrialSpec | PanelSpec, shown: Callable[[str], str] = str) -> list[str]:
+def describe_constraints(
+    spec: TrialSpec | ConstrainedSpec, shown: Callable[[str], str] = str
+) -> list[str]:
     """What every panel holds, a sentence each, for people; empty where nothing is asked.
 
-    ``shown`` gives the name of a gene as it stands there: :func:`in_markdown` for that.
+    ``shown`` gives the name of a gene as it stands there: :func:`escape_markdown` for that.
     """
     asked, text = spec.constraints, []
     if spec.include:
-        text.append(f"Every panel holds {some(list(map(shown, spec.include)), 20)}.")
+        text.append(f"Every panel holds {list_names(list(map(shown, spec.include)), 20)}.")
     if spec.exclude:
-        text.append(f"No panel holds {some(list(map(shown, spec.exclude)), 20)}.")
+        text.append(f"No panel holds {list_names(list(map(shown, spec.exclude)), 20)}.")
     if asked.groups:
         n_groups = len(set(asked.groups.values()))
         text.append(
@@ -48,11 +50,11 @@ def describe(spec: TrialSpec | PanelSpec, shown: Callable[[str], str] = str) -> 
         )
     weightless = [shown(name) for name, weight in asked.weights.items() if not weight]
     if weightless:
-        text.append(f"No panel holds the genes of weight 0: {some(weightless, 20)}.")
+        text.append(f"No panel holds the genes of weight 0: {list_names(weightless, 20)}.")
     return text
 
 
-def in_markdown(name: str) -> str:
+def escape_markdown(name: str) -> str:
     """A name in Markdown, shown as it is: neither a picture nor a link, whatever it holds.
 
     Not as code: MLflow shows the first characters of a page, and code that is cut is no code.
@@ -60,7 +62,7 @@ def in_markdown(name: str) -> str:
     return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", html.escape(name, quote=False))
 
 
-def some(names: Sequence[str], most: int = MOST_NAMED) -> str:
+def list_names(names: Sequence[str], most: int = MOST_NAMED) -> str:
     """The first of some names, for a sentence, and how many there are more."""
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

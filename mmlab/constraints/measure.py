@@ -10,18 +10,18 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmlab.constraints.check import forbidden, shortages
-from mmlab.constraints.describe import some
-from mmlab.constraints.solver import Indices, Rules
+from mmlab.constraints.check import forbidden_genes, shortage_problems
+from mmlab.constraints.describe import list_names
+from mmlab.constraints.solver import Indices, PanelRules
 from mmlab.datasets.cache.mapped_counts import take_cells
 from mmlab.datasets.cells import Cells
 from mmlab.datasets.gene_filters import sums_by_type
 from mmlab.errors import UserError
-from mmlab.preprocessing.label_noise import mislabelled
+from mmlab.preprocessing.label_noise import replicate_labels
 from mmlab.preprocessing.normalization import log_normalize
 from mmlab.preprocessing.recipes import replicate_layers
-from mmlab.preprocessing.splits import split_of
-from mmlab.spec.constraints import Constraints, PanelSpec
+from mmlab.preprocessing.splits import replicate_split
+from mmlab.spec.constraints import ConstrainedSpec, Constraints
 from mmlab.spec.trial import TrialSpec
 
 #: What a marker's mean log1p value in its type is above that in all other cells, at least.
@@ -30,7 +30,7 @@ _CELLS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class Measured:
+class GeneMeasurements:
     """What constraints read of training cells.
 
     Attributes
@@ -45,7 +45,9 @@ class Measured:
     marked: Indices
 
 
-def measure(counts: sp.csr_matrix, train: Indices, y: NDArray[np.int64], n_types: int) -> Measured:
+def measure_genes(
+    counts: sp.csr_matrix, train: Indices, y: NDArray[np.int64], n_types: int
+) -> GeneMeasurements:
     """What constraints read of training cells.
 
     Parameters
@@ -64,7 +66,7 @@ def measure(counts: sp.csr_matrix, train: Indices, y: NDArray[np.int64], n_types
         totals += block.sum(axis=0, dtype=np.float64).A1
         sums += sums_by_type(log_normalize(block, "total"), y[own], n_types)
     sizes = np.bincount(y[train], minlength=n_types)
-    return Measured(totals / len(train), marked_types(sums, sizes))
+    return GeneMeasurements(totals / len(train), marked_types(sums, sizes))
 
 
 def marked_types(sums: NDArray[np.float64], sizes: NDArray[np.int64]) -> Indices:
@@ -89,7 +91,7 @@ def marked_types(sums: NDArray[np.float64], sizes: NDArray[np.int64]) -> Indices
 
 
 @dataclass(frozen=True)
-class Held:
+class PanelConstraints:
     """What the panel of a replicate holds, in indices of genes.
 
     ``exclude`` has every gene that no panel may hold: excluded by name, by the weight 0, or by its
@@ -98,26 +100,28 @@ class Held:
 
     include: list[int]
     exclude: list[int]
-    rules: Rules | None
+    rules: PanelRules | None
 
 
-def reads_cells(constraints: Constraints) -> bool:
-    """Whether they depend on the training cells: :func:`hold` then needs their measured."""
-    return constraints.max_mean_counts is not None or reads_labels(constraints)
+def needs_cells(constraints: Constraints) -> bool:
+    """Whether they depend on the training cells: :func:`resolve_constraints` then needs their measured."""
+    return constraints.max_mean_counts is not None or needs_labels(constraints)
 
 
-def reads_labels(constraints: Constraints) -> bool:
+def needs_labels(constraints: Constraints) -> bool:
     """Whether they depend on the labels of the training cells."""
     return constraints.min_per_type is not None
 
 
-def hold(spec: TrialSpec, cells: Cells, measured: Measured | None) -> Held:
+def resolve_constraints(
+    spec: TrialSpec, cells: Cells, measured: GeneMeasurements | None
+) -> PanelConstraints:
     """What the panel of a replicate holds; names and contradictions have been checked.
 
     Parameters
     ----------
     measured
-        Of its training cells, from :func:`measure`; None where :func:`reads_cells` says no.
+        Of its training cells, from :func:`measure_genes`; None where :func:`needs_cells` says no.
 
     Raises
     ------
@@ -128,7 +132,7 @@ def hold(spec: TrialSpec, cells: Cells, measured: Measured | None) -> Held:
     position = {gene: index for index, gene in enumerate(cells.genes.tolist())}
     include = [position[name] for name in spec.include]
     exclude = [position[name] for name in dict.fromkeys(spec.exclude)]
-    exclude += sorted(position[name] for name in forbidden(spec) - set(spec.exclude))
+    exclude += sorted(position[name] for name in forbidden_genes(spec) - set(spec.exclude))
     problems: list[str] = []
     if measured is not None and asked.max_mean_counts is not None:
         means, most = measured.mean_counts, asked.max_mean_counts
@@ -146,14 +150,14 @@ def hold(spec: TrialSpec, cells: Cells, measured: Measured | None) -> Held:
             problems.append(f"no panel of {spec.n_markers} genes holds all constraints together")
     if problems:
         raise UserError("; ".join(problems) + ".")
-    return Held(include, exclude, rules)
+    return PanelConstraints(include, exclude, rules)
 
 
-def _rules(asked: Constraints, cells: Cells) -> Rules | None:
+def _rules(asked: Constraints, cells: Cells) -> PanelRules | None:
     """Groups and weights in indices of genes; None where nothing but lists of genes is asked."""
-    if not (asked.groups or asked.weights or reads_labels(asked)):
+    if not (asked.groups or asked.weights or needs_labels(asked)):
         return None
-    rules, genes = Rules.none(len(cells.genes)), cells.genes.tolist()
+    rules, genes = PanelRules.none(len(cells.genes)), cells.genes.tolist()
     if asked.groups:
         number = {name: i for i, name in enumerate(dict.fromkeys(asked.groups.values()))}
         own = [number[asked.groups[gene]] if gene in asked.groups else -1 for gene in genes]
@@ -163,12 +167,12 @@ def _rules(asked: Constraints, cells: Cells) -> Rules | None:
     return replace(rules, weights=weights)
 
 
-def consensus_held(
-    spec: TrialSpec | PanelSpec,
+def consensus_constraints(
+    spec: TrialSpec | ConstrainedSpec,
     cells: Cells,
     panels: Sequence[Indices],
     marked: Sequence[Sequence[int] | Indices | None],
-) -> Held:
+) -> PanelConstraints:
     """What one panel for several replicates holds, if its genes are from their panels.
 
     A gene counts as a marker of a type if it was one in a replicate that chose it. So the panel
@@ -184,7 +188,7 @@ def consensus_held(
     """
     rules, least = _rules(spec.constraints, cells), spec.constraints.min_per_type
     if rules is None:
-        return Held([], [], None)
+        return PanelConstraints([], [], None)
     # The panels have been weighted.
     rules = replace(rules, weights=np.ones(len(cells.genes)))
     if least is not None:
@@ -194,7 +198,7 @@ def consensus_held(
             marks[own[own >= 0], np.asarray(panel)[own >= 0]] = True
         rules = replace(rules, marks=marks, min_per_type=least)
     position = {gene: index for index, gene in enumerate(cells.genes.tolist())}
-    return Held([position[name] for name in spec.include], [], rules)
+    return PanelConstraints([position[name] for name in spec.include], [], rules)
 
 
 def _crowding(
@@ -206,13 +210,13 @@ def _crowding(
     problems = []
     if above:
         problems.append(
-            f"{some(above)}: included, but with more than max_mean_counts {most:g} counts a cell"
+            f"{list_names(above)}: included, but with more than max_mean_counts {most:g} counts a cell"
         )
     left = set(np.delete(cells.genes, exclude).tolist())
-    return problems + shortages(spec, left, f"max_mean_counts {most:g}")
+    return problems + shortage_problems(spec, left, f"max_mean_counts {most:g}")
 
 
-def _type_problems(rules: Rules, genes: Indices, cells: Cells) -> list[str]:
+def _type_problems(rules: PanelRules, genes: Indices, cells: Cells) -> list[str]:
     """Types with too few genes that mark them, in all or within the limits of the groups."""
     least = rules.min_per_type
     marks = rules.marks[:, genes]
@@ -239,7 +243,7 @@ def _array(indices: Sequence[int]) -> Indices:
     return np.array(indices, dtype=np.int64)
 
 
-def held_by(spec: TrialSpec, cells: Cells, index: int) -> Held:
+def measure_constraints(spec: TrialSpec, cells: Cells, index: int) -> PanelConstraints:
     """What the panel of a replicate has to hold.
 
     Raises
@@ -247,9 +251,13 @@ def held_by(spec: TrialSpec, cells: Cells, index: int) -> Held:
     UserError
         Its training cells do not allow it.
     """
-    if not reads_cells(spec.constraints):
-        return hold(spec, cells, None)
-    split, y = split_of(spec, cells, index), cells.y
-    if reads_labels(spec.constraints) and spec.noise.level > 0:
-        y = mislabelled(spec, cells, split, replicate_layers(spec, cells, split)["zscore"], index)
-    return hold(spec, cells, measure(cells.adata.X, split.train, y, len(cells.classes)))
+    if not needs_cells(spec.constraints):
+        return resolve_constraints(spec, cells, None)
+    split, y = replicate_split(spec, cells, index), cells.y
+    if needs_labels(spec.constraints) and spec.noise.level > 0:
+        y = replicate_labels(
+            spec, cells, split, replicate_layers(spec, cells, split)["zscore"], index
+        )
+    return resolve_constraints(
+        spec, cells, measure_genes(cells.adata.X, split.train, y, len(cells.classes))
+    )

@@ -17,7 +17,7 @@ _OPTIMAL, _INFEASIBLE = 0, 2
 
 
 @dataclass(frozen=True)
-class Rules:
+class PanelRules:
     """Constraints on a panel, in indices of genes; :class:`mmlab.spec.constraints.Constraints` names them.
 
     Genes that no panel may hold, for whatever reason, are not among the genes to choose from.
@@ -43,7 +43,7 @@ class Rules:
     weights: NDArray[np.float64]
 
     @classmethod
-    def none(cls, n_genes: int) -> Rules:
+    def none(cls, n_genes: int) -> PanelRules:
         """Rules that any panel holds: for whoever adds some."""
         return cls(
             groups=np.full(n_genes, -1),
@@ -161,7 +161,7 @@ def _least(cost: NDArray[np.float64], rules: LinearConstraint) -> NDArray[np.boo
     return np.asarray(found.x) > 0.5
 
 
-def complete_order(ranking: Indices, scores: NDArray[np.float64], among: Indices) -> Indices:
+def complete_ranking(ranking: Indices, scores: NDArray[np.float64], among: Indices) -> Indices:
     """The genes ``among`` whom a method chooses, all of them, best first.
 
     Those of its ranking come first, each once; the others follow by their scores, of equal ones

@@ -17,12 +17,12 @@ from mmlab.datasets import (
     zeisel,
     zeisel_subtypes,
 )
-from mmlab.datasets.cache.install import add, fetch, simulate
-from mmlab.datasets.cache.records import Record, find_record, open_cells, records
+from mmlab.datasets.cache.install import add_dataset, fetch_dataset, simulate_dataset
+from mmlab.datasets.cache.records import CacheRecord, find_record, open_cells, records
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.datasets.description import Dataset
 from mmlab.datasets.io.counts import open_counts
-from mmlab.datasets.simulation import SUFFIX
+from mmlab.datasets.simulation import SIMULATED_SUFFIX
 from mmlab.errors import UserError, unknown_name
 from mmlab.spec.trial import DataSpec
 
@@ -47,7 +47,7 @@ def get_dataset(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def install(name: str) -> Record | None:
+def ensure_dataset(name: str) -> CacheRecord | None:
     """What the store has under a name, brought there if need be; None for a packaged dataset.
 
     Downloads are said on stderr. A stand-in, ``NAME_simulated``, is made.
@@ -60,16 +60,16 @@ def install(name: str) -> Record | None:
     record = find_record(name)
     if record is not None:
         return record
-    original = name.removesuffix(SUFFIX)
+    original = name.removesuffix(SIMULATED_SUFFIX)
     if original != name and original in DATASETS:
-        return simulate(DATASETS[original], name)
+        return simulate_dataset(DATASETS[original], name)
     if name not in DATASETS:
         raise unknown_name("dataset", name, [*DATASETS, *records()])
-    return fetch(DATASETS[name]) if DATASETS[name].sources else None
+    return fetch_dataset(DATASETS[name]) if DATASETS[name].sources else None
 
 
-def add_file(path: Path, label_key: str, layer: str | None, name: str) -> Record:
-    """Keep the cells of an ``.h5ad`` file under a name; see :func:`mmlab.datasets.cache.install.add`.
+def add_file(path: Path, label_key: str, layer: str | None, name: str) -> CacheRecord:
+    """Keep the cells of an ``.h5ad`` file under a name; see :func:`mmlab.datasets.cache.install.add_dataset`.
 
     Raises
     ------
@@ -82,15 +82,15 @@ def add_file(path: Path, label_key: str, layer: str | None, name: str) -> Record
             f"{name!r} cannot be the name of a dataset: letters, digits, _ . and - can, and a "
             "letter or a digit comes first."
         )
-    if name in DATASETS or name.endswith(SUFFIX):
+    if name in DATASETS or name.endswith(SIMULATED_SUFFIX):
         raise UserError(f"{name} is a name that mmlab has given: choose another one.")
-    return add(path, label_key, layer, name)
+    return add_dataset(path, label_key, layer, name)
 
 
 def is_simulated(name: str) -> bool:
     """Whether the cells of a name are, or would be, simulated: their markers are known."""
     known = find_record(name) or DATASETS.get(name)
-    return name.endswith(SUFFIX) if known is None else known.simulated
+    return name.endswith(SIMULATED_SUFFIX) if known is None else known.simulated
 
 
 def load_cells(data: DataSpec) -> Cells:
@@ -102,7 +102,7 @@ def load_cells(data: DataSpec) -> Cells:
         Unknown dataset, unreadable file, or data that cannot be used: all problems at once.
     """
     if data.name is not None:
-        record = install(data.name)
+        record = ensure_dataset(data.name)
         if record is not None:
             return open_cells(record)
         dataset = DATASETS[data.name]

@@ -29,7 +29,7 @@ from mmlab.errors import UserError
 from mmlab.spec.protocol import MIN_CELLS_PER_CLASS
 
 #: Between the name of a dataset and what its stand-in differs in.
-SUFFIX = "_simulated"
+SIMULATED_SUFFIX = "_simulated"
 #: Share of the counts above 0 where nobody has measured it.
 DENSITY = 0.1
 #: Planted markers, unless that is more than a tenth of the genes.

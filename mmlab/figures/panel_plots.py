@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mmlab import figures
 from mmlab.datasets.cells import Cells
 from mmlab.figures.embedding import cells_to_embed, umap_coordinates
-from mmlab.preprocessing.expression import Expression, ZScores, dense
+from mmlab.preprocessing.expression import Expression, ZScores, to_dense
 
 #: Genes that the dot plot shows, at most: more cannot be read.
 MOST_DOTS = 60
@@ -55,7 +55,7 @@ def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
 def umaps(genes: NDArray[np.int64], cells: Cells, zscore: ZScores) -> Figure:
     """Cells by the panel alone beside cells by all genes."""
     shown = cells_to_embed(len(zscore), 0)
-    seen = dense(zscore[shown])
+    seen = to_dense(zscore[shown])
     maps = {
         f"{len(genes)} genes of the panel": umap_coordinates(seen[:, genes], 0),
         f"all {zscore.shape[1]} genes": umap_coordinates(seen, 0),

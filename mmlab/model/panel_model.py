@@ -18,14 +18,14 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from mmlab.datasets.cells import Cells, Normalization
 from mmlab.datasets.io.cell_source import from_anndata
-from mmlab.datasets.io.count_search import look
+from mmlab.datasets.io.count_search import inspect_location
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import linear_coefficients, with_intercept
 from mmlab.preprocessing.expression import Expression
 from mmlab.preprocessing.normalization import log_normalize, standardize
 from mmlab.preprocessing.recipes import gene_statistics
-from mmlab.preprocessing.splits import Split, some_of
-from mmlab.spec.protocol import MOST_FITTED
+from mmlab.preprocessing.splits import Split, subsample
+from mmlab.spec.protocol import MAX_FIT_CELLS
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -163,7 +163,7 @@ def fit_model(panel: NDArray[np.int64], cells: Cells, split: Split, about: dict[
     log1p = Expression(cells.adata.X, "log1p", cells.normalization)
     mean, sd = gene_statistics(log1p, split.train)
     fit_on = split.train_validation
-    fit_on = fit_on[some_of(len(fit_on), MOST_FITTED)]
+    fit_on = fit_on[subsample(len(fit_on), MAX_FIT_CELLS)]
     z = replace(log1p, layer="zscore", mean=mean, sd=sd)[fit_on]
     return Model(
         genes=cells.genes.tolist(),
@@ -190,7 +190,7 @@ def _refuse_counts(values: NDArray[np.float32]) -> None:
 
 def _require_counts(adata: ad.AnnData) -> sp.csr_matrix:
     source = from_anndata(adata)
-    looked = look(replace(source.X, title="X of the AnnData"), source)
+    looked = inspect_location(replace(source.X, title="X of the AnnData"), source)
     if looked.problems or looked.matrix is None:
         raise UserError("; ".join(looked.problems) + ".")
     return looked.matrix.load()

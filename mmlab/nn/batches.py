@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from mmlab.nn.cell_reader import CellReader, Cells
-from mmlab.nn.layers import Noise
+from mmlab.nn.cell_reader import CellReader, CellTensor
+from mmlab.nn.layers import RandomSource
 from mmlab.nn.networks import Outputs, PanelModel
 from mmlab.nn.training_config import TrainingConfig
 
@@ -36,7 +36,7 @@ def fast_arithmetic() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def batches(n_cells: int, batch_size: int, noise: Noise) -> list[Tensor]:
+def batches(n_cells: int, batch_size: int, noise: RandomSource) -> list[Tensor]:
     """Shuffled batches of cell indices, each of shape (n_models, batch).
 
     A last batch of one cell joins the one before: batch norm has no variance for one cell.
@@ -48,7 +48,7 @@ def batches(n_cells: int, batch_size: int, noise: Noise) -> list[Tensor]:
     return parts
 
 
-def take(values: Cells, indices: Tensor) -> Tensor:
+def take(values: CellTensor, indices: Tensor) -> Tensor:
     """Rows ``indices`` (n_models, batch) of the values of each model (n_models, n_cells, ...)."""
     if isinstance(values, CellReader):
         return values.take(indices)

@@ -85,4 +85,4 @@ class CellReader:
 
 
 #: Training cells, in memory or not.
-Cells = Tensor | CellReader
+CellTensor = Tensor | CellReader

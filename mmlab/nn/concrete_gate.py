@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmlab.nn.gates import Choice, Proposal, Shown
-from mmlab.nn.layers import Noise, columns
+from mmlab.nn.gates import CandidateGenes, Gate, GateOutput
+from mmlab.nn.layers import RandomSource, columns
 
 
-class ConcreteSelectors(Proposal):
+class ConcreteGate(Gate):
     """Concrete VAE's proposal: k concrete distributions over the genes (Balin et al. 2019).
 
     The network sees k columns, each a convex combination of genes with the weights
@@ -26,7 +26,9 @@ class ConcreteSelectors(Proposal):
         next best of that selector.
     """
 
-    def __init__(self, choice: Choice, noise: Noise, random_panel: bool = False) -> None:
+    def __init__(
+        self, choice: CandidateGenes, noise: RandomSource, random_panel: bool = False
+    ) -> None:
         super().__init__(choice, noise)
         self.n_inputs = choice.n_markers
         self.random_panel = random_panel
@@ -40,22 +42,22 @@ class ConcreteSelectors(Proposal):
             temperature = temperature[:, :, None]
         return torch.softmax(keys / temperature, dim=-1)
 
-    def train(self, mode: bool = True) -> ConcreteSelectors:
+    def train(self, mode: bool = True) -> ConcreteGate:
         """Training goes on: what was drawn for the last panel no longer holds."""
         if mode:
             self._drawn = None
         super().train(mode)
         return self
 
-    def forward(self, x: Tensor, temperature: float | Tensor) -> Shown:
+    def forward(self, x: Tensor, temperature: float | Tensor) -> GateOutput:
         """Included genes as they are, then the k columns of the selectors."""
         if self.training:
             self._temperature = temperature
             mixed = x[..., self.free] @ self._weights(temperature).mT
-            return Shown(torch.cat([x[..., self.include], mixed], dim=-1))
+            return GateOutput(torch.cat([x[..., self.include], mixed], dim=-1))
         chosen = np.stack([self._shown(model) for model in range(len(self.logits))])
         own = columns(x, torch.tensor(chosen, device=x.device))
-        return Shown(torch.cat([x[..., self.include], own], dim=-1))
+        return GateOutput(torch.cat([x[..., self.include], own], dim=-1))
 
     def _shown(self, model: int) -> NDArray[np.int64]:
         """The gene in each column at evaluation: that of the selector which trained the column.

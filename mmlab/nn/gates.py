@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmlab.constraints.solver import Rules, complete_order
-from mmlab.nn.layers import Linear, Noise, columns, hidden
+from mmlab.constraints.solver import PanelRules, complete_ranking
+from mmlab.nn.layers import Linear, RandomSource, columns, hidden
 from mmlab.nn.relaxed_top_k import relaxed_top_k
 
 
 @dataclass(frozen=True)
-class Choice:
+class CandidateGenes:
     """What a panel is chosen from.
 
     Attributes
@@ -38,7 +38,7 @@ class Choice:
     n_markers: int
     include: NDArray[np.int64]
     free: NDArray[np.int64]
-    rules: tuple[Rules | None, ...] = ()
+    rules: tuple[PanelRules | None, ...] = ()
 
     @property
     def n_free_markers(self) -> int:
@@ -50,7 +50,7 @@ class Choice:
         """Whether some model has rules."""
         return any(rules is not None for rules in self.rules)
 
-    def single(self, model: int) -> Choice:
+    def single(self, model: int) -> CandidateGenes:
         """The same for one model of the pack, by itself."""
         return replace(self, rules=self.rules[model : model + 1])
 
@@ -61,13 +61,13 @@ class Choice:
         n, rules = self.n_free_markers, self.rules[model] if self.rules else None
         if rules is None:
             return ranking[:n]
-        chosen = rules.choose(complete_order(ranking, scores, self.free), n, self.include)
+        chosen = rules.choose(complete_ranking(ranking, scores, self.free), n, self.include)
         assert chosen is not None  # whether such a panel exists has been checked
         return chosen
 
 
 @dataclass(frozen=True)
-class Shown:
+class GateOutput:
     """What a proposal shows the network: ``cells`` times ``mask``, where there is one.
 
     Attributes
@@ -85,7 +85,7 @@ class Shown:
     inputs: Tensor | None = None
 
 
-class Proposal(nn.Module):
+class Gate(nn.Module):
     """Base of the proposals of a pack of models (:mod:`mmlab.nn.layers`).
 
     ``n_inputs`` is the width of what :meth:`forward` shows the network. In training mode that
@@ -94,7 +94,7 @@ class Proposal(nn.Module):
 
     n_inputs: int
 
-    def __init__(self, choice: Choice, noise: Noise) -> None:
+    def __init__(self, choice: CandidateGenes, noise: RandomSource) -> None:
         super().__init__()
         self.choice = choice
         self.noise = noise
@@ -102,7 +102,7 @@ class Proposal(nn.Module):
         self.include = torch.tensor(choice.include, device=noise.device)
 
     @abstractmethod
-    def forward(self, x: Tensor, temperature: float | Tensor) -> Shown:
+    def forward(self, x: Tensor, temperature: float | Tensor) -> GateOutput:
         """What the network sees of cells ``x`` of shape (n_models, n_cells, n_genes).
 
         ``temperature`` is one for all, or has the shape (n_models, 1).
@@ -113,7 +113,7 @@ class Proposal(nn.Module):
         """Genes that a model has chosen, best first, without the included; a score a gene."""
 
 
-class MaskProposal(Proposal):
+class MaskGate(Gate):
     """A proposal that multiplies all cells by one k-hot mask.
 
     ``logits`` has one a free gene, shape (n_models, n_free).
@@ -121,7 +121,7 @@ class MaskProposal(Proposal):
 
     logits: Tensor
 
-    def __init__(self, choice: Choice, noise: Noise) -> None:
+    def __init__(self, choice: CandidateGenes, noise: RandomSource) -> None:
         super().__init__(choice, noise)
         self.n_inputs = choice.n_genes
 
@@ -129,18 +129,18 @@ class MaskProposal(Proposal):
     def _current_logits(self, x: Tensor) -> Tensor:
         """Logits of the free genes for a training batch, with their gradient."""
 
-    def forward(self, x: Tensor, temperature: float | Tensor) -> Shown:
+    def forward(self, x: Tensor, temperature: float | Tensor) -> GateOutput:
         """All cells under one mask, a Gumbel draw and a relaxed top-k; or the hard panel alone."""
         k = self.choice.n_free_markers
         if not self.training:
             chosen = self._ruled() if self.choice.ruled else self._largest(k)
             panel = torch.cat([self.include.expand(len(chosen), -1), chosen], dim=-1)
-            return Shown(columns(x, panel), inputs=panel)
+            return GateOutput(columns(x, panel), inputs=panel)
         if k == 0:
-            return Shown(x, self._whole(torch.zeros_like(self.logits)))
+            return GateOutput(x, self._whole(torch.zeros_like(self.logits)))
         logits = self._current_logits(x)
         keys = logits + self.noise.gumbel(logits.shape[-1])
-        return Shown(x, self._whole(relaxed_top_k(keys, k, temperature)))
+        return GateOutput(x, self._whole(relaxed_top_k(keys, k, temperature)))
 
     def _largest(self, k: int) -> Tensor:
         """The k free genes with the largest logits, a row a model."""
@@ -167,7 +167,7 @@ class MaskProposal(Proposal):
         return self.choice.best(self.choice.free[order], scores, model), scores
 
 
-class GeneLogits(MaskProposal):
+class MarkerMapGate(MaskGate):
     """MarkerMap's proposal: a network whose batch mean moves one running logit a gene.
 
     Per batch ``L <- beta * stopgrad(L) + (1 - beta) * mean_batch f(x)`` (METHODS: Gregory et
@@ -179,7 +179,11 @@ class GeneLogits(MaskProposal):
     """
 
     def __init__(
-        self, choice: Choice, hidden_size: int, beta: float | Sequence[float], noise: Noise
+        self,
+        choice: CandidateGenes,
+        hidden_size: int,
+        beta: float | Sequence[float],
+        noise: RandomSource,
     ) -> None:
         """``beta`` is one for all models, or has one a model."""
         super().__init__(choice, noise)
@@ -202,10 +206,10 @@ class GeneLogits(MaskProposal):
         return logits
 
 
-class FreeLogits(MaskProposal):
+class FreeLogitsGate(MaskGate):
     """Global-Gumbel VAE's proposal: the logits are parameters, drawn from N(0, 1)."""
 
-    def __init__(self, choice: Choice, noise: Noise) -> None:
+    def __init__(self, choice: CandidateGenes, noise: RandomSource) -> None:
         super().__init__(choice, noise)
         self.logits = nn.Parameter(noise.normal(len(choice.free)))
 

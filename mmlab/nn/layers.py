@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Noise:
+class RandomSource:
     """Random numbers of a pack, each model's from a generator of its own.
 
     The methods give tensors of shape (n_models, \\*shape), float32.
@@ -33,7 +33,7 @@ class Noise:
     def __len__(self) -> int:
         return len(self.generators)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Noise:
+    def __deepcopy__(self, memo: dict[int, Any]) -> RandomSource:
         """The same source: torch cannot copy a generator."""
         return self
 
@@ -94,7 +94,7 @@ class Linear(nn.Module):
 
     rounded = False
 
-    def __init__(self, n_in: int, n_out: int, noise: Noise) -> None:
+    def __init__(self, n_in: int, n_out: int, noise: RandomSource) -> None:
         super().__init__()
         bound = 1 / math.sqrt(n_in)
         self.weight = nn.Parameter(noise.uniform(n_out, n_in, low=-bound, high=bound))
@@ -148,7 +148,7 @@ class _Linear(torch.autograd.Function):
 class BatchNorm(nn.BatchNorm1d):
     """Batch norm over the cells of each model; its weights and statistics lie model by model."""
 
-    def __init__(self, n_features: int, noise: Noise) -> None:
+    def __init__(self, n_features: int, noise: RandomSource) -> None:
         super().__init__(len(noise) * n_features, device=noise.device)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
-def hidden(n_in: int, n_out: int, noise: Noise, norm: bool = True) -> nn.Sequential:
+def hidden(n_in: int, n_out: int, noise: RandomSource, norm: bool = True) -> nn.Sequential:
     """A linear layer, batch norm unless told otherwise, and a leaky ReLU (slope 0.01)."""
     layers: list[nn.Module] = [Linear(n_in, n_out, noise)]
     if norm:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmlab.nn.gates import Proposal, Shown
-from mmlab.nn.layers import BatchNorm, Linear, Noise, hidden
+from mmlab.nn.gates import Gate, GateOutput
+from mmlab.nn.layers import BatchNorm, Linear, RandomSource, hidden
 
 #: Weights of a layer from which on rounding them costs less than it saves.
 _WORTH_ROUNDING = 2**15
@@ -47,7 +47,7 @@ class PanelVAE(nn.Module):
         hidden_size: int,
         latent_size: int,
         alpha: float,
-        noise: Noise,
+        noise: RandomSource,
     ) -> None:
         super().__init__()
         self.noise = noise
@@ -71,7 +71,7 @@ class PanelVAE(nn.Module):
         self.decoder_log_var = head(n_genes) if alpha > 0 else None
         self.classifier = head(n_classes) if alpha < 1 else None
 
-    def forward(self, shown: Shown) -> Outputs:
+    def forward(self, shown: GateOutput) -> Outputs:
         """Outputs for what a proposal shows."""
         units = self.encoder(self.first(shown.cells, shown.mask, shown.inputs))
         mu, log_var = self.mu(units), self.log_var(units)
@@ -88,7 +88,7 @@ class PanelVAE(nn.Module):
 class PanelModel(nn.Module):
     """A pack of panel proposals and the networks that learn from the genes that they show."""
 
-    def __init__(self, proposal: Proposal, network: PanelVAE) -> None:
+    def __init__(self, proposal: Gate, network: PanelVAE) -> None:
         super().__init__()
         self.proposal = proposal
         self.network = network
@@ -113,7 +113,7 @@ class PanelModel(nn.Module):
         """One model of the pack, by itself: a copy of its weights and of its statistics."""
         n_models = len(self.proposal.noise)
         alone = copy.deepcopy(self)
-        noise = Noise([self.proposal.noise.generators[model]])
+        noise = RandomSource([self.proposal.noise.generators[model]])
         alone.proposal.noise = alone.network.noise = noise
         alone.proposal.choice = self.proposal.choice.single(model)
 

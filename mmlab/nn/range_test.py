@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmlab.nn.batches import Loss, Optimizer, batches, take, take_step, temperatures
-from mmlab.nn.cell_reader import Cells
+from mmlab.nn.cell_reader import CellTensor
 from mmlab.nn.networks import PanelModel
 from mmlab.nn.training_config import RangeTest, TrainingConfig
 
@@ -25,7 +25,7 @@ def find_learning_rates(
     loss: Loss,
     configs: Sequence[TrainingConfig],
     test: RangeTest,
-    x: Cells,
+    x: CellTensor,
     y: Tensor,
 ) -> list[float]:
     """Rates at which the smoothed loss of each model falls fastest while the rate rises linearly.

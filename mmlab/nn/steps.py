@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmlab.nn.batches import Loss, Optimizer, take, take_step
-from mmlab.nn.cell_reader import CellReader, Cells
+from mmlab.nn.cell_reader import CellReader, CellTensor
 from mmlab.nn.networks import PanelModel
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Steps:
         model: PanelModel,
         optimizer: Optimizer,
         loss: Loss,
-        x: Cells,
+        x: CellTensor,
         y: Tensor,
         batch_size: int,
     ) -> None:
@@ -89,7 +89,7 @@ class Steps:
         return take_step(self._model, self._optimizer, self._loss, cells, labels, temperature)
 
 
-def _can_capture(x: Cells) -> bool:
+def _can_capture(x: CellTensor) -> bool:
     """Whether a step works on a GPU alone: cells that are read meanwhile come from elsewhere."""
     return x.is_cuda
 

@@ -19,7 +19,7 @@ from mmlab.nn.batches import (
     fast_arithmetic,
     temperatures,
 )
-from mmlab.nn.cell_reader import Cells
+from mmlab.nn.cell_reader import CellTensor
 from mmlab.nn.networks import PanelModel
 from mmlab.nn.range_test import find_learning_rates
 from mmlab.nn.steps import Steps
@@ -81,7 +81,7 @@ def _train_epoch(
 
 @torch.no_grad()
 def evaluate_loss(
-    model: PanelModel, loss: Loss, x: Cells, y: Tensor, batch_size: int = 2048
+    model: PanelModel, loss: Loss, x: CellTensor, y: Tensor, batch_size: int = 2048
 ) -> list[float]:
     """Mean loss per cell of each model, with the hard panel and the running batch statistics."""
     model.eval()
@@ -94,7 +94,7 @@ def evaluate_loss(
 
 
 @torch.no_grad()
-def recalibrate_batch_norm(model: PanelModel, x: Cells, batch_size: int = 2048) -> None:
+def recalibrate_batch_norm(model: PanelModel, x: CellTensor, batch_size: int = 2048) -> None:
     """Estimate the batch-norm statistics of the network again, now with the hard panel.
 
     While training they come from soft masks; with the 0/1 mask of the evaluation the
@@ -117,7 +117,7 @@ def recalibrate_batch_norm(model: PanelModel, x: Cells, batch_size: int = 2048) 
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is a model's own in the training of a pack.
 
     Attributes
@@ -137,10 +137,10 @@ class Plan:
 def train(
     model: PanelModel,
     loss: Loss,
-    plans: Sequence[Plan],
-    x: Cells,
+    plans: Sequence[TrainingPlan],
+    x: CellTensor,
     y: Tensor,
-    x_val: Cells | None = None,
+    x_val: CellTensor | None = None,
     y_val: Tensor | None = None,
 ) -> Iterator[list[Epoch | None]]:
     """Train a pack, one item an epoch; whoever iterates may stop at any epoch.
@@ -206,7 +206,7 @@ def train(
 
 
 def _learning_rates(
-    model: PanelModel, loss: Loss, configs: Sequence[TrainingConfig], x: Cells, y: Tensor
+    model: PanelModel, loss: Loss, configs: Sequence[TrainingConfig], x: CellTensor, y: Tensor
 ) -> list[float]:
     """Rates as configured; if one is to be found, then those of all are."""
     rates = [config.learning_rate for config in configs]

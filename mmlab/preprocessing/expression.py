@@ -121,11 +121,11 @@ def dense_blocks(
             yield part if isinstance(part, np.ndarray) else part.toarray()
 
 
-def in_memory(X: Expression) -> Any:
+def to_memory(X: Expression) -> Any:
     """All values of a layer: z-scores dense, the others CSR."""
     return X.toarray() if X.layer == "zscore" else X.tocsr()
 
 
-def dense(X: Any) -> NDArray[np.float32]:
+def to_dense(X: Any) -> NDArray[np.float32]:
     """Dense float32 array of dense or sparse cells."""
     return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float32)

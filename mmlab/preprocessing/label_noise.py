@@ -9,11 +9,11 @@ from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.expression import ZScores, dense_blocks
 from mmlab.preprocessing.random_streams import Stream, random_stream
 from mmlab.preprocessing.splits import Indices, Split
-from mmlab.spec.trial import Noise, TrialSpec
+from mmlab.spec.trial import LabelNoise, TrialSpec
 
 
-def transitions(
-    noise: Noise, classes: list[str], x: ZScores, y: NDArray[np.int64]
+def transition_matrix(
+    noise: LabelNoise, classes: list[str], x: ZScores, y: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Probability of every class in the place of a true one.
 
@@ -62,7 +62,7 @@ def nearest_classes(x: ZScores, y: NDArray[np.int64], n_classes: int) -> NDArray
     return np.asarray(distances.argmin(axis=1))
 
 
-def noise_problems(noise: Noise, classes: list[str]) -> list[str]:
+def label_noise_problems(noise: LabelNoise, classes: list[str]) -> list[str]:
     """Classes that a matrix names and the data do not have, a sentence each."""
     named = {*noise.matrix, *(given for row in noise.matrix.values() for given in row)}
     return [
@@ -71,7 +71,7 @@ def noise_problems(noise: Noise, classes: list[str]) -> list[str]:
     ]
 
 
-def mislabel(
+def draw_label_noise(
     y: NDArray[np.int64],
     cells: Indices,
     level: float,
@@ -93,7 +93,7 @@ def mislabel(
     level
         In [0, 1].
     matrix
-        From :func:`transitions`.
+        From :func:`transition_matrix`.
 
     Returns
     -------
@@ -111,12 +111,12 @@ def mislabel(
     return noisy
 
 
-def mislabelled(
+def replicate_labels(
     spec: TrialSpec, cells: Cells, split: Split, zscore: ZScores, index: int
 ) -> NDArray[np.int64]:
     """Class indices of all cells with the wrong labels of a replicate."""
     if spec.noise.level == 0:
         return cells.y
-    matrix = transitions(spec.noise, cells.classes, zscore[split.train], cells.y[split.train])
+    matrix = transition_matrix(spec.noise, cells.classes, zscore[split.train], cells.y[split.train])
     stream = random_stream(spec.seed, index, Stream.NOISE)
-    return mislabel(cells.y, split.train_validation, spec.noise.level, matrix, stream)
+    return draw_label_noise(cells.y, split.train_validation, spec.noise.level, matrix, stream)

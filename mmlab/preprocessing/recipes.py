@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmlab.datasets.cells import Cells, Normalization
 from mmlab.preprocessing.expression import Expression, ZScores, dense_blocks
 from mmlab.preprocessing.normalization import Layer, log_normalize, standardize
-from mmlab.preprocessing.splits import Split, split_of
+from mmlab.preprocessing.splits import Split, replicate_split
 from mmlab.spec.protocol import Recipe
 from mmlab.spec.trial import TrialSpec
 
@@ -47,7 +47,7 @@ def gene_statistics(
     return mean.astype(np.float32), sd.astype(np.float32)
 
 
-def prepare(
+def prepare_layers(
     adata: ad.AnnData,
     normalization: Normalization,
     recipe: Recipe,
@@ -88,13 +88,13 @@ def is_large(shape: tuple[int, int]) -> bool:
     return shape[0] * shape[1] * np.dtype(np.float32).itemsize > LARGEST_DENSE
 
 
-def first_zscore(spec: TrialSpec, cells: Cells) -> ZScores:
+def first_replicate_zscore(spec: TrialSpec, cells: Cells) -> ZScores:
     """z-scores of all cells by the recipe and split of a trial's first replicate."""
-    layers = replicate_layers(spec, cells, split_of(spec, cells, spec.first_replicate))
+    layers = replicate_layers(spec, cells, replicate_split(spec, cells, spec.first_replicate))
     found: ZScores = layers["zscore"]
     return found
 
 
 def replicate_layers(spec: TrialSpec, cells: Cells, split: Split) -> dict[Layer, Any]:
     """Layers of all cells by the recipe of a trial, with the statistics of one split."""
-    return prepare(cells.adata, cells.normalization, spec.recipe, split.train)
+    return prepare_layers(cells.adata, cells.normalization, spec.recipe, split.train)

@@ -13,10 +13,10 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.preprocessing.random_streams import Stream, random_stream
 from mmlab.spec.protocol import (
+    MAX_EVALUATION_CELLS,
+    MAX_FIT_CELLS,
     MIN_CELLS_PER_CLASS,
-    MINIMUM,
-    MOST_FITTED,
-    MOST_JUDGED,
+    MIN_CELLS_PER_PART,
     TRAIN_SHARE,
     VALIDATION_SHARE,
 )
@@ -116,7 +116,7 @@ def partition(
     return parts
 
 
-def some_of(n: int, most: int) -> Indices:
+def subsample(n: int, most: int) -> Indices:
     """Positions of all of ``n`` cells of a part of a split or, of more than ``most``, of so many.
 
     The order within a part is random, but for the cells that are reserved for each class, which
@@ -130,11 +130,11 @@ def some_of(n: int, most: int) -> Indices:
 def sampling_note(n_cells: int) -> str:
     """What is judged on a sample of so many cells, in a sentence; empty where nothing is."""
     n_fitted = int(TRAIN_SHARE * n_cells) + int(VALIDATION_SHARE * n_cells)
-    if n_fitted <= MOST_FITTED and n_cells - n_fitted <= MOST_JUDGED:
+    if n_fitted <= MAX_FIT_CELLS and n_cells - n_fitted <= MAX_EVALUATION_CELLS:
         return ""
     return (
         f"Methods see all cells of a split; classifiers and regressions are fitted on at most "
-        f"{MOST_FITTED:,} of them and judged on at most {MOST_JUDGED:,}, the same random ones for "
+        f"{MAX_FIT_CELLS:,} of them and judged on at most {MAX_EVALUATION_CELLS:,}, the same random ones for "
         "every method."
     )
 
@@ -154,7 +154,7 @@ def paper_split(y: NDArray[np.int64], rng: np.random.Generator) -> Split:
     n = len(y)
     n_train, n_validation = int(TRAIN_SHARE * n), int(VALIDATION_SHARE * n)
     sizes = (n_train, n_validation, n - n_train - n_validation)
-    return Split(*partition(y, np.arange(n), sizes, MINIMUM, rng))
+    return Split(*partition(y, np.arange(n), sizes, MIN_CELLS_PER_PART, rng))
 
 
 def search_split(y: NDArray[np.int64], fingerprint: str, rng: np.random.Generator) -> Split:
@@ -167,12 +167,14 @@ def search_split(y: NDArray[np.int64], fingerprint: str, rng: np.random.Generato
     n_train, n_validation = int(TRAIN_SHARE * n), int(VALIDATION_SHARE * n)
     locked = np.random.default_rng(int(fingerprint, 16))
     n_open = n_train + n_validation
-    seen, test = partition(y, np.arange(n), (n_open, n - n_open), (sum(MINIMUM[:2]), 1), locked)
-    train, validation = partition(y, seen, (n_train, n_validation), MINIMUM[:2], rng)
+    seen, test = partition(
+        y, np.arange(n), (n_open, n - n_open), (sum(MIN_CELLS_PER_PART[:2]), 1), locked
+    )
+    train, validation = partition(y, seen, (n_train, n_validation), MIN_CELLS_PER_PART[:2], rng)
     return Split(train, validation, test)
 
 
-def split_of(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
+def replicate_split(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
     """The cells of a replicate, by the protocol of its trial."""
     rng = random_stream(spec.seed, replicate, Stream.SPLIT)
     if spec.protocol == "paper":

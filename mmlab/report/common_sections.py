@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlab.constraints.describe import describe
+from mmlab.constraints.describe import describe_constraints
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.splits import sampling_note
-from mmlab.report.page import Grid, Section
+from mmlab.report.page import Section, Table
 from mmlab.selectors import SELECTORS, resolve_params
 from mmlab.spec.base import Scalar
 from mmlab.spec.comparison import MethodSpec
-from mmlab.spec.constraints import PanelSpec
+from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.protocol import Recipe
 from mmlab.spec.trial import TrialSpec
 
@@ -54,15 +54,15 @@ def data_section(cells: Cells, recipe: Recipe) -> Section:
         "Data",
         text,
         [
-            Grid("What they are", ["", ""], [list(fact) for fact in facts], n_texts=2),
-            Grid("Cells of each type", ["type", "cells"], types),
+            Table("What they are", ["", ""], [list(fact) for fact in facts], n_texts=2),
+            Table("Cells of each type", ["type", "cells"], types),
         ],
     )
 
 
-def held_sections(spec: TrialSpec | PanelSpec) -> list[Section]:
+def constraint_sections(spec: TrialSpec | ConstrainedSpec) -> list[Section]:
     """What every panel had to hold; no section where nothing was asked."""
-    text = describe(spec)
+    text = describe_constraints(spec)
     if not text:
         return []
     choice = (
@@ -84,13 +84,19 @@ def methods_section(methods: Sequence[MethodSpec]) -> Section:
         }
         labels = "needed" if selector.supervised else "not used"
         rows.append(
-            [method.title, selector.summary, labels, listed(own) or "defaults", selector.reference]
+            [
+                method.title,
+                selector.summary,
+                labels,
+                format_params(own) or "defaults",
+                selector.reference,
+            ]
         )
     header = ["method", "what it is", "labels", "parameters", "source"]
-    return Section("Methods", [], [Grid("Methods", header, rows, n_texts=5)])
+    return Section("Methods", [], [Table("Methods", header, rows, n_texts=5)])
 
 
-def listed(params: dict[str, Scalar]) -> str:
+def format_params(params: dict[str, Scalar]) -> str:
     """Parameters in a line, four digits each."""
     return ", ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
@@ -103,7 +109,7 @@ def failures_section(failed: dict[str, str]) -> Section:
     if not failed:
         return Section("What failed", ["Nothing: every trial ran to its end."])
     rows = [[name, reason.splitlines()[-1] if reason else ""] for name, reason in failed.items()]
-    return Section("What failed", [], [Grid("Trials", ["trial", "reason"], rows, n_texts=2)])
+    return Section("What failed", [], [Table("Trials", ["trial", "reason"], rows, n_texts=2)])
 
 
 def cost_section(rows: pd.DataFrame, environment: dict[str, Any]) -> Section:
@@ -128,7 +134,7 @@ def cost_section(rows: pd.DataFrame, environment: dict[str, Any]) -> Section:
             f"{environment['platform']} with {environment['cpus']} CPUs "
             f"({environment['arithmetic']}), GPUs: {gpus}."
         ],
-        [Grid("Time", header, body)],
+        [Table("Time", header, body)],
     )
 
 
@@ -145,7 +151,7 @@ def limits_section(points: Sequence[str], cells: Cells) -> Section:
     return Section("Limits", [*points, *own])
 
 
-def again_section(commands: Sequence[str], tags: dict[str, str]) -> Section:
+def reproduction_section(commands: Sequence[str], tags: dict[str, str]) -> Section:
     """How to get the same numbers again."""
     commit = tags.get("mlflow.source.git.commit")
     where = f"mmlab {tags.get('mmlab.version', '')}" + (f", commit {commit}" if commit else "")

@@ -7,15 +7,21 @@ import pandas as pd
 
 from mmlab import figures
 from mmlab.comparison.curves import curve_figures, curve_tables
-from mmlab.comparison.tables import Comparison, best_method, compare, competing_methods, view_tables
+from mmlab.comparison.tables import (
+    ComparisonTables,
+    best_method,
+    compare_methods,
+    competing_methods,
+    view_tables,
+)
 from mmlab.datasets.cells import Cells
 from mmlab.figures.published_numbers import published_figure
 from mmlab.report.manifest import TrialEntry, entries
-from mmlab.report.page import Best, Grid, Picture, Section
+from mmlab.report.page import Best, PageFigure, Section, Table
 from mmlab.schedule import ComparisonResult
-from mmlab.selectors import controls
-from mmlab.spec.comparison import NOISE, SIZE, ComparisonSpec
-from mmlab.trial.result import CONFUSION, summed
+from mmlab.selectors import control_methods
+from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
+from mmlab.trial.result import CONFUSION, sum_matrices
 
 #: Methods whose confusion matrices are drawn.
 _CONFUSIONS = 3
@@ -24,12 +30,12 @@ _HEADLINE = "knn/accuracy"
 _FEW = 5
 
 
-def question(spec: ComparisonSpec) -> str:
+def study_question(spec: ComparisonSpec) -> str:
     """What a comparison asks."""
     name, k = spec.data.title, spec.n_markers[0]
-    if spec.axis == NOISE:
+    if spec.axis == NOISE_AXIS:
         return f"How much do methods suffer when cells of {name} have wrong labels ({k} genes)?"
-    if spec.axis != SIZE:
+    if spec.axis != SIZE_AXIS:
         return f"What does {spec.axis} change for panels of {k} genes on {name}?"
     if len(spec.settings) > 1:
         return f"How many genes are enough for {name}, and which method chooses them best?"
@@ -37,7 +43,7 @@ def question(spec: ComparisonSpec) -> str:
     return f"Which method chooses the best panel of {k} genes for {name}{seen}?"
 
 
-def answer(result: ComparisonResult, best: str) -> list[str]:
+def study_answer(result: ComparisonResult, best: str) -> list[str]:
     """What it found, in a sentence or two."""
     spec, first = result.study.spec, result.study.spec.settings[0].name
     table = result.summary
@@ -48,7 +54,7 @@ def answer(result: ComparisonResult, best: str) -> list[str]:
         f"{best} is best at {first}: kNN accuracy {row['mean']:.3f} ± {row['std']:.3f} on {where} "
         f"(mean and standard deviation of {int(row['n'])} replicates)."
     ]
-    if spec.axis == NOISE and len(result.robustness):
+    if spec.axis == NOISE_AXIS and len(result.robustness):
         part = result.robustness[result.robustness["metric"] == _HEADLINE]
         top = part.sort_values("auc", ascending=False).iloc[0]
         text.append(
@@ -58,9 +64,9 @@ def answer(result: ComparisonResult, best: str) -> list[str]:
     return text
 
 
-def leader(result: ComparisonResult) -> str:
+def leading_method(result: ComparisonResult) -> str:
     """The competing method with the best kNN accuracy at the first setting."""
-    competing = competing_methods(result.rows, controls())
+    competing = competing_methods(result.rows, control_methods())
     first = result.study.spec.settings[0]
     part = result.summary[result.summary["setting"] == first.name]
     among = competing or set(result.rows["method"])
@@ -70,16 +76,16 @@ def leader(result: ComparisonResult) -> str:
 
 
 def result_sections(
-    result: ComparisonResult, comparison: Comparison, cells: Cells, best: str
+    result: ComparisonResult, comparison: ComparisonTables, cells: Cells, best: str
 ) -> list[Section]:
     """Tables with spread and significance, published numbers, curves, confusion matrices."""
     spec = result.study.spec
     place = {"locked": "Results on the locked cells", "paper": "Results"}[spec.protocol]
     stem = f"{spec.protocol}_" if spec.protocol == "locked" else ""
-    competing = competing_methods(result.rows, controls())
-    sizes = spec.n_markers if spec.axis == SIZE else spec.n_markers[:1]
+    competing = competing_methods(result.rows, control_methods())
+    sizes = spec.n_markers if spec.axis == SIZE_AXIS else spec.n_markers[:1]
     grids = [
-        Grid(f"{k} genes: {title}", header, rows)
+        Table(f"{k} genes: {title}", header, rows)
         for k in sizes
         for title, header, rows in view_tables(comparison, k, competing, Best)
     ]
@@ -107,13 +113,13 @@ def result_sections(
                 "Against the published numbers",
                 [],
                 [],
-                [Picture(f"{stem}published", caption, figure)],
+                [PageFigure(f"{stem}published", caption, figure)],
             )
         )
     if len(spec.settings) > 1:
         curves = curve_figures(spec, result.summary)
         pictures = [
-            Picture(
+            PageFigure(
                 f"{stem}{name}",
                 "Means over the replicates; bands are one standard deviation.",
                 figure,
@@ -121,7 +127,7 @@ def result_sections(
             for name, figure in curves.items()
         ]
         tables = [
-            Grid(title, header, rows)
+            Table(title, header, rows)
             for title, header, rows in curve_tables(spec, result.summary, result.robustness, Best)
         ]
         sections.append(Section("Curves", [], tables, pictures))
@@ -129,7 +135,7 @@ def result_sections(
     return sections
 
 
-def _tests(comparison: Comparison) -> list[Grid]:
+def _tests(comparison: ComparisonTables) -> list[Table]:
     if comparison.tests.empty:
         return []
     rows = []
@@ -150,7 +156,7 @@ def _tests(comparison: Comparison) -> list[Grid]:
         "Is the difference in kNN accuracy real? Paired tests against the best method: corrected "
         "resampled t-test, the same with Holm's correction, Wilcoxon's signed-rank test"
     )
-    return [Grid(title, header, rows, n_texts=2)]
+    return [Table(title, header, rows, n_texts=2)]
 
 
 def _confusions(result: ComparisonResult, cells: Cells, best: str, stem: str) -> Section:
@@ -158,7 +164,9 @@ def _confusions(result: ComparisonResult, cells: Cells, best: str, stem: str) ->
     rows = result.rows[result.rows["setting"] == first]
     means = rows.groupby("method")[_HEADLINE].mean().sort_values(ascending=False)
     shown = [best, *(m for m in means.index if m != best)][:_CONFUSIONS]
-    matrices = {str(method): summed(rows.loc[rows["method"] == method, key]) for method in shown}
+    matrices = {
+        str(method): sum_matrices(rows.loc[rows["method"] == method, key]) for method in shown
+    }
     title = f"{cells.name}, {first}: k-nearest neighbours on test cells"
     figure = figures.confusion_matrices(matrices, cells.classes, title)
     caption = "Test cells of all replicates by true and predicted type; colour: share of the row."
@@ -166,11 +174,13 @@ def _confusions(result: ComparisonResult, cells: Cells, best: str, stem: str) ->
         "Which types are mistaken for which" + (", locked cells" if stem else ""),
         [],
         [],
-        [Picture(f"{stem}confusion", caption, figure)],
+        [PageFigure(f"{stem}confusion", caption, figure)],
     )
 
 
-def result_tables(result: ComparisonResult, comparison: Comparison) -> dict[str, pd.DataFrame]:
+def result_tables(
+    result: ComparisonResult, comparison: ComparisonTables
+) -> dict[str, pd.DataFrame]:
     """Tidy tables by the name of their files."""
     stem = f"{result.study.spec.protocol}_" if result.study.spec.protocol == "locked" else ""
     tables = {"comparison": comparison.table, "paired_tests": comparison.tests}
@@ -207,14 +217,14 @@ def result_limits(result: ComparisonResult) -> list[str]:
     return points
 
 
-def comparison_of(result: ComparisonResult) -> Comparison:
+def comparison_tables(result: ComparisonResult) -> ComparisonTables:
     """Tables and tests; of curves over anything but the panel size, at the first setting."""
     first = result.study.spec.settings[0].name
     rows, summary = (
-        t[t["setting"] == first] if result.study.spec.axis != SIZE else t
+        t[t["setting"] == first] if result.study.spec.axis != SIZE_AXIS else t
         for t in (result.rows, result.summary)
     )
-    return compare(rows, summary, controls(), result.study.spec.protocol)
+    return compare_methods(rows, summary, control_methods(), result.study.spec.protocol)
 
 
 def trial_entries(result: ComparisonResult) -> list[TrialEntry]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mmlab.comparison.result_table import Row, from_parquet
-from mmlab.constraints.measure import consensus_held
+from mmlab.comparison.result_table import ResultRow, row_from_parquet
+from mmlab.constraints.measure import consensus_constraints
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.recipes import first_zscore
+from mmlab.preprocessing.recipes import first_replicate_zscore
 from mmlab.report.page import Section
 from mmlab.report.panel import describe_panel, panel_section
 from mmlab.schedule import ComparisonResult
@@ -22,23 +22,23 @@ def panel_of(result: ComparisonResult, table: pd.DataFrame, cells: Cells, method
     """The panel of a method at the first setting, from :func:`consensus`."""
     spec = result.study.spec
     own = next(m for m in spec.methods if m.title == method)
-    zscore = first_zscore(spec.trial(own, spec.settings[0], 0), cells)
+    zscore = first_replicate_zscore(spec.trial(own, spec.settings[0], 0), cells)
     n_panels = len(_first_rows(result, method))
     return panel_section(table, method, n_panels, cells, zscore)
 
 
 def consensus(result: ComparisonResult, cells: Cells, method: str) -> pd.DataFrame:
     """The panel of a method at the first setting, see :func:`describe_panel`."""
-    rows = [from_parquet(row) for row in _first_rows(result, method).to_dict(orient="records")]
+    rows = [row_from_parquet(row) for row in _first_rows(result, method).to_dict(orient="records")]
     return consensus_of(result.study.spec, rows, cells)
 
 
 def consensus_of(
-    spec: TrialSpec | ComparisonSpec, rows: Sequence[Row], cells: Cells
+    spec: TrialSpec | ComparisonSpec, rows: Sequence[ResultRow], cells: Cells
 ) -> pd.DataFrame:
     """The consensus of finished replicates, which holds what they hold."""
     panels = [np.asarray(row["panel"], np.int64) for row in rows]
-    held = consensus_held(spec, cells, panels, [row.get("marked") for row in rows])
+    held = consensus_constraints(spec, cells, panels, [row.get("marked") for row in rows])
     return describe_panel(panels, cells, held)
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mmlab.comparison.result_table import is_metric
 from mmlab.errors import UserError
 from mmlab.spec.base import Spec
-from mmlab.spec.search import StudySpec
+from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.system.files import file_hash
 from mmlab.tracking import StudyRun, TrialRecord
@@ -153,7 +153,7 @@ def entries(rows: pd.DataFrame, specs: dict[str, TrialSpec]) -> list[TrialEntry]
     return found
 
 
-def search_entries(study: StudyRun[StudySpec], records: Sequence[TrialRecord]) -> list[TrialEntry]:
+def search_entries(study: StudyRun[SearchSpec], records: Sequence[TrialRecord]) -> list[TrialEntry]:
     """The trials of a search that ran to their end; their numbers are means over replicates."""
     found = []
     for record in records:

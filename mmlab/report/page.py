@@ -18,7 +18,7 @@ class Best(str):
 
 
 @dataclass(frozen=True)
-class Grid:
+class Table:
     """A table for people: ``rows`` are texts; the first ``n_texts`` columns stand to the left."""
 
     title: str
@@ -28,7 +28,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PageFigure:
     """A figure with its file name (without ending) and what it shows."""
 
     name: str
@@ -42,8 +42,8 @@ class Section:
 
     title: str
     text: Sequence[str] = ()
-    grids: Sequence[Grid] = ()
-    pictures: Sequence[Picture] = ()
+    grids: Sequence[Table] = ()
+    pictures: Sequence[PageFigure] = ()
     #: Shown as they are to be typed.
     commands: Sequence[str] = ()
 

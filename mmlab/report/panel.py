@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmlab.constraints.measure import Held
+from mmlab.constraints.measure import PanelConstraints
 from mmlab.datasets.cells import Cells
 from mmlab.figures.panel_plots import MOST_DOTS, dot_plot, umaps
 from mmlab.preprocessing.expression import Expression, ZScores
-from mmlab.report.page import Grid, Picture, Section
+from mmlab.report.page import PageFigure, Section, Table
 from mmlab.trial.result import borda_panel
 
 
 def describe_panel(
-    panels: Sequence[NDArray[np.int64]], cells: Cells, held: Held | None = None
+    panels: Sequence[NDArray[np.int64]], cells: Cells, held: PanelConstraints | None = None
 ) -> pd.DataFrame:
     """The consensus of panels of one size, a row a gene, best first.
 
@@ -85,15 +85,15 @@ def panel_section(
             "gene is highest, and in all other cells; cells: the share of that type's cells with "
             "a count of it."
         ],
-        [Grid("Genes, best first", header, rows, n_texts=2)],
+        [Table("Genes, best first", header, rows, n_texts=2)],
         [
-            Picture(
+            PageFigure(
                 "panel_dot_plot",
                 "Expression of the panel's genes by type: colour, mean log1p-normalised expression "
                 "scaled gene by gene; size, share of the type's cells with a count.",
                 dot_plot(genes[:MOST_DOTS], cells),
             ),
-            Picture(
+            PageFigure(
                 "panel_umap",
                 "UMAP of the cells by the panel's genes alone and by all genes, z-scores; coloured "
                 "by type.",

@@ -21,7 +21,7 @@ from mmlab.report.manifest import (
 )
 from mmlab.schedule import Resources, compute_trials
 from mmlab.spec.protocol import PROTOCOL_NUMBER
-from mmlab.system.environment import environment
+from mmlab.system.environment import describe_environment
 from mmlab.trial.result import TrialResult
 
 
@@ -189,7 +189,7 @@ def _compare(trial: TrialEntry, result: TrialResult | None) -> list[Number]:
 
 
 def _versions(manifest: Manifest) -> list[str]:
-    here, there = environment(), manifest.environment
+    here, there = describe_environment(), manifest.environment
     found = [
         f"{name} is {version}, was {there['packages'].get(name, 'not there')}"
         for name, version in here["packages"].items()

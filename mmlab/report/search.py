@@ -9,19 +9,19 @@ import pandas as pd
 
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.preprocessing.recipes import first_zscore
+from mmlab.preprocessing.recipes import first_replicate_zscore
 from mmlab.report.common_sections import (
-    again_section,
+    constraint_sections,
     cost_section,
     data_section,
     failures_section,
-    held_sections,
+    format_params,
     limits_section,
-    listed,
     methods_section,
+    reproduction_section,
 )
 from mmlab.report.comparison import (
-    comparison_of,
+    comparison_tables,
     result_limits,
     result_sections,
     result_tables,
@@ -29,7 +29,7 @@ from mmlab.report.comparison import (
 )
 from mmlab.report.consensus_panel import consensus, consensus_of, panel_of
 from mmlab.report.manifest import TrialEntry, search_entries
-from mmlab.report.page import Best, Grid, Picture, Report, Section
+from mmlab.report.page import Best, PageFigure, Report, Section, Table
 from mmlab.report.panel import panel_section
 from mmlab.schedule import (
     ComparisonResult,
@@ -39,15 +39,15 @@ from mmlab.schedule import (
     trial_table,
 )
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
-from mmlab.spec.search import StudySpec
-from mmlab.system.environment import environment
+from mmlab.spec.search import SearchSpec
+from mmlab.system.environment import describe_environment
 from mmlab.tracking import Outcome, StudyRun, TrialRecord, find_study, promotions, trial_rows
 
 #: Configurations that are listed.
 _LISTED = 20
 
 
-def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, list[TrialEntry]]:
+def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, list[TrialEntry]]:
     """The report of a search, with what its last promotion found, and the trials it rests on.
 
     Raises
@@ -69,7 +69,7 @@ def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, lis
         failed |= result.failed
     sections = [
         data_section(cells, "train_only"),
-        *held_sections(spec),
+        *constraint_sections(spec),
         _search_section(study, records),
     ]
     tables = {"trials": trial_table(records)}
@@ -77,7 +77,7 @@ def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, lis
         best_title = results[0].study.spec.methods[0].title
         sections.append(methods_section(results[0].study.spec.methods))
         for result in results:
-            comparison = comparison_of(result)
+            comparison = comparison_tables(result)
             sections += result_sections(result, comparison, cells, best_title)
             tables |= result_tables(result, comparison)
         tables["panel"] = consensus(results[0], cells, best_title)
@@ -87,21 +87,21 @@ def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, lis
         method = MethodSpec(selector=spec.search.selector, params=best.spec.params)
         own = trial_rows(study.store, best.run_id)
         table = tables["panel"] = consensus_of(best.spec, own, cells)
-        zscore = first_zscore(best.spec, cells)
+        zscore = first_replicate_zscore(best.spec, cells)
         sections += [
             methods_section([method]),
             panel_section(table, method.title, len(own), cells, zscore),
         ]
     sections += [
         failures_section(failed),
-        cost_section(rows, environment()),
+        cost_section(rows, describe_environment()),
         limits_section(_limits(study, results), cells),
-        again_section(commands, tags),
+        reproduction_section(commands, tags),
     ]
     searched = {name: best.spec.params[name] for name in spec.search.parameters}
     summary = [
         f"Of {len(records)} trials the best on validation cells is {best.digest[:8]}, score "
-        f"{best.score:.4f}, with {listed(searched)}."
+        f"{best.score:.4f}, with {format_params(searched)}."
     ]
     summary += [promoted[-1]["verdict"]] if promoted else []
     report = Report(
@@ -120,7 +120,7 @@ def report_search(study: StudyRun[StudySpec], cells: Cells) -> tuple[Report, lis
 
 
 def _judged(
-    study: StudyRun[StudySpec], names: Sequence[str], cells: Cells
+    study: StudyRun[SearchSpec], names: Sequence[str], cells: Cells
 ) -> list[ComparisonResult]:
     """The comparisons of a promotion."""
     results = []
@@ -131,7 +131,7 @@ def _judged(
     return results
 
 
-def _limits(study: StudyRun[StudySpec], results: Sequence[ComparisonResult]) -> list[str]:
+def _limits(study: StudyRun[SearchSpec], results: Sequence[ComparisonResult]) -> list[str]:
     points = [
         "Validation scores of a search are those of the configurations that it chose by them, and "
         "favour these: the locked cells do not."
@@ -145,7 +145,7 @@ def _limits(study: StudyRun[StudySpec], results: Sequence[ComparisonResult]) -> 
     ]
 
 
-def _search_section(study: StudyRun[StudySpec], records: Sequence[TrialRecord]) -> Section:
+def _search_section(study: StudyRun[SearchSpec], records: Sequence[TrialRecord]) -> Section:
     spec = study.spec.search
     ranked = sorted(
         (r for r in records if r.score is not None),
@@ -156,7 +156,7 @@ def _search_section(study: StudyRun[StudySpec], records: Sequence[TrialRecord]) 
     for place, record in enumerate(ranked[:_LISTED]):
         score = f"{record.score:.4f}"
         values = [
-            listed({name: record.spec.params[name]}).partition("=")[2]
+            format_params({name: record.spec.params[name]}).partition("=")[2]
             if name in record.spec.params
             else ""
             for name in names
@@ -172,7 +172,7 @@ def _search_section(study: StudyRun[StudySpec], records: Sequence[TrialRecord]) 
         )
     searched = [r for r in records if r.selector == spec.selector]
     pictures = [
-        Picture(f"search_{name}", f"{name.replace('_', ' ').capitalize()} (Optuna).", figure)
+        PageFigure(f"search_{name}", f"{name.replace('_', ' ').capitalize()} (Optuna).", figure)
         for name, figure in search_figures(study, searched).items()
     ]
     text = [
@@ -182,7 +182,7 @@ def _search_section(study: StudyRun[StudySpec], records: Sequence[TrialRecord]) 
     ]
     header = ["trial", "method", "ended", "score", *names]
     return Section(
-        "The search", text, [Grid("The best configurations", header, rows, n_texts=3)], pictures
+        "The search", text, [Table("The best configurations", header, rows, n_texts=3)], pictures
     )
 
 

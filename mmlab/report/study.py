@@ -9,22 +9,22 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.report.common_sections import (
-    again_section,
+    constraint_sections,
     cost_section,
     data_section,
     failures_section,
-    held_sections,
     limits_section,
     methods_section,
+    reproduction_section,
 )
 from mmlab.report.comparison import (
-    answer,
-    comparison_of,
-    leader,
-    question,
+    comparison_tables,
+    leading_method,
     result_limits,
     result_sections,
     result_tables,
+    study_answer,
+    study_question,
     trial_entries,
 )
 from mmlab.report.consensus_panel import consensus, panel_of
@@ -32,8 +32,8 @@ from mmlab.report.folder import check_folder, write_report
 from mmlab.report.page import Report
 from mmlab.report.search import report_search
 from mmlab.schedule import ComparisonResult, read_comparison
-from mmlab.spec.search import StudySpec
-from mmlab.system.environment import environment
+from mmlab.spec.search import SearchSpec
+from mmlab.system.environment import describe_environment
 from mmlab.tracking import Store, open_study
 
 _TITLES = {
@@ -56,7 +56,7 @@ def report_study(name: str, store: Store, folder: Path) -> Report:
     study = open_study(store, name)
     cells = load_cells(study.spec.data)
     study.require_data(cells, "run it again")
-    if isinstance(study.spec, StudySpec):
+    if isinstance(study.spec, SearchSpec):
         report, trials = report_search(study.asking(study.spec), cells)
     else:
         result = read_comparison(study.asking(study.spec), cells)
@@ -69,7 +69,7 @@ def report_study(name: str, store: Store, folder: Path) -> Report:
         "data": study.spec.data,
         "dataset": cells.name,
         "fingerprint": cells.fingerprint,
-        "environment": environment(),
+        "environment": describe_environment(),
         "commit": study.tags().get("mlflow.source.git.commit", ""),
         "trials": trials,
     }
@@ -79,23 +79,23 @@ def report_study(name: str, store: Store, folder: Path) -> Report:
 
 def _report_comparison(result: ComparisonResult, cells: Cells) -> Report:
     spec, tags = result.study.spec, result.study.tags()
-    best, commands = leader(result), [tags.get("mmlab.command", "")]
-    comparison, panel = comparison_of(result), consensus(result, cells, best)
+    best, commands = leading_method(result), [tags.get("mmlab.command", "")]
+    comparison, panel = comparison_tables(result), consensus(result, cells, best)
     sections = [
         data_section(cells, spec.recipe),
-        *held_sections(spec),
+        *constraint_sections(spec),
         methods_section(spec.methods),
         *result_sections(result, comparison, cells, best),
         panel_of(result, panel, cells, best),
         failures_section(result.failed),
-        cost_section(result.rows, environment()),
+        cost_section(result.rows, describe_environment()),
         limits_section(result_limits(result), cells),
-        again_section(commands, tags),
+        reproduction_section(commands, tags),
     ]
     return Report(
         f"{_TITLES[spec.study]}: {cells.name}",
-        question(spec),
-        answer(result, best),
+        study_question(spec),
+        study_answer(result, best),
         sections,
         commands,
         result_tables(result, comparison) | {"panel": panel},

@@ -22,8 +22,8 @@ for _name, _value in {
 
 from mmlab.schedule.cluster import Resources
 from mmlab.schedule.comparison import run_comparison
-from mmlab.schedule.comparison_plan import ComparisonResult, plan, read_comparison
-from mmlab.schedule.search import StudyResult, resume_study, run_study
+from mmlab.schedule.comparison_plan import ComparisonResult, plan_trials, read_comparison
+from mmlab.schedule.search import SearchResult, resume_search, run_search
 from mmlab.schedule.search_figures import search_figures
 from mmlab.schedule.search_summary import best_trial, trial_table
 from mmlab.schedule.submit import compute_trials
@@ -32,15 +32,15 @@ from mmlab.schedule.tune_run import StudyInterruptedError
 __all__ = [
     "ComparisonResult",
     "Resources",
+    "SearchResult",
     "StudyInterruptedError",
-    "StudyResult",
     "best_trial",
     "compute_trials",
-    "plan",
+    "plan_trials",
     "read_comparison",
-    "resume_study",
+    "resume_search",
     "run_comparison",
-    "run_study",
+    "run_search",
     "search_figures",
     "trial_table",
 ]

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from mmlab.datasets.cells import Cells
 from mmlab.nn.training import TrainingDivergedError
-from mmlab.spec.search import StudySpec
+from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRun
 from mmlab.trial.run import OBJECTIVE, Trial, final_objective
@@ -56,7 +56,7 @@ class SearchActor(Actor):
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
         """Begin the first trial; ``study`` names where results go."""
-        self.study: StudyRun[StudySpec] = shared["study"]
+        self.study: StudyRun[SearchSpec] = shared["study"]
         super().setup(config, **shared)
 
     def _start(self, config: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ class SearchActor(Actor):
         self.report |= complete | {SCORE: score}
 
 
-def open_trial(study: StudyRun[StudySpec], spec: TrialSpec, digest: str, cells: Cells) -> TrialRun:
+def open_trial(study: StudyRun[SearchSpec], spec: TrialSpec, digest: str, cells: Cells) -> TrialRun:
     """Run of a search's trial: the one that exists, opened again, or a new one."""
     above = (study.name, study.run_id)
     return TrialRun.open(study.store, study.experiment_id, spec, digest, cells, above)

@@ -9,24 +9,24 @@ from typing import Any
 
 from rich.console import Console
 
-from mmlab.comparison.result_table import Row, RowsFile, from_parquet, make_row
+from mmlab.comparison.result_table import ResultFile, ResultRow, make_row, row_from_parquet
 from mmlab.comparison.robustness import robustness_metrics
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.expression import ZScores
-from mmlab.preprocessing.recipes import first_zscore
+from mmlab.preprocessing.recipes import first_replicate_zscore
 from mmlab.schedule.cluster import Resources, cluster, require_machine
 from mmlab.schedule.comparison_plan import (
     ComparisonResult,
-    GridTrial,
-    Tables,
-    parts_of,
-    plan,
+    PlannedTrial,
+    ResultTables,
+    group_trials,
+    plan_trials,
     tabulate,
 )
-from mmlab.schedule.progress import GridProgress
-from mmlab.schedule.study_size import check_size, size_of
-from mmlab.schedule.submit import hand_out
+from mmlab.schedule.progress import ComparisonProgress
+from mmlab.schedule.study_size import check_size, describe_size
+from mmlab.schedule.submit import submit_trials
 from mmlab.schedule.tune_run import StudyInterruptedError, sigterm_as_interrupt
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import TrialSpec
@@ -38,11 +38,11 @@ from mmlab.tracking import (
     StudyRun,
     claim_study,
     close_abandoned,
+    constraint_params,
     create_study,
     find_study,
-    held_params,
+    finished_rows,
     lock_study,
-    stored_rows,
 )
 
 #: Seconds that the end of a study waits for a tracking store that takes nothing.
@@ -77,8 +77,8 @@ def run_comparison(
         process is at work on the study.
     """
     cells = load_cells(spec.data)
-    grid = plan(spec, cells)
-    rows = RowsFile.read(rows_file)
+    grid = plan_trials(spec, cells)
+    rows = ResultFile.read(rows_file)
     name = f"{spec.study}-{cells.name}-{spec.digest(cells.fingerprint)[:8]}"
     check_size(len(grid), store)
     require_machine(resources)
@@ -118,7 +118,7 @@ def _open(
         "recipe": spec.recipe,
         "protocol": spec.protocol,
         "seed": spec.seed,
-        **held_params(spec),
+        **constraint_params(spec),
     }
     if spec.levels:
         params |= {"noise": spec.noise, "noise_level": ", ".join(map(str, spec.levels))}
@@ -132,8 +132,8 @@ class _Comparison:
 
     study: StudyRun[ComparisonSpec]
     cells: Cells
-    grid: list[GridTrial]
-    rows: RowsFile
+    grid: list[PlannedTrial]
+    rows: ResultFile
     outbox: Outbox
     console: Console
 
@@ -150,7 +150,7 @@ class _Comparison:
                 self._add(ended)
         missing = self.wanted.keys() - self.rows.by_digest.keys()
         store, experiment = self.study.store, self.study.experiment_id
-        for digest, row in stored_rows(store, experiment, missing):
+        for digest, row in finished_rows(store, experiment, missing):
             self._add_row(self.wanted[digest].spec, digest, row)
 
     def compute(self, resources: Resources) -> None:
@@ -158,7 +158,7 @@ class _Comparison:
         missing = [t for digest, t in self.wanted.items() if digest not in self.rows.by_digest]
         if not missing:
             return
-        parts = parts_of(missing, resources)
+        parts = group_trials(missing, resources)
         described = [
             {
                 "trials": [trial.spec.model_dump(mode="json") for trial in part],
@@ -169,13 +169,13 @@ class _Comparison:
         ]
         with cluster(resources) as slots, sigterm_as_interrupt():
             known = [row for d, row in self.rows.by_digest.items() if d in self.wanted]
-            self.console.print(size_of(parts, known, slots), highlight=False, soft_wrap=True)
+            self.console.print(describe_size(parts, known, slots), highlight=False, soft_wrap=True)
             waiting = dict(Counter(trial.method.title for trial in missing))
-            progress = GridProgress(
+            progress = ComparisonProgress(
                 self.console, self.study.name, len(missing), waiting=waiting, slots=slots
             )
             with progress:
-                hand_out(
+                submit_trials(
                     self.study.name, described, self.cells, progress, self._keep, resources, slots
                 )
         self.rows.write()
@@ -187,17 +187,19 @@ class _Comparison:
             zscore = None
             if self.study.spec.umap:
                 self.console.print("drawing UMAPs of the panels", highlight=False)
-                zscore = first_zscore(self.grid[0].spec, self.cells)
+                zscore = first_replicate_zscore(self.grid[0].spec, self.cells)
             for title, run in self.runs.items():
                 self._finish(title, run, tables, zscore)
         return ComparisonResult(self.study, self.grid, *tables, self.failed, unsent)
 
-    def _finish(self, title: str, run: MethodRun, tables: Tables, zscore: ZScores | None) -> None:
+    def _finish(
+        self, title: str, run: MethodRun, tables: ResultTables, zscore: ZScores | None
+    ) -> None:
         """Close a method's run with its part of the tables."""
         rows, summary, curves = (t[t["method"] == title] if len(t) else t for t in tables)
         own: list[Any] = rows.to_dict(orient="records")
         extra = robustness_metrics(curves) if len(curves) else {}
-        run.finish([from_parquet(row) for row in own], summary, extra, self.cells, zscore)
+        run.finish([row_from_parquet(row) for row in own], summary, extra, self.cells, zscore)
 
     def _keep(self, ended: EndedTrial) -> None:
         self.outbox.put(ended)
@@ -214,5 +216,5 @@ class _Comparison:
         row = {str(name): value for name, value in replicate.items()}
         self._add_row(ended.spec, ended.digest, row)
 
-    def _add_row(self, spec: TrialSpec, digest: str, replicate: Row) -> None:
+    def _add_row(self, spec: TrialSpec, digest: str, replicate: ResultRow) -> None:
         self.rows.add(make_row(spec, digest, self.cells.fingerprint, replicate))

@@ -13,10 +13,10 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.nn.training import TrainingDivergedError
 from mmlab.schedule.actor import Actor
-from mmlab.schedule.progress import Progress, Row
+from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import EndedTrial, Outcome
-from mmlab.trial.defaults import resolve
+from mmlab.trial.defaults import resolve_spec
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import OBJECTIVE, Trial, run_trials
 
@@ -31,7 +31,7 @@ def headline(result: TrialResult) -> float:
 OnEnd = Callable[[EndedTrial], None]
 
 
-class GridActor(Actor):
+class ComparisonActor(Actor):
     """Runs one trial, or several that are trained as one, an epoch a step.
 
     ``config["part"]`` holds the ``trials``, the title of their ``method`` and the id of its run,
@@ -103,7 +103,7 @@ class GridActor(Actor):
         }
 
 
-class GridRecorder(Callback):
+class ComparisonRecorder(Callback):
     """Tune's view of the trials: what has ended is kept at once, and the user is told."""
 
     def __init__(self, cells: Cells, progress: Progress, on_end: OnEnd) -> None:
@@ -123,7 +123,7 @@ class GridRecorder(Callback):
         for report, described in zip(result["trials"], part["trials"], strict=True):
             outcome = Outcome(report["outcome"])
             key = f"{trial.trial_id} {report['digest']}"
-            row = Row(
+            row = TrialProgress(
                 digest=report["digest"][:8],
                 method=part["method"],
                 outcome=outcome,
@@ -148,7 +148,7 @@ class GridRecorder(Callback):
         part = trial.config["part"]
         reason = str(trial.get_error() or "the worker process died")
         for described in part["trials"]:
-            spec = resolve(TrialSpec.model_validate(described), self.cells)
+            spec = resolve_spec(TrialSpec.model_validate(described), self.cells)
             digest = spec.digest(self.cells.fingerprint)
             self._keep(spec, digest, part["parent"], None, reason)
             self.progress.end(f"{trial.trial_id} {digest}", Outcome.FAILED)

@@ -9,23 +9,23 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mmlab.comparison.result_table import Row, summarise_rows
+from mmlab.comparison.result_table import ResultRow, summarise_rows
 from mmlab.comparison.robustness import robustness, with_clean_classifiers
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.schedule.cluster import Resources
 from mmlab.selectors import get_selector
-from mmlab.spec.comparison import NOISE, ComparisonSpec, MethodSpec, Setting
+from mmlab.spec.comparison import NOISE_AXIS, ComparisonSpec, MethodSpec, Setting
 from mmlab.spec.trial import TrialSpec
-from mmlab.tracking import Outcome, StudyRun, stored_rows, study_rows
-from mmlab.trial.defaults import resolve
+from mmlab.tracking import Outcome, StudyRun, finished_rows, study_rows
+from mmlab.trial.defaults import resolve_spec
 
 #: Replicates of a method that share a GPU's every step, at most; they are kept when all are done.
 _TRAINED_AS_ONE = 10
 
 
 @dataclass(frozen=True)
-class GridTrial:
+class PlannedTrial:
     """A cell of the grid: one replicate of one method at one setting, resolved."""
 
     method: MethodSpec
@@ -63,7 +63,7 @@ class ComparisonResult:
     """
 
     study: StudyRun[ComparisonSpec]
-    grid: list[GridTrial]
+    grid: list[PlannedTrial]
     rows: pd.DataFrame
     summary: pd.DataFrame
     robustness: pd.DataFrame
@@ -71,7 +71,7 @@ class ComparisonResult:
     unsent: int
 
 
-def plan(spec: ComparisonSpec, cells: Cells) -> list[GridTrial]:
+def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:
     """All cells of the grid, first replicates first.
 
     The control that takes all genes is the same trial, of one digest, at every panel size.
@@ -81,7 +81,7 @@ def plan(spec: ComparisonSpec, cells: Cells) -> list[GridTrial]:
     UserError
         Every method or setting that cannot be run.
     """
-    found: list[GridTrial] = []
+    found: list[PlannedTrial] = []
     problems: dict[str, dict[str, None]] = {}
     most = max(method.replicates or spec.replicates for method in spec.methods)
     for replicate in range(most):
@@ -90,7 +90,7 @@ def plan(spec: ComparisonSpec, cells: Cells) -> list[GridTrial]:
                 continue
             for setting in spec.settings:
                 try:
-                    trial = resolve(spec.trial(method, setting, replicate), cells)
+                    trial = resolve_spec(spec.trial(method, setting, replicate), cells)
                 except UserError as error:
                     # Many methods may have the same one.
                     own = f"{method.selector} on {cells.name}: "
@@ -98,7 +98,7 @@ def plan(spec: ComparisonSpec, cells: Cells) -> list[GridTrial]:
                     problems.setdefault(reason, {})[method.selector] = None
                     continue
                 digest = trial.digest(cells.fingerprint)
-                found.append(GridTrial(method, setting, trial, digest))
+                found.append(PlannedTrial(method, setting, trial, digest))
     if problems:
         listed = [
             f"{', '.join(methods)} on {cells.name}: {reason}"
@@ -108,7 +108,7 @@ def plan(spec: ComparisonSpec, cells: Cells) -> list[GridTrial]:
     return found
 
 
-class Tables(NamedTuple):
+class ResultTables(NamedTuple):
     """The tables of a :class:`ComparisonResult`."""
 
     rows: pd.DataFrame
@@ -117,13 +117,16 @@ class Tables(NamedTuple):
 
 
 def tabulate(
-    spec: ComparisonSpec, grid: Sequence[GridTrial], by_digest: Mapping[str, Row], cells: Cells
-) -> Tables:
+    spec: ComparisonSpec,
+    grid: Sequence[PlannedTrial],
+    by_digest: Mapping[str, ResultRow],
+    cells: Cells,
+) -> ResultTables:
     """Tables of what is finished of a grid."""
     order = {method.title: place for place, method in enumerate(spec.methods)}
     places = {setting.name: place for place, setting in enumerate(spec.settings)}
 
-    def position(trial: GridTrial) -> tuple[int, int, int]:
+    def position(trial: PlannedTrial) -> tuple[int, int, int]:
         here = order[trial.method.title], places[trial.setting.name]
         return (*here, trial.spec.first_replicate)
 
@@ -138,24 +141,24 @@ def tabulate(
         for trial in sorted(grid, key=position)
         if (row := by_digest.get(trial.digest)) is not None
     ]
-    if spec.axis == NOISE:
+    if spec.axis == NOISE_AXIS:
         finished = [with_clean_classifiers(row) for row in finished]
     table = pd.DataFrame(finished)
     if table.empty:
-        return Tables(table, table, table)
+        return ResultTables(table, table, table)
     summary = summarise_rows(table, len(cells.genes))
-    curves = robustness(table, spec.seed) if spec.axis == NOISE else pd.DataFrame()
-    return Tables(table, summary, curves)
+    curves = robustness(table, spec.seed) if spec.axis == NOISE_AXIS else pd.DataFrame()
+    return ResultTables(table, summary, curves)
 
 
 def read_comparison(study: StudyRun[ComparisonSpec], cells: Cells) -> ComparisonResult:
     """What a store holds of a comparison; nothing is computed, nothing written."""
-    grid = plan(study.spec, cells)
+    grid = plan_trials(study.spec, cells)
     wanted = {trial.digest: trial for trial in grid}
     # Rows that came from a file have no runs of their own.
     rows = {d: r for d, r in study_rows(study.store, study.run_id).items() if d in wanted}
     missing = wanted.keys() - rows.keys()
-    rows |= dict(stored_rows(study.store, study.experiment_id, missing))
+    rows |= dict(finished_rows(study.store, study.experiment_id, missing))
     failed = {
         wanted[t.digest].title(study.spec): t.reason
         for t in study.trials()
@@ -164,7 +167,7 @@ def read_comparison(study: StudyRun[ComparisonSpec], cells: Cells) -> Comparison
     return ComparisonResult(study, grid, *tabulate(study.spec, grid, rows, cells), failed, 0)
 
 
-def parts_of(missing: list[GridTrial], resources: Resources) -> list[list[GridTrial]]:
+def group_trials(missing: list[PlannedTrial], resources: Resources) -> list[list[PlannedTrial]]:
     """What is computed at a time: each replicate alone, but for two exceptions.
 
     All settings that differ in labels a method ignores are one part: it is fitted once. On a GPU
@@ -172,7 +175,7 @@ def parts_of(missing: list[GridTrial], resources: Resources) -> list[list[GridTr
     bit, whatever else is missing; in a pack it is so only up to rounding, which a long training can
     carry into the choice of a gene.
     """
-    together: dict[tuple[object, ...], list[GridTrial]] = defaultdict(list)
+    together: dict[tuple[object, ...], list[PlannedTrial]] = defaultdict(list)
     in_packs: Counter[tuple[object, ...]] = Counter()
     for trial in sorted(missing, key=_first_replicates_first):
         selector, spec = get_selector(trial.spec.selector), trial.spec
@@ -191,5 +194,5 @@ def parts_of(missing: list[GridTrial], resources: Resources) -> list[list[GridTr
     return sorted(together.values(), key=lambda part: _first_replicates_first(part[0]))
 
 
-def _first_replicates_first(trial: GridTrial) -> tuple[int, int]:
+def _first_replicates_first(trial: PlannedTrial) -> tuple[int, int]:
     return trial.spec.first_replicate, trial.setting.step

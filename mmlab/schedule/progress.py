@@ -15,13 +15,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mmlab.tracking import Outcome, short
+from mmlab.tracking import Outcome, format_value
 
 _BEST_SHOWN = 5
 
 
 @dataclass
-class Row:
+class TrialProgress:
     """A trial as the tables show it."""
 
     digest: str
@@ -41,7 +41,7 @@ class Progress:
     title: str
     total: int
     ended: int = 0
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, TrialProgress] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     ended_here: int = 0
     live: Live | None = None
@@ -59,7 +59,7 @@ class Progress:
             self.live.update(self.render())
             self.live.__exit__(*error)
 
-    def update(self, key: str, row: Row) -> None:
+    def update(self, key: str, row: TrialProgress) -> None:
         """Take up a trial's latest result."""
         self.rows[key] = row
         if self.live is not None:
@@ -79,7 +79,7 @@ class Progress:
             self._say(f"[{self.ended}/{self.total}] {self.line(row)}, {self.time_left()}")
 
     @abstractmethod
-    def line(self, row: Row) -> str:
+    def line(self, row: TrialProgress) -> str:
         """An ended trial in a few words."""
 
     @abstractmethod
@@ -96,7 +96,7 @@ class Progress:
     def time_left(self) -> str:
         """The time left in words."""
         seconds = self.seconds_left()
-        return "time left unknown" if seconds is None else f"{in_words(seconds)} left"
+        return "time left unknown" if seconds is None else f"{format_duration(seconds)} left"
 
     def render(self) -> RenderableType:
         """Progress bar and table."""
@@ -112,7 +112,7 @@ class Progress:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A rough time."""
     if seconds < 90:
         return f"about {seconds:.0f} s"
@@ -132,7 +132,7 @@ class SearchProgress(Progress):
         complete = [r.score for r in self.rows.values() if r.outcome == Outcome.COMPLETE]
         return max(complete, default=None)
 
-    def line(self, row: Row) -> str:
+    def line(self, row: TrialProgress) -> str:
         """Score of an ended trial, and the best one."""
         best = self.best
         return (
@@ -147,7 +147,7 @@ class SearchProgress(Progress):
             numeric = column not in ("trial", "method", "state")
             table.add_column(column, justify="right" if numeric else "left")
         for row in sorted(self.rows.values(), key=lambda r: -r.score)[:_BEST_SHOWN]:
-            values = [short(row.params.get(name, "")) for name in self.searched]
+            values = [format_value(row.params.get(name, "")) for name in self.searched]
             table.add_row(
                 row.digest,
                 row.method,
@@ -160,7 +160,7 @@ class SearchProgress(Progress):
 
 
 @dataclass
-class GridProgress(Progress):
+class ComparisonProgress(Progress):
     """The methods of a comparison: replicates done, score so far, seconds a replicate.
 
     ``waiting`` counts the replicates of each method that were missing at the start, ``slots``
@@ -170,7 +170,7 @@ class GridProgress(Progress):
     waiting: dict[str, int] = field(default_factory=dict)
     slots: int = 1
 
-    def line(self, row: Row) -> str:
+    def line(self, row: TrialProgress) -> str:
         """Score of an ended replicate."""
         if row.outcome != Outcome.COMPLETE:
             return f"{row.method} {row.digest} {row.outcome}"
@@ -199,7 +199,7 @@ class GridProgress(Progress):
             table.add_row(method, f"{len(rows)} of {n}", score, seconds)
         return table
 
-    def _done(self) -> dict[str, list[Row]]:
+    def _done(self) -> dict[str, list[TrialProgress]]:
         done = defaultdict(list)
         for row in self.rows.values():
             if row.outcome == Outcome.COMPLETE:

@@ -17,11 +17,11 @@ from mmlab.schedule.actor import SearchActor
 from mmlab.schedule.cluster import Resources, cluster
 from mmlab.schedule.progress import SearchProgress
 from mmlab.schedule.search_algorithm import RecordedHalving, make_searcher
-from mmlab.schedule.search_recorder import Recorder
+from mmlab.schedule.search_recorder import SearchRecorder
 from mmlab.schedule.search_summary import best_trial, write_summary
-from mmlab.schedule.tune_run import FanOut, StudyInterruptedError, sigterm_as_interrupt
+from mmlab.schedule.tune_run import StudyInterruptedError, TuneRun, sigterm_as_interrupt
 from mmlab.selectors import get_selector, resolve_params
-from mmlab.spec.search import StudySpec
+from mmlab.spec.search import SearchSpec
 from mmlab.tracking import (
     ENDED,
     Store,
@@ -29,19 +29,19 @@ from mmlab.tracking import (
     TrialRecord,
     claim_study,
     close_abandoned,
+    constraint_params,
     create_study,
     describe_search,
     find_study,
-    held_params,
     open_study,
     spec_tags,
 )
-from mmlab.trial.defaults import resolve
+from mmlab.trial.defaults import resolve_spec
 from mmlab.trial.run import Trial
 
 
 @dataclass(frozen=True)
-class StudyResult:
+class SearchResult:
     """What a study has found.
 
     Attributes
@@ -55,19 +55,19 @@ class StudyResult:
         end; None if there is none.
     """
 
-    study: StudyRun[StudySpec]
+    study: StudyRun[SearchSpec]
     trials: list[TrialRecord]
     best: TrialRecord | None
 
 
-def run_study(
-    spec: StudySpec,
+def run_search(
+    spec: SearchSpec,
     store: Store,
     resources: Resources,
     console: Console,
     command: str = "",
     name: str | None = None,
-) -> StudyResult:
+) -> SearchResult:
     """Search the parameters of a selector on a dataset; every trial is in the store.
 
     Parameters
@@ -84,7 +84,7 @@ def run_study(
     if name is not None:
         _check_name(name, store)
     cells = load_cells(spec.data)
-    check_study(spec, cells)
+    check_search(spec, cells)
     with cluster(resources) as slots, sigterm_as_interrupt():
         store.initialise()
         close_abandoned(store)
@@ -97,7 +97,7 @@ def run_study(
             "replicates": spec.replicates,
             "seed": spec.seed,
             "baselines": ", ".join(spec.baselines),
-            **held_params(spec),
+            **constraint_params(spec),
         }
         study = create_study(store, name, spec, cells, params, command)
         return _work(study, cells, resources, slots, console)
@@ -116,9 +116,9 @@ def _check_name(name: str, store: Store) -> None:
         )
 
 
-def resume_study(
+def resume_search(
     name: str, store: Store, resources: Resources, console: Console, trials: int | None = None
-) -> StudyResult:
+) -> SearchResult:
     """Go on with a study: ended trials are kept, interrupted ones begin again.
 
     Parameters
@@ -135,7 +135,7 @@ def resume_study(
     """
     found = open_study(store, name)
     spec = found.spec
-    if not isinstance(spec, StudySpec):
+    if not isinstance(spec, SearchSpec):
         raise UserError(f"study {name} is a comparison: give its own command again to go on.")
     if trials is not None:
         spec = spec.model_copy(update={"trials": trials})
@@ -149,7 +149,7 @@ def resume_study(
         return _work(study, cells, resources, slots, console)
 
 
-def check_study(spec: StudySpec, cells: Cells) -> None:
+def check_search(spec: SearchSpec, cells: Cells) -> None:
     """Raise ``UserError`` for whatever would fail later, before anything is written."""
     search = spec.search
     defaults = resolve_params(search.selector, search.fixed)
@@ -164,16 +164,16 @@ def check_study(spec: StudySpec, cells: Cells) -> None:
     if problems:
         raise UserError("search space: " + "; ".join(problems) + ".")
     for point in search.corners():
-        resolve(spec.trial(search.selector, search.fixed | point), cells)
+        resolve_spec(spec.trial(search.selector, search.fixed | point), cells)
     for baseline in spec.baselines:
-        resolve(spec.trial(baseline, {}), cells)
+        resolve_spec(spec.trial(baseline, {}), cells)
     # All trials have the same training cells.
     Trial(spec.trial(search.selector, search.fixed | search.corners()[0]), cells).hold()
 
 
 def _work(
-    study: StudyRun[StudySpec], cells: Cells, resources: Resources, slots: int, console: Console
-) -> StudyResult:
+    study: StudyRun[SearchSpec], cells: Cells, resources: Resources, slots: int, console: Console
+) -> SearchResult:
     complete = False
     try:
         records = study.trials()
@@ -181,9 +181,9 @@ def _work(
         ended = sum(record.outcome in ENDED for record in records)
         searched = list(study.spec.search.parameters)
         with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
-            recorder = Recorder(study, cells, progress)
+            recorder = SearchRecorder(study, cells, progress)
             shared = {"cells": cells, "study": study}
-            out = FanOut(study.name, SearchActor, shared, recorder, resources, slots)
+            out = TuneRun(study.name, SearchActor, shared, recorder, resources, slots)
             _run_baselines(study, records, out)
             _run_search(study, cells, out)
         study.close_open_trials()
@@ -198,10 +198,10 @@ def _work(
         raise StudyInterruptedError(study.name) from interrupt
     finally:
         study.finish(complete)
-    return StudyResult(study, records, best)
+    return SearchResult(study, records, best)
 
 
-def _run_baselines(study: StudyRun[StudySpec], records: list[TrialRecord], out: FanOut) -> None:
+def _run_baselines(study: StudyRun[SearchSpec], records: list[TrialRecord], out: TuneRun) -> None:
     """Run the baselines that have not ended yet."""
     ended = {record.selector for record in records if record.outcome in ENDED}
     missing = [name for name in study.spec.baselines if name not in ended]
@@ -209,7 +209,7 @@ def _run_baselines(study: StudyRun[StudySpec], records: list[TrialRecord], out: 
         out.fit({"selector": tune.grid_search(missing), "params": {}})
 
 
-def _run_search(study: StudyRun[StudySpec], cells: Cells, out: FanOut) -> None:
+def _run_search(study: StudyRun[SearchSpec], cells: Cells, out: TuneRun) -> None:
     """Run searched trials until as many have ended as the study asks for."""
     search = study.spec.search
     params = resolve_params(search.selector, search.fixed)

@@ -18,9 +18,9 @@ from ray.tune.search.optuna import OptunaSearch
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.actor import DIVERGED_SCORE, SCORE
 from mmlab.spec.base import Scalar
-from mmlab.spec.search import Choices, Range, SearchSpec, StudySpec
+from mmlab.spec.search import Choices, Range, SearchSpace, SearchSpec
 from mmlab.tracking import ENDED, StudyRun, TrialRecord
-from mmlab.trial.defaults import resolve
+from mmlab.trial.defaults import resolve_spec
 from mmlab.trial.run import OBJECTIVE
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -28,7 +28,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 _PREFIX = "params/"
 
 
-def distributions(search: SearchSpec) -> dict[str, BaseDistribution]:
+def distributions(search: SearchSpace) -> dict[str, BaseDistribution]:
     """The search space in Optuna's terms."""
     return {name: _distribution(space) for name, space in search.parameters.items()}
 
@@ -42,7 +42,7 @@ def _distribution(space: Range | Choices) -> BaseDistribution:
 
 
 def make_searcher(
-    study: StudyRun[StudySpec], records: list[TrialRecord], cells: Cells
+    study: StudyRun[SearchSpec], records: list[TrialRecord], cells: Cells
 ) -> OptunaSearch:
     """TPE that knows the ended trials, and first proposes what was interrupted.
 
@@ -72,7 +72,7 @@ class RecordedHalving(ASHAScheduler):
     """Asynchronous successive halving whose rungs already hold the trials that have ended."""
 
     def __init__(
-        self, study: StudyRun[StudySpec], max_epochs: int, records: list[TrialRecord]
+        self, study: StudyRun[SearchSpec], max_epochs: int, records: list[TrialRecord]
     ) -> None:
         search = study.spec.search
         grace = search.rungs(max_epochs)[0]
@@ -106,10 +106,10 @@ def _prefixed(point: dict[str, Scalar]) -> dict[str, Scalar]:
 
 
 def _default_point(
-    study: StudyRun[StudySpec], cells: Cells, space: dict[str, BaseDistribution]
+    study: StudyRun[SearchSpec], cells: Cells, space: dict[str, BaseDistribution]
 ) -> list[dict[str, Scalar]]:
     search = study.spec.search
-    default = resolve(study.spec.trial(search.selector, search.fixed), cells)
+    default = resolve_spec(study.spec.trial(search.selector, search.fixed), cells)
     defaults = searched_params(default.params, space)
     inside = all(_holds(search.parameters[name], value) for name, value in defaults.items())
     return [defaults] if inside else []

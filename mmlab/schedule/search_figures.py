@@ -12,11 +12,11 @@ from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 
 from mmlab.schedule.search_algorithm import distributions, searched_params
-from mmlab.spec.search import StudySpec
+from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outcome, StudyRun, TrialRecord
 
 
-def optuna_study(study: StudyRun[StudySpec], records: list[TrialRecord]) -> optuna.Study:
+def optuna_study(study: StudyRun[SearchSpec], records: list[TrialRecord]) -> optuna.Study:
     """The search as an Optuna study, for its own analyses."""
     space = distributions(study.spec.search)
     result = optuna.create_study(direction="maximize", study_name=study.name)
@@ -34,7 +34,7 @@ def optuna_study(study: StudyRun[StudySpec], records: list[TrialRecord]) -> optu
     return result
 
 
-def search_figures(study: StudyRun[StudySpec], records: list[TrialRecord]) -> dict[str, Figure]:
+def search_figures(study: StudyRun[SearchSpec], records: list[TrialRecord]) -> dict[str, Figure]:
     """Optuna's own pictures of the search, by file name; empty for fewer than two trials."""
     search = optuna_study(study, records)
     values = {trial.value for trial in search.trials}

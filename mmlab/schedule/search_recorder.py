@@ -8,19 +8,19 @@ from ray.tune import Callback
 
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.actor import SCORE, open_trial
-from mmlab.schedule.progress import Progress, Row
-from mmlab.spec.search import StudySpec
+from mmlab.schedule.progress import Progress, TrialProgress
+from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outcome, StudyRun, close_trial
-from mmlab.trial.defaults import resolve
+from mmlab.trial.defaults import resolve_spec
 
 
-class Recorder(Callback):
+class SearchRecorder(Callback):
     """Tune's view of the trials, passed on to the tracking store and to the user.
 
     The final status of a run is set here and nowhere else while the study runs.
     """
 
-    def __init__(self, study: StudyRun[StudySpec], cells: Cells, progress: Progress) -> None:
+    def __init__(self, study: StudyRun[SearchSpec], cells: Cells, progress: Progress) -> None:
         self.study = study
         self.cells = cells
         self.progress = progress
@@ -35,7 +35,7 @@ class Recorder(Callback):
         """Show the latest epoch."""
         if result["ended_before"]:
             return
-        row = Row(
+        row = TrialProgress(
             digest=result["digest"][:8],
             method=trial.config["selector"],
             outcome=Outcome(result["outcome"]),
@@ -64,7 +64,7 @@ class Recorder(Callback):
         """Close the run of a trial that failed for good, with the error."""
         reason = str(trial.get_error() or "the worker process died")
         described = self.study.spec.trial(trial.config["selector"], trial.config["params"])
-        spec = resolve(described, self.cells)
+        spec = resolve_spec(described, self.cells)
         digest = spec.digest(self.cells.fingerprint)
         # It may have failed before it had a run: then it gets one, to be seen at all.
         run = open_trial(self.study, spec, digest, self.cells)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmlab.schedule.search_figures import search_figures
-from mmlab.spec.search import StudySpec
+from mmlab.spec.search import SearchSpec
 from mmlab.tracking import (
     Outcome,
     StudyRun,
@@ -16,7 +16,7 @@ from mmlab.tracking import (
 )
 
 
-def best_trial(study: StudyRun[StudySpec], records: list[TrialRecord]) -> TrialRecord | None:
+def best_trial(study: StudyRun[SearchSpec], records: list[TrialRecord]) -> TrialRecord | None:
     """The searched trial with the highest validation score that ran to its end."""
     complete = [
         record
@@ -45,7 +45,7 @@ def trial_table(records: list[TrialRecord]) -> pd.DataFrame:
 
 
 def write_summary(
-    study: StudyRun[StudySpec], records: list[TrialRecord], best: TrialRecord | None, folder: Path
+    study: StudyRun[SearchSpec], records: list[TrialRecord], best: TrialRecord | None, folder: Path
 ) -> None:
     """Write the table of trials, the best trial and the figures of a search into ``folder``."""
     table = trial_table(records)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmlab.comparison.result_table import Row
-from mmlab.constraints.measure import reads_labels
+from mmlab.comparison.result_table import ResultRow
+from mmlab.constraints.measure import needs_labels
 from mmlab.errors import UserError
-from mmlab.schedule.progress import in_words
+from mmlab.schedule.progress import format_duration
 from mmlab.selectors import get_selector
 from mmlab.tracking import Store
 
 if TYPE_CHECKING:
-    from mmlab.schedule.comparison_plan import GridTrial
+    from mmlab.schedule.comparison_plan import PlannedTrial
 
 #: More than this MLflow's pages, and the driver, do not bear in one study.
 MOST_TRIALS = 20_000
@@ -56,7 +56,9 @@ def free_mb(folder: Path) -> float:
     return shutil.disk_usage(folder).free / 1e6
 
 
-def size_of(parts: Sequence[Sequence[GridTrial]], known: Sequence[Row], slots: int) -> str:
+def describe_size(
+    parts: Sequence[Sequence[PlannedTrial]], known: Sequence[ResultRow], slots: int
+) -> str:
     """What is to be done, in a sentence; the time as far as finished replicates tell it.
 
     Parameters
@@ -85,16 +87,16 @@ def size_of(parts: Sequence[Sequence[GridTrial]], known: Sequence[Row], slots: i
         fit, rest = np.mean(spent[selector], axis=0)
         seconds += float(fit) * _n_fits(part) + float(rest) * len(part)
     if seconds:
-        text += f"; {in_words(seconds / slots)}"
+        text += f"; {format_duration(seconds / slots)}"
         text += f" without {', '.join(unknown)}" if unknown else ""
     elif unknown:
         text += "; how long it takes is said once each method has finished a trial"
     return text + "."
 
 
-def _n_fits(part: Sequence[GridTrial]) -> int:
+def _n_fits(part: Sequence[PlannedTrial]) -> int:
     """How often a method is fitted for a part: levels of noise that it ignores share a fit."""
     first = part[0].spec
-    if get_selector(first.selector).supervised or reads_labels(first.constraints):
+    if get_selector(first.selector).supervised or needs_labels(first.constraints):
         return len(part)
     return len({trial.spec.first_replicate for trial in part})

@@ -11,14 +11,14 @@ from rich.console import Console
 
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.cluster import Resources, cluster
-from mmlab.schedule.comparison_actor import GridActor, GridRecorder, OnEnd
-from mmlab.schedule.progress import GridProgress, Progress
-from mmlab.schedule.tune_run import FanOut, sigterm_as_interrupt
+from mmlab.schedule.comparison_actor import ComparisonActor, ComparisonRecorder, OnEnd
+from mmlab.schedule.progress import ComparisonProgress, Progress
+from mmlab.schedule.tune_run import TuneRun, sigterm_as_interrupt
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import EndedTrial
 
 
-def hand_out(
+def submit_trials(
     name: str,
     parts: list[dict[str, Any]],
     cells: Cells,
@@ -27,9 +27,9 @@ def hand_out(
     resources: Resources,
     slots: int,
 ) -> None:
-    """Have actors work on ``parts``, see :class:`mmlab.schedule.comparison_actor.GridActor`."""
-    recorder = GridRecorder(cells, progress, on_end)
-    out = FanOut(name, GridActor, {"cells": cells}, recorder, resources, slots)
+    """Have actors work on ``parts``, see :class:`mmlab.schedule.comparison_actor.ComparisonActor`."""
+    recorder = ComparisonRecorder(cells, progress, on_end)
+    out = TuneRun(name, ComparisonActor, {"cells": cells}, recorder, resources, slots)
     out.fit({"part": tune.grid_search(parts)})
 
 
@@ -56,11 +56,11 @@ def compute_trials(
     ]
     with cluster(resources) as slots, sigterm_as_interrupt():
         waiting = dict(Counter(title for title, _ in trials))
-        progress = GridProgress(console, name, len(trials), waiting=waiting, slots=slots)
+        progress = ComparisonProgress(console, name, len(trials), waiting=waiting, slots=slots)
         with progress:
 
             def keep(trial: EndedTrial) -> None:
                 ended[trial.digest] = trial
 
-            hand_out(name, parts, cells, progress, keep, resources, slots)
+            submit_trials(name, parts, cells, progress, keep, resources, slots)
     return ended

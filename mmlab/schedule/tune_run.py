@@ -25,7 +25,7 @@ class StudyInterruptedError(KeyboardInterrupt):
 
 
 @dataclass(frozen=True)
-class FanOut:
+class TuneRun:
     """Hands the trials of a study to Ray Tune.
 
     Attributes

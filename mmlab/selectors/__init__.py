@@ -54,7 +54,7 @@ __all__ = [
     "Selector",
     "ShuffledLabels",
     "Smash",
-    "controls",
+    "control_methods",
     "default_params",
     "get_selector",
     "resolve_params",
@@ -97,7 +97,7 @@ def get_selector(name: str) -> type[Selector]:
     return SELECTORS[name]
 
 
-def controls() -> set[str]:
+def control_methods() -> set[str]:
     """Names of the selectors that bound the others and do not compete."""
     return {name for name, selector in SELECTORS.items() if selector.is_control}
 

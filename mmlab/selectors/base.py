@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from mmlab.constraints.solver import Rules
+from mmlab.constraints.solver import PanelRules
 from mmlab.errors import UserError
-from mmlab.preprocessing.expression import Expression, in_memory
+from mmlab.preprocessing.expression import Expression, to_memory
 from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.training_data import (
     Indices,
@@ -85,7 +85,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         counts: Any = None,
         include: Sequence[int] | Indices = (),
         exclude: Sequence[int] | Indices = (),
-        rules: Rules | None = None,
+        rules: PanelRules | None = None,
     ) -> Self:
         """Choose the panel.
 
@@ -125,7 +125,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         counts: Any = None,
         include: Sequence[int] | Indices = (),
         exclude: Sequence[int] | Indices = (),
-        rules: Rules | None = None,
+        rules: PanelRules | None = None,
     ) -> Iterator[Epoch]:
         """Like :meth:`fit`, an item an epoch; none for a method that has no epochs.
 
@@ -144,7 +144,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         counts: Any = None,
         include: Sequence[int] | Indices = (),
         exclude: Sequence[int] | Indices = (),
-        rules: Rules | None = None,
+        rules: PanelRules | None = None,
     ) -> TrainingData:
         """What :meth:`fit` was given, checked together with the parameters."""
         self.check_params()
@@ -178,7 +178,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     def _check_cells(self, X: Any) -> Any:
         if isinstance(X, Expression):
             self.n_features_in_ = X.shape[1]
-            X = X if self.reads_from_disk else in_memory(X)
+            X = X if self.reads_from_disk else to_memory(X)
         else:
             X = one_sparse_class(validate_data(self, X, accept_sparse="csr", dtype=np.float32))
         n_genes = X.shape[1]
@@ -191,7 +191,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
 
     def _check_validation(self, X: Any, X_val: Any, y_val: Any) -> Any:
         if isinstance(X_val, Expression):
-            X_val = X_val if self.reads_from_disk else in_memory(X_val)
+            X_val = X_val if self.reads_from_disk else to_memory(X_val)
         else:
             X_val = one_sparse_class(check_array(X_val, accept_sparse="csr", dtype=np.float32))
         if X_val.shape[1] != X.shape[1]:
@@ -233,7 +233,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
             return None
         if counts is None:
             raise UserError(f"{type(self).__name__} needs the raw counts of the cells.")
-        counts = in_memory(counts) if isinstance(counts, Expression) else counts
+        counts = to_memory(counts) if isinstance(counts, Expression) else counts
         counts = check_array(counts, accept_sparse="csr", dtype=np.float32)
         if counts.shape != X.shape:
             raise UserError(f"counts have shape {counts.shape}, the cells {X.shape}.")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def fill_budget(ranked: NDArray[np.int64], strength: NDArray[np.float64], k: int) -> list[int]:
+def merge_rankings(ranked: NDArray[np.int64], strength: NDArray[np.float64], k: int) -> list[int]:
     """Take genes from several ranked lists, row by row, until k distinct ones are found.
 
     Row r holds the r-th best gene of every class. A row is taken whole while it fits;

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from mmlab.selectors.vae import VAESelector
 
 if TYPE_CHECKING:
-    from mmlab.nn.gates import Choice, Proposal
-    from mmlab.nn.layers import Noise
+    from mmlab.nn.gates import CandidateGenes, Gate
+    from mmlab.nn.layers import RandomSource
 
 
 class ConcreteVAE(VAESelector):
     """A variational autoencoder whose k inputs are k concrete selectors, without labels.
 
     Each selector is a softmax over the genes with Gumbel noise, which the falling temperature
-    hardens into one gene (:class:`mmlab.nn.concrete_gate.ConcreteSelectors`). The score of a gene
+    hardens into one gene (:class:`mmlab.nn.concrete_gate.ConcreteGate`). The score of a gene
     is the largest weight that any selector gives it.
 
     Parameters
@@ -96,7 +96,9 @@ class ConcreteVAE(VAESelector):
         self.seed = seed
         self.device = device
 
-    def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
-        from mmlab.nn.concrete_gate import ConcreteSelectors
+    def _proposal(
+        self, choice: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+    ) -> Gate:
+        from mmlab.nn.concrete_gate import ConcreteGate
 
-        return ConcreteSelectors(choice, noise, random_panel=self.faithful)
+        return ConcreteGate(choice, noise, random_panel=self.faithful)

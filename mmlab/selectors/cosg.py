@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmlab.errors import UserError
 from mmlab.preprocessing.normalization import Layer
-from mmlab.selectors.class_rankings import fill_budget
+from mmlab.selectors.class_rankings import merge_rankings
 from mmlab.selectors.direct import DirectSelector
 from mmlab.selectors.scanpy_tests import one_against_rest
 
@@ -22,7 +22,7 @@ class Cosg(DirectSelector):
     """Cosine similarity of each gene with each class, less what it shares with the others.
 
     The panel takes the best gene of every class, then the second best, ...
-    (:func:`mmlab.selectors.class_rankings.fill_budget`, ties by score). The score of a gene is its
+    (:func:`mmlab.selectors.class_rankings.merge_rankings`, ties by score). The score of a gene is its
     largest COSG score over the classes; on log1p values it is in [0, 1].
 
     Parameters
@@ -69,7 +69,7 @@ class Cosg(DirectSelector):
         scores = cosg_scores(X, np.asarray(y), self.mu)
         ranked = np.argsort(-scores, axis=0, kind="stable")
         strength = np.take_along_axis(scores, ranked, axis=0)
-        return fill_budget(ranked, strength, self.n_markers), scores.max(axis=1)
+        return merge_rankings(ranked, strength, self.n_markers), scores.max(axis=1)
 
 
 def cosg_scores(X: Any, y: NDArray[np.int64], mu: float) -> NDArray[np.float64]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from mmlab.selectors.vae import VAESelector
 
 if TYPE_CHECKING:
-    from mmlab.nn.gates import Choice, Proposal
-    from mmlab.nn.layers import Noise
+    from mmlab.nn.gates import CandidateGenes, Gate
+    from mmlab.nn.layers import RandomSource
 
 
 class GlobalGumbelVAE(VAESelector):
@@ -93,7 +93,9 @@ class GlobalGumbelVAE(VAESelector):
         self.seed = seed
         self.device = device
 
-    def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
-        from mmlab.nn.gates import FreeLogits
+    def _proposal(
+        self, choice: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+    ) -> Gate:
+        from mmlab.nn.gates import FreeLogitsGate
 
-        return FreeLogits(choice, noise)
+        return FreeLogitsGate(choice, noise)

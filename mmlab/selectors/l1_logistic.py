@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from mmlab.preprocessing.expression import dense
+from mmlab.preprocessing.expression import to_dense
 from mmlab.selectors.direct import DirectSelector
 
 #: Ratio of one penalty of the path to the one before, and the last one relative to the first.
@@ -48,7 +48,7 @@ class L1Logistic(DirectSelector):
         self.seed = seed
 
     def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
-        path = LogisticPath(np.ascontiguousarray(dense(X)), np.asarray(y), self.seed)
+        path = LogisticPath(np.ascontiguousarray(to_dense(X)), np.asarray(y), self.seed)
         n_genes = X.shape[1]
         entry, size = np.zeros(n_genes), np.zeros(n_genes)
         first = path.largest_penalty

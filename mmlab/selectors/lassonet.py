@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.preprocessing.expression import dense
+from mmlab.preprocessing.expression import to_dense
 from mmlab.selectors.base import Selector
 from mmlab.selectors.lassonet_path import VanishingTracker, first_penalty, without_copies
 from mmlab.selectors.training_data import TrainingData
-from mmlab.system.devices import torch_device
+from mmlab.system.devices import resolve_device
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
@@ -166,7 +166,7 @@ class LassoNet(Selector):
         common = {
             "hidden_dims": (self.hidden_size,),
             "M": self.M,
-            "device": torch_device(self.device),
+            "device": resolve_device(self.device),
             "verbose": 0,
         }
         if not validate:
@@ -201,12 +201,12 @@ def _as_the_package_takes_them(
     classes are left out, and of no cells there is no validation.
     """
     classes, y = np.unique(np.asarray(data.y), return_inverse=True)
-    x = np.ascontiguousarray(dense(data.x)[:, allowed])
+    x = np.ascontiguousarray(to_dense(data.x)[:, allowed])
     if data.x_val is None:
         return x, y, None, None
     y_val = np.asarray(data.y_val)
     known = np.isin(y_val, classes)
     if not known.any():
         return x, y, None, None
-    x_val = np.ascontiguousarray(dense(data.x_val)[:, allowed][known])
+    x_val = np.ascontiguousarray(to_dense(data.x_val)[:, allowed][known])
     return x, y, x_val, np.searchsorted(classes, y_val[known])

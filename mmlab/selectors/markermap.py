@@ -9,8 +9,8 @@ from mmlab.selectors.vae import VAESelector
 from mmlab.spec.base import Scalar
 
 if TYPE_CHECKING:
-    from mmlab.nn.gates import Choice, Proposal
-    from mmlab.nn.layers import Noise
+    from mmlab.nn.gates import CandidateGenes, Gate
+    from mmlab.nn.layers import RandomSource
 
 
 class MarkerMap(VAESelector):
@@ -124,11 +124,13 @@ class MarkerMap(VAESelector):
         self.seed = seed
         self.device = device
 
-    def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
-        from mmlab.nn.gates import GeneLogits
+    def _proposal(
+        self, choice: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+    ) -> Gate:
+        from mmlab.nn.gates import MarkerMapGate
 
         betas = [selector.get_params()["beta"] for selector in pack]
-        return GeneLogits(choice, self._width(choice.n_genes), betas, noise)
+        return MarkerMapGate(choice, self._width(choice.n_genes), betas, noise)
 
     def _more_problems(self) -> list[str]:
         problems = []

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_selection import f_classif
 
-from mmlab.preprocessing.expression import dense
+from mmlab.preprocessing.expression import to_dense
 from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.direct import DirectSelector
 
@@ -47,7 +47,7 @@ class Mrmr(DirectSelector):
         self.seed = seed
 
     def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
-        cells = np.ascontiguousarray(dense(X))
+        cells = np.ascontiguousarray(to_dense(X))
         score = relevance(cells, np.asarray(y))
         return least_redundant(cells, score, self.n_markers), score
 

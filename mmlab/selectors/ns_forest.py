@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from mmlab.errors import UserError
-from mmlab.preprocessing.expression import dense
+from mmlab.preprocessing.expression import to_dense
 from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.direct import DirectSelector
 from mmlab.selectors.training_data import Indices
@@ -65,7 +65,7 @@ class NSForest(DirectSelector):
             raise UserError(f"n_trees is {self.n_trees}, but must be at least 1.")
 
     def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
-        cells, labels = dense(X), np.asarray(y)
+        cells, labels = to_dense(X), np.asarray(y)
         classes = np.unique(labels)
         medians = np.stack([np.median(cells[labels == c], axis=0) for c in classes])
         binary = binary_scores(medians)

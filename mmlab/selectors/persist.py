@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.errors import UserError
-from mmlab.preprocessing.expression import dense
+from mmlab.preprocessing.expression import to_dense
 from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.base import Selector
 from mmlab.selectors.training_data import Indices, TrainingData
-from mmlab.system.devices import torch_device
+from mmlab.system.devices import resolve_device
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +113,7 @@ class Persist(Selector):
         """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
         import torch
 
-        generator = torch.Generator(device=torch_device(self.device)).manual_seed(self.seed)
+        generator = torch.Generator(device=resolve_device(self.device)).manual_seed(self.seed)
         n_selectors = self.n_markers - len(data.include)
         self.candidates_, genes = data.free, data.free[:0]
         scores = np.zeros(data.x.shape[1])
@@ -174,7 +174,7 @@ def _binarised(counts: Any, data: TrainingData, generator: torch.Generator) -> l
     """1 where there is a count, of the genes that are always visible and of the free ones."""
     import torch
 
-    present = (dense(counts) > 0).astype(np.float32)
+    present = (to_dense(counts) > 0).astype(np.float32)
     return [
         torch.tensor(present[:, genes], device=generator.device)
         for genes in (data.include, data.free)
@@ -225,6 +225,6 @@ class PersistUnsupervised(Persist):
         from mmlab.nn.persist_training import Task, hurdle_loss
 
         seen, free = _binarised(data.counts if self.faithful else data.x, data, generator)
-        target = torch.tensor(dense(data.x), device=generator.device)
+        target = torch.tensor(to_dense(data.x), device=generator.device)
         n_outputs = 2 * target.shape[1]
         return Task(seen, free, target, n_outputs, hurdle_loss, first_penalty=0.01)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from mmlab.preprocessing.expression import dense
+from mmlab.preprocessing.expression import to_dense
 from mmlab.selectors.direct import DirectSelector
 
 #: Bound on the squared 1-norm that the published benchmark used for every panel size.
@@ -54,7 +54,7 @@ class RankCorr(DirectSelector):
         self.seed = seed
 
     def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
-        v = rank_correlations(dense(X), np.asarray(y))
+        v = rank_correlations(to_dense(X), np.asarray(y))
         strength = np.abs(v)
         scores = np.max(strength / np.maximum(strength.max(axis=1, keepdims=True), 1e-300), axis=0)
         by_score = np.argsort(-scores, kind="stable")

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.errors import PerformanceWarning
 
-from mmlab.selectors.class_rankings import fill_budget
+from mmlab.selectors.class_rankings import merge_rankings
 from mmlab.selectors.direct import DirectSelector
 
 
@@ -36,7 +36,7 @@ class ScanpyTest(DirectSelector):
 
     Genes are ranked by the signed statistic (higher in the class), and the panel takes the
     best gene of every class, then the second best, ...
-    (:func:`mmlab.selectors.class_rankings.fill_budget`, ties by p-value, then by statistic, then by
+    (:func:`mmlab.selectors.class_rankings.merge_rankings`, ties by p-value, then by statistic, then by
     class). The score of a gene is its largest statistic over the classes.
 
     Parameters
@@ -77,7 +77,7 @@ class ScanpyTest(DirectSelector):
         strength = -np.argsort(position, axis=1).astype(np.float64)
         scores = np.full(X.shape[1], -np.inf)
         np.maximum.at(scores, ranked, np.nan_to_num(statistic))
-        return fill_budget(ranked, strength, self.n_markers), scores
+        return merge_rankings(ranked, strength, self.n_markers), scores
 
 
 class ScanpyTTest(ScanpyTest):

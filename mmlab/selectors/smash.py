@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from mmlab.errors import UserError
-from mmlab.preprocessing.expression import dense
+from mmlab.preprocessing.expression import to_dense
 from mmlab.selectors.direct import DirectSelector
 
 
@@ -51,5 +51,5 @@ class Smash(DirectSelector):
         forest = RandomForestClassifier(
             self.n_trees, class_weight="balanced", random_state=self.seed
         )
-        importance = forest.fit(dense(X), y).feature_importances_
+        importance = forest.fit(to_dense(X), y).feature_importances_
         return np.argsort(-importance, kind="stable"), importance

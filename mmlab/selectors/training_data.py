@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmlab.constraints.solver import Rules, complete_order
+from mmlab.constraints.solver import PanelRules, complete_ranking
 from mmlab.errors import UserError
 
 Indices = NDArray[np.int64]
@@ -43,7 +43,7 @@ class TrainingData:
     counts: Any
     include: Indices
     exclude: Indices
-    rules: Rules | None = None
+    rules: PanelRules | None = None
 
     @property
     def allowed(self) -> Indices:
@@ -64,7 +64,7 @@ class TrainingData:
         if self.rules is None:
             genes = dict.fromkeys([*self.include.tolist(), *np.asarray(ranking).tolist()])
             return np.array(list(genes)[:n_markers], dtype=np.int64)
-        order = complete_order(np.asarray(ranking), scores, self.free)
+        order = complete_ranking(np.asarray(ranking), scores, self.free)
         chosen = self.rules.choose(order, n_markers - len(self.include), self.include)
         assert chosen is not None  # whether such a panel exists has been checked
         return np.concatenate([self.include, chosen])
@@ -106,7 +106,7 @@ def check_lists(
 
 
 def check_rules(
-    rules: Rules | None, n_genes: int, n_markers: int, include: Indices, exclude: Indices
+    rules: PanelRules | None, n_genes: int, n_markers: int, include: Indices, exclude: Indices
 ) -> None:
     """Raise ``UserError`` where no panel of ``n_markers`` genes holds the rules."""
     if rules is None:

@@ -17,20 +17,20 @@ from threadpoolctl import ThreadpoolController
 from mmlab.errors import UserError
 from mmlab.metrics.classification import accuracy
 from mmlab.metrics.reconstruction import explained_variance, linear_reconstruction
-from mmlab.preprocessing.expression import Expression, dense
-from mmlab.preprocessing.splits import some_of
+from mmlab.preprocessing.expression import Expression, to_dense
+from mmlab.preprocessing.splits import subsample
 from mmlab.selectors.base import Selector
 from mmlab.selectors.training_data import TrainingData
 from mmlab.selectors.vae_parameters import WIDTH_SHARES, parameter_problems
 from mmlab.spec.base import Scalar
-from mmlab.spec.protocol import MOST_FITTED, MOST_JUDGED
-from mmlab.system.devices import fast_in_bfloat16, torch_device
+from mmlab.spec.protocol import MAX_EVALUATION_CELLS, MAX_FIT_CELLS
+from mmlab.system.devices import has_fast_bfloat16, resolve_device
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mmlab.nn.gates import Choice, Proposal
-    from mmlab.nn.layers import Noise
+    from mmlab.nn.gates import CandidateGenes, Gate
+    from mmlab.nn.layers import RandomSource
     from mmlab.nn.networks import PanelModel
     from mmlab.nn.training import Epoch, PanelScore
     from mmlab.nn.training_config import TrainingConfig
@@ -71,12 +71,14 @@ class VAESelector(Selector):
     precision: str = "float32"
 
     @abstractmethod
-    def _proposal(self, choice: Choice, noise: Noise, pack: Sequence[VAESelector]) -> Proposal:
+    def _proposal(
+        self, choice: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+    ) -> Gate:
         """The untrained proposal of a pack of selectors of this class, this one among them."""
 
     def run(self, data: TrainingData) -> Iterator[Epoch]:
         """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
-        for (epoch,) in train_together([self], [data]):
+        for (epoch,) in train_batched([self], [data]):
             assert epoch is not None
             yield epoch
 
@@ -120,14 +122,14 @@ class VAESelector(Selector):
         """How good a hard panel is on the validation cells; None without them."""
         if data.x_val is None:
             return None
-        fit_on = some_of(len(data.x), MOST_FITTED)
-        judge_on = some_of(len(data.x_val), MOST_JUDGED)
-        x = data.x[fit_on] if isinstance(data.x, Expression) else dense(data.x)[fit_on]
-        x_val = dense(data.x_val[judge_on])
+        fit_on = subsample(len(data.x), MAX_FIT_CELLS)
+        judge_on = subsample(len(data.x_val), MAX_EVALUATION_CELLS)
+        x = data.x[fit_on] if isinstance(data.x, Expression) else to_dense(data.x)[fit_on]
+        x_val = to_dense(data.x_val[judge_on])
         y, y_val = _labels(data.x, data.y)[fit_on], _labels(data.x_val, data.y_val)[judge_on]
 
         def knn_accuracy(panel: NDArray[np.int64]) -> float:
-            classifier = KNeighborsClassifier().fit(dense(x[:, panel]), y)
+            classifier = KNeighborsClassifier().fit(to_dense(x[:, panel]), y)
             return accuracy(y_val, classifier.predict(x_val[:, panel]))
 
         def variance_explained(panel: NDArray[np.int64]) -> float:
@@ -159,7 +161,7 @@ class VAESelector(Selector):
         model: PanelModel = self.model_
         model.eval()
         with torch.no_grad():
-            parts = torch.tensor(dense(X), device=model.proposal.noise.device).split(2048)
+            parts = torch.tensor(to_dense(X), device=model.proposal.noise.device).split(2048)
             rebuilt = [model(part[None], 0.0).x_mean[0].cpu().numpy() for part in parts]
         return np.concatenate(rebuilt)
 
@@ -174,7 +176,7 @@ class VAESelector(Selector):
         return []
 
 
-def train_together(
+def train_batched(
     selectors: Sequence[VAESelector], data: Sequence[TrainingData]
 ) -> Iterator[list[Epoch | None]]:
     """Train selectors as one pack; an item an epoch, see :func:`mmlab.nn.training.train`.
@@ -191,15 +193,15 @@ def train_together(
     import torch
 
     from mmlab.nn.cell_reader import CellReader
-    from mmlab.nn.gates import Choice
-    from mmlab.nn.layers import Noise
+    from mmlab.nn.gates import CandidateGenes
+    from mmlab.nn.layers import RandomSource
     from mmlab.nn.losses import markermap_loss
     from mmlab.nn.networks import PanelModel, PanelVAE
-    from mmlab.nn.training import Plan, recalibrate_batch_norm, train
+    from mmlab.nn.training import TrainingPlan, recalibrate_batch_norm, train
 
     first = selectors[0]
-    device = torch_device(first.device)
-    noise = Noise([torch.Generator(device=device).manual_seed(s.seed) for s in selectors])
+    device = resolve_device(first.device)
+    noise = RandomSource([torch.Generator(device=device).manual_seed(s.seed) for s in selectors])
 
     def stacked(arrays: Sequence[NDArray[Any]]) -> Tensor:
         return torch.stack([torch.tensor(array, device=device) for array in arrays])
@@ -207,7 +209,7 @@ def train_together(
     def cells(sources: Sequence[Any]) -> Tensor | CellReader:
         if isinstance(sources[0], Expression):
             return CellReader(sources, device)
-        return stacked([dense(source) for source in sources])
+        return stacked([to_dense(source) for source in sources])
 
     x = cells([d.x for d in data])
     y = stacked([_labels(d.x, d.y) for d in data])
@@ -218,7 +220,7 @@ def train_together(
     n_genes = x.shape[-1]
     n_classes = 1 if data[0].y is None else max(len(s.classes_) for s in selectors)
     rules = tuple(d.rules for d in data)
-    choice = Choice(n_genes, first.n_markers, data[0].include, data[0].free, rules)
+    choice = CandidateGenes(n_genes, first.n_markers, data[0].include, data[0].free, rules)
     proposal = first._proposal(choice, noise, selectors)
     network = PanelVAE(
         proposal.n_inputs,
@@ -230,7 +232,7 @@ def train_together(
         noise,
     )
     model = PanelModel(proposal, network)
-    if first.precision == "mixed" and fast_in_bfloat16(device):
+    if first.precision == "mixed" and has_fast_bfloat16(device):
         model.round_products()
     loss = partial(
         markermap_loss,
@@ -238,7 +240,7 @@ def train_together(
         kl_weight=first.kl_weight,
         per_gene=not first.faithful,
     )
-    plans = [Plan(s._config(), s._score(d)) for s, d in zip(selectors, data, strict=True)]
+    plans = [TrainingPlan(s._config(), s._score(d)) for s, d in zip(selectors, data, strict=True)]
     for epochs in train(model, loss, plans, x, y, x_val, y_val):
         for i, (selector, epoch) in enumerate(zip(selectors, epochs, strict=True)):
             if epoch is None:

@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mmlab.spec.base import Count, Scalar, Seed, Spec, Value, canonical_json
-from mmlab.spec.constraints import PanelSpec
+from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.protocol import PROTOCOL_NUMBER, Recipe
-from mmlab.spec.search import StudySpec
-from mmlab.spec.trial import DataSpec, Noise, NoiseKind, TrialSpec
+from mmlab.spec.search import SearchSpec
+from mmlab.spec.trial import DataSpec, LabelNoise, LabelNoiseKind, TrialSpec
 
 Level = Annotated[float, Field(ge=0, le=1)]
 #: What changes along the curves of a comparison; else the name of a parameter.
-NOISE, SIZE = "noise", "n_markers"
+NOISE_AXIS, SIZE_AXIS = "noise", "n_markers"
 
 
 class MethodSpec(Spec):
@@ -60,11 +60,11 @@ class Setting:
     step: int
     name: str
     n_markers: int
-    noise: Noise
+    noise: LabelNoise
     params: dict[str, Scalar]
 
 
-class ComparisonSpec(PanelSpec):
+class ComparisonSpec(ConstrainedSpec):
     """Methods compared on the same splits of one dataset, along one axis.
 
     A ``benchmark`` compares them at one panel size or a few, ``robustness`` at levels of label
@@ -76,7 +76,7 @@ class ComparisonSpec(PanelSpec):
     methods: Annotated[list[MethodSpec], Field(min_length=1)]
     n_markers: list[Count] = Field([50], min_length=1)
     levels: list[Level] = Field([], description="of label noise, each a share of the cells")
-    noise: NoiseKind = "uniform"
+    noise: LabelNoiseKind = "uniform"
     matrix: dict[str, dict[str, float]] = Field({}, description="of the noise class_dependent")
     over: dict[str, Annotated[list[Value], Field(min_length=1)]] = Field(
         {}, description="the parameter that a sweep varies, with its values"
@@ -121,18 +121,18 @@ class ComparisonSpec(PanelSpec):
             )
         if not self.levels and (self.noise != "uniform" or self.matrix):
             raise ValueError("noise and matrix belong to the study robustness")
-        Noise(kind=self.noise, matrix=self.matrix)
+        LabelNoise(kind=self.noise, matrix=self.matrix)
         return self
 
     @property
     def axis(self) -> str:
-        """What varies: :data:`NOISE`, :data:`SIZE`, or the name of a parameter."""
-        return NOISE if self.levels else next(iter(self.over), SIZE)
+        """What varies: :data:`NOISE_AXIS`, :data:`SIZE_AXIS`, or the name of a parameter."""
+        return NOISE_AXIS if self.levels else next(iter(self.over), SIZE_AXIS)
 
     @property
     def settings(self) -> list[Setting]:
         """The points of the axis, in the order given."""
-        clean, (k, *_) = Noise(), self.n_markers
+        clean, (k, *_) = LabelNoise(), self.n_markers
         if self.levels:
             return [
                 Setting(
@@ -140,7 +140,7 @@ class ComparisonSpec(PanelSpec):
                     step=round(100 * level),
                     name=f"noise {100 * level:g} %",
                     n_markers=k,
-                    noise=Noise(level=level, kind=self.noise, matrix=self.matrix),
+                    noise=LabelNoise(level=level, kind=self.noise, matrix=self.matrix),
                     params={},
                 )
                 for level in sorted(self.levels)
@@ -185,4 +185,4 @@ class ComparisonSpec(PanelSpec):
 
 
 #: Any study, told apart by its key ``study``.
-AnyStudy = StudySpec | ComparisonSpec
+AnyStudy = SearchSpec | ComparisonSpec

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from mmlab.spec.trial import TrialSpec
 
 #: Smallest and largest weight of a gene that is not forbidden.
-LEAST_WEIGHT, MOST_WEIGHT = 1e-3, 1e3
+MIN_WEIGHT, MAX_WEIGHT = 1e-3, 1e3
 
 
 def check_weight(value: float) -> float:
     """A gene's weight, unless it is out of its range (``ValueError``)."""
-    if value and not LEAST_WEIGHT <= value <= MOST_WEIGHT:
+    if value and not MIN_WEIGHT <= value <= MAX_WEIGHT:
         raise ValueError(
-            f"a weight is 0 (the gene is forbidden) or from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, "
+            f"a weight is 0 (the gene is forbidden) or from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}, "
             f"got {value:g}"
         )
     return value
@@ -72,10 +72,10 @@ NO_CONSTRAINTS = Constraints()
 
 
 #: Fields of trials and studies that say what panels hold.
-HELD = frozenset({"include", "exclude", "constraints"})
+CONSTRAINT_FIELDS = frozenset({"include", "exclude", "constraints"})
 
 
-class PanelSpec(Spec):
+class ConstrainedSpec(Spec):
     """Base of studies: what the panels of all their trials hold."""
 
     include: list[str] = Field([], description="genes that every panel must hold")
@@ -85,12 +85,12 @@ class PanelSpec(Spec):
     @property
     def held(self) -> dict[str, Any]:
         """These three, for a trial or for another study."""
-        return {name: getattr(self, name) for name in HELD}
+        return {name: getattr(self, name) for name in CONSTRAINT_FIELDS}
 
 
-def constraints_key(spec: TrialSpec | PanelSpec) -> str:
+def constraints_key(spec: TrialSpec | ConstrainedSpec) -> str:
     """Eight letters and digits that tell constrained panels apart; empty without constraints."""
-    content = spec.model_dump(mode="json", include=set(HELD))
+    content = spec.model_dump(mode="json", include=set(CONSTRAINT_FIELDS))
     if not any(content.values()):
         return ""
     ordered = content | {name: sorted(content[name]) for name in ("include", "exclude")}

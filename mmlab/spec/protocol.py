@@ -24,11 +24,11 @@ VALIDATION_SHARE = 0.1
 
 
 #: Cells of every class that train, validation and test get at least.
-MINIMUM = (2, 1, 1)
+MIN_CELLS_PER_PART = (2, 1, 1)
 
 
-MIN_CELLS_PER_CLASS = sum(MINIMUM)
+MIN_CELLS_PER_CLASS = sum(MIN_CELLS_PER_PART)
 
 
 #: Of larger splits so many cells are what classifiers and regressions are fitted and judged on.
-MOST_FITTED, MOST_JUDGED = 50_000, 10_000
+MAX_FIT_CELLS, MAX_EVALUATION_CELLS = 50_000, 10_000

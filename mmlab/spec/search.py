@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, FiniteFloat, Tag, model_validator
 
 from mmlab.spec.base import Count, Scalar, Seed, Spec, Value
-from mmlab.spec.constraints import PanelSpec
+from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import DataSpec, TrialSpec
 
 
@@ -48,7 +48,7 @@ Parameter = Annotated[
 ]
 
 
-class SearchSpec(Spec):
+class SearchSpace(Spec):
     """A search space: which parameters of a selector vary, and which are fixed.
 
     ``min_epochs_before_stop`` and ``reduction_factor`` steer asynchronous successive halving:
@@ -86,12 +86,12 @@ class SearchSpec(Spec):
         return points
 
 
-class StudySpec(PanelSpec):
+class SearchSpec(ConstrainedSpec):
     """A search over one selector's parameters, with the baselines that go beside it."""
 
     study: Literal["search"] = "search"
     data: DataSpec
-    search: SearchSpec
+    search: SearchSpace
     trials: Count
     n_markers: Count = 50
     replicates: Count = 2

@@ -47,10 +47,10 @@ class DataSpec(Spec):
         return self.name if self.name is not None else Path(str(self.path)).stem
 
 
-NoiseKind = Literal["uniform", "uniform_other", "pairwise", "class_dependent"]
+LabelNoiseKind = Literal["uniform", "uniform_other", "pairwise", "class_dependent"]
 
 
-class Noise(Spec):
+class LabelNoise(Spec):
     """Wrong labels for train and validation cells; test labels stay clean.
 
     A share ``level`` of the cells gets another label: any class, which may be the true one, as in
@@ -59,7 +59,7 @@ class Noise(Spec):
     """
 
     level: Annotated[float, Field(ge=0, le=1)] = 0.0
-    kind: NoiseKind = "uniform"
+    kind: LabelNoiseKind = "uniform"
     matrix: dict[str, dict[str, float]] = Field(
         {},
         description="of class_dependent: by true class, the probability of each class in its "
@@ -89,7 +89,7 @@ class TrialSpec(Spec):
     n_markers: Count = 50
     recipe: Recipe = "train_only"
     protocol: Protocol = "paper"
-    noise: Noise = Noise()
+    noise: LabelNoise = LabelNoise()
     include: list[str] = Field([], description="genes that every panel must hold")
     exclude: list[str] = Field([], description="genes that no panel may hold")
     constraints: Constraints = Field(NO_CONSTRAINTS, exclude_if=is_nothing)

@@ -47,7 +47,7 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, _Yaml)
 
 
-def read_yaml(path: Path, kind: type[SpecT]) -> SpecT:
+def read_spec(path: Path, kind: type[SpecT]) -> SpecT:
     """Read a specification from a YAML file.
 
     Raises
@@ -67,10 +67,10 @@ def read_yaml(path: Path, kind: type[SpecT]) -> SpecT:
             f"{path} must hold a mapping with the keys {', '.join(kind.model_fields)}; "
             f"it holds {type(content).__name__}."
         )
-    return build(kind, content, str(path))
+    return parse_spec(kind, content, str(path))
 
 
-def build(kind: type[SpecT], content: dict[str, Any], where: str) -> SpecT:
+def parse_spec(kind: type[SpecT], content: dict[str, Any], where: str) -> SpecT:
     """Make a specification from plain data; every mistake becomes a line of one error."""
     try:
         return kind.model_validate(content)
@@ -93,7 +93,7 @@ def _describe(detail: Any) -> str:
     return f"{field}: {message[0].lower()}{message[1:]}, got {detail['input']!r}"
 
 
-def default_search_file(selector: str, dataset: str) -> Path:
+def default_search_space_file(selector: str, dataset: str) -> Path:
     """The shipped search space of a selector: the dataset's own if there is one.
 
     Raises

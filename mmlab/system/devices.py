@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     pass
 
 
-def torch_device(name: str) -> str:
+def resolve_device(name: str) -> str:
     """Device that torch knows; ``auto`` is CUDA where there is one.
 
     Raises
@@ -31,7 +31,7 @@ def torch_device(name: str) -> str:
         ) from error
 
 
-def fast_in_bfloat16(device: str) -> bool:
+def has_fast_bfloat16(device: str) -> bool:
     """Whether a device multiplies matrices in bfloat16 faster than in float32."""
     import torch
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mmlab
-from mmlab.system.devices import fast_in_bfloat16
+from mmlab.system.devices import has_fast_bfloat16
 
 #: Packages whose versions can change a result.
 PACKAGES = (
@@ -19,7 +19,7 @@ PACKAGES = (
 )
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Version of mmlab, of Python and of the packages; CPUs and GPUs of this machine.
 
     ``arithmetic`` is what its CPUs calculate with, AVX2 or AVX512 and perhaps bfloat16: it decides
@@ -34,7 +34,7 @@ def environment() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
         "arithmetic": torch.backends.cpu.get_cpu_capability()
-        + (", bfloat16" if fast_in_bfloat16("cpu") else ""),
+        + (", bfloat16" if has_fast_bfloat16("cpu") else ""),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
 

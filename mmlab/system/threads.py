@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def cpu_threads(n: int) -> Iterator[None]:
+def limit_threads(n: int) -> Iterator[None]:
     """Use ``n`` threads for torch, BLAS and OpenMP while the block runs.
 
     Two trials with a thread each are far faster than one after the other with two.

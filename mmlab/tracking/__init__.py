@@ -13,12 +13,12 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from mmlab.tracking.finished_trials import stored_rows, study_rows, trial_rows
+from mmlab.tracking.finished_trials import finished_rows, study_rows, trial_rows
 from mmlab.tracking.method import MethodRun
 from mmlab.tracking.model_registry import Champion, find_champion, load_model, register_champion
 from mmlab.tracking.outbox import EndedTrial, Outbox
 from mmlab.tracking.promotion import promotions, record_promotion
-from mmlab.tracking.search_page import describe_search, short
+from mmlab.tracking.search_page import describe_search, format_value
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import Store, resolve_uri
 from mmlab.tracking.study import (
@@ -36,7 +36,7 @@ from mmlab.tracking.trial import (
     TrialRecord,
     TrialRun,
     close_trial,
-    held_params,
+    constraint_params,
     run_tracked,
 )
 
@@ -54,11 +54,13 @@ __all__ = [
     "claim_study",
     "close_abandoned",
     "close_trial",
+    "constraint_params",
     "create_study",
     "describe_search",
     "find_champion",
     "find_study",
-    "held_params",
+    "finished_rows",
+    "format_value",
     "load_model",
     "lock_study",
     "open_study",
@@ -67,9 +69,7 @@ __all__ = [
     "register_champion",
     "resolve_uri",
     "run_tracked",
-    "short",
     "spec_tags",
-    "stored_rows",
     "study_rows",
     "trial_rows",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from mlflow.entities import Run
 
-from mmlab.comparison.result_table import Row, from_parquet
+from mmlab.comparison.result_table import ResultRow, row_from_parquet
 from mmlab.tracking.store import Store
 from mmlab.tracking.study import find_study
 from mmlab.tracking.trial import Outcome
@@ -19,9 +19,9 @@ from mmlab.tracking.trial import Outcome
 TABLE = "replicates.parquet"
 
 
-def stored_rows(
+def finished_rows(
     store: Store, experiment_id: str, wanted: Collection[str]
-) -> Iterator[tuple[str, Row]]:
+) -> Iterator[tuple[str, ResultRow]]:
     """Finished replicates among the ``wanted`` digests, each once, from any study of a dataset.
 
     They are read from the table of their study as far as that has them, else each from its run.
@@ -45,15 +45,15 @@ def stored_rows(
                 yield digest, row
 
 
-def study_rows(store: Store, run_id: str) -> dict[str, Row]:
+def study_rows(store: Store, run_id: str) -> dict[str, ResultRow]:
     """Rows by digest of the table that a comparison has written; none before its end."""
     if TABLE not in {file.path for file in store.client.list_artifacts(run_id)}:
         return {}
     return {row["digest"]: row for row in trial_rows(store, run_id)}
 
 
-def trial_rows(store: Store, run_id: str) -> list[Row]:
+def trial_rows(store: Store, run_id: str) -> list[ResultRow]:
     """The replicates of a run, as its table has them."""
     with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
         path = Path(store.client.download_artifacts(run_id, TABLE, folder))
-        return [from_parquet(row) for row in pd.read_parquet(path).to_dict(orient="records")]
+        return [row_from_parquet(row) for row in pd.read_parquet(path).to_dict(orient="records")]

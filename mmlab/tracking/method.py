@@ -11,16 +11,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmlab import figures
-from mmlab.comparison.result_table import Row
-from mmlab.constraints.measure import consensus_held
+from mmlab.comparison.result_table import ResultRow
+from mmlab.constraints.measure import consensus_constraints
 from mmlab.datasets.cells import Cells
 from mmlab.figures.embedding import cells_to_embed, umap_coordinates
-from mmlab.preprocessing.expression import ZScores, dense
+from mmlab.preprocessing.expression import ZScores, to_dense
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.tracking.store import metric_points
 from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial import spec_params
-from mmlab.trial.result import CONFUSION, borda_panel, panel_table, summed
+from mmlab.trial.result import CONFUSION, borda_panel, panel_table, sum_matrices
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class MethodRun:
 
     def finish(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[ResultRow],
         summary: pd.DataFrame,
         extra: dict[str, float],
         cells: Cells,
@@ -96,7 +96,7 @@ class MethodRun:
         store.close(self.run_id, "FINISHED" if len(rows) >= asked else "KILLED")
 
     def _write(
-        self, rows: Sequence[Row], cells: Cells, zscore: ZScores | None, folder: Path
+        self, rows: Sequence[ResultRow], cells: Cells, zscore: ZScores | None, folder: Path
     ) -> None:
         pd.DataFrame(rows).to_parquet(folder / "replicates.parquet", index=False)
         (folder / "figures").mkdir()
@@ -116,7 +116,7 @@ class MethodRun:
             classifier = key.removeprefix(CONFUSION).replace("_", " ")
             figure = figures.confusion_matrices(
                 {
-                    setting.name: summed(row[key] for row in part)
+                    setting.name: sum_matrices(row[key] for row in part)
                     for setting, part in own
                     if all(key in row for row in part)
                 },
@@ -128,11 +128,11 @@ class MethodRun:
             figure = self._maps({setting.name: part[0] for setting, part in own}, cells, zscore)
             figure.savefig(folder / "figures" / "umap.png")
 
-    def _maps(self, firsts: dict[str, Row], cells: Cells, zscore: ZScores) -> Figure:
+    def _maps(self, firsts: dict[str, ResultRow], cells: Cells, zscore: ZScores) -> Figure:
         """UMAPs of the panel of the first replicate at every setting."""
         seed = self.study.spec.seed
         shown = cells_to_embed(len(zscore), seed)
-        seen = dense(zscore[shown])
+        seen = to_dense(zscore[shown])
         return figures.cell_maps(
             {name: umap_coordinates(seen[:, row["panel"]], seed) for name, row in firsts.items()},
             cells.y[shown],
@@ -141,8 +141,8 @@ class MethodRun:
         )
 
 
-def _consensus(spec: ComparisonSpec, rows: Sequence[Row], cells: Cells) -> pd.DataFrame:
+def _consensus(spec: ComparisonSpec, rows: Sequence[ResultRow], cells: Cells) -> pd.DataFrame:
     panels = [np.asarray(row["panel"], dtype=np.int64) for row in rows]
-    held = consensus_held(spec, cells, panels, [row.get("marked") for row in rows])
+    held = consensus_constraints(spec, cells, panels, [row.get("marked") for row in rows])
     panel, scores = borda_panel(panels, len(cells.genes), len(panels[0]), held)
     return panel_table(panel, scores, cells.genes)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from mlflow.entities.model_registry import ModelVersion
 
 import mmlab
-from mmlab.constraints.describe import describe, in_markdown
+from mmlab.constraints.describe import describe_constraints, escape_markdown
 from mmlab.errors import UserError
 from mmlab.model import Model
 from mmlab.spec.constraints import constraints_key
@@ -119,7 +119,7 @@ def register_champion(
     source = f"{store.client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
     if not store.client.search_registered_models(f"name = '{name}'"):
         description = f"Panels of {spec.n_markers} genes for {dataset}, chosen by {spec.selector}."
-        description = " ".join([description, *describe(spec, in_markdown)])
+        description = " ".join([description, *describe_constraints(spec, escape_markdown)])
         own = {"mmlab.dataset": dataset, "mmlab.n_markers": str(spec.n_markers)}
         store.client.create_registered_model(name, own, description)
     tags = {

@@ -15,8 +15,8 @@ from typing import Any, Self
 from mmlab.datasets.cells import Cells
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.system.files import whole_file
-from mmlab.tracking.study import StudyRun, beat
+from mmlab.system.files import atomic_write
+from mmlab.tracking.study import StudyRun, send_heartbeat
 from mmlab.tracking.trial import Outcome, TrialRun, close_trial
 from mmlab.trial.result import TrialResult
 
@@ -114,7 +114,7 @@ class Outbox:
     def put(self, trial: EndedTrial) -> None:
         """Keep an ended trial; it is on disk when this returns."""
         text = trial.to_json()
-        with self._replacing, whole_file(self.folder / f"{trial.digest}.json") as path:
+        with self._replacing, atomic_write(self.folder / f"{trial.digest}.json") as path:
             path.write_text(text, encoding="utf-8")
         self._work.set()
 
@@ -148,7 +148,7 @@ class Outbox:
             self._work.clear()
             try:
                 if time.monotonic() - self._beat_at > _BEAT:
-                    beat(self.study)
+                    send_heartbeat(self.study)
                     self._beat_at = time.monotonic()
                 for path in self._files():
                     if self._stop.is_set():

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mmlab.model import Model
-from mmlab.spec.search import StudySpec
+from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking.model_registry import Champion, register_champion
 from mmlab.tracking.owner import owner_tags
@@ -17,7 +17,7 @@ from mmlab.tracking.study import StudyRun
 
 
 def record_promotion(
-    study: StudyRun[StudySpec],
+    study: StudyRun[SearchSpec],
     comparisons: Sequence[StudyRun[Any]],
     candidates: pd.DataFrame,
     verdict: str,

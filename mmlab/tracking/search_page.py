@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from mmlab.constraints.describe import describe, in_markdown
-from mmlab.spec.search import StudySpec
+from mmlab.constraints.describe import describe_constraints, escape_markdown
+from mmlab.spec.search import SearchSpec
 from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial import Outcome, TrialRecord
 
 
 def describe_search(
-    study: StudyRun[StudySpec], records: list[TrialRecord], best: TrialRecord | None
+    study: StudyRun[SearchSpec], records: list[TrialRecord], best: TrialRecord | None
 ) -> None:
     """Write the summary that the study's page shows, and the best trial's metrics."""
     spec = study.spec
@@ -22,11 +22,15 @@ def describe_search(
         f"**{spec.search.selector} on {spec.data.title}, {spec.n_markers} markers:** {listed} "
         "trials. Scores are measured on validation cells; the locked test cells were not touched.",
         "",
-        *(f"{' '.join(asked)}\n" for asked in [describe(spec, in_markdown)] if asked),
+        *(
+            f"{' '.join(asked)}\n"
+            for asked in [describe_constraints(spec, escape_markdown)]
+            if asked
+        ),
     ]
     if best is not None:
         params = ", ".join(
-            f"{name} {short(best.spec.params[name])}" for name in spec.search.parameters
+            f"{name} {format_value(best.spec.params[name])}" for name in spec.search.parameters
         )
         lines += [f"**Best:** score {best.score:.4f} with {params}.", ""]
         _keep_best(study, best)
@@ -38,7 +42,7 @@ def describe_search(
     study.store.set_tags(study.run_id, {"mlflow.note.content": "\n".join(lines)})
 
 
-def _keep_best(study: StudyRun[StudySpec], best: TrialRecord) -> None:
+def _keep_best(study: StudyRun[SearchSpec], best: TrialRecord) -> None:
     metrics = {
         f"best/{name.removeprefix('validation/')}": value
         for name, value in best.metrics.items()
@@ -53,6 +57,6 @@ def _complete_and_best_first(record: TrialRecord) -> tuple[bool, float]:
     return record.outcome != Outcome.COMPLETE, -score
 
 
-def short(value: object) -> str:
+def format_value(value: object) -> str:
     """A parameter's value for people: four digits of a float."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -183,7 +183,7 @@ def claim_study(study: StudyRun[Any]) -> None:
     study.close_open_trials()
 
 
-def beat(study: StudyRun[Any]) -> None:
+def send_heartbeat(study: StudyRun[Any]) -> None:
     """Leave a sign of life, for drivers on other machines."""
     study.store.set_tags(study.run_id, {"mmlab.alive_at": f"{time.time():.0f}"})
 

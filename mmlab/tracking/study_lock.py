@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from mmlab.errors import UserError
-from mmlab.system.files import whole_file
+from mmlab.system.files import atomic_write
 from mmlab.tracking.owner import owner_name, owner_tags
 from mmlab.tracking.store import Store
 
@@ -34,6 +34,6 @@ def lock_study(store: Store, study_name: str) -> Iterator[None]:
             "first."
         ) from None
     with lock:
-        with whole_file(owner) as path:
+        with atomic_write(owner) as path:
             path.write_text(owner_name(owner_tags()), encoding="utf-8")
         yield

@@ -11,9 +11,9 @@ from typing import Any
 from mlflow.entities import Metric, Run
 
 from mmlab.datasets.cells import Cells
-from mmlab.spec.constraints import PanelSpec
+from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.system.threads import cpu_threads
+from mmlab.system.threads import limit_threads
 from mmlab.tracking.owner import owner_tags
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import Store, metric_points
@@ -95,7 +95,7 @@ def spec_params(spec: TrialSpec) -> dict[str, Any]:
         "protocol": spec.protocol,
         "noise_level": spec.noise.level,
         "noise_kind": spec.noise.kind,
-        **held_params(spec),
+        **constraint_params(spec),
         "replicates": spec.replicates,
         "first_replicate": spec.first_replicate,
         "seed": spec.seed,
@@ -103,7 +103,7 @@ def spec_params(spec: TrialSpec) -> dict[str, Any]:
     }
 
 
-def held_params(spec: TrialSpec | PanelSpec) -> dict[str, Any]:
+def constraint_params(spec: TrialSpec | ConstrainedSpec) -> dict[str, Any]:
     """What panels have to hold as flat MLflow params; of the constraints, those that are asked."""
     asked = spec.constraints.model_dump(exclude_defaults=True)
     for name in ("groups", "weights"):
@@ -223,7 +223,7 @@ def run_tracked(store: Store, spec: TrialSpec, cells: Cells) -> tuple[str, Trial
     run = TrialRun.open(store, experiment_id, trial.spec, trial.digest, cells)
     outcome, reason = Outcome.INTERRUPTED, ""
     try:
-        with cpu_threads(1):
+        with limit_threads(1):
             for epoch in trial.epochs():
                 run.log_epoch(epoch)
             result = trial.result()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from mmlab import figures
-from mmlab.constraints.describe import describe, in_markdown
+from mmlab.constraints.describe import describe_constraints, escape_markdown
 from mmlab.trial.result import TrialResult
 
 
@@ -58,8 +58,8 @@ def describe_trial(result: TrialResult) -> str:
         f"| {name} | {result.metrics[prefix + name]:.4f} |"
         for name in ("knn/accuracy", "random_forest/accuracy", "knn/weighted_f1", "linear/l2")
     ]
-    genes = ", ".join(map(in_markdown, result.panel["gene"].head(10)))
-    held = describe(spec, in_markdown)
+    genes = ", ".join(map(escape_markdown, result.panel["gene"].head(10)))
+    held = describe_constraints(spec, escape_markdown)
     return "\n".join(
         [
             f"**{spec.n_markers} markers for {spec.data.title}, chosen by {spec.selector}.**",

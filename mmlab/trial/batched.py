@@ -14,8 +14,8 @@ import psutil
 from mmlab.preprocessing.expression import Expression
 from mmlab.selectors.base import Selector
 from mmlab.selectors.training_data import TrainingData
-from mmlab.selectors.vae import VAESelector, train_together
-from mmlab.system.devices import torch_device
+from mmlab.selectors.vae import VAESelector, train_batched
+from mmlab.system.devices import resolve_device
 from mmlab.system.memory import free_memory
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _models_that_fit(fit: Fit) -> int:
     step = 2 * (10 * params["batch_size"] + 3 * params["n_markers"]) * n_genes
     held = 0 if isinstance(data.x, Expression) else n_cells * n_genes
     needed = 4 * (held + weights + step)
-    return max(1, int(_MEMORY_SHARE * _free_memory(torch_device(params["device"])) / needed))
+    return max(1, int(_MEMORY_SHARE * _free_memory(resolve_device(params["device"])) / needed))
 
 
 def _free_memory(device: str) -> float:
@@ -171,7 +171,7 @@ def _train_part(fits: Sequence[Fit]) -> Iterator[int]:
     """Train as one; items are the numbers of the epochs."""
     selectors = [fit.selector for fit in fits]
     assert all(isinstance(selector, VAESelector) for selector in selectors)
-    steps = train_together(selectors, [fit.data for fit in fits])
+    steps = train_batched(selectors, [fit.data for fit in fits])
     for number in count(1):
         started = time.perf_counter()
         epochs = next(steps, None)

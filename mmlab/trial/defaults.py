@@ -5,16 +5,16 @@ from __future__ import annotations
 from mmlab.constraints.check import constraint_problems
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.preprocessing.label_noise import noise_problems
+from mmlab.preprocessing.label_noise import label_noise_problems
 from mmlab.preprocessing.recipes import is_large
-from mmlab.preprocessing.splits import split_of, split_problems
+from mmlab.preprocessing.splits import replicate_split, split_problems
 from mmlab.selectors import SELECTORS, resolve_params
-from mmlab.spec.trial import Noise, TrialSpec
+from mmlab.spec.trial import LabelNoise, TrialSpec
 from mmlab.system.memory import free_memory
 from mmlab.trial.fit import make_selector
 
 
-def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
+def resolve_spec(spec: TrialSpec, cells: Cells) -> TrialSpec:
     """Check a specification against the registries and its data, and fill in the defaults."""
     problems, full = [], spec
     takes_all_genes = spec.selector in SELECTORS and SELECTORS[spec.selector].takes_all_genes
@@ -22,7 +22,7 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
         spec = full = spec.model_copy(update={"n_markers": len(cells.genes)})
     if spec.noise.level == 0:
         # Whatever its kind, no noise is the same trial.
-        spec = full = spec.model_copy(update={"noise": Noise()})
+        spec = full = spec.model_copy(update={"noise": LabelNoise()})
     try:
         params = resolve_params(spec.selector, spec.params)
         selector = make_selector(spec.model_copy(update={"params": params}), cells, 0)
@@ -32,7 +32,7 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     except UserError as error:
         problems.append(str(error))
     problems += constraint_problems(spec, cells, takes_all_genes=takes_all_genes)
-    problems += noise_problems(spec.noise, cells.classes)
+    problems += label_noise_problems(spec.noise, cells.classes)
     problems += memory_problems(spec.selector, cells)
     n_genes = len(cells.genes)
     if spec.n_markers > n_genes:
@@ -44,7 +44,7 @@ def resolve(spec: TrialSpec, cells: Cells) -> TrialSpec:
     problems += too_small
     if not too_small:
         try:
-            split_of(spec, cells, 0)
+            replicate_split(spec, cells, 0)
         except UserError as error:
             problems.append(str(error))
     if problems:

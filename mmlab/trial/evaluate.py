@@ -16,7 +16,7 @@ from mmlab.metrics import METRICS, Kind
 from mmlab.metrics.classification import confusion_matrix, per_class_f1
 from mmlab.metrics.reconstruction import linear_reconstruction, reconstruction_by_type
 from mmlab.metrics.structure import leiden_clusters
-from mmlab.preprocessing.expression import ZScores, dense
+from mmlab.preprocessing.expression import ZScores, to_dense
 
 #: The paper's classifiers, by the prefix of their metrics: seed -> unfitted estimator with
 #: scikit-learn's defaults (5 neighbours; 100 trees).
@@ -26,7 +26,7 @@ CLASSIFIERS: dict[str, Callable[[int], Any]] = {
 }
 
 #: Before the prefix of a classifier that was fitted on true labels while the method was not.
-CLEAN = "clean_"
+CLEAN_PREFIX = "clean_"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Evaluation:
     per_class_reconstruction: dict[str, NDArray[np.float64]]
 
 
-def score(prefix: str, kind: Kind, *arrays: Any) -> dict[str, float]:
+def compute_metrics(prefix: str, kind: Kind, *arrays: Any) -> dict[str, float]:
     """All metrics of a kind, as ``prefix/name``."""
     return {
         f"{prefix}/{name}": metric.function(*arrays)
@@ -58,7 +58,7 @@ def score(prefix: str, kind: Kind, *arrays: Any) -> dict[str, float]:
     }
 
 
-def by_type(
+def metrics_by_type(
     prefix: str,
     x: NDArray[np.float32],
     rebuilt: NDArray[np.float32],
@@ -109,17 +109,17 @@ def evaluate_panel(
     metrics: dict[str, float] = {}
     confusion: dict[str, NDArray[np.int64]] = {}
     f1: dict[str, NDArray[np.float64]] = {}
-    seen, fitted = x[:, panel], dense(x_fit[:, panel])
-    fitted_on = {"": y_fit} | ({} if clean_labels is None else {CLEAN: clean_labels})
+    seen, fitted = x[:, panel], to_dense(x_fit[:, panel])
+    fitted_on = {"": y_fit} | ({} if clean_labels is None else {CLEAN_PREFIX: clean_labels})
     for (kind, labels), (classifier, make) in product(fitted_on.items(), CLASSIFIERS.items()):
         prefix = kind + classifier
         predicted = make(seed).fit(fitted, labels).predict(seen)
-        metrics |= score(prefix, "classification", y, predicted)
+        metrics |= compute_metrics(prefix, "classification", y, predicted)
         confusion[prefix] = confusion_matrix(y, predicted, n_classes)
         f1[prefix] = per_class_f1(y, predicted, n_classes)
     rebuilt = linear_reconstruction(x_fit, x, panel)
-    metrics |= score("linear", "reconstruction", x, rebuilt)
-    metrics |= score("leiden", "clustering", y, leiden_clusters(seen, seed))
-    metrics |= score("panel", "redundancy", seen)
-    metrics |= score("panel", "neighbourhood", seen, x)
-    return Evaluation(metrics, confusion, f1, by_type("linear", x, rebuilt, y, n_classes))
+    metrics |= compute_metrics("linear", "reconstruction", x, rebuilt)
+    metrics |= compute_metrics("leiden", "clustering", y, leiden_clusters(seen, seed))
+    metrics |= compute_metrics("panel", "redundancy", seen)
+    metrics |= compute_metrics("panel", "neighbourhood", seen, x)
+    return Evaluation(metrics, confusion, f1, metrics_by_type("linear", x, rebuilt, y, n_classes))

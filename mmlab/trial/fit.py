@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmlab.constraints.measure import Held
+from mmlab.constraints.measure import PanelConstraints
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.preprocessing.random_streams import Stream, random_stream
@@ -57,7 +57,7 @@ def training_data(
     layers: Any,
     y: NDArray[np.int64],
     split: Split,
-    held: Held,
+    held: PanelConstraints,
     *,
     in_search: bool = False,
 ) -> TrainingData:
@@ -68,7 +68,7 @@ def training_data(
     Parameters
     ----------
     layers
-        Matrices of all cells by name, from :func:`mmlab.preprocessing.recipes.prepare`.
+        Matrices of all cells by name, from :func:`mmlab.preprocessing.recipes.prepare_layers`.
     held
         What the panel holds.
     """

@@ -8,24 +8,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmlab.constraints.measure import Held, reads_labels
+from mmlab.constraints.measure import PanelConstraints, needs_labels
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.expression import ZScores, dense
-from mmlab.preprocessing.label_noise import mislabelled
+from mmlab.preprocessing.expression import ZScores, to_dense
+from mmlab.preprocessing.label_noise import replicate_labels
 from mmlab.preprocessing.random_streams import Stream, random_stream
 from mmlab.preprocessing.recipes import replicate_layers
-from mmlab.preprocessing.splits import Split, some_of, split_of
+from mmlab.preprocessing.splits import Split, replicate_split, subsample
 from mmlab.selectors.controls import ShuffledLabels
-from mmlab.spec.protocol import MOST_FITTED, MOST_JUDGED
+from mmlab.spec.protocol import MAX_EVALUATION_CELLS, MAX_FIT_CELLS
 from mmlab.spec.trial import TrialSpec
 from mmlab.trial.batched import Fit
-from mmlab.trial.evaluate import Evaluation, by_type, evaluate_panel, score
+from mmlab.trial.evaluate import Evaluation, compute_metrics, evaluate_panel, metrics_by_type
 from mmlab.trial.fit import make_selector, training_data
-from mmlab.trial.result import Decoded, Replicate, decoded
+from mmlab.trial.result import DecodedCells, Replicate, decode_cells
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedReplicate:
     """A replicate whose method is to be fitted, and what it will be judged on.
 
     ``y_fit`` are the labels that the classifiers see; ``seconds`` went into preparing it.
@@ -33,7 +33,7 @@ class Prepared:
 
     spec: TrialSpec
     cells: Cells
-    held: Held
+    held: PanelConstraints
     index: int
     split: Split
     zscore: ZScores
@@ -42,13 +42,15 @@ class Prepared:
     seconds: float
 
     @classmethod
-    def of(cls, spec: TrialSpec, cells: Cells, held: Held, index: int) -> Prepared:
+    def of(
+        cls, spec: TrialSpec, cells: Cells, held: PanelConstraints, index: int
+    ) -> PreparedReplicate:
         """Replicate number ``index`` of a resolved trial."""
         started = time.perf_counter()
-        split = split_of(spec, cells, index)
+        split = replicate_split(spec, cells, index)
         layers = replicate_layers(spec, cells, split)
         zscore = layers["zscore"]
-        y = mislabelled(spec, cells, split, zscore, index)
+        y = replicate_labels(spec, cells, split, zscore, index)
         selector = make_selector(spec, cells, index)
         if isinstance(selector, ShuffledLabels):
             y = selector.shuffle(y, split.train_validation)
@@ -57,9 +59,9 @@ class Prepared:
         fit, seconds = Fit(selector, data), time.perf_counter() - started
         return cls(spec, cells, held, index, split, zscore, y, fit, seconds)
 
-    def like(self, spec: TrialSpec) -> Prepared:
+    def like(self, spec: TrialSpec) -> PreparedReplicate:
         """The same replicate of a trial with other wrong labels, which the method ignores."""
-        y = mislabelled(spec, self.cells, self.split, self.zscore, self.index)
+        y = replicate_labels(spec, self.cells, self.split, self.zscore, self.index)
         return replace(self, spec=spec, y_fit=y)
 
     def finished(self) -> Replicate:
@@ -67,7 +69,7 @@ class Prepared:
         started, fit = time.perf_counter(), self.fit
         evaluation, seen = self._evaluate()
         rules, panel = self.held.rules, fit.selector.panel_
-        asked = reads_labels(self.spec.constraints)
+        asked = needs_labels(self.spec.constraints)
         return Replicate(
             index=self.index,
             panel=panel,
@@ -80,7 +82,7 @@ class Prepared:
             marked=rules.marked(panel) if rules is not None and asked else None,
         )
 
-    def _evaluate(self) -> tuple[Evaluation, Decoded | None]:
+    def _evaluate(self) -> tuple[Evaluation, DecodedCells | None]:
         """On the test cells, or, in a search, on the validation cells with ``validation/`` names.
 
         With it goes what the decoder of a method makes of the first replicate's cells.
@@ -89,10 +91,10 @@ class Prepared:
         selector, n_classes = self.fit.selector, len(cells.classes)
         search = spec.protocol == "search"
         fit_on = split.train if search else split.train_validation
-        fit_on = fit_on[some_of(len(fit_on), MOST_FITTED)]
+        fit_on = fit_on[subsample(len(fit_on), MAX_FIT_CELLS)]
         judge_on = split.validation if search else split.test
-        judge_on = judge_on[some_of(len(judge_on), MOST_JUDGED)]
-        judged = dense(z[judge_on])
+        judge_on = judge_on[subsample(len(judge_on), MAX_EVALUATION_CELLS)]
+        judged = to_dense(z[judge_on])
         truth = (y if search else cells.y)[judge_on]
         rng = random_stream(spec.seed, self.index, Stream.EVALUATION)
         evaluation = evaluate_panel(
@@ -108,11 +110,11 @@ class Prepared:
         metrics, per_class, seen = evaluation.metrics, evaluation.per_class_reconstruction, None
         rebuilt = selector.reconstruct(judged)
         if rebuilt is not None:
-            metrics |= score("decoder", "reconstruction", judged, rebuilt)
-            per_class |= by_type("decoder", judged, rebuilt, truth, n_classes)
+            metrics |= compute_metrics("decoder", "reconstruction", judged, rebuilt)
+            per_class |= metrics_by_type("decoder", judged, rebuilt, truth, n_classes)
             if self.index == 0:
                 names = np.asarray(cells.classes)[truth]
-                seen = decoded(judged, rebuilt, cells.genes, names)
+                seen = decode_cells(judged, rebuilt, cells.genes, names)
         if search:
             metrics = {f"validation/{name}": value for name, value in metrics.items()}
         return replace(evaluation, metrics=metrics), seen

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from mmlab.constraints.measure import Held
+from mmlab.constraints.measure import PanelConstraints
 from mmlab.spec.trial import TrialSpec
 from mmlab.trial.evaluate import Evaluation
 
@@ -21,7 +21,7 @@ CONFUSION = "confusion/"
 #: Begins the names of columns with a list of numbers, one a class, a replicate.
 PER_CLASS_F1, PER_CLASS_RECONSTRUCTION = "per_class_f1/", "per_class_reconstruction/"
 #: Columns of lists, by the beginning of their names.
-NESTED = (CONFUSION, PER_CLASS_F1, PER_CLASS_RECONSTRUCTION)
+NESTED_COLUMNS = (CONFUSION, PER_CLASS_F1, PER_CLASS_RECONSTRUCTION)
 _TABLES = ("panel", "replicates", "history", "variances", "components")
 
 
@@ -36,13 +36,13 @@ class Replicate:
     epochs: int
     fit_seconds: float
     seconds: float
-    decoded: Decoded | None = None
+    decoded: DecodedCells | None = None
     #: The type that each gene of the panel marks, -1 for none; None where nobody asks.
     marked: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedCells:
     """Cells to judge on beside what the method's decoder makes of their panel (figure 3 C).
 
     Attributes
@@ -58,12 +58,12 @@ class Decoded:
     components: pd.DataFrame
 
 
-def decoded(
+def decode_cells(
     x: NDArray[np.float32],
     rebuilt: NDArray[np.float32],
     genes: NDArray[np.str_],
     cell_types: NDArray[np.str_],
-) -> Decoded:
+) -> DecodedCells:
     """Compare cells (n_cells, n_genes), z-scores, with their reconstruction."""
     plane = PCA(2, svd_solver="randomized", random_state=0).fit(x)
     columns = {"pc1": plane.transform(x)[:, 0], "pc2": plane.transform(x)[:, 1]}
@@ -75,7 +75,7 @@ def decoded(
         "reconstructed": rebuilt.var(axis=0, dtype=np.float64),
     }
     components = pd.DataFrame({"cell_type": cell_types} | columns)
-    return Decoded(pd.DataFrame(variances), components)
+    return DecodedCells(pd.DataFrame(variances), components)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class TrialResult:
     peak_memory
         ``peak_memory_mb`` of the process and, where one was used, ``peak_gpu_memory_mb``.
     variances, components
-        From :class:`Decoded`, of the replicate with index 0; empty for a method without decoder.
+        From :class:`DecodedCells`, of the replicate with index 0; empty for a method without decoder.
     """
 
     spec: TrialSpec
@@ -128,7 +128,7 @@ class TrialResult:
     def confusion(self) -> dict[str, NDArray[np.int64]]:
         """By classifier, cells by true (row) and predicted (column) class, over all replicates."""
         return {
-            name.removeprefix(CONFUSION): summed(self.replicates[name])
+            name.removeprefix(CONFUSION): sum_matrices(self.replicates[name])
             for name in map(str, self.replicates)
             if name.startswith(CONFUSION)
         }
@@ -148,7 +148,7 @@ class TrialResult:
         return cls(**content | {"spec": TrialSpec.model_validate(content["spec"])})
 
 
-def summed(matrices: Iterable[Any]) -> NDArray[np.int64]:
+def sum_matrices(matrices: Iterable[Any]) -> NDArray[np.int64]:
     """Sum of matrices of counts that a table holds as nested lists."""
     return np.asarray(np.sum([np.asarray(matrix) for matrix in matrices], axis=0))
 
@@ -174,7 +174,7 @@ def replicate_row(replicate: Replicate) -> dict[str, Any]:
 
 
 def consensus_panel(
-    replicates: list[Replicate], n_genes: int, k: int, held: Held | None = None
+    replicates: list[Replicate], n_genes: int, k: int, held: PanelConstraints | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """One panel for all replicates, with a score a gene.
 
@@ -188,11 +188,11 @@ def consensus_panel(
 
 
 def borda_panel(
-    panels: list[NDArray[np.int64]], n_genes: int, k: int, held: Held | None = None
+    panels: list[NDArray[np.int64]], n_genes: int, k: int, held: PanelConstraints | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The k genes with the largest Borda count over panels of k ranked genes, and the counts.
 
-    With rules, from :func:`mmlab.constraints.measure.consensus_held`, those that hold them with the least sum of
+    With rules, from :func:`mmlab.constraints.measure.consensus_constraints`, those that hold them with the least sum of
     ranks.
     """
     scores = np.zeros(n_genes)

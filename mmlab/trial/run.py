@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mmlab.constraints.measure import Held, consensus_held, held_by, reads_labels
+from mmlab.constraints.measure import (
+    PanelConstraints,
+    consensus_constraints,
+    measure_constraints,
+    needs_labels,
+)
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.selectors import get_selector
-from mmlab.spec.trial import Noise, TrialSpec
+from mmlab.spec.trial import LabelNoise, TrialSpec
 from mmlab.system.memory import PeakMemory
-from mmlab.system.threads import cpu_threads
+from mmlab.system.threads import limit_threads
 from mmlab.trial.batched import Fit, run_fits
-from mmlab.trial.defaults import resolve
-from mmlab.trial.replicate import Prepared
+from mmlab.trial.defaults import resolve_spec
+from mmlab.trial.replicate import PreparedReplicate
 from mmlab.trial.result import (
-    Decoded,
+    DecodedCells,
     Replicate,
     TrialResult,
     consensus_panel,
@@ -48,11 +53,11 @@ class Trial:
     """A trial under way: its replicates run side by side, one epoch at a time."""
 
     def __init__(self, spec: TrialSpec, cells: Cells) -> None:
-        self.spec = resolve(spec, cells)
+        self.spec = resolve_spec(spec, cells)
         self.cells = cells
         self.digest = self.spec.digest(cells.fingerprint)
         self.history: list[dict[str, float]] = []
-        self.held: dict[int, Held] = {}
+        self.held: dict[int, PanelConstraints] = {}
         self._finished: list[Replicate] = []
         self._started = time.perf_counter()
         self._memory = PeakMemory()
@@ -78,7 +83,7 @@ class Trial:
         problems: dict[str, list[int]] = {}
         for index in self._indices():
             try:
-                self.held[index] = held_by(self.spec, self.cells, index)
+                self.held[index] = measure_constraints(self.spec, self.cells, index)
             except UserError as error:
                 problems.setdefault(str(error).rstrip("."), []).append(index)
         if problems:
@@ -106,10 +111,10 @@ class Trial:
         """Result, once :meth:`epochs` is exhausted."""
         done = sorted(self._finished, key=lambda replicate: replicate.index)
         panels, marked = [r.panel for r in done], [r.marked for r in done]
-        held = consensus_held(self.spec, self.cells, panels, marked)
+        held = consensus_constraints(self.spec, self.cells, panels, marked)
         panel, scores = consensus_panel(done, len(self.cells.genes), self.spec.n_markers, held)
         rows = [replicate_row(r) for r in done]
-        shown = done[0].decoded or Decoded(pd.DataFrame(), pd.DataFrame())
+        shown = done[0].decoded or DecodedCells(pd.DataFrame(), pd.DataFrame())
         return TrialResult(
             spec=self.spec,
             digest=self.digest,
@@ -128,8 +133,8 @@ class Trial:
     def _fit_identity(self, index: int) -> str:
         """Equal for replicates whose methods see and do the same."""
         spec = self.spec.model_copy(update={"first_replicate": index, "replicates": 1})
-        if not get_selector(spec.selector).supervised and not reads_labels(spec.constraints):
-            spec = spec.model_copy(update={"noise": Noise()})
+        if not get_selector(spec.selector).supervised and not needs_labels(spec.constraints):
+            spec = spec.model_copy(update={"noise": LabelNoise()})
         return spec.digest(self.cells.fingerprint)
 
 
@@ -149,7 +154,7 @@ def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None
     for trial, index in members:
         groups.setdefault("" if together else trial._fit_identity(index), []).append((trial, index))
     for group in groups.values():
-        fitted: dict[str, Prepared] = {}
+        fitted: dict[str, PreparedReplicate] = {}
         prepared = []
         for trial, index in group:
             identity = trial._fit_identity(index)
@@ -157,7 +162,7 @@ def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None
                 prepared.append((trial, fitted[identity].like(trial.spec)))
             else:
                 held = trial.held[index]
-                fitted[identity] = Prepared.of(trial.spec, trial.cells, held, index)
+                fitted[identity] = PreparedReplicate.of(trial.spec, trial.cells, held, index)
                 prepared.append((trial, fitted[identity]))
         for number in run_fits([replicate.fit for replicate in fitted.values()]):
             yield [
@@ -193,7 +198,7 @@ def run_trial(
         Anything in ``spec`` that cannot be run, before any work is done.
     """
     trial = Trial(spec, load_cells(spec.data) if cells is None else cells)
-    with cpu_threads(threads):
+    with limit_threads(threads):
         for epoch in trial.epochs():
             if on_epoch is not None:
                 on_epoch(epoch)

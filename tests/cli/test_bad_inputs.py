@@ -26,7 +26,7 @@ from mmlab.cli import app, main
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.model import Model, fit_model
-from mmlab.preprocessing.splits import Split, split_of
+from mmlab.preprocessing.splits import Split, replicate_split
 from mmlab.spec.trial import DataSpec, TrialSpec
 
 pytestmark = [
@@ -629,7 +629,7 @@ def test_markup_in_names_is_shown_as_text(folder: Path, tiny_adata: ad.AnnData) 
 @pytest.fixture(scope="module")
 def model(tiny_cells: Cells) -> Model:
     spec = TrialSpec(data=DataSpec(name="tiny"), selector="random")
-    return fit_model(np.arange(6), tiny_cells, split_of(spec, tiny_cells, 0), {})
+    return fit_model(np.arange(6), tiny_cells, replicate_split(spec, tiny_cells, 0), {})
 
 
 @covers(16)

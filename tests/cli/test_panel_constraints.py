@@ -16,7 +16,7 @@ from mmlab.cli import app
 from mmlab.cli.panel_constraints import read_genes, read_table, to_weight
 from mmlab.cli.tune import _study_spec
 from mmlab.errors import UserError
-from mmlab.spec.search import StudySpec
+from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import Store
 from mmlab.tracking.spec_tags import spec_json, spec_tags
@@ -107,7 +107,7 @@ def test_a_search_holds_them_and_resuming_takes_them_from_the_study(folder: Path
     given |= {"dataset": "toy_xor", "quick": None, "epochs": None}
     given |= {"include": ["gene_1"], "exclude": [], "constraints": {"min_per_type": 2}}
     study = _study_spec(given, 3, with_baselines=False)
-    assert isinstance(study, StudySpec)
+    assert isinstance(study, SearchSpec)
     trial = study.trial("markermap_supervised", {})
     assert (trial.include, trial.constraints.min_per_type) == (["gene_1"], 2)
     message = mistake("tune", "--resume", "x", "--weights", "weights.csv", "--include", "Gene0")

@@ -13,7 +13,13 @@ from scipy import stats
 
 from mmlab.comparison.curves import curve_figures, curve_tables, curves_markdown, write_curves
 from mmlab.comparison.result_table import summarise_rows
-from mmlab.comparison.robustness import ROBUST, area, loss_level, robustness, robustness_metrics
+from mmlab.comparison.robustness import (
+    ROBUSTNESS_METRICS,
+    area_under_curve,
+    loss_level,
+    robustness,
+    robustness_metrics,
+)
 from mmlab.comparison.robustness import with_clean_classifiers as filled
 from mmlab.spec.comparison import ComparisonSpec
 
@@ -22,12 +28,14 @@ LEVELS = (0.0, 0.2, 0.5, 1.0)
 
 def test_the_area_under_a_line_is_its_mean() -> None:
     levels = np.array(LEVELS)
-    assert area(levels, np.stack([1 - levels, np.full(4, 0.7)])) == pytest.approx([0.5, 0.7])
+    assert area_under_curve(levels, np.stack([1 - levels, np.full(4, 0.7)])) == pytest.approx(
+        [0.5, 0.7]
+    )
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
 def test_the_area_lies_between_the_ends(values: list[float]) -> None:
-    (found,) = area(np.array(LEVELS), np.array([values]))
+    (found,) = area_under_curve(np.array(LEVELS), np.array([values]))
     assert min(values) - 1e-12 <= found <= max(values) + 1e-12
 
 
@@ -102,7 +110,9 @@ def test_without_noise_both_experiments_are_one() -> None:
 
 def test_robustness_of_every_method_and_metric(rows: pd.DataFrame) -> None:
     found = robustness(rows).set_index(["method", "metric"])
-    assert set(found.index) == {(m, metric) for m in ("tender", "tough") for metric in ROBUST}
+    assert set(found.index) == {
+        (m, metric) for m in ("tender", "tough") for metric in ROBUSTNESS_METRICS
+    }
     assert set(found["n"]) == {3}
     hurt = found.loc[("tender", "knn/accuracy")]
     assert hurt["clean"] == pytest.approx(0.91)
@@ -130,7 +140,9 @@ def test_metrics_of_a_run_are_named_after_what_they_summarise(rows: pd.DataFrame
     own = robustness(rows).query("method == 'tender'")
     metrics = robustness_metrics(own)
     assert metrics["auc/knn/accuracy"] == pytest.approx(0.61)
-    assert set(metrics) == {f"{kind}/{name}" for kind in ("auc", "loss_level") for name in ROBUST}
+    assert set(metrics) == {
+        f"{kind}/{name}" for kind in ("auc", "loss_level") for name in ROBUSTNESS_METRICS
+    }
 
 
 def test_tables_have_a_column_a_level_and_name_what_noise_costs(

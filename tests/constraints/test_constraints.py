@@ -15,16 +15,21 @@ from tiny import CLASSES, MARKERS, N_GENES, SMALL, SMALL_OF_ALL
 
 import mmlab
 from mmlab.constraints.check import constraint_problems
-from mmlab.constraints.describe import describe, in_markdown
-from mmlab.constraints.measure import Measured, hold, marked_types, measure
+from mmlab.constraints.describe import describe_constraints, escape_markdown
+from mmlab.constraints.measure import (
+    GeneMeasurements,
+    marked_types,
+    measure_genes,
+    resolve_constraints,
+)
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.preprocessing.splits import split_of
+from mmlab.preprocessing.splits import replicate_split
 from mmlab.selectors import SELECTORS
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.constraints import Constraints, constraints_key
-from mmlab.spec.trial import DataSpec, Noise, TrialSpec
-from mmlab.trial.defaults import resolve
+from mmlab.spec.trial import DataSpec, LabelNoise, TrialSpec
+from mmlab.trial.defaults import resolve_spec
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import OBJECTIVE, Trial, run_trial, run_trials
 
@@ -65,7 +70,7 @@ def assert_holds(panel: list[int], spec: TrialSpec, cells: Cells, index: int = 0
     if families:
         assert max(map(families.count, families)) <= (asked.max_per_group or 0)
     assert all(asked.weights.get(gene, 1) > 0 for gene in genes)
-    train = split_of(spec, cells, index).train
+    train = replicate_split(spec, cells, index).train
     counts, y = cells.adata.X[train].toarray(), cells.y[train]
     if asked.max_mean_counts is not None:
         assert counts.mean(axis=0)[panel].max() <= asked.max_mean_counts
@@ -154,7 +159,7 @@ def test_every_contradiction_is_told_at_once(tiny_cells: Cells) -> None:
         | {"min_per_type": 4, "weights": {"Gene4": 0, "Gone": 1}, "groups": FAMILIES | {"X1": "a"}},
     )
     with pytest.raises(UserError) as caught:
-        resolve(spec, tiny_cells)
+        resolve_spec(spec, tiny_cells)
     for part in (
         "exclude: 1 genes are not in tiny: 'Nowhere'",
         "groups: 1 genes are not in tiny: 'X1'",
@@ -190,7 +195,7 @@ def test_what_no_panel_can_hold_is_refused_before_any_cell_is_read(
     changes: Any, message: str, tiny_cells: Cells
 ) -> None:
     with pytest.raises(UserError, match=message):
-        resolve(spec_of(**changes), tiny_cells)
+        resolve_spec(spec_of(**changes), tiny_cells)
 
 
 @pytest.mark.parametrize(
@@ -249,9 +254,9 @@ def test_replicates_that_cannot_hold_their_constraints_are_named(tiny_cells: Cel
 def test_names_are_shown_as_they_are_in_markdown() -> None:
     names = ["<img src=x onerror=alert(1)>", "a_b*[c](d)`\\", "Gene & Co"]
     spec = TrialSpec(data=DataSpec(name="tiny"), selector="random", include=names)
-    (plain,) = describe(spec)
+    (plain,) = describe_constraints(spec)
     assert plain == f"Every panel holds {', '.join(names)}."
-    (shown,) = describe(spec, in_markdown)
+    (shown,) = describe_constraints(spec, escape_markdown)
     assert "<" not in shown
     assert r"a\_b\*\[c\](d)\`\\" in shown
     assert "Gene &amp; Co" in shown
@@ -262,7 +267,7 @@ def test_names_are_shown_as_they_are_in_markdown() -> None:
 
 def test_who_marks_a_type(tiny_cells: Cells) -> None:
     counts, y = tiny_cells.adata.X, tiny_cells.y
-    marked = measure(counts, np.arange(len(y)), y, 3).marked
+    marked = measure_genes(counts, np.arange(len(y)), y, 3).marked
     dense = counts.toarray()
     for gene in range(N_GENES):
         types = [t for t in range(3) if is_marker(dense, y, gene, t)]
@@ -276,8 +281,8 @@ def test_a_type_without_cells_has_no_markers() -> None:
     assert marked_types(sums, np.array([2, 0, 1, 0])).tolist() == [0, -1]
 
 
-def measure_all(cells: Cells) -> Measured:
-    return measure(cells.adata.X, np.arange(len(cells.y)), cells.y, 3)
+def measure_all(cells: Cells) -> GeneMeasurements:
+    return measure_genes(cells.adata.X, np.arange(len(cells.y)), cells.y, 3)
 
 
 def test_genes_that_no_panel_may_hold_come_together(tiny_cells: Cells) -> None:
@@ -286,7 +291,7 @@ def test_genes_that_no_panel_may_hold_come_together(tiny_cells: Cells) -> None:
         constraints={"max_mean_counts": 5.9, "weights": {"Gene9": 0, "Gene7": 0}},
     )
     expression = measure_all(tiny_cells)
-    held = hold(spec, tiny_cells, expression)
+    held = resolve_constraints(spec, tiny_cells, expression)
     crowded = np.flatnonzero(tiny_cells.adata.X.toarray().mean(axis=0) > 5.9).tolist()
     assert crowded
     assert held.exclude == [7, 9, *crowded]
@@ -374,7 +379,7 @@ def test_hard_panels_of_every_epoch_hold_the_rules_and_only_they_are_decoded(
     from mmlab.selectors.global_gumbel_vae import GlobalGumbelVAE
 
     spec = spec_of(constraints=EVERYTHING)
-    held = hold(spec, tiny_cells, measure_all(tiny_cells))
+    held = resolve_constraints(spec, tiny_cells, measure_all(tiny_cells))
     assert held.rules is not None
     selector = GlobalGumbelVAE(K, **SMALL)
     lists: dict[str, Any] = {"exclude": held.exclude, "rules": held.rules}
@@ -415,7 +420,7 @@ def test_markers_are_found_by_the_labels_that_the_method_gets(tiny_cells: Cells)
     asked: dict[str, Any] = {"constraints": {"min_per_type": 2}}
     # A method without labels: its panel depends on them through the constraint alone.
     clean, noisy = (
-        Trial(spec_of("random", noise=Noise(level=level), **asked), tiny_cells)
+        Trial(spec_of("random", noise=LabelNoise(level=level), **asked), tiny_cells)
         for level in (0.0, 0.1)
     )
     for _ in run_trials([clean, noisy]):
@@ -427,7 +432,7 @@ def test_markers_are_found_by_the_labels_that_the_method_gets(tiny_cells: Cells)
         assert rules.hold_for(trial._finished[0].panel)
     assert clean._fit_identity(0) != noisy._fit_identity(0)
     with pytest.raises(UserError, match="min_per_type 2: fewer genes mark these types"):
-        run_trial(spec_of("random", noise=Noise(level=1.0), **asked), tiny_cells)
+        run_trial(spec_of("random", noise=LabelNoise(level=1.0), **asked), tiny_cells)
 
 
 def test_shuffled_labels_hold_the_constraints_of_the_true_ones(tiny_cells: Cells) -> None:
@@ -440,7 +445,7 @@ def test_shuffled_labels_hold_the_constraints_of_the_true_ones(tiny_cells: Cells
 
 def test_constraints_are_described(tiny_cells: Cells) -> None:
     spec = spec_of(include=["Gene0"], exclude=["Gene1"], constraints=EVERYTHING)
-    text = " ".join(describe(spec))
+    text = " ".join(describe_constraints(spec))
     for part in (
         "Every panel holds Gene0.",
         "No panel holds Gene1.",
@@ -451,7 +456,7 @@ def test_constraints_are_described(tiny_cells: Cells) -> None:
         "No panel holds the genes of weight 0: Gene3.",
     ):
         assert part in text
-    assert describe(spec_of()) == []
+    assert describe_constraints(spec_of()) == []
     assert constraint_problems(spec, tiny_cells) == []
 
 

@@ -10,7 +10,7 @@ from commands import run
 from mmlab.datasets import DATASETS, load_cells
 from mmlab.datasets import cells as cells_module
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE, cache_folder
-from mmlab.datasets.cache.install import simulate
+from mmlab.datasets.cache.install import simulate_dataset
 from mmlab.datasets.io.checks import find_problems
 from mmlab.datasets.simulation import Simulation
 from mmlab.errors import UserError
@@ -72,7 +72,7 @@ def test_the_oracle_is_about_the_best_and_a_method_is_far_ahead_of_chance() -> N
 
 def test_too_few_cells_for_the_types_are_refused() -> None:
     with pytest.raises(UserError, match="30 cells are too few for 59 types, which need 4 each"):
-        simulate(DATASETS["mouse_brain_subtypes"], "few_simulated", n_cells=30)
+        simulate_dataset(DATASETS["mouse_brain_subtypes"], "few_simulated", n_cells=30)
     assert not (cache_folder() / "datasets").exists()
 
 

@@ -17,10 +17,10 @@ from tiny import SMALL, simulate_cells
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.metrics.reconstruction import BY_TYPE
 from mmlab.preprocessing.normalization import log_normalize
-from mmlab.preprocessing.recipes import prepare
-from mmlab.preprocessing.splits import split_of
+from mmlab.preprocessing.recipes import prepare_layers
+from mmlab.preprocessing.splits import replicate_split
 from mmlab.spec.trial import DataSpec, TrialSpec
-from mmlab.trial.defaults import resolve
+from mmlab.trial.defaults import resolve_spec
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SCVI_METHODS = ["scvi_sample", "scvi_mean", "scvi_mean_counts"]
@@ -42,7 +42,7 @@ def trial(tiny_cells: Cells) -> TrialSpec:
         params=SMALL,
         n_markers=5,
     )
-    return resolve(spec, tiny_cells)
+    return resolve_spec(spec, tiny_cells)
 
 
 def normalized(normalization: Any) -> Cells:
@@ -56,7 +56,7 @@ def test_rebuilt_counts_go_the_way_of_the_datasets_own(
     table4: ModuleType, normalization: str
 ) -> None:
     cells, train = normalized(normalization), np.arange(80)
-    prepared = prepare(cells.adata, cells.normalization, "train_only", train)["zscore"]
+    prepared = prepare_layers(cells.adata, cells.normalization, "train_only", train)["zscore"]
     scale = table4.Scale.of(cells, train)
     counts: Any = cells.adata.X
     np.testing.assert_array_equal(scale.z_scores(counts), prepared)
@@ -176,7 +176,7 @@ def test_scvi_stands_beside_markermap_and_regression(
     assert epochs["markermap_unsupervised"] == SMALL["max_epochs"]
     assert table["value"].notna().all()
     everything = table[table["cell_type"] == "all test cells"]
-    assert (everything["n_cells"] == len(split_of(trial, tiny_cells, 0).test)).all()
+    assert (everything["n_cells"] == len(replicate_split(trial, tiny_cells, 0).test)).all()
     l2 = everything[(everything["measure"] == "l2") & (everything["scale"] == "gene")]
     by_method = l2.set_index("method")["value"]
     # The noise of a count is in a sample, and mostly gone from a mean.

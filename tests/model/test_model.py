@@ -13,7 +13,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.model import Model, fit_model
 from mmlab.preprocessing.normalization import log_normalize
-from mmlab.preprocessing.splits import split_of
+from mmlab.preprocessing.splits import replicate_split
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import run_trial
@@ -31,13 +31,13 @@ def result(tiny_cells: Cells) -> TrialResult:
 @pytest.fixture(scope="module")
 def model(result: TrialResult, tiny_cells: Cells) -> Model:
     panel = result.panel["gene_index"].to_numpy(dtype=np.int64)
-    return fit_model(panel, tiny_cells, split_of(SPEC, tiny_cells, 0), {"dataset": "tiny"})
+    return fit_model(panel, tiny_cells, replicate_split(SPEC, tiny_cells, 0), {"dataset": "tiny"})
 
 
 @pytest.fixture(scope="module")
 def locked(tiny_cells: Cells) -> ad.AnnData:
     """The cells that no search sees."""
-    test = split_of(SPEC, tiny_cells, 0).test
+    test = replicate_split(SPEC, tiny_cells, 0).test
     return tiny_cells.adata[test].copy()
 
 
@@ -45,8 +45,8 @@ def test_the_locked_cells_are_the_same_for_every_replicate_and_in_no_search(
     tiny_cells: Cells,
 ) -> None:
     search = SPEC.model_copy(update={"protocol": "search"})
-    splits = [split_of(SPEC, tiny_cells, r) for r in range(3)]
-    for split in [*splits, split_of(search, tiny_cells, 1)]:
+    splits = [replicate_split(SPEC, tiny_cells, r) for r in range(3)]
+    for split in [*splits, replicate_split(search, tiny_cells, 1)]:
         np.testing.assert_array_equal(split.test, splits[0].test)
         assert not set(split.train_validation) & set(split.test)
     assert set(splits[0].train) != set(splits[1].train)

@@ -14,25 +14,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmlab.constraints.solver import Rules
+from mmlab.constraints.solver import PanelRules
 from mmlab.nn.batches import batches, fast_arithmetic
-from mmlab.nn.concrete_gate import ConcreteSelectors, distinct_choices, surest_first
-from mmlab.nn.gates import (
-    Choice,
-    FreeLogits,
-    GeneLogits,
-    MaskProposal,
-    Shown,
-)
-from mmlab.nn.layers import BatchNorm, Linear, Noise
+from mmlab.nn.concrete_gate import ConcreteGate, distinct_choices, surest_first
+from mmlab.nn.gates import CandidateGenes, FreeLogitsGate, GateOutput, MarkerMapGate, MaskGate
+from mmlab.nn.layers import BatchNorm, Linear, RandomSource
 from mmlab.nn.losses import gaussian_nll, kl_to_standard_normal, markermap_loss
 from mmlab.nn.networks import PanelModel, PanelVAE
 from mmlab.nn.range_test import find_learning_rates, steepest_descent
 from mmlab.nn.relaxed_top_k import relaxed_top_k
 from mmlab.nn.training import (
     Epoch,
-    Plan,
     TrainingDivergedError,
+    TrainingPlan,
     evaluate_loss,
     recalibrate_batch_norm,
     train,
@@ -50,25 +44,25 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
     return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
 
 
-def source(*seeds: int) -> Noise:
+def source(*seeds: int) -> RandomSource:
     """Random numbers of a pack, a seed a model."""
-    return Noise([seeded(seed) for seed in seeds])
+    return RandomSource([seeded(seed) for seed in seeds])
 
 
 def choice(
     n_genes: int = N_GENES, k: int = N_MARKERS, include: Any = (), exclude: Any = ()
-) -> Choice:
+) -> CandidateGenes:
     """What there is to choose from; the included and excluded genes are not free."""
     held = np.array(include, dtype=np.int64)
     free = np.setdiff1d(np.arange(n_genes), [*include, *exclude]).astype(np.int64)
-    return Choice(n_genes, k, held, free)
+    return CandidateGenes(n_genes, k, held, free)
 
 
-def gene_logits(seed: int = 0, beta: float = 0.95, **lists: Any) -> GeneLogits:
-    return GeneLogits(choice(**lists), 8, beta, source(seed))
+def gene_logits(seed: int = 0, beta: float = 0.95, **lists: Any) -> MarkerMapGate:
+    return MarkerMapGate(choice(**lists), 8, beta, source(seed))
 
 
-def seen(shown: Shown) -> Tensor:
+def seen(shown: GateOutput) -> Tensor:
     """What the network gets of the cells, all its inputs."""
     if shown.inputs is not None:
         n_models, n_cells, _ = shown.cells.shape
@@ -99,13 +93,19 @@ def test_gumbel_noise_is_standard() -> None:
 def test_gumbel_noise_is_finite_for_every_uniform_number(
     monkeypatch: pytest.MonkeyPatch, uniform: float
 ) -> None:
-    monkeypatch.setattr(Noise, "uniform", lambda self, n: torch.full((1, n), uniform))
+    monkeypatch.setattr(RandomSource, "uniform", lambda self, n: torch.full((1, n), uniform))
     assert torch.isfinite(source(0).gumbel(3)).all()
 
 
 def test_what_a_model_draws_does_not_depend_on_the_pack() -> None:
     alone, together = source(7), source(3, 7)
-    for draw in (Noise.uniform, Noise.normal, Noise.gumbel, Noise.coins, Noise.permutations):
+    for draw in (
+        RandomSource.uniform,
+        RandomSource.normal,
+        RandomSource.gumbel,
+        RandomSource.coins,
+        RandomSource.permutations,
+    ):
         assert torch.equal(draw(alone, 9)[0], draw(together, 9)[1])
     assert set(together.coins(50).flatten().tolist()) == {0.0, 1.0}
 
@@ -120,7 +120,7 @@ def test_the_mean_before_the_last_layer_is_the_mean_after_it() -> None:
         # The same random numbers once more, now with one row of logits a cell.
         again = torch.Generator()
         again.set_state(state)
-        same = Noise([again])
+        same = RandomSource([again])
         hidden = module.first(x)
         hidden = functional.leaky_relu(module.second(hidden * same.coins(20, 8) / 0.5))
         per_cell = module.last(hidden)
@@ -220,9 +220,9 @@ def test_evaluation_takes_the_hard_mask_and_draws_nothing() -> None:
     assert torch.equal(module.noise.generators[0].get_state(), before[1])
 
 
-MASK_PROPOSALS: dict[str, Callable[..., MaskProposal]] = {
+MASK_PROPOSALS: dict[str, Callable[..., MaskGate]] = {
     "gene logits": gene_logits,
-    "free logits": lambda **lists: FreeLogits(choice(**lists), source(0)),
+    "free logits": lambda **lists: FreeLogitsGate(choice(**lists), source(0)),
 }
 
 
@@ -255,7 +255,7 @@ def test_a_panel_of_included_genes_alone_leaves_nothing_to_choose() -> None:
 
 
 def test_free_logits_are_parameters_drawn_from_a_normal() -> None:
-    module = FreeLogits(choice(n_genes=4000), source(0))
+    module = FreeLogitsGate(choice(n_genes=4000), source(0))
     assert [name for name, _ in module.named_parameters()] == ["logits"]
     assert float(module.logits.detach().mean()) == pytest.approx(0, abs=0.06)
     assert float(module.logits.detach().std()) == pytest.approx(1, abs=0.05)
@@ -265,7 +265,7 @@ def test_free_logits_are_parameters_drawn_from_a_normal() -> None:
 
 
 def test_concrete_selectors_show_convex_combinations_then_single_genes() -> None:
-    module = ConcreteSelectors(choice(include=[5]), source(0))
+    module = ConcreteGate(choice(include=[5]), source(0))
     assert module.n_inputs == N_MARKERS
     x = torch.eye(N_GENES)
     columns = seen(module.train()(x[None], 0.7)).detach()[0]
@@ -282,7 +282,7 @@ def test_concrete_selectors_show_convex_combinations_then_single_genes() -> None
 
 
 def test_a_concrete_column_shows_the_gene_that_it_was_trained_on() -> None:
-    module = ConcreteSelectors(choice(), source(0)).train()
+    module = ConcreteGate(choice(), source(0)).train()
     genes = np.random.default_rng(0).permutation(N_GENES)[:N_MARKERS]
     sureness = torch.tensor([10.0, 14.0, 12.0])
     with torch.no_grad():
@@ -297,13 +297,13 @@ def test_a_concrete_column_shows_the_gene_that_it_was_trained_on() -> None:
 
 
 def test_a_gene_that_rules_put_in_takes_the_column_of_one_that_they_left_out() -> None:
-    alone = ConcreteSelectors(choice(), source(0))
+    alone = ConcreteGate(choice(), source(0))
     own = seen(alone.eval()(torch.eye(N_GENES)[None], 0.0))[0].argmax(dim=0).numpy()
     left_out = int(alone.ranking()[0][0])
     weights = np.ones(N_GENES)
     weights[left_out] = 1e-3
-    rules = replace(Rules.none(N_GENES), weights=weights)
-    ruled = ConcreteSelectors(replace(choice(), rules=(rules,)), source(0))
+    rules = replace(PanelRules.none(N_GENES), weights=weights)
+    ruled = ConcreteGate(replace(choice(), rules=(rules,)), source(0))
     shown = seen(ruled.eval()(torch.eye(N_GENES)[None], 0.0))[0].argmax(dim=0).numpy()
     assert shown[own != left_out].tolist() == own[own != left_out].tolist()
     assert sorted(shown.tolist()) == sorted(ruled.ranking()[0].tolist())
@@ -311,7 +311,7 @@ def test_a_gene_that_rules_put_in_takes_the_column_of_one_that_they_left_out() -
 
 
 def test_the_published_concrete_panel_is_drawn_once_an_epoch() -> None:
-    module = ConcreteSelectors(choice(), source(0), random_panel=True).train()
+    module = ConcreteGate(choice(), source(0), random_panel=True).train()
     module(normal(1, 4, N_GENES), 3.0)
     first = module.ranking()
     np.testing.assert_array_equal(first[0], module.ranking()[0])
@@ -348,7 +348,9 @@ def linear_layers(*modules: nn.Module) -> list[Linear]:
 
 
 def test_layers_are_initialised_as_torch_does_it() -> None:
-    layers = linear_layers(GeneLogits(choice(n_genes=200), 100, 0.9, source(0)), vae(n_genes=200))
+    layers = linear_layers(
+        MarkerMapGate(choice(n_genes=200), 100, 0.9, source(0)), vae(n_genes=200)
+    )
     assert len(layers) == 3 + 3 + 2 + 3 * 2
     for layer in layers:
         _, n_out, n_in = layer.weight.shape
@@ -386,7 +388,7 @@ def test_the_networks_have_the_layers_of_the_paper() -> None:
 )
 def test_a_part_without_weight_is_left_out(alpha: float, decodes: bool, classifies: bool) -> None:
     network = vae(alpha)
-    outputs = network(Shown(normal(1, 10, N_GENES)))
+    outputs = network(GateOutput(normal(1, 10, N_GENES)))
     assert (outputs.x_mean is not None) == (outputs.x_log_var is not None) == decodes
     assert (outputs.class_logits is not None) == classifies
     assert outputs.mu.shape == outputs.log_var.shape == (1, 10, 5)
@@ -397,7 +399,7 @@ def test_a_part_without_weight_is_left_out(alpha: float, decodes: bool, classifi
 
 
 def test_the_decoder_reads_a_sample_in_training_and_the_mean_in_evaluation() -> None:
-    network, x = vae(1.0), Shown(normal(1, 10, N_GENES))
+    network, x = vae(1.0), GateOutput(normal(1, 10, N_GENES))
     assert network.decoder_mean is not None
     with torch.no_grad():
         one, other = network.train()(x), network(x)
@@ -410,7 +412,7 @@ def test_the_decoder_reads_a_sample_in_training_and_the_mean_in_evaluation() -> 
 
 
 def test_the_classifier_reads_the_latent_mean() -> None:
-    network, x = vae(0.5).train(), Shown(normal(1, 10, N_GENES))
+    network, x = vae(0.5).train(), GateOutput(normal(1, 10, N_GENES))
     assert network.classifier is not None
     with torch.no_grad():
         outputs = network(x)
@@ -419,7 +421,7 @@ def test_the_classifier_reads_the_latent_mean() -> None:
 
 def panel_model(alpha: float = 0.5, *seeds: int, beta: Any = 0.9) -> PanelModel:
     noise = source(*(seeds or [0]))
-    proposal = GeneLogits(choice(), 8, beta, noise)
+    proposal = MarkerMapGate(choice(), 8, beta, noise)
     return PanelModel(proposal, PanelVAE(N_GENES, N_GENES, 4, 8, 5, alpha, noise))
 
 
@@ -470,7 +472,7 @@ def test_the_loss_weighs_reconstruction_and_classification(
     alpha: float, kl_weight: float, per_gene: bool
 ) -> None:
     x, y = normal(1, 7, N_GENES), torch.arange(7)[None] % 4
-    outputs = vae(alpha).train()(Shown(x))
+    outputs = vae(alpha).train()(GateOutput(x))
     expected = torch.zeros(1)
     if alpha < 1:
         log_p = torch.log_softmax(outputs.class_logits, dim=-1)
@@ -485,7 +487,7 @@ def test_the_loss_weighs_reconstruction_and_classification(
 
 def test_without_supervision_the_labels_are_not_read() -> None:
     x = normal(1, 7, N_GENES)
-    outputs = vae(1.0)(Shown(x))
+    outputs = vae(1.0)(GateOutput(x))
     nonsense = torch.full((1, 7), 10**6)
     loss = markermap_loss(outputs, x, nonsense, alpha=1.0, kl_weight=0.1, per_gene=True)
     assert torch.isfinite(loss)
@@ -521,7 +523,7 @@ def run(
     alpha: float = 0.5, seed: int = 0, score: Any = None, **changes: Any
 ) -> tuple[PanelModel, list[Epoch]]:
     model = panel_model(alpha, seed)
-    plans = [Plan(config(**changes), score)]
+    plans = [TrainingPlan(config(**changes), score)]
     data = (*cells_and_labels(), *cells_and_labels(1))
     epochs = [epoch for (epoch,) in train(model, objective(alpha), plans, *data)]
     assert all(epoch is not None for epoch in epochs)
@@ -573,7 +575,7 @@ def test_the_reported_validation_loss_is_the_one_of_the_hard_panel() -> None:
     x_val, y_val = cells_and_labels(1)
     model.eval()
     with torch.no_grad():
-        outputs = model.network(Shown(x_val, hard_mask(model.proposal.logits)))
+        outputs = model.network(GateOutput(x_val, hard_mask(model.proposal.logits)))
         expected = markermap_loss(outputs, x_val, y_val, alpha=0.5, kl_weight=0.1, per_gene=True)
     assert epochs[-1].validation_loss == pytest.approx(float(expected), rel=1e-5)
 
@@ -764,5 +766,5 @@ def test_denormals_are_flushed_inside_the_block_alone() -> None:
 def test_whoever_iterates_over_a_training_has_ordinary_arithmetic() -> None:
     model = panel_model()
     x, y = cells_and_labels()
-    next(iter(train(model, objective(0.5), [Plan(config())], x, y)))
+    next(iter(train(model, objective(0.5), [TrainingPlan(config())], x, y)))
     assert not is_flushed()

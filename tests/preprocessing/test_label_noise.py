@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from tiny import CLASSES
 
-from mmlab.preprocessing.label_noise import mislabel, nearest_classes, noise_problems, transitions
+from mmlab.preprocessing.label_noise import (
+    draw_label_noise,
+    label_noise_problems,
+    nearest_classes,
+    transition_matrix,
+)
 from mmlab.preprocessing.random_streams import Stream, random_stream
-from mmlab.spec.trial import Noise
+from mmlab.spec.trial import LabelNoise
 
 Labels = NDArray[np.int64]
 
@@ -51,7 +56,7 @@ def test_the_number_of_cells_that_are_drawn_anew_is_exact(
     y, cells, n_classes = case
     # A label that no draw can give shows every cell that was drawn, right or wrong.
     unlabelled = np.full_like(y, n_classes)
-    noisy = mislabel(unlabelled, cells, level, uniform(n_classes), stream(seed))
+    noisy = draw_label_noise(unlabelled, cells, level, uniform(n_classes), stream(seed))
     assert (noisy != n_classes).sum() == int(level * len(cells))
     assert noisy.min() >= 0
 
@@ -64,7 +69,8 @@ def test_a_higher_level_contains_the_lower_one(
     low, high = sorted([level, other_level])
     unlabelled = np.full_like(y, n_classes)
     less, more = (
-        mislabel(unlabelled, cells, p, uniform(n_classes), stream(seed)) for p in (low, high)
+        draw_label_noise(unlabelled, cells, p, uniform(n_classes), stream(seed))
+        for p in (low, high)
     )
     drawn = less != n_classes
     np.testing.assert_array_equal(more[drawn], less[drawn])
@@ -75,7 +81,7 @@ def test_cells_outside_keep_their_label(
     case: tuple[Labels, Labels, int], level: float, seed: int
 ) -> None:
     y, cells, n_classes = case
-    noisy = mislabel(y, cells, level, uniform(n_classes), stream(seed))
+    noisy = draw_label_noise(y, cells, level, uniform(n_classes), stream(seed))
     outside = np.setdiff1d(np.arange(len(y)), cells)
     np.testing.assert_array_equal(noisy[outside], y[outside])
 
@@ -83,7 +89,9 @@ def test_cells_outside_keep_their_label(
 @given(cells_to_mislabel(), seeds)
 def test_level_zero_changes_nothing(case: tuple[Labels, Labels, int], seed: int) -> None:
     y, cells, n_classes = case
-    np.testing.assert_array_equal(mislabel(y, cells, 0.0, uniform(n_classes), stream(seed)), y)
+    np.testing.assert_array_equal(
+        draw_label_noise(y, cells, 0.0, uniform(n_classes), stream(seed)), y
+    )
 
 
 @given(cells_to_mislabel(), levels, seeds)
@@ -92,7 +100,7 @@ def test_mislabel_returns_a_new_array_and_leaves_its_input(
 ) -> None:
     y, cells, n_classes = case
     before, cells_before = y.copy(), cells.copy()
-    noisy = mislabel(y, cells, level, uniform(n_classes), stream(seed))
+    noisy = draw_label_noise(y, cells, level, uniform(n_classes), stream(seed))
     assert not np.shares_memory(noisy, y)
     assert noisy.dtype == y.dtype
     np.testing.assert_array_equal(y, before)
@@ -105,8 +113,8 @@ def test_noise_does_not_depend_on_the_order_of_the_cells(
 ) -> None:
     y, cells, n_classes = case
     np.testing.assert_array_equal(
-        mislabel(y, cells, level, uniform(n_classes), stream(seed)),
-        mislabel(y, cells[::-1], level, uniform(n_classes), stream(seed)),
+        draw_label_noise(y, cells, level, uniform(n_classes), stream(seed)),
+        draw_label_noise(y, cells[::-1], level, uniform(n_classes), stream(seed)),
     )
 
 
@@ -114,7 +122,7 @@ def test_noise_does_not_depend_on_the_order_of_the_cells(
 def test_the_share_of_wrong_labels_is_the_papers(level: float, n_classes: int) -> None:
     n = 40_000
     y = np.arange(n) % n_classes
-    noisy = mislabel(y, np.arange(n), level, uniform(n_classes), stream(0))
+    noisy = draw_label_noise(y, np.arange(n), level, uniform(n_classes), stream(0))
     expected = level * (1 - 1 / n_classes)
     # The number drawn is fixed; whether a draw is wrong is a coin of 1 - 1/C.
     standard_error = np.sqrt(level * (1 - 1 / n_classes) / n_classes / n)
@@ -124,31 +132,33 @@ def test_the_share_of_wrong_labels_is_the_papers(level: float, n_classes: int) -
 def test_wrong_labels_are_uniform_over_the_classes() -> None:
     n, n_classes = 30_000, 5
     y = np.zeros(n, dtype=np.int64)
-    noisy = mislabel(y, np.arange(n), 1.0, uniform(n_classes), stream(0))
+    noisy = draw_label_noise(y, np.arange(n), 1.0, uniform(n_classes), stream(0))
     share = np.bincount(noisy, minlength=n_classes) / n
     assert np.abs(share - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / n)
 
 
 def test_different_seeds_mislabel_different_cells() -> None:
     y = np.zeros(1000, dtype=np.int64)
-    one, other = (mislabel(y, np.arange(1000), 0.5, uniform(4), stream(seed)) for seed in (0, 1))
+    one, other = (
+        draw_label_noise(y, np.arange(1000), 0.5, uniform(4), stream(seed)) for seed in (0, 1)
+    )
     assert (one != other).any()
 
 
 # --- which class a wrong label names
 
 
-def matrix_of(noise: Noise, n_classes: int = 3) -> NDArray[np.float64]:
+def matrix_of(noise: LabelNoise, n_classes: int = 3) -> NDArray[np.float64]:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((40 * n_classes, 5)).astype(np.float32)
     names = [f"type {c}" for c in range(n_classes)]
-    return transitions(noise, names, x, np.arange(len(x)) % n_classes)
+    return transition_matrix(noise, names, x, np.arange(len(x)) % n_classes)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "uniform_other", "pairwise"])
 @pytest.mark.parametrize("n_classes", [2, 5])
 def test_rows_of_a_matrix_are_probabilities(kind: str, n_classes: int) -> None:
-    matrix = matrix_of(Noise.model_validate({"level": 0.5, "kind": kind}), n_classes)
+    matrix = matrix_of(LabelNoise.model_validate({"level": 0.5, "kind": kind}), n_classes)
     assert matrix.shape == (n_classes, n_classes)
     assert (matrix >= 0).all()
     np.testing.assert_allclose(matrix.sum(axis=1), 1)
@@ -158,8 +168,8 @@ def test_rows_of_a_matrix_are_probabilities(kind: str, n_classes: int) -> None:
 @pytest.mark.parametrize("kind", ["uniform_other", "pairwise"])
 def test_every_label_that_is_drawn_is_wrong(kind: str) -> None:
     y = np.arange(3000) % 3
-    noise = Noise.model_validate({"level": 0.4, "kind": kind})
-    noisy = mislabel(y, np.arange(3000), noise.level, matrix_of(noise), stream(0))
+    noise = LabelNoise.model_validate({"level": 0.4, "kind": kind})
+    noisy = draw_label_noise(y, np.arange(3000), noise.level, matrix_of(noise), stream(0))
     assert (noisy != y).sum() == 1200
 
 
@@ -168,17 +178,17 @@ def test_pairwise_takes_the_class_whose_mean_is_nearest() -> None:
     y = np.repeat(np.arange(4), 50)
     x = means[y] + np.random.default_rng(0).normal(0, 0.1, (200, 2)).astype(np.float32)
     assert nearest_classes(x, y, 4).tolist() == [1, 0, 3, 2]
-    matrix = transitions(Noise(level=1, kind="pairwise"), list("abcd"), x, y)
-    noisy = mislabel(y, np.arange(200), 1.0, matrix, stream(3))
+    matrix = transition_matrix(LabelNoise(level=1, kind="pairwise"), list("abcd"), x, y)
+    noisy = draw_label_noise(y, np.arange(200), 1.0, matrix, stream(3))
     assert noisy.tolist() == np.repeat([1, 0, 3, 2], 50).tolist()
 
 
 def test_a_matrix_of_the_user_is_followed() -> None:
     """A class that it does not name keeps its labels; 0 is never drawn, at the end either."""
     given_matrix = {"type 0": {"type 1": 0.75, "type 0": 0.25}, "type 1": {"type 0": 1.0}}
-    noise = Noise(level=1.0, kind="class_dependent", matrix=given_matrix)
+    noise = LabelNoise(level=1.0, kind="class_dependent", matrix=given_matrix)
     y = np.arange(30_000) % 3
-    noisy = mislabel(y, np.arange(len(y)), 1.0, matrix_of(noise), stream(1))
+    noisy = draw_label_noise(y, np.arange(len(y)), 1.0, matrix_of(noise), stream(1))
     assert set(noisy[y == 2]) == {2}
     assert set(noisy[y == 1]) == {0}
     assert set(noisy[y == 0]) == {0, 1}
@@ -186,8 +196,8 @@ def test_a_matrix_of_the_user_is_followed() -> None:
 
 
 def test_a_class_that_the_data_do_not_have_is_named() -> None:
-    noise = Noise(level=1, kind="class_dependent", matrix={"neuron": {"glia": 1.0}})
-    (problem,) = noise_problems(noise, list(CLASSES))
+    noise = LabelNoise(level=1, kind="class_dependent", matrix={"neuron": {"glia": 1.0}})
+    (problem,) = label_noise_problems(noise, list(CLASSES))
     assert "'glia'" in problem
     assert "astrocyte, microglia, neuron" in problem
 
@@ -205,4 +215,4 @@ def test_a_class_that_the_data_do_not_have_is_named() -> None:
 )
 def test_noise_that_makes_no_sense_is_refused(content: object, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        Noise.model_validate(content)
+        LabelNoise.model_validate(content)

@@ -12,7 +12,7 @@ from tiny import as_cells
 
 from mmlab.datasets.cells import Cells, Normalization
 from mmlab.preprocessing.normalization import log_normalize
-from mmlab.preprocessing.recipes import prepare, z_score
+from mmlab.preprocessing.recipes import prepare_layers, z_score
 
 TRAIN = np.arange(0, 120, 2)
 EVERYTHING = slice(None)
@@ -134,7 +134,7 @@ def changed_outside(cells: Cells, kept: NDArray[np.int64]) -> Cells:
 
 
 def layers_of(cells: Cells, recipe: Any) -> Any:
-    return prepare(cells.adata, cells.normalization, recipe, TRAIN)
+    return prepare_layers(cells.adata, cells.normalization, recipe, TRAIN)
 
 
 @pytest.mark.parametrize("layer", ["counts", "log1p", "zscore"])
@@ -171,7 +171,7 @@ def test_a_recipe_gives_all_layers_and_leaves_its_input(
 ) -> None:
     cells = as_cells(tiny_adata)
     before, fingerprint = cells.adata.copy(), cells.fingerprint
-    prepared = prepare(cells.adata, "total", recipe, TRAIN)
+    prepared = prepare_layers(cells.adata, "total", recipe, TRAIN)
     assert set(prepared) == {"counts", "log1p", "zscore"}
     assert prepared["zscore"].dtype == np.float32
     assert isinstance(prepared["zscore"], np.ndarray)
@@ -186,5 +186,5 @@ def test_preparing_reads_counts_that_cannot_be_written(
     tiny_cells: Cells, normalization: Normalization
 ) -> None:
     assert not counts_of(tiny_cells).data.flags.writeable
-    prepared = prepare(tiny_cells.adata, normalization, "train_only", TRAIN)
+    prepared = prepare_layers(tiny_cells.adata, normalization, "train_only", TRAIN)
     assert np.isfinite(prepared["zscore"]).all()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mmlab.errors import UserError
 from mmlab.preprocessing.random_streams import Stream, random_stream
 from mmlab.preprocessing.splits import Split, paper_split, partition, search_split
-from mmlab.spec.protocol import MINIMUM
+from mmlab.spec.protocol import MIN_CELLS_PER_PART
 
 Labels = NDArray[np.int64]
 
@@ -175,7 +175,7 @@ def test_partition_deals_only_the_cells_that_it_is_given(y: Labels, seed: int) -
 
 
 def test_the_minimum_is_the_one_of_the_paper() -> None:
-    assert MINIMUM == (2, 1, 1)
+    assert MIN_CELLS_PER_PART == (2, 1, 1)
 
 
 # --- random streams

@@ -12,17 +12,17 @@ import yaml
 
 from mmlab.comparison.published import beside_published, published_numbers
 from mmlab.comparison.result_table import (
-    from_parquet,
     is_metric,
     read_rows,
+    row_from_parquet,
     summarise_rows,
     write_rows,
 )
 from mmlab.comparison.tables import (
     best_method,
-    compare,
-    direction,
-    markdown,
+    compare_methods,
+    metric_direction,
+    tables_markdown,
     view_tables,
     write_comparison,
 )
@@ -31,7 +31,7 @@ from mmlab.errors import UserError
 from mmlab.figures.published_numbers import published_figure
 from mmlab.selectors import SELECTORS
 from mmlab.spec.comparison import ComparisonSpec
-from mmlab.spec.yaml import read_yaml
+from mmlab.spec.yaml import read_spec
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
 
@@ -104,7 +104,7 @@ def test_a_failed_write_leaves_the_old_file(rows: pd.DataFrame, tmp_path: Path) 
 
 
 def test_absent_values_are_left_out_of_a_row() -> None:
-    found = from_parquet({"a": float("nan"), "b": None, "c": np.array([1, 2]), "d": 0})
+    found = row_from_parquet({"a": float("nan"), "b": None, "c": np.array([1, 2]), "d": 0})
     assert found == {"c": [1, 2], "d": 0}
 
 
@@ -163,7 +163,7 @@ def test_panels_of_another_size_have_no_published_number(rows: pd.DataFrame) -> 
 
 
 def test_methods_are_tested_against_the_best_one_and_controls_left_out(rows: pd.DataFrame) -> None:
-    comparison = compare(rows, summarise_rows(rows, 100), {"random"})
+    comparison = compare_methods(rows, summarise_rows(rows, 100), {"random"})
     tests = comparison.tests
     assert set(tests["reference"]) == {"smash"}
     assert set(tests["method"]) == {"rankcorr"}
@@ -178,13 +178,13 @@ def test_the_best_method_is_by_the_direction_of_the_metric(rows: pd.DataFrame) -
     assert best_method(summary, "linear/l2", 50, everybody) == "random"
     assert best_method(summary, "linear/l2", 50, {"smash", "rankcorr"}) == "smash"
     assert best_method(summary, "linear/l2", 25, everybody) is None
-    assert direction("stability/nogueira") == direction("knn/accuracy") == "max"
-    assert direction("linear/l2") == direction("panel/mean_redundancy") == "min"
+    assert metric_direction("stability/nogueira") == metric_direction("knn/accuracy") == "max"
+    assert metric_direction("linear/l2") == metric_direction("panel/mean_redundancy") == "min"
 
 
 def test_the_best_competing_method_is_bold(rows: pd.DataFrame) -> None:
-    comparison = compare(rows, summarise_rows(rows, 100), {"random"})
-    text = markdown(comparison, 50, {"smash", "rankcorr"})
+    comparison = compare_methods(rows, summarise_rows(rows, 100), {"random"})
+    text = tables_markdown(comparison, 50, {"smash", "rankcorr"})
     bold = [line for line in text.splitlines() if "**" in line]
     assert bold
     assert all(line.startswith("| smash") for line in bold if "0.9" in line.split("|")[3])
@@ -197,7 +197,7 @@ def test_the_best_competing_method_is_bold(rows: pd.DataFrame) -> None:
 
 
 def test_the_figure_has_a_point_a_published_cell(rows: pd.DataFrame, tmp_path: Path) -> None:
-    comparison = compare(rows, summarise_rows(rows, 100), {"random"})
+    comparison = compare_methods(rows, summarise_rows(rows, 100), {"random"})
     figure = published_figure(comparison.table)
     assert figure is not None
     points = sum(len(c.lines[0].get_xdata()) for axes in figure.axes for c in axes.containers)
@@ -219,7 +219,7 @@ def test_the_figure_has_a_point_a_published_cell(rows: pd.DataFrame, tmp_path: P
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_shipped_studies_name_what_exists(path: Path) -> None:
-    spec = read_yaml(path, ComparisonSpec)
+    spec = read_spec(path, ComparisonSpec)
     assert {method.selector for method in spec.methods} <= set(SELECTORS)
     assert spec.data.name in DATASETS
     assert spec.data.name in path.stem
@@ -235,7 +235,7 @@ def test_every_data_set_of_the_paper_has_its_studies() -> None:
 def test_a_classification_study_holds_every_method_of_the_paper() -> None:
     published = published_numbers()
     for path in (path for path in EXPERIMENTS if path.stem.startswith("table")):
-        spec = read_yaml(path, ComparisonSpec)
+        spec = read_spec(path, ComparisonSpec)
         metric = "linear/l2" if "table2" in path.stem else "knn/accuracy"
         here = (published["dataset"] == spec.data.name) & (published["metric"] == metric)
         assert set(published[here]["selector"]) <= {method.selector for method in spec.methods}
@@ -246,8 +246,8 @@ def test_a_study_file_names_all_its_mistakes(tmp_path: Path) -> None:
     content = {"data": {"name": "zeisel"}, "methods": ["random", "random"], "replicas": 3}
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(UserError) as caught:
-        read_yaml(path, ComparisonSpec)
+        read_spec(path, ComparisonSpec)
     assert "replicas is not a known key" in str(caught.value)
     path.write_text(yaml.safe_dump({"data": {"name": "zeisel"}, "methods": ["random", "random"]}))
     with pytest.raises(UserError, match="methods named twice: random"):
-        read_yaml(path, ComparisonSpec)
+        read_spec(path, ComparisonSpec)

@@ -15,18 +15,18 @@ from rich.console import Console
 from tiny import SMALL
 
 from mmlab.comparison.result_table import make_row
-from mmlab.comparison.tables import compare, view_tables
+from mmlab.comparison.tables import compare_methods, view_tables
 from mmlab.datasets.cells import Cells
 from mmlab.nn.training import TrainingDivergedError
 from mmlab.schedule import Resources, comparison_actor, search_algorithm
 from mmlab.schedule import comparison as comparison_module
-from mmlab.schedule.comparison import GridTrial, parts_of, plan, run_comparison
-from mmlab.schedule.comparison_actor import GridActor
+from mmlab.schedule.comparison import GridTrial, group_trials, plan, run_comparison
+from mmlab.schedule.comparison_actor import ComparisonActor
 from mmlab.schedule.comparison_plan import tabulate
-from mmlab.schedule.progress import Row, SearchProgress
-from mmlab.selectors import controls
+from mmlab.schedule.progress import SearchProgress, TrialProgress
+from mmlab.selectors import control_methods
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
-from mmlab.spec.search import SearchSpec
+from mmlab.spec.search import SearchSpace
 from mmlab.spec.trial import DataSpec
 from mmlab.tracking import Outcome, Store
 from mmlab.trial.result import TrialResult
@@ -51,15 +51,15 @@ def deep_part(tiny_cells: Cells) -> list[GridTrial]:
     return [trial for trial in plan(spec, tiny_cells) if trial.method.params]
 
 
-def started(cells: Cells, part: Sequence[GridTrial]) -> GridActor:
+def started(cells: Cells, part: Sequence[GridTrial]) -> ComparisonActor:
     """An actor at work on a part of the grid, in this process."""
     trials = [trial.spec.model_dump(mode="json") for trial in part]
-    worker = object.__new__(GridActor)
+    worker = object.__new__(ComparisonActor)
     worker.setup({"part": {"trials": trials}}, cells=cells, threads=1)
     return worker
 
 
-def steps(worker: GridActor) -> Iterator[dict[str, Any]]:
+def steps(worker: ComparisonActor) -> Iterator[dict[str, Any]]:
     while True:
         report = worker.step()
         yield report
@@ -128,7 +128,7 @@ def test_on_a_gpu_replicates_are_handed_out_together(
     tiny_cells: Cells, gpus: float, sizes: list[int]
 ) -> None:
     trials = plan(comparison(replicates=12), tiny_cells)
-    parts = parts_of(trials, Resources(gpus_per_trial=gpus))
+    parts = group_trials(trials, Resources(gpus_per_trial=gpus))
     assert sorted(map(len, parts)) == sorted(sizes)
     assert sorted(t.digest for part in parts for t in part) == sorted(t.digest for t in trials)
     assert all(len({t.method.title for t in part}) == 1 for part in parts)
@@ -143,7 +143,7 @@ def test_the_best_of_a_search_ran_to_its_end_and_never_gets_worse() -> None:
     with SearchProgress(Console(file=told, width=200), "search", total=5) as progress:
         for number, (outcome, score) in enumerate(ends):
             key = str(number)
-            progress.update(key, Row(key, "random", Outcome.RUNNING, 1, score, {}))
+            progress.update(key, TrialProgress(key, "random", Outcome.RUNNING, 1, score, {}))
             progress.end(key, outcome)
     lines = told.getvalue().splitlines()[1:]
     assert [line.partition(", best ")[2][:6] for line in lines] == ["", "0.7000", *["0.8000"] * 3]
@@ -161,7 +161,7 @@ def test_all_genes_stand_beside_the_panels_of_every_size(tiny_cells: Cells) -> N
         for digest, result in results.items()
     }
     tables = tabulate(spec, trials, rows, tiny_cells)
-    shown = compare(tables.rows, tables.summary, set(controls()))
+    shown = compare_methods(tables.rows, tables.summary, set(control_methods()))
     for k in spec.n_markers:
         for _, _, lines in view_tables(shown, k, set(), str):
             assert {line[0] for line in lines} == {"random", "all_genes"}
@@ -169,12 +169,12 @@ def test_all_genes_stand_beside_the_panels_of_every_size(tiny_cells: Cells) -> N
 
 def test_levels_that_a_method_does_not_see_are_handed_out_together(tiny_cells: Cells) -> None:
     spec = comparison(study="robustness", levels=[0, 0.5, 1], replicates=2)
-    parts = parts_of(plan(spec, tiny_cells), Resources())
+    parts = group_trials(plan(spec, tiny_cells), Resources())
     sizes = {part[0].method.title: len(part) for part in parts}
     assert sizes == {"random": 3, "markermap_supervised": 1}
     assert len(parts) == 2 + 6
     # On a GPU levels of noise are trained as one too.
-    parts = parts_of(plan(spec, tiny_cells), Resources(gpus_per_trial=1))
+    parts = group_trials(plan(spec, tiny_cells), Resources(gpus_per_trial=1))
     assert {part[0].method.title: len(part) for part in parts} == {
         "random": 3,
         "markermap_supervised": 6,
@@ -196,14 +196,14 @@ def test_a_comparison_in_parts_is_the_same_comparison(
         return result.rows.set_index("digest").sort_index(), runs
 
     alone, _ = compared("alone")
-    one_by_one = comparison_module.parts_of
+    one_by_one = comparison_module.group_trials
 
     def in_pairs(missing: list[GridTrial], resources: Resources) -> list[list[GridTrial]]:
         flat = [trial for part in one_by_one(missing, resources) for trial in part]
         deep = [trial for trial in flat if trial.method.params]
         return [[t] for t in flat if not t.method.params] + [deep[:2], deep[2:]]
 
-    monkeypatch.setattr(comparison_module, "parts_of", in_pairs)
+    monkeypatch.setattr(comparison_module, "group_trials", in_pairs)
     together, runs = compared("together")
     same = ["method", "replicate", "epochs", "params"]
     pd.testing.assert_frame_equal(together[same], alone[same])
@@ -222,7 +222,7 @@ def test_a_comparison_in_parts_is_the_same_comparison(
 @pytest.mark.parametrize("max_epochs", [1, 2, 3, 4, 10, 21, 60, 100])
 @pytest.mark.parametrize(("first", "factor"), [(10, 2.0), (1, 3.0), (30, 2.5), (7, 1.5)])
 def test_rungs_are_those_of_the_scheduler(max_epochs: int, first: int, factor: float) -> None:
-    search = SearchSpec(
+    search = SearchSpace(
         selector="markermap_supervised",
         parameters={"beta": {"low": 0.8, "high": 0.9}},
         min_epochs_before_stop=first,
@@ -244,7 +244,7 @@ def test_rungs_are_filled_by_trials_that_ended_and_not_by_what_runs_again() -> N
         SimpleNamespace(run_id=name, outcome=outcome) for name, outcome in outcomes.items()
     ]
     histories = {"ended": [(10, 0.3)], "interrupted": [(10, 0.9), (20, 0.95)]}
-    search = SearchSpec(
+    search = SearchSpace(
         selector="markermap_supervised", parameters={"beta": {"low": 0.8, "high": 0.9}}
     )
     study: Any = SimpleNamespace(

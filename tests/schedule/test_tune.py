@@ -15,7 +15,7 @@ import psutil
 import pytest
 from processes import SMALL, run_mmlab, started, tune
 
-from mmlab.spec.search import StudySpec
+from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outcome, Store, StudyRun, open_study
 from mmlab.trial.run import OBJECTIVE
 
@@ -77,7 +77,7 @@ def test_every_epoch_of_every_trial_is_kept_until_it_ended_or_was_stopped(
 ) -> None:
     folder, content = finished
     study = study_of(folder, content["study"])
-    assert isinstance(study.spec, StudySpec)
+    assert isinstance(study.spec, SearchSpec)
     rungs = study.spec.search.rungs(4)
     searched = [t for t in study.trials() if t.selector == "markermap_supervised"]
     for trial in searched:

@@ -22,7 +22,7 @@ from tiny import SMALL
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.selectors import SELECTORS, Selector, default_params, get_selector, resolve_params
-from mmlab.selectors.class_rankings import fill_budget
+from mmlab.selectors.class_rankings import merge_rankings
 from mmlab.selectors.markermap import MarkerMap, MarkerMapJoint
 from mmlab.selectors.scanpy_tests import ScanpyTTest
 
@@ -500,7 +500,7 @@ def test_products_are_rounded_where_that_is_asked_for_and_faster(
     fast: bool,
     rounded: bool,
 ) -> None:
-    monkeypatch.setattr("mmlab.selectors.vae.fast_in_bfloat16", lambda device: fast)
+    monkeypatch.setattr("mmlab.selectors.vae.has_fast_bfloat16", lambda device: fast)
     # 40 genes by 1000 units are a layer that is worth it, 40 by 6 classes one that is not.
     params = SMALL | {"hidden_size": 1000, "max_epochs": 1, "device": "cpu"}
     selector = MarkerMapJoint(6, precision=precision, **params).fit(zscore, labels)
@@ -620,12 +620,12 @@ def test_the_t_test_takes_fewer_genes_than_classes_from_the_clearest(
 def test_fill_budget_on_examples_worked_by_hand(
     ranked: list[list[int]], strength: list[list[float]], k: int, panel: list[int]
 ) -> None:
-    assert fill_budget(np.array(ranked), np.array(strength), k) == panel
+    assert merge_rankings(np.array(ranked), np.array(strength), k) == panel
 
 
 def test_fill_budget_refuses_lists_that_are_too_short() -> None:
     with pytest.raises(ValueError, match="2 distinct genes, fewer than 3"):
-        fill_budget(np.array([[1, 2], [2, 1]]), np.ones((2, 2)), 3)
+        merge_rankings(np.array([[1, 2], [2, 1]]), np.ones((2, 2)), 3)
 
 
 # --- random

@@ -9,14 +9,14 @@ from pydantic import TypeAdapter
 
 from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy, ComparisonSpec
-from mmlab.spec.trial import Noise
-from mmlab.spec.yaml import build
+from mmlab.spec.trial import LabelNoise
+from mmlab.spec.yaml import parse_spec
 
 BASE: dict[str, Any] = {"data": {"name": "zeisel"}, "methods": ["smash"]}
 
 
 def spec(**content: Any) -> ComparisonSpec:
-    return build(ComparisonSpec, BASE | content, "here")
+    return parse_spec(ComparisonSpec, BASE | content, "here")
 
 
 def test_levels_are_in_order_and_in_percent() -> None:
@@ -24,7 +24,7 @@ def test_levels_are_in_order_and_in_percent() -> None:
     assert [s.name for s in study.settings] == ["noise 0 %", "noise 12.5 %", "noise 50 %"]
     assert [s.step for s in study.settings] == [0, 12, 50]
     trial = study.trial(study.methods[0], study.settings[2], 3)
-    assert trial.noise == Noise(level=0.5, kind="pairwise")
+    assert trial.noise == LabelNoise(level=0.5, kind="pairwise")
     assert trial.first_replicate == 3
 
 

@@ -13,9 +13,9 @@ from mmlab.errors import UserError, unknown_name
 from mmlab.spec import trial as trial_spec
 from mmlab.spec.base import canonical_json
 from mmlab.spec.constraints import Constraints
-from mmlab.spec.search import Range, SearchSpec, StudySpec
-from mmlab.spec.trial import DataSpec, Noise, TrialSpec
-from mmlab.spec.yaml import build, read_yaml
+from mmlab.spec.search import Range, SearchSpace, SearchSpec
+from mmlab.spec.trial import DataSpec, LabelNoise, TrialSpec
+from mmlab.spec.yaml import parse_spec, read_spec
 
 FINGERPRINT = "ab" * 32
 
@@ -91,7 +91,7 @@ CHANGES: dict[str, Any] = {
     "n_markers": 49,
     "recipe": "paper",
     "protocol": "search",
-    "noise": Noise(level=0.1),
+    "noise": LabelNoise(level=0.1),
     "include": ["gene_3"],
     "exclude": ["gene_4"],
     "constraints": Constraints(min_per_type=1),
@@ -113,7 +113,7 @@ def test_digest_depends_on_every_field(field: str) -> None:
 
 def test_digest_depends_on_the_kind_of_the_noise() -> None:
     one, other = (
-        trial(noise=Noise.model_validate({"level": 0.1, "kind": kind}))
+        trial(noise=LabelNoise.model_validate({"level": 0.1, "kind": kind}))
         for kind in ("uniform", "pairwise")
     )
     assert one.digest(FINGERPRINT) != other.digest(FINGERPRINT)
@@ -147,9 +147,9 @@ def test_seed_zero_is_a_seed() -> None:
 
 
 def test_a_trial_of_a_study_never_opens_the_test_cells() -> None:
-    study = StudySpec(
+    study = SearchSpec(
         data=DataSpec(name="zeisel"),
-        search=SearchSpec(
+        search=SearchSpace(
             selector="markermap_supervised", parameters={"beta": Range(low=0.1, high=0.9)}
         ),
         trials=3,
@@ -192,10 +192,10 @@ def test_a_good_file_is_read_as_written(tmp_path: Path) -> None:
         seed: 0
         """,
     )
-    assert read_yaml(path, TrialSpec) == trial(
+    assert read_spec(path, TrialSpec) == trial(
         selector="markermap_joint",
         params={"beta": 0.5, "hidden_size": 32},
-        noise=Noise(level=0.2),
+        noise=LabelNoise(level=0.2),
         seed=0,
     )
 
@@ -214,7 +214,7 @@ def test_all_mistakes_of_a_file_come_in_one_error(tmp_path: Path) -> None:
         """,
     )
     with pytest.raises(UserError) as caught:
-        read_yaml(path, TrialSpec)
+        read_spec(path, TrialSpec)
     message = str(caught.value)
     assert message.startswith(str(path))
     for part in (
@@ -238,7 +238,7 @@ def test_all_mistakes_of_a_file_come_in_one_error(tmp_path: Path) -> None:
 def test_an_unknown_key_in_a_nested_block_is_named_with_its_path() -> None:
     content = {"data": {"name": "zeisel"}, "selector": "random", "noise": {"lebel": 0.1}}
     with pytest.raises(UserError, match=r"^here: noise\.lebel is not a known key\.$"):
-        build(TrialSpec, content, "here")
+        parse_spec(TrialSpec, content, "here")
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_an_unknown_key_in_a_nested_block_is_named_with_its_path() -> None:
 )
 def test_data_come_from_one_source(data: dict[str, str], complaint: str) -> None:
     with pytest.raises(UserError, match=f"data: {complaint}"):
-        build(TrialSpec, {"data": data, "selector": "random"}, "here")
+        parse_spec(TrialSpec, {"data": data, "selector": "random"}, "here")
 
 
 def search(**parameters: Any) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def search(**parameters: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("low", [0, -1])
 def test_a_log_range_needs_low_above_zero(low: float) -> None:
     with pytest.raises(UserError) as caught:
-        build(SearchSpec, search(beta={"low": low, "high": 1, "log": True}), "here")
+        parse_spec(SearchSpace, search(beta={"low": low, "high": 1, "log": True}), "here")
     assert str(caught.value) == (
         f"here: parameters.beta: a log range needs low above 0, got {float(low)}."
     )
@@ -272,17 +272,19 @@ def test_a_log_range_needs_low_above_zero(low: float) -> None:
 @pytest.mark.parametrize("high", [float("inf"), float("nan")])
 def test_a_range_has_finite_ends(high: float) -> None:
     with pytest.raises(UserError, match="beta"):
-        build(SearchSpec, search(beta={"low": 0, "high": high}), "here")
+        parse_spec(SearchSpace, search(beta={"low": 0, "high": high}), "here")
 
 
 def test_an_integer_range_has_integer_ends() -> None:
     with pytest.raises(UserError, match="hidden_size"):
-        build(SearchSpec, search(hidden_size={"low": 0.5, "high": 2.5, "integer": True}), "here")
+        parse_spec(
+            SearchSpace, search(hidden_size={"low": 0.5, "high": 2.5, "integer": True}), "here"
+        )
 
 
 def test_a_misspelt_key_of_a_range_is_the_only_complaint_beside_the_missing_one() -> None:
     with pytest.raises(UserError) as caught:
-        build(SearchSpec, search(beta={"low": 0, "hihg": 1}), "here")
+        parse_spec(SearchSpace, search(beta={"low": 0, "hihg": 1}), "here")
     assert str(caught.value) == (
         "here: parameters.beta.high is missing; parameters.beta.hihg is not a known key."
     )
@@ -291,25 +293,25 @@ def test_a_misspelt_key_of_a_range_is_the_only_complaint_beside_the_missing_one(
 def test_a_value_that_is_no_scalar_gives_one_complaint() -> None:
     content = {"data": {"name": "zeisel"}, "selector": "random", "params": {"beta": [1]}}
     with pytest.raises(UserError) as caught:
-        build(TrialSpec, content, "here")
+        parse_spec(TrialSpec, content, "here")
     assert str(caught.value).count("params.beta") == 1
 
 
 def test_choices_are_not_empty() -> None:
     with pytest.raises(UserError, match=r"parameters\.beta\.choices: "):
-        build(SearchSpec, search(beta={"choices": []}), "here")
+        parse_spec(SearchSpace, search(beta={"choices": []}), "here")
 
 
 def test_a_search_space_has_a_parameter() -> None:
     with pytest.raises(UserError, match="parameters: "):
-        build(SearchSpec, search(), "here")
+        parse_spec(SearchSpace, search(), "here")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_parameter_is_a_finite_number(value: float) -> None:
     content = {"data": {"name": "zeisel"}, "selector": "random", "params": {"beta": value}}
     with pytest.raises(UserError, match="beta"):
-        build(TrialSpec, content, "here")
+        parse_spec(TrialSpec, content, "here")
 
 
 @pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-4"])
@@ -326,7 +328,7 @@ def test_a_number_in_scientific_notation_is_a_number_wherever_it_stands(
         fixed: {{beta: {text}}}
         """,
     )
-    spec = read_yaml(path, SearchSpec)
+    spec = read_spec(path, SearchSpace)
     learning_rate = spec.parameters["learning_rate"]
     assert isinstance(learning_rate, Range)
     assert learning_rate.low == 1e-4
@@ -343,18 +345,18 @@ def test_text_that_looks_a_little_like_a_number_stays_text(tmp_path: Path) -> No
         params: {a: e4, b: "1e-4", c: 1e-4x, d: "12"}
         """,
     )
-    assert read_yaml(path, TrialSpec).params == {"a": "e4", "b": "1e-4", "c": "1e-4x", "d": "12"}
+    assert read_spec(path, TrialSpec).params == {"a": "e4", "b": "1e-4", "c": "1e-4x", "d": "12"}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "nowhere.yaml"
     with pytest.raises(UserError, match=f"cannot read {re.escape(str(path))}: No such file"):
-        read_yaml(path, TrialSpec)
+        read_spec(path, TrialSpec)
 
 
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
-        read_yaml(tmp_path, TrialSpec)
+        read_spec(tmp_path, TrialSpec)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +374,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
 def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, text: str) -> None:
     path = yaml_file(tmp_path, text)
     with pytest.raises(UserError, match="is not valid YAML") as caught:
-        read_yaml(path, TrialSpec)
+        read_spec(path, TrialSpec)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -381,7 +383,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_bytes(b"\xff\xfe\x00\x9f")
     with pytest.raises(UserError, match="is not valid YAML"):
-        read_yaml(path, TrialSpec)
+        read_spec(path, TrialSpec)
 
 
 @pytest.mark.parametrize(("text", "kind"), [("", "NoneType"), ("[1, 2]", "list"), ("x", "str")])
@@ -389,7 +391,7 @@ def test_a_file_that_holds_no_mapping_says_what_it_holds(
     tmp_path: Path, text: str, kind: str
 ) -> None:
     with pytest.raises(UserError, match=rf"must hold a mapping .*; it holds {kind}\.$"):
-        read_yaml(yaml_file(tmp_path, text), TrialSpec)
+        read_spec(yaml_file(tmp_path, text), TrialSpec)
 
 
 def test_an_unknown_name_lists_the_known_and_names_the_nearest() -> None:

@@ -11,12 +11,12 @@ import pytest
 from tiny import as_cells, simulate_cells
 
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.recipes import prepare_layers
 from mmlab.report.common_sections import data_section, failures_section
-from mmlab.report.page import Best, Grid, Report, Section
+from mmlab.report.page import Best, Report, Section, Table
 from mmlab.report.panel import describe_panel, panel_section
 from mmlab.spec.trial import DataSpec
-from mmlab.system.environment import environment
+from mmlab.system.environment import describe_environment
 
 #: Names that a page, a figure or a table could trip over.
 HOSTILE = [
@@ -47,13 +47,13 @@ def hostile_report(hostile_cells: Cells) -> Report:
     panels = [np.arange(12), np.arange(12)[::-1].copy()]
     table = describe_panel(panels, hostile_cells)
     everything = np.arange(hostile_cells.adata.n_obs)
-    layers = prepare(hostile_cells.adata, "total", "paper", everything)
+    layers = prepare_layers(hostile_cells.adata, "total", "paper", everything)
     section = panel_section(table, HOSTILE[0], 2, hostile_cells, layers["zscore"])
     sections = [
         data_section(hostile_cells, "train_only"),
         section,
         failures_section({HOSTILE[1]: f"ValueError: {HOSTILE[0]}"}),
-        Section("Best", [], [Grid(HOSTILE[2], ["a", "b"], [["x", Best("0.9")], ["y", "0.8"]])]),
+        Section("Best", [], [Table(HOSTILE[2], ["a", "b"], [["x", Best("0.9")], ["y", "0.8"]])]),
     ]
     return Report(HOSTILE[0], HOSTILE[1], [HOSTILE[2]], sections, [], {"panel": table})
 
@@ -65,7 +65,7 @@ def about(**changes: Any) -> dict[str, Any]:
         "data": DataSpec(name="tiny"),
         "dataset": "tiny",
         "fingerprint": "ab" * 32,
-        "environment": environment(),
+        "environment": describe_environment(),
         "commit": "",
         "trials": [],
     } | changes

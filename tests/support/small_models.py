@@ -6,19 +6,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmlab.nn.concrete_gate import ConcreteSelectors
-from mmlab.nn.gates import Choice, FreeLogits, GeneLogits, Proposal
-from mmlab.nn.layers import Noise
+from mmlab.nn.concrete_gate import ConcreteGate
+from mmlab.nn.gates import CandidateGenes, FreeLogitsGate, Gate, MarkerMapGate
+from mmlab.nn.layers import RandomSource
 from mmlab.nn.networks import PanelModel, PanelVAE
 
 N_CELLS, N_GENES, N_CLASSES, N_MODELS = 70, 15, 4, 3
 
 
 PROPOSALS = {
-    "gene logits": lambda choice, betas, noise: GeneLogits(choice, 8, betas, noise),
-    "free logits": lambda choice, betas, noise: FreeLogits(choice, noise),
-    "concrete": lambda choice, betas, noise: ConcreteSelectors(choice, noise),
-    "random concrete": lambda choice, betas, noise: ConcreteSelectors(choice, noise, True),
+    "gene logits": lambda choice, betas, noise: MarkerMapGate(choice, 8, betas, noise),
+    "free logits": lambda choice, betas, noise: FreeLogitsGate(choice, noise),
+    "concrete": lambda choice, betas, noise: ConcreteGate(choice, noise),
+    "random concrete": lambda choice, betas, noise: ConcreteGate(choice, noise, True),
 }
 
 
@@ -34,8 +34,8 @@ def data(n_cells: int = N_CELLS) -> tuple[Tensor, Tensor]:
 
 
 def build(members: list[int], proposal: str, alpha: float) -> PanelModel:
-    noise = Noise([torch.Generator().manual_seed(10 + i) for i in members])
+    noise = RandomSource([torch.Generator().manual_seed(10 + i) for i in members])
     genes = np.arange(N_GENES)
-    choice = Choice(N_GENES, 4, genes[[6]], np.delete(genes, [6, 9]))
-    shown: Proposal = PROPOSALS[proposal](choice, [BETAS[i] for i in members], noise)
+    choice = CandidateGenes(N_GENES, 4, genes[[6]], np.delete(genes, [6, 9]))
+    shown: Gate = PROPOSALS[proposal](choice, [BETAS[i] for i in members], noise)
     return PanelModel(shown, PanelVAE(shown.n_inputs, N_GENES, N_CLASSES, 8, 5, alpha, noise))

@@ -18,7 +18,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.nn.batches import Optimizer
 from mmlab.nn.losses import markermap_loss
 from mmlab.nn.networks import PanelModel
-from mmlab.nn.training import Epoch, Plan, train
+from mmlab.nn.training import Epoch, TrainingPlan, train
 from mmlab.nn.training_config import Annealing, RangeTest, TrainingConfig
 from mmlab.selectors import get_selector
 from mmlab.spec.trial import TrialSpec
@@ -46,7 +46,7 @@ def trained(
         }
         values = iter(scores[i])
         config = TrainingConfig(**(settings | changes))
-        plans.append(Plan(config, lambda panel, values=values: next(values)))
+        plans.append(TrainingPlan(config, lambda panel, values=values: next(values)))
     loss = partial(markermap_loss, alpha=alpha, kl_weight=0.1, per_gene=True)
     (x, y), (x_val, y_val) = data(), data(30)
     x, x_val = x.double(), x_val.double()
@@ -147,14 +147,14 @@ def panels(done: list[Fit]) -> list[list[int]]:
 def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the packs that were trained; a selector alone counts only with little memory."""
     sizes: list[int] = []
-    train_together = batched.train_together
+    train_batched = batched.train_batched
 
     def counted(selectors: Any, data: Any) -> Iterator[Any]:
         sizes.append(len(selectors))
-        return train_together(selectors, data)
+        return train_batched(selectors, data)
 
     monkeypatch.setattr(batched, "_free_memory", lambda device: 1e9)
-    monkeypatch.setattr(batched, "train_together", counted)
+    monkeypatch.setattr(batched, "train_batched", counted)
     return sizes
 
 
@@ -194,10 +194,10 @@ def test_models_that_stop_early_let_the_others_go_on(packed: list[int]) -> None:
 def test_a_gpu_that_is_too_small_trains_fewer_at_a_time(
     packed: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train_together = batched.train_together
+    train_batched = batched.train_batched
 
     def limited(selectors: Any, data: Any) -> Iterator[Any]:
-        steps = train_together(selectors, data)
+        steps = train_batched(selectors, data)
         for number, epochs in enumerate(steps):
             if len(selectors) > 1 and number == 1:
                 raise torch.OutOfMemoryError("CUDA out of memory")
@@ -205,7 +205,7 @@ def test_a_gpu_that_is_too_small_trains_fewer_at_a_time(
 
     whole = fits()
     list(run_fits(whole))
-    monkeypatch.setattr(batched, "train_together", limited)
+    monkeypatch.setattr(batched, "train_batched", limited)
     done = fits()
     with caplog.at_level(logging.WARNING):
         assert list(run_fits(done)) == [1, 2, 3]
@@ -232,7 +232,7 @@ def test_a_model_that_does_not_fit_by_itself_is_an_error(
         raise torch.OutOfMemoryError("CUDA out of memory")
         yield
 
-    monkeypatch.setattr(batched, "train_together", never)
+    monkeypatch.setattr(batched, "train_batched", never)
     with pytest.raises(torch.OutOfMemoryError):
         list(run_fits(fits()))
 

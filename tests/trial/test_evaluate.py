@@ -11,7 +11,7 @@ from tiny import as_cells, simulate_cells
 from mmlab.datasets.cells import Cells
 from mmlab.metrics import METRICS
 from mmlab.metrics.structure import mean_redundancy, neighbourhood_preservation
-from mmlab.trial.evaluate import CLASSIFIERS, Evaluation, evaluate_panel, score
+from mmlab.trial.evaluate import CLASSIFIERS, Evaluation, compute_metrics, evaluate_panel
 
 Matrix = NDArray[np.float32]
 
@@ -124,7 +124,7 @@ def test_evaluating_does_not_touch_numpys_global_generator(
 
 def test_score_names_the_metrics_of_one_kind() -> None:
     y = np.array([0, 1, 1])
-    scores = score("mine", "classification", y, y)
+    scores = compute_metrics("mine", "classification", y, y)
     assert scores["mine/accuracy"] == 1
     assert "mine/l2" not in scores
 

@@ -16,16 +16,16 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.model import fit_model
 from mmlab.nn.cell_reader import CellReader
-from mmlab.preprocessing import normalization
+from mmlab.preprocessing import expression, recipes
 from mmlab.preprocessing.expression import Expression
 from mmlab.preprocessing.normalization import log_normalize
-from mmlab.preprocessing.recipes import gene_statistics, prepare
-from mmlab.preprocessing.splits import sampling_note, some_of, split_of
+from mmlab.preprocessing.recipes import gene_statistics, prepare_layers
+from mmlab.preprocessing.splits import replicate_split, sampling_note, subsample
 from mmlab.report.panel import describe_panel
 from mmlab.selectors import SELECTORS
-from mmlab.spec.protocol import MOST_FITTED, MOST_JUDGED
-from mmlab.spec.trial import DataSpec, Noise, TrialSpec
-from mmlab.trial.defaults import resolve
+from mmlab.spec.protocol import MAX_EVALUATION_CELLS, MAX_FIT_CELLS
+from mmlab.spec.trial import DataSpec, LabelNoise, TrialSpec
+from mmlab.trial.defaults import resolve_spec
 from mmlab.trial.run import run_trial
 
 FROM_DISK = sorted(name for name, s in SELECTORS.items() if s.reads_from_disk and name != "oracle")
@@ -49,8 +49,8 @@ def as_cells_of(adata: Any, like: Cells) -> Cells:
 @pytest.fixture
 def nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even tiny cells are too large, and are gone through a few at a time."""
-    monkeypatch.setattr(normalization, "LARGEST_DENSE", 0)
-    monkeypatch.setattr(normalization, "_AT_ONCE", 1000)
+    monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(expression, "_AT_ONCE", 1000)
 
 
 def spec_of(name: str, **more: Any) -> TrialSpec:
@@ -67,9 +67,9 @@ def test_a_trial_on_disk_equals_one_in_memory(
 ) -> None:
     # Two replicates are a pack of two models.
     spec = spec_of(name, protocol=protocol, replicates=2 if protocol == "search" else 1)
-    monkeypatch.setattr(normalization, "_AT_ONCE", 1000)
+    monkeypatch.setattr(expression, "_AT_ONCE", 1000)
     in_memory = run_trial(spec, tiny_cells)
-    monkeypatch.setattr(normalization, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
     from_disk = run_trial(spec, mapped)
     assert from_disk.digest == in_memory.digest
     assert from_disk.metrics == in_memory.metrics
@@ -82,9 +82,9 @@ def test_a_method_that_needs_all_cells_gets_them(
     name: str, tiny_cells: Cells, mapped: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = {"elimination_epochs": 2, "selection_epochs": 3} if "persist" in name else {}
-    spec = spec_of(name, params=fast, noise=Noise(level=0.2, kind="pairwise"))
+    spec = spec_of(name, params=fast, noise=LabelNoise(level=0.2, kind="pairwise"))
     in_memory = run_trial(spec, tiny_cells)
-    monkeypatch.setattr(normalization, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
     assert run_trial(spec, mapped).metrics == in_memory.metrics
 
 
@@ -94,7 +94,7 @@ def test_a_range_test_reads_from_disk_too(
     params = SMALL | {"learning_rate": "auto"}
     spec = spec_of("markermap_supervised", params=params, exclude=["Gene3", "Gene5"])
     in_memory = run_trial(spec, tiny_cells)
-    monkeypatch.setattr(normalization, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
     assert run_trial(spec, mapped).metrics == in_memory.metrics
 
 
@@ -102,7 +102,7 @@ def test_a_model_and_a_report_of_cells_on_disk(
     tiny_cells: Cells, mapped: Cells, nothing_fits: None
 ) -> None:
     panel = np.array([3, 17, 31])
-    split = split_of(spec_of("random"), tiny_cells, 0)
+    split = replicate_split(spec_of("random"), tiny_cells, 0)
     ours, expected = (fit_model(panel, cells, split, {}) for cells in (mapped, tiny_cells))
     np.testing.assert_array_equal(ours.coefficients, expected.coefficients)
     np.testing.assert_array_equal(ours.cells, expected.cells)
@@ -115,8 +115,8 @@ def test_what_does_not_fit_is_said_before_any_work(
 ) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Free", (), {"available": 1000}))
     with pytest.raises(UserError, match=r"in memory, which takes .* GB are free; these methods"):
-        resolve(spec_of("scanpy_t_test"), mapped)
-    assert resolve(spec_of("markermap_supervised"), mapped).n_markers == 6
+        resolve_spec(spec_of("scanpy_t_test"), mapped)
+    assert resolve_spec(spec_of("markermap_supervised"), mapped).n_markers == 6
 
 
 # --- layers
@@ -127,11 +127,11 @@ def test_a_layer_gives_the_values_of_the_dense_one(
     layer: Any, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = np.arange(10, 90)
-    dense: Any = prepare(tiny_cells.adata, "total", "train_only", train)[layer]
+    dense: Any = prepare_layers(tiny_cells.adata, "total", "train_only", train)[layer]
     dense = dense if isinstance(dense, np.ndarray) else dense.toarray()
-    monkeypatch.setattr(normalization, "LARGEST_DENSE", 0)
-    monkeypatch.setattr(normalization, "_AT_ONCE", 40 * 7)
-    lazy: Expression = prepare(tiny_cells.adata, "total", "train_only", train)[layer]
+    monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(expression, "_AT_ONCE", 40 * 7)
+    lazy: Expression = prepare_layers(tiny_cells.adata, "total", "train_only", train)[layer]
     some, genes = np.array([5, 2, 77, 5]), np.array([9, 0])
     np.testing.assert_array_equal(lazy.toarray(), dense)
     np.testing.assert_array_equal(lazy[some].toarray(), dense[some])
@@ -189,18 +189,21 @@ def test_an_error_while_reading_ahead_ends_the_training(tiny_cells: Cells) -> No
 
 
 def test_of_many_cells_a_sample_with_every_class_is_judged_on() -> None:
-    np.testing.assert_array_equal(some_of(10, 10), np.arange(10))
-    assert some_of(11, 4).tolist() == [0, 1, 9, 10]
-    assert len(some_of(1001, 7)) == 7
+    np.testing.assert_array_equal(subsample(10, 10), np.arange(10))
+    assert subsample(11, 4).tolist() == [0, 1, 9, 10]
+    assert len(subsample(1001, 7)) == 7
     assert sampling_note(40_532) == ""
-    assert f"{MOST_FITTED:,} of them and judged on at most {MOST_JUDGED:,}" in sampling_note(70_000)
+    assert (
+        f"{MAX_FIT_CELLS:,} of them and judged on at most {MAX_EVALUATION_CELLS:,}"
+        in sampling_note(70_000)
+    )
 
 
 def test_the_sample_is_what_is_judged_on(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = as_cells(simulate_cells(n_cells=400))
     for module in ("mmlab.trial.replicate", "mmlab.selectors.vae"):
-        monkeypatch.setattr(f"{module}.MOST_FITTED", 60)
-        monkeypatch.setattr(f"{module}.MOST_JUDGED", 20)
+        monkeypatch.setattr(f"{module}.MAX_FIT_CELLS", 60)
+        monkeypatch.setattr(f"{module}.MAX_EVALUATION_CELLS", 20)
     result = run_trial(spec_of("markermap_supervised"), cells)
     assert result.confusion["knn"].sum() == 20
     assert (result.confusion["knn"].sum(axis=1) > 0).all()

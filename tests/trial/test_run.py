@@ -14,15 +14,15 @@ from tiny import SMALL, SMALL_OF_ALL, as_cells, simulate_cells
 
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.preprocessing.label_noise import mislabel
+from mmlab.preprocessing.label_noise import draw_label_noise
 from mmlab.preprocessing.random_streams import Stream, random_stream
-from mmlab.preprocessing.recipes import prepare
+from mmlab.preprocessing.recipes import prepare_layers
 from mmlab.preprocessing.splits import Split, paper_split, search_split
 from mmlab.selectors import SELECTORS, default_params
-from mmlab.spec.trial import DataSpec, Noise, TrialSpec
-from mmlab.system.threads import cpu_threads
+from mmlab.spec.trial import DataSpec, LabelNoise, TrialSpec
+from mmlab.system.threads import limit_threads
 from mmlab.trial import run as trial_run
-from mmlab.trial.defaults import resolve
+from mmlab.trial.defaults import resolve_spec
 from mmlab.trial.evaluate import CLASSIFIERS, evaluate_panel
 from mmlab.trial.fit import make_selector
 from mmlab.trial.result import TrialResult
@@ -89,7 +89,7 @@ def assert_same_outcome(one: TrialResult, other: TrialResult) -> None:
 def test_the_same_specification_gives_the_same_result(
     name: str, protocol: Any, tiny_cells: Cells
 ) -> None:
-    spec = trial_spec(name, protocol=protocol, replicates=2, noise=Noise(level=0.2), seed=3)
+    spec = trial_spec(name, protocol=protocol, replicates=2, noise=LabelNoise(level=0.2), seed=3)
     assert_same_outcome(run_trial(spec, tiny_cells), run_trial(spec, tiny_cells))
 
 
@@ -161,14 +161,14 @@ def test_the_confusion_matrices_count_every_judged_cell(tiny_cells: Cells) -> No
 
 def test_a_trial_is_what_its_parts_give_one_after_the_other(tiny_cells: Cells) -> None:
     """Split, noise, recipe, selector and evaluation once more, by hand."""
-    spec = trial_spec("scanpy_t_test", noise=Noise(level=0.3), replicates=2, seed=5)
+    spec = trial_spec("scanpy_t_test", noise=LabelNoise(level=0.3), replicates=2, seed=5)
     result = run_trial(spec, tiny_cells)
     for replicate in range(2):
         split = split_of(spec, tiny_cells, replicate)
         rng = random_stream(5, replicate, Stream.NOISE)
         fit = np.concatenate([split.train, split.validation])
-        noisy = mislabel(tiny_cells.y, fit, 0.3, np.full((3, 3), 1 / 3), rng)
-        z = prepare(tiny_cells.adata, "total", "train_only", split.train)["zscore"]
+        noisy = draw_label_noise(tiny_cells.y, fit, 0.3, np.full((3, 3), 1 / 3), rng)
+        z = prepare_layers(tiny_cells.adata, "total", "train_only", split.train)["zscore"]
         panel = SELECTORS["scanpy_t_test"](6).fit(z[fit], noisy[fit]).panel_
         seed = int(random_stream(5, replicate, Stream.EVALUATION).integers(2**31))
         expected = evaluate_panel(
@@ -190,7 +190,7 @@ def test_a_trial_is_what_its_parts_give_one_after_the_other(tiny_cells: Cells) -
 def test_a_trial_does_not_change_its_cells(tiny_cells: Cells) -> None:
     before = as_cells(simulate_cells())
     for name in SELECTORS:
-        run_trial(trial_spec(name, noise=Noise(level=0.5)), tiny_cells)
+        run_trial(trial_spec(name, noise=LabelNoise(level=0.5)), tiny_cells)
     assert as_cells(tiny_cells.adata).fingerprint == before.fingerprint
     assert list(tiny_cells.adata.layers) == []
 
@@ -210,7 +210,8 @@ def test_replicates_of_all_methods_share_splits_and_wrong_labels(tiny_cells: Cel
     n_genes = len(tiny_cells.genes)
     results = {
         name: run_trial(
-            trial_spec(name, n_markers=n_genes, replicates=2, noise=Noise(level=0.4)), tiny_cells
+            trial_spec(name, n_markers=n_genes, replicates=2, noise=LabelNoise(level=0.4)),
+            tiny_cells,
         )
         for name in SELECTORS
         if name != "shuffled_labels"  # the one control that is fitted on other labels
@@ -238,7 +239,7 @@ def test_more_replicates_keep_the_first_ones(tiny_cells: Cells) -> None:
 
 
 def test_wrong_labels_reach_one_classifier_and_the_other_is_kept_clean(tiny_cells: Cells) -> None:
-    spec = trial_spec("scanpy_t_test", n_markers=20, noise=Noise(level=1.0), replicates=3)
+    spec = trial_spec("scanpy_t_test", n_markers=20, noise=LabelNoise(level=1.0), replicates=3)
     metrics = run_trial(spec, tiny_cells).metrics
     for name in ("knn/accuracy", "random_forest/accuracy", "knn/mean_f1"):
         assert metrics[f"clean_{name}"] > metrics[name] + 0.2
@@ -246,7 +247,7 @@ def test_wrong_labels_reach_one_classifier_and_the_other_is_kept_clean(tiny_cell
 
 def test_without_noise_there_is_one_classifier_and_one_identity(tiny_cells: Cells) -> None:
     specs = [
-        trial_spec("scanpy_t_test", noise=Noise.model_validate({"kind": kind}))
+        trial_spec("scanpy_t_test", noise=LabelNoise.model_validate({"kind": kind}))
         for kind in ("uniform", "pairwise")
     ]
     trials = [Trial(spec, tiny_cells) for spec in specs]
@@ -258,13 +259,13 @@ def test_without_noise_there_is_one_classifier_and_one_identity(tiny_cells: Cell
 def test_every_kind_of_noise_misleads(kind: str, tiny_cells: Cells, true_markers: set[int]) -> None:
     swapped = {"astrocyte": {"neuron": 1.0}, "neuron": {"astrocyte": 1.0}}
     matrix = swapped if kind == "class_dependent" else {}
-    noise = Noise.model_validate({"level": 0.5, "kind": kind, "matrix": matrix})
+    noise = LabelNoise.model_validate({"level": 0.5, "kind": kind, "matrix": matrix})
     result = run_trial(trial_spec("scanpy_t_test", n_markers=9, noise=noise), tiny_cells)
     assert result.metrics["knn/accuracy"] < result.metrics["clean_knn/accuracy"]
 
 
 def test_wrong_labels_reach_the_selector(tiny_cells: Cells, true_markers: set[int]) -> None:
-    spec = trial_spec("scanpy_t_test", n_markers=9, replicates=3, noise=Noise(level=1.0))
+    spec = trial_spec("scanpy_t_test", n_markers=9, replicates=3, noise=LabelNoise(level=1.0))
     misled = run_trial(spec, tiny_cells)
     assert set(misled.panel["gene_index"]) != true_markers
 
@@ -273,7 +274,7 @@ def test_wrong_labels_reach_the_selector(tiny_cells: Cells, true_markers: set[in
 def test_levels_that_a_method_does_not_see_share_a_fit(
     name: str, n_fits: int, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    specs = [trial_spec(name, replicates=1, noise=Noise(level=p)) for p in (0.0, 0.5, 1.0)]
+    specs = [trial_spec(name, replicates=1, noise=LabelNoise(level=p)) for p in (0.0, 0.5, 1.0)]
     fitted = []
     one_by_one = trial_run.run_fits
     monkeypatch.setattr(trial_run, "run_fits", lambda fits: one_by_one(fitted.extend(fits) or fits))
@@ -292,7 +293,9 @@ def test_levels_that_a_method_does_not_see_share_a_fit(
 def test_a_method_without_labels_does_not_feel_the_noise_in_its_panel(tiny_cells: Cells) -> None:
     name = "markermap_unsupervised"
     clean, noisy = (
-        run_trial(trial_spec(name, n_markers=30, replicates=2, noise=Noise(level=p)), tiny_cells)
+        run_trial(
+            trial_spec(name, n_markers=30, replicates=2, noise=LabelNoise(level=p)), tiny_cells
+        )
         for p in (0.0, 1.0)
     )
     assert noisy.panel.equals(clean.panel)
@@ -353,8 +356,8 @@ def test_in_a_search_no_method_is_judged_on_cells_that_it_was_fitted_on(
     """Validation cells may stop a training; they may not be what a panel is learned from."""
     spec = trial_spec(name, protocol="search")
     split = split_of(spec, tiny_cells, 0)
-    z = prepare(tiny_cells.adata, "total", "train_only", split.train)
-    selector = make_selector(resolve(spec, tiny_cells), tiny_cells, 0)
+    z = prepare_layers(tiny_cells.adata, "total", "train_only", split.train)
+    selector = make_selector(resolve_spec(spec, tiny_cells), tiny_cells, 0)
     y = tiny_cells.y
     if name == "shuffled_labels":
         y = selector.shuffle(y, split.train_validation)
@@ -371,12 +374,12 @@ def test_in_a_search_no_method_is_judged_on_cells_that_it_was_fitted_on(
 
 def epochs_by_hand(spec: TrialSpec, cells: Cells, replicate: int) -> list[Any]:
     split = split_of(spec, cells, replicate)
-    z = prepare(cells.adata, "total", spec.recipe, split.train)["zscore"]
+    z = prepare_layers(cells.adata, "total", spec.recipe, split.train)["zscore"]
     train, validation = split.train, split.validation
-    steps = make_selector(resolve(spec, cells), cells, replicate).fit_epochs(
+    steps = make_selector(resolve_spec(spec, cells), cells, replicate).fit_epochs(
         z[train], cells.y[train], X_val=z[validation], y_val=cells.y[validation]
     )
-    with cpu_threads(1):
+    with limit_threads(1):
         return list(steps)
 
 
@@ -405,7 +408,7 @@ def test_the_history_is_the_mean_over_the_replicates(tiny_cells: Cells) -> None:
 
 @pytest.mark.parametrize("name", [n for n in SELECTORS if SELECTORS[n].trains_in_epochs])
 def test_the_last_objective_is_the_final_metric_of_a_search(name: str, tiny_cells: Cells) -> None:
-    spec = trial_spec(name, protocol="search", replicates=2, noise=Noise(level=0.1))
+    spec = trial_spec(name, protocol="search", replicates=2, noise=LabelNoise(level=0.1))
     result = run_trial(spec, tiny_cells)
     assert result.history[OBJECTIVE].iloc[-1] == pytest.approx(
         result.metrics[final_objective(name)], rel=1e-6
@@ -441,7 +444,7 @@ def test_a_trial_that_is_abandoned_leaves_no_trace(tiny_cells: Cells) -> None:
     undisturbed = run_trial(spec, tiny_cells)
     threads = torch.get_num_threads()
     trial = Trial(spec, tiny_cells)
-    with cpu_threads(1):
+    with limit_threads(1):
         steps = trial.epochs()
         next(steps)
         steps.close()  # type: ignore[attr-defined]
@@ -464,7 +467,7 @@ def test_an_error_while_watching_ends_the_trial_and_leaves_no_trace(tiny_cells: 
 
 def test_threads_are_limited_inside_the_block_alone() -> None:
     before = torch.get_num_threads()
-    with cpu_threads(before + 1):
+    with limit_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 
@@ -516,7 +519,7 @@ def test_all_mistakes_of_a_specification_come_in_one_error(
         n_markers=41,
     )
     with pytest.raises(UserError, match="n_markers is 41") as caught:
-        resolve(spec, tiny_cells)
+        resolve_spec(spec, tiny_cells)
     assert mistake in str(caught.value)
 
 
@@ -525,16 +528,16 @@ def test_a_class_that_is_too_small_to_split_is_named(tiny_cells: Cells) -> None:
     rare = np.flatnonzero((adata.obs["cell_type"] == "neuron").to_numpy())[3:]
     few = as_cells(adata[np.setdiff1d(np.arange(120), rare)].copy())
     with pytest.raises(UserError, match="'neuron' has 3 cells"):
-        resolve(trial_spec("random"), few)
+        resolve_spec(trial_spec("random"), few)
 
 
 def test_resolving_fills_in_the_defaults_and_changes_nothing_else(tiny_cells: Cells) -> None:
     spec = trial_spec(DEEP, params={"beta": 0.5})
-    full = resolve(spec, tiny_cells)
+    full = resolve_spec(spec, tiny_cells)
     # The published width of the hidden layers for fewer than 1000 genes.
     assert full.params == default_params(DEEP) | {"beta": 0.5, "hidden_size": 64}
     assert full.model_copy(update={"params": spec.params}) == spec
-    assert resolve(full, tiny_cells) == full
+    assert resolve_spec(full, tiny_cells) == full
 
 
 def test_every_replicate_gets_a_selector_with_a_seed_of_its_own(tiny_cells: Cells) -> None:

@@ -14,7 +14,7 @@ from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
 from mmlab.datasets.cache.transfer_progress import download_progress
 from mmlab.datasets.remote_files import RemoteFile
 from mmlab.errors import UserError
-from mmlab.system.files import file_hash, whole_file
+from mmlab.system.files import atomic_write, file_hash
 
 if TYPE_CHECKING:
     from requests import Response
@@ -58,13 +58,13 @@ def download(source: RemoteFile, folder: Path, mirror: str | None = None) -> Pat
             except (requests.RequestException, OSError) as error:
                 failures.append(f"{address}: {_reason(error)}")
                 continue
-            check(source, part, folder, f"what {address} sent")
+            verify_checksum(source, part, folder, f"what {address} sent")
             part.replace(path)
             return path
     raise UserError(f"{source.file} cannot be downloaded ({'; '.join(failures)}).")
 
 
-def check(source: RemoteFile, path: Path, folder: Path, what: str) -> str:
+def verify_checksum(source: RemoteFile, path: Path, folder: Path, what: str) -> str:
     """sha256 of a file, held against the published one or the one seen first.
 
     Raises
@@ -78,7 +78,7 @@ def check(source: RemoteFile, path: Path, folder: Path, what: str) -> str:
         known = _checksums(folder)
         expected = source.sha256 or known.setdefault(source.file, found)
         if found == expected:
-            with whole_file(folder / CHECKSUMS) as new:
+            with atomic_write(folder / CHECKSUMS) as new:
                 new.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
             return found
     if path.name.startswith("."):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from mmlab.datasets.cache.cache_paths import downloads_folder
-from mmlab.datasets.cache.download import check, download
-from mmlab.datasets.cache.records import Record, find_record, locked, put
-from mmlab.datasets.cache.transfer_progress import progress
+from mmlab.datasets.cache.download import download, verify_checksum
+from mmlab.datasets.cache.records import CacheRecord, dataset_lock, find_record, write_dataset
+from mmlab.datasets.cache.transfer_progress import cell_progress
 from mmlab.datasets.cells import make_cells
 from mmlab.datasets.description import Dataset, Description
 from mmlab.datasets.io.checks import find_problems
@@ -28,7 +28,7 @@ _ASSUMED = (
 )
 
 
-def fetch(dataset: Dataset, source: str | None = None) -> Record:
+def fetch_dataset(dataset: Dataset, source: str | None = None) -> CacheRecord:
     """The dataset, downloaded and converted unless it is there.
 
     Parameters
@@ -43,7 +43,7 @@ def fetch(dataset: Dataset, source: str | None = None) -> Record:
     UserError
         A file cannot be had, or is not what it should be; how to get it by hand is said.
     """
-    with locked(dataset.name, f"another process is fetching {dataset.name}: waiting for it"):
+    with dataset_lock(dataset.name, f"another process is fetching {dataset.name}: waiting for it"):
         record = find_record(dataset.name)
         if record is not None:
             return record
@@ -59,11 +59,11 @@ def fetch(dataset: Dataset, source: str | None = None) -> Record:
                 missing.append(wanted.file)
                 continue
             folder, what = downloads_folder(), str(files[wanted.file])
-            checksums[wanted.file] = check(wanted, files[wanted.file], folder, what)
+            checksums[wanted.file] = verify_checksum(wanted, files[wanted.file], folder, what)
         return _convert(dataset, files, checksums, missing)
 
 
-def simulate(
+def simulate_dataset(
     original: Dataset,
     name: str,
     *,
@@ -71,7 +71,7 @@ def simulate(
     n_genes: int | None = None,
     density: float | None = None,
     seed: int = 0,
-) -> Record:
+) -> CacheRecord:
     """A stand-in of a dataset, see :mod:`mmlab.datasets.simulation`, unless the name is there.
 
     Parameters
@@ -84,7 +84,7 @@ def simulate(
     n_cells, n_genes, density, seed
         Other values than the original's.
     """
-    with locked(name, f"another process is simulating {name}: waiting for it"):
+    with dataset_lock(name, f"another process is simulating {name}: waiting for it"):
         record = find_record(name)
         if record is not None:
             return record
@@ -100,11 +100,11 @@ def simulate(
         about = what.description(name)
         if not density and not measured:
             about = replace(about, notes=(*about.notes, _ASSUMED.format(what)))
-        blocks = progress(what.blocks(), what.n_cells, f"simulating {name}")
-        return put(about, blocks, what.obs(), what.var(), {})
+        blocks = cell_progress(what.blocks(), what.n_cells, f"simulating {name}")
+        return write_dataset(about, blocks, what.obs(), what.var(), {})
 
 
-def add(path: Path, label_key: str, layer: str | None, name: str) -> Record:
+def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> CacheRecord:
     """The cells of an ``.h5ad`` file, checked and kept under a name; the file is not needed then.
 
     Counts are streamed: more of them than memory holds can be added.
@@ -115,7 +115,7 @@ def add(path: Path, label_key: str, layer: str | None, name: str) -> Record:
         The file cannot be used, or there is a dataset of this name.
     """
     with (
-        locked(name, f"another process is adding {name}: waiting for it"),
+        dataset_lock(name, f"another process is adding {name}: waiting for it"),
         open_counts(str(path), label_key, layer) as counts,
     ):
         if find_record(name) is not None:
@@ -137,8 +137,8 @@ def add(path: Path, label_key: str, layer: str | None, name: str) -> Record:
         )
         obs = pd.DataFrame({label_key: counts.labels})
         var = pd.DataFrame(index=counts.genes)
-        blocks = progress(counts.blocks(), n_cells, f"adding {name}")
-        return put(about, blocks, obs, var, {})
+        blocks = cell_progress(counts.blocks(), n_cells, f"adding {name}")
+        return write_dataset(about, blocks, obs, var, {})
 
 
 def _density(original: Dataset) -> float | None:
@@ -152,7 +152,7 @@ def _density(original: Dataset) -> float | None:
 
 def _convert(
     dataset: Dataset, files: dict[str, Path], checksums: dict[str, str], missing: list[str]
-) -> Record:
+) -> CacheRecord:
     try:
         adata = dataset.load(files)
     except UserError:
@@ -182,7 +182,7 @@ def _convert(
         origin=dataset.origin,
     )
     stored = replace(dataset, notes=notes)
-    return put(stored, [cells.adata.X], cells.adata.obs, cells.adata.var, checksums)
+    return write_dataset(stored, [cells.adata.X], cells.adata.obs, cells.adata.var, checksums)
 
 
 def _obtain(wanted: RemoteFile, source: str | None) -> Path:

@@ -33,11 +33,11 @@ from mmlab.datasets.cache.mapped_counts import map_counts, write_counts
 from mmlab.datasets.cells import Cells
 from mmlab.datasets.description import Description
 from mmlab.errors import UserError
-from mmlab.system.files import file_hash, whole_file
+from mmlab.system.files import atomic_write, file_hash
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record(Description):
+class CacheRecord(Description):
     """What the store knows of a dataset.
 
     Attributes
@@ -61,23 +61,23 @@ class Record(Description):
     made_from: dict[str, str]
 
 
-_RECORD = TypeAdapter(Record)
+_RECORD = TypeAdapter(CacheRecord)
 
 
-def records() -> dict[str, Record]:
+def records() -> dict[str, CacheRecord]:
     """The datasets that are there, by name."""
     paths = sorted((cache_folder() / "datasets").glob("*.json"))
     return {path.stem: _read_record(path) for path in paths}
 
 
-def find_record(name: str) -> Record | None:
+def find_record(name: str) -> CacheRecord | None:
     """The dataset of a name, if it is there."""
     path = record_path(name)
     return _read_record(path) if path.is_file() else None
 
 
 @contextmanager
-def locked(name: str, say: str) -> Iterator[None]:
+def dataset_lock(name: str, say: str) -> Iterator[None]:
     """Hold a dataset's place: another process that wants it waits, and says ``say``."""
     place = cache_folder() / "locks" / f"{name}.lock"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -93,13 +93,13 @@ def locked(name: str, say: str) -> Iterator[None]:
         lock.release()
 
 
-def put(
+def write_dataset(
     about: Description,
     blocks: Iterable[sp.csr_matrix],
     obs: pd.DataFrame,
     var: pd.DataFrame,
     made_from: dict[str, str],
-) -> Record:
+) -> CacheRecord:
     """Keep cells under a name; whoever calls holds its lock.
 
     Parameters
@@ -134,7 +134,7 @@ def put(
             "bytes": unfinished.stat().st_size,
             "fingerprint": cells.fingerprint,
         }
-        record = Record(**told | measured, made_from=made_from)
+        record = CacheRecord(**told | measured, made_from=made_from)
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())
         unfinished.replace(counts_path(sha256))
@@ -142,12 +142,12 @@ def put(
         unfinished.unlink(missing_ok=True)
     path = record_path(about.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as new:
+    with atomic_write(path) as new:
         new.write_bytes(_RECORD.dump_json(record, indent=1) + b"\n")
     return record
 
 
-def open_cells(record: Record) -> Cells:
+def open_cells(record: CacheRecord) -> Cells:
     """Cells of a dataset, their counts mapped into memory.
 
     Raises
@@ -170,7 +170,7 @@ def open_cells(record: Record) -> Cells:
     return _cells(record, map_counts(path), obs, var)
 
 
-def remove(name: str) -> int:
+def remove_dataset(name: str) -> int:
     """Free what a dataset takes, with the downloads that no other one needs; gives the bytes.
 
     Raises
@@ -178,7 +178,7 @@ def remove(name: str) -> int:
     UserError
         It is not there.
     """
-    with locked(name, f"another process is at work on {name}: waiting for it"):
+    with dataset_lock(name, f"another process is at work on {name}: waiting for it"):
         found = records()
         if name not in found:
             there = ", ".join(found) or "none"
@@ -199,12 +199,12 @@ def _cells(
 ) -> Cells:
     adata = ad.AnnData(X=counts, obs=obs, var=var)
     told = about.label_key, about.normalization, about.origin, about.simulated, about.notes
-    if isinstance(about, Record):
+    if isinstance(about, CacheRecord):
         return Cells(about.name, adata, *told, about.fingerprint, partial(open_cells, about))
     return Cells(about.name, adata, *told)
 
 
-def _read_record(path: Path) -> Record:
+def _read_record(path: Path) -> CacheRecord:
     try:
         return _RECORD.validate_json(path.read_bytes())
     except ValidationError as error:

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 
-def progress(blocks: Iterator[sp.csr_matrix], n_cells: int, what: str) -> Iterator[sp.csr_matrix]:
+def cell_progress(
+    blocks: Iterator[sp.csr_matrix], n_cells: int, what: str
+) -> Iterator[sp.csr_matrix]:
     """The same blocks of cells; how many have gone by is shown on stderr."""
     console = Console(stderr=True)
     console.print(f"{what}: {n_cells:,} cells", highlight=False)

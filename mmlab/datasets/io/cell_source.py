@@ -18,11 +18,11 @@ import pandas as pd
 
 from mmlab.datasets.io.hdf5 import (
     RefusedFileError,
-    attribute,
     declared_bytes,
-    in_words,
+    explain_hdf5_errors,
+    format_bytes,
+    read_attribute,
     read_values,
-    reading,
 )
 from mmlab.system.memory import free_memory
 
@@ -33,7 +33,7 @@ _MASKED = ("nullable-integer", "nullable-boolean", "nullable-string-array")
 
 
 @dataclass(frozen=True)
-class Place:
+class CountLocation:
     """A place where counts may be.
 
     Attributes
@@ -52,7 +52,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Source:
+class CellSource:
     """Cells as a user gives them.
 
     Attributes
@@ -69,19 +69,19 @@ class Source:
 
     cells: pd.Index
     genes: pd.Index
-    layers: dict[str, Place]
-    X: Place
-    raw: Place | None
+    layers: dict[str, CountLocation]
+    X: CountLocation
+    raw: CountLocation | None
     columns: list[str]
     var_columns: list[str]
     column: Callable[[str], pd.Series]
 
-    def named(self, layer: str) -> Place | None:
+    def named(self, layer: str) -> CountLocation | None:
         """The place that a user calls ``layer``; ``X`` and ``raw`` are names too."""
         others = {"X": self.X, "raw": self.raw}
         return self.layers.get(layer) or others.get(layer)
 
-    def usual(self) -> list[Place]:
+    def usual(self) -> list[CountLocation]:
         """The places that are looked at if none is named, in this order."""
         by_name = {name.lower(): place for name, place in self.layers.items()}
         usual = [by_name[name] for name in COUNT_LAYERS if name in by_name]
@@ -94,29 +94,29 @@ class Source:
         return [*sorted(self.layers), "X", *(["raw"] if self.raw is not None else [])]
 
 
-def from_anndata(adata: ad.AnnData) -> Source:
+def from_anndata(adata: ad.AnnData) -> CellSource:
     """The cells of an AnnData in memory; it is not changed."""
     raw = adata.raw
 
     def genes() -> pd.Index:
         return as_names(adata.var_names)
 
-    return Source(
+    return CellSource(
         cells=as_names(adata.obs_names),
         genes=genes(),
         layers={
-            str(name): Place(f"layer {name!r}", matrix, genes)
+            str(name): CountLocation(f"layer {name!r}", matrix, genes)
             for name, matrix in adata.layers.items()
         },
-        X=Place("X", adata.X, genes),
-        raw=None if raw is None else Place("raw", raw.X, lambda: as_names(raw.var_names)),
+        X=CountLocation("X", adata.X, genes),
+        raw=None if raw is None else CountLocation("raw", raw.X, lambda: as_names(raw.var_names)),
         columns=[str(name) for name in adata.obs.columns],
         var_columns=[str(name) for name in adata.var.columns],
         column=lambda name: adata.obs[name],
     )
 
 
-def from_file(file: h5py.File) -> Source:
+def from_file(file: h5py.File) -> CellSource:
     """The cells of a file of :func:`mmlab.datasets.io.h5ad.open_h5ad`, which stays open.
 
     Raises
@@ -124,7 +124,7 @@ def from_file(file: h5py.File) -> Source:
     RefusedFileError
         The names of the cells or genes cannot be read.
     """
-    with reading(file):
+    with explain_hdf5_errors(file):
         obs, var, layers, raw = (file.get(name) for name in ("obs", "var", "layers", "raw"))
         if isinstance(obs, h5py.Dataset):
             return from_anndata(_read_old(file))
@@ -133,15 +133,15 @@ def from_file(file: h5py.File) -> Source:
                 raise RefusedFileError(file.filename, [f"/{name} is no table"])
         genes = _index(var)
         has_raw = isinstance(raw, h5py.Group) and isinstance(raw.get("var"), h5py.Group)
-        return Source(
+        return CellSource(
             cells=_index(obs),
             genes=genes,
             layers={
-                name: Place(f"layer {name!r}", layers[name], lambda: genes)
+                name: CountLocation(f"layer {name!r}", layers[name], lambda: genes)
                 for name in (layers if isinstance(layers, h5py.Group) else ())
             },
-            X=Place("X", _matrix(file), lambda: genes),
-            raw=Place("raw", _matrix(raw), lambda: _index(raw["var"])) if has_raw else None,
+            X=CountLocation("X", _matrix(file), lambda: genes),
+            raw=CountLocation("raw", _matrix(raw), lambda: _index(raw["var"])) if has_raw else None,
             columns=_columns(obs),
             var_columns=_columns(var),
             column=lambda name: pd.Series(_read_column(obs, name)),
@@ -159,17 +159,17 @@ def as_names(values: Any) -> pd.Index:
 
 def _matrix(group: h5py.Group) -> Any:
     element = group.get("X")
-    is_null = element is not None and attribute(element, "encoding-type") == "null"
+    is_null = element is not None and read_attribute(element, "encoding-type") == "null"
     return None if is_null else element
 
 
 def _columns(frame: h5py.Group) -> list[str]:
-    index = attribute(frame, "_index")
+    index = read_attribute(frame, "_index")
     return sorted(name for name in frame if name != index and not name.startswith("__"))
 
 
 def _index(frame: h5py.Group) -> pd.Index:
-    name = attribute(frame, "_index")
+    name = read_attribute(frame, "_index")
     if name not in frame:
         raise RefusedFileError(
             frame.file.filename, [f"{frame.name} has no names: its index {name!r} is missing"]
@@ -179,9 +179,9 @@ def _index(frame: h5py.Group) -> pd.Index:
 
 def _read_column(frame: h5py.Group, name: str) -> Any:
     """A column of ``obs`` or ``var`` as numpy or pandas have it."""
-    with reading(frame):
+    with explain_hdf5_errors(frame):
         element = frame[name]
-        encoding = attribute(element, "encoding-type")
+        encoding = read_attribute(element, "encoding-type")
         parts = _parts(frame, element, encoding)
         if not all(isinstance(part, h5py.Dataset) for part in parts):
             raise RefusedFileError(frame.file.filename, [f"{element.name} is no column of values"])
@@ -228,5 +228,5 @@ def _require_memory(what: str, datasets: list[h5py.Dataset]) -> None:
     if needed > free:
         raise RefusedFileError(
             datasets[0].file.filename,
-            [f"{what} needs {in_words(needed)} of memory, but {in_words(free)} are free"],
+            [f"{what} needs {format_bytes(needed)} of memory, but {format_bytes(free)} are free"],
         )

@@ -9,15 +9,15 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from mmlab.datasets.io.cell_source import Source, from_anndata
-from mmlab.datasets.io.count_search import Looked, find_counts, shown
+from mmlab.datasets.io.cell_source import CellSource, from_anndata
+from mmlab.datasets.io.count_search import InspectedLocation, find_counts, quote_names
 from mmlab.datasets.io.hdf5 import RefusedFileError
 from mmlab.errors import UserError
 from mmlab.spec.protocol import MIN_CELLS_PER_CLASS
 
 
 @dataclass(frozen=True)
-class Findings:
+class Inspection:
     """What is known of cells after a look at all that a trial would read.
 
     Attributes
@@ -35,8 +35,8 @@ class Findings:
     """
 
     problems: list[str]
-    counts: Looked | None
-    passed_over: list[Looked]
+    counts: InspectedLocation | None
+    passed_over: list[InspectedLocation]
     cells: pd.Index
     genes: pd.Index
     labels: pd.Series | None
@@ -59,19 +59,19 @@ def require_usable(adata: ad.AnnData, label_key: str, layer: str | None, where: 
     return ad.AnnData(X=counts.place.element, obs=adata.obs, var=var)
 
 
-def _examine_anndata(adata: ad.AnnData, label_key: str, layer: str | None) -> Findings:
+def _examine_anndata(adata: ad.AnnData, label_key: str, layer: str | None) -> Inspection:
     if adata.isbacked:
         problem = (
             f"it is backed by {adata.filename} and not in memory: call its to_memory(), or give "
             "the file to the command line with --data"
         )
-        return Findings([problem], None, [], adata.obs_names, adata.var_names, None)
-    return examine(from_anndata(adata), label_key, layer)
+        return Inspection([problem], None, [], adata.obs_names, adata.var_names, None)
+    return inspect_cells(from_anndata(adata), label_key, layer)
 
 
-def examine(
-    source: Source, label_key: str, layer: str | None, *, in_memory: bool = False
-) -> Findings:
+def inspect_cells(
+    source: CellSource, label_key: str, layer: str | None, *, in_memory: bool = False
+) -> Inspection:
     """Look at everything that a trial would read, block by block.
 
     Parameters
@@ -86,7 +86,7 @@ def examine(
     cells, genes = source.cells, source.genes
     if 0 in (len(cells), len(genes)):
         problem = f"there are {len(cells)} cells and {len(genes)} genes; both must be above 0"
-        return Findings([problem], None, [], cells, genes, None)
+        return Inspection([problem], None, [], cells, genes, None)
     choice = find_counts(source, layer, in_memory=in_memory)
     if choice.taken is not None:
         genes = choice.taken.place.genes()
@@ -97,7 +97,7 @@ def examine(
         *_cell_problems(cells, choice.taken),
         *label_problems,
     ]
-    return Findings(problems, choice.taken, choice.passed_over, cells, genes, labels)
+    return Inspection(problems, choice.taken, choice.passed_over, cells, genes, labels)
 
 
 def _gene_problems(names: pd.Index) -> list[str]:
@@ -109,18 +109,18 @@ def _gene_problems(names: pd.Index) -> list[str]:
     repeated = named[named.duplicated()].unique()
     if len(repeated):
         problems.append(
-            f"{len(repeated)} gene names occur more than once, first {shown(repeated)}: "
+            f"{len(repeated)} gene names occur more than once, first {quote_names(repeated)}: "
             "adata.var_names_make_unique() makes them different"
         )
     return problems
 
 
-def _cell_problems(names: pd.Index, counts: Looked | None) -> list[str]:
+def _cell_problems(names: pd.Index, counts: InspectedLocation | None) -> list[str]:
     problems = []
     repeated = names[names.duplicated()].unique()
     if len(repeated):
         problems.append(
-            f"{len(repeated)} cell names occur more than once, first {shown(repeated)}: were cells "
+            f"{len(repeated)} cell names occur more than once, first {quote_names(repeated)}: were cells "
             "read twice? If not, adata.obs_names_make_unique() makes them different"
         )
     if counts is not None and counts.scan is not None:
@@ -128,13 +128,13 @@ def _cell_problems(names: pd.Index, counts: Looked | None) -> list[str]:
         if len(empty):
             problems.append(
                 f"{len(empty)} of {len(names)} cells have no counts in {counts.place.title}, first "
-                f"{shown(names[empty])}: leave them out "
+                f"{quote_names(names[empty])}: leave them out "
                 "(scanpy.pp.filter_cells(adata, min_counts=1))"
             )
     return problems
 
 
-def _labels(source: Source, label_key: str) -> tuple[list[str], pd.Series | None]:
+def _labels(source: CellSource, label_key: str) -> tuple[list[str], pd.Series | None]:
     """What is wrong with the label column, and the class of each cell."""
     where = f"obs[{label_key!r}]"
     if label_key not in source.columns:
@@ -159,15 +159,17 @@ def _labels(source: Source, label_key: str) -> tuple[list[str], pd.Series | None
     if missing.any():
         problems.append(
             f"{where} has no label for {missing.sum()} of {len(labels)} cells, first "
-            f"{shown(source.cells[missing])}"
+            f"{quote_names(source.cells[missing])}"
         )
     sizes = labels[~missing].value_counts()
     if len(sizes) < 2:
-        single = f"the single class {shown(sizes.index)}" if len(sizes) else "no class"
+        single = f"the single class {quote_names(sizes.index)}" if len(sizes) else "no class"
         problems.append(f"{where} has {single}; two are needed")
     small = sizes[sizes < MIN_CELLS_PER_CLASS]
     if len(small):
-        listed = ", ".join(f"{shown([name])} has {count}" for name, count in small[:5].items())
+        listed = ", ".join(
+            f"{quote_names([name])} has {count}" for name, count in small[:5].items()
+        )
         problems.append(
             f"every class of {where} needs at least {MIN_CELLS_PER_CLASS} cells to be split into "
             f"train, validation and test: {listed}"

@@ -11,15 +11,15 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mmlab.datasets.io.cell_source import from_file
-from mmlab.datasets.io.checks import Findings, examine
+from mmlab.datasets.io.checks import Inspection, inspect_cells
 from mmlab.datasets.io.h5ad import open_h5ad
 from mmlab.datasets.io.hdf5 import RefusedFileError
 from mmlab.datasets.io.matrix import BLOCK_VALUES, Matrix
-from mmlab.datasets.io.warnings import find_oddities
+from mmlab.datasets.io.warnings import find_warnings
 
 
 @dataclass(frozen=True)
-class Counts:
+class OpenCounts:
     """Raw counts that have been checked and not been loaded, with what belongs to them.
 
     Attributes
@@ -59,12 +59,12 @@ class Counts:
 @contextmanager
 def open_counts(
     path: str, label_key: str, layer: str | None = None, *, in_memory: bool = False
-) -> Iterator[Counts]:
+) -> Iterator[OpenCounts]:
     """Open the counts of an ``.h5ad`` that is fit for marker selection; nothing is loaded.
 
     The whole file is looked at once, block by block, before the first block can be had: what comes
     out is known to be counts. The blocks are read anew from the open file, and are those of
-    :meth:`Counts.blocks`; a file with CSC counts has to be loaded for them (nearly all have CSR).
+    :meth:`OpenCounts.blocks`; a file with CSC counts has to be loaded for them (nearly all have CSR).
 
     Parameters
     ----------
@@ -84,14 +84,14 @@ def open_counts(
         Everything that keeps the file from being used, in one error.
     """
     with open_h5ad(path) as file:
-        findings = examine(from_file(file), label_key, layer, in_memory=in_memory)
+        findings = inspect_cells(from_file(file), label_key, layer, in_memory=in_memory)
         if findings.problems:
             raise RefusedFileError(path, findings.problems)
         yield _counts(findings)
 
 
 @dataclass(frozen=True)
-class Checked:
+class FileCheck:
     """What a look at a file has found; sizes are None where they are not known.
 
     Attributes
@@ -110,17 +110,17 @@ class Checked:
     n_classes: int | None = None
 
 
-def check_file(path: str, label_key: str, layer: str | None = None) -> Checked:
+def check_file(path: str, label_key: str, layer: str | None = None) -> FileCheck:
     """Everything that is wrong and that looks odd with a file; arguments as in `open_counts`."""
     try:
         with open_h5ad(path) as file:
             source = from_file(file)
-            findings = examine(source, label_key, layer, in_memory=True)
-            oddities = find_oddities(findings, source, label_key)
+            findings = inspect_cells(source, label_key, layer, in_memory=True)
+            oddities = find_warnings(findings, source, label_key)
     except RefusedFileError as error:
-        return Checked(error.problems, [])
+        return FileCheck(error.problems, [])
     counts, labels = findings.counts, findings.labels
-    return Checked(
+    return FileCheck(
         findings.problems,
         oddities,
         None if counts is None else counts.place.title,
@@ -130,12 +130,12 @@ def check_file(path: str, label_key: str, layer: str | None = None) -> Checked:
     )
 
 
-def _counts(findings: Findings) -> Counts:
+def _counts(findings: Inspection) -> OpenCounts:
     taken, labels = findings.counts, findings.labels
     # Without problems there are both.
     assert taken is not None and taken.matrix is not None and taken.scan is not None
     assert labels is not None
-    return Counts(
+    return OpenCounts(
         place=taken.place.title,
         matrix=taken.matrix,
         n_nonzero=taken.scan.n_nonzero,

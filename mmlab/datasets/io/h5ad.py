@@ -15,7 +15,7 @@ from typing import Any
 
 import h5py
 
-from mmlab.datasets.io.hdf5 import RefusedFileError, declared_bytes, in_words
+from mmlab.datasets.io.hdf5 import RefusedFileError, declared_bytes, format_bytes
 
 #: Deflate makes nothing smaller than this: a dataset that declares more was never filled.
 _LARGEST_RATIO = 1032
@@ -138,7 +138,7 @@ def _dataset_problem(dataset: h5py.Dataset, file_size: int) -> tuple[str, str] |
     stored = min(dataset.id.get_storage_size(), file_size)
     if declared > max(_HARMLESS, _LARGEST_RATIO * stored):
         return "size", (
-            f"declares {in_words(declared)}, but the file of {file_size} bytes stores {stored} "
+            f"declares {format_bytes(declared)}, but the file of {file_size} bytes stores {stored} "
             "bytes of it: no compression does that"
         )
     return None

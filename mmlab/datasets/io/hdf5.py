@@ -35,7 +35,7 @@ class RefusedFileError(UserError):
 
 
 @contextmanager
-def reading(element: Any) -> Iterator[None]:
+def explain_hdf5_errors(element: Any) -> Iterator[None]:
     """Whatever h5py raises while a part of a file is read becomes a :class:`RefusedFileError`."""
     try:
         yield
@@ -65,13 +65,13 @@ def read_part(part: Any, start: int, stop: int) -> np.ndarray[Any, Any]:
     """Lines ``start`` to ``stop`` of an array, or of a dataset of a file."""
     if not isinstance(part, h5py.Dataset):
         return np.asarray(part[start:stop])
-    with reading(part):
+    with explain_hdf5_errors(part):
         return np.asarray(part[start:stop])
 
 
-def attribute(element: h5py.Group | h5py.Dataset, name: str) -> str:
+def read_attribute(element: h5py.Group | h5py.Dataset, name: str) -> str:
     """A text that is attached to an element of a file; empty if there is none."""
-    with reading(element):
+    with explain_hdf5_errors(element):
         # In a damaged file it may be of another type, and reading that could end the process.
         found = element.attrs.get_id(name) if name in element.attrs else None
         if found is None or found.shape != () or h5py.check_string_dtype(found.dtype) is None:
@@ -92,7 +92,7 @@ def read_values(dataset: h5py.Dataset) -> np.ndarray[Any, Any]:
         It is none, or its texts have more than 1000 characters on average.
     """
     where, name = dataset.file.filename, dataset.name
-    with reading(dataset):
+    with explain_hdf5_errors(dataset):
         is_text = h5py.check_string_dtype(dataset.dtype) is not None
         if dataset.ndim != 1 or not (is_text or dataset.dtype.kind in "biuf"):
             raise RefusedFileError(where, [f"{name} is no column of numbers or texts"])
@@ -118,6 +118,6 @@ def declared_bytes(dataset: h5py.Dataset) -> int:
     return int(max(values, math.prod(chunks) if chunks else 0) * dataset.id.get_type().get_size())
 
 
-def in_words(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes for people."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

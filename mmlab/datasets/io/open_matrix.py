@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import scipy.sparse as sp
 
-from mmlab.datasets.io.hdf5 import attribute, reading
+from mmlab.datasets.io.hdf5 import explain_hdf5_errors, read_attribute
 from mmlab.datasets.io.matrix import BrokenMatrixError, Matrix
 
 
@@ -22,10 +22,10 @@ def open_matrix(element: Any) -> Matrix:
         parts do not fit together.
     """
     if isinstance(element, h5py.Group):
-        with reading(element):
+        with explain_hdf5_errors(element):
             return _checked(_from_group(element))
     if isinstance(element, h5py.Dataset):
-        with reading(element):
+        with explain_hdf5_errors(element):
             return _of_numbers(_from_array(element))
     if isinstance(element, np.ndarray):
         return _of_numbers(_from_array(element))
@@ -58,7 +58,7 @@ def _from_scipy(matrix: Any) -> Matrix:
 
 def _from_group(group: h5py.Group) -> Matrix:
     """A sparse matrix of a file; ``h5sparse`` is what anndata wrote before 0.7."""
-    encoding = attribute(group, "encoding-type") or attribute(group, "h5sparse_format")
+    encoding = read_attribute(group, "encoding-type") or read_attribute(group, "h5sparse_format")
     kind = encoding.removesuffix("_matrix")
     if kind not in ("csr", "csc"):
         raise BrokenMatrixError(f"is stored as {encoding or 'an unknown group'}: CSR is needed")

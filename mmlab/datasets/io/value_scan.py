@@ -18,14 +18,14 @@ LARGEST_LOG_VALUE = 30
 
 
 @dataclass
-class Found:
+class Occurrences:
     """How many values are wrong in one way, and the (cell, gene) of the first."""
 
     count: int = 0
     first: tuple[int, int] = (-1, -1)
 
 
-class Scan:
+class ValueScan:
     """What a pass over the stored values of a matrix has found.
 
     Parameters
@@ -50,8 +50,8 @@ class Scan:
     def __init__(self, matrix: Matrix, n_blocks: int | None = None) -> None:
         self.matrix = matrix
         self.smallest, self.largest = np.inf, -np.inf
-        self.nan, self.infinite, self.negative = Found(), Found(), Found()
-        self.fractions, self.too_large = Found(), Found()
+        self.nan, self.infinite, self.negative = Occurrences(), Occurrences(), Occurrences()
+        self.fractions, self.too_large = Occurrences(), Occurrences()
         self.per_cell = np.zeros(matrix.shape[0], dtype=np.float64)
         self.per_gene = np.zeros(matrix.shape[1], dtype=np.int64)
         for number, (first, block) in enumerate(matrix.lines()):
@@ -88,7 +88,7 @@ class Scan:
         logged = self.largest < LARGEST_LOG_VALUE
         return "looks log-normalised" if logged else "looks normalised"
 
-    def _defects(self) -> Iterable[Found]:
+    def _defects(self) -> Iterable[Occurrences]:
         return self.nan, self.infinite, self.negative, self.fractions, self.too_large
 
     def _add(self, first: int, block: Any) -> None:
@@ -114,7 +114,7 @@ class Scan:
                 self._note(self.fractions, fractions, first, block)
         self._total(first, block)
 
-    def _note(self, found: Found, wrong: NDArray[np.bool_], first: int, block: Any) -> None:
+    def _note(self, found: Occurrences, wrong: NDArray[np.bool_], first: int, block: Any) -> None:
         count = int(np.count_nonzero(wrong))
         if count and not found.count:
             found.first = self._place(int(wrong.argmax()), first, block)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from mmlab.datasets.io.cell_source import Source
-from mmlab.datasets.io.checks import Findings
-from mmlab.datasets.io.count_search import shown
+from mmlab.datasets.io.cell_source import CellSource
+from mmlab.datasets.io.checks import Inspection
+from mmlab.datasets.io.count_search import quote_names
 from mmlab.datasets.io.matrix import Matrix
-from mmlab.datasets.io.value_scan import Scan
+from mmlab.datasets.io.value_scan import ValueScan
 
 #: Fewer cells of a class make its accuracy a matter of luck.
 _FEW_CELLS = 10
@@ -28,7 +28,7 @@ _ENSEMBL = re.compile(r"ENS[A-Z]{0,6}G\d{11}(\.\d+)?")
 _SYMBOLS = re.compile(r"(gene_?)?(symbols?|names?|short_name)|feature_name", re.IGNORECASE)
 
 
-def find_oddities(findings: Findings, source: Source, label_key: str) -> list[str]:
+def find_warnings(findings: Inspection, source: CellSource, label_key: str) -> list[str]:
     """What a user may want to know of the cells, a sentence each; nothing of it stops anybody."""
     oddities = [
         f"{passed.place.title} was passed over: {passed.problems[0]}"
@@ -45,13 +45,13 @@ def find_oddities(findings: Findings, source: Source, label_key: str) -> list[st
     return oddities
 
 
-def _of_values(matrix: Matrix, scan: Scan, findings: Findings, title: str) -> list[str]:
+def _of_values(matrix: Matrix, scan: ValueScan, findings: Inspection, title: str) -> list[str]:
     oddities = []
     silent = np.flatnonzero(scan.per_gene == 0)
     if len(silent):
         oddities.append(
             f"{len(silent)} of {len(findings.genes)} genes have no count in any cell, first "
-            f"{shown(findings.genes[silent])}"
+            f"{quote_names(findings.genes[silent])}"
         )
     oddities += _of_depths(scan.per_cell, findings.cells)
     if scan.largest > _LARGE_COUNT:
@@ -82,12 +82,12 @@ def _of_depths(
         if len(place):
             oddities.append(
                 f"{len(place)} cells have {what} the counts of the median cell ({median:.0f}), "
-                f"first {shown(cells[place[:1]])} with {per_cell[place[0]]:.0f}"
+                f"first {quote_names(cells[place[:1]])} with {per_cell[place[0]]:.0f}"
             )
     return oddities
 
 
-def _of_fewer_genes(title: str, findings: Findings, source: Source) -> list[str]:
+def _of_fewer_genes(title: str, findings: Inspection, source: CellSource) -> list[str]:
     n_genes = len(findings.genes)
     n_raw = 0 if source.raw is None else len(source.raw.genes())
     if n_raw <= n_genes:
@@ -104,7 +104,7 @@ def _of_genes(genes: pd.Index, var_columns: list[str]) -> list[str]:
     if alike:
         oddities.append(
             f"{len(alike)} gene names differ from another one in upper and lower case alone, first "
-            f"{shown(alike[0])}: are these two species?"
+            f"{quote_names(alike[0])}: are these two species?"
         )
     identifiers = sum(_ENSEMBL.fullmatch(str(gene)) is not None for gene in genes)
     symbols = [name for name in var_columns if _SYMBOLS.fullmatch(name)]
@@ -122,7 +122,7 @@ def _of_labels(labels: pd.Series, where: str) -> list[str]:
     oddities = []
     few = sizes[(sizes < _FEW_CELLS)]
     if len(few):
-        listed = ", ".join(f"{shown([name])} {size}" for name, size in few[:5].items())
+        listed = ", ".join(f"{quote_names([name])} {size}" for name, size in few[:5].items())
         oddities.append(
             f"{len(few)} classes of {where} have fewer than {_FEW_CELLS} cells, one or two of them "
             f"test cells: {listed}" + (", ..." if len(few) > 5 else "")
@@ -133,17 +133,17 @@ def _of_labels(labels: pd.Series, where: str) -> list[str]:
         )
     if missing := [name for name in names if name.strip().lower() in _MISSING]:
         oddities.append(
-            f"{sizes[missing].sum()} cells of {where} have the label {shown(missing)}: it is taken "
+            f"{sizes[missing].sum()} cells of {where} have the label {quote_names(missing)}: it is taken "
             "for a class, not for a missing label"
         )
     if spaced := [name for name in names if name != name.strip()]:
         oddities.append(
-            f"{len(spaced)} class names begin or end with a space, first {shown(spaced)}"
+            f"{len(spaced)} class names begin or end with a space, first {quote_names(spaced)}"
         )
     if alike := _alike(names, lambda name: " ".join(re.split(r"[\s_-]+", name.strip().lower()))):
         oddities.append(
             f"{len(alike)} class names differ from another one in case, spaces or dashes alone, "
-            f"first {shown(alike[0])}: are they the same class?"
+            f"first {quote_names(alike[0])}: are they the same class?"
         )
     return oddities
 

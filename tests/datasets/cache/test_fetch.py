@@ -24,7 +24,7 @@ from originals import FILLERS, Server, serve, write_mouse_brain, write_paul, wri
 from mmlab.datasets import DATASETS, load_cells, ssv4
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
 from mmlab.datasets.cache.download import CHECKSUMS, download
-from mmlab.datasets.cache.install import fetch
+from mmlab.datasets.cache.install import fetch_dataset
 from mmlab.datasets.cache.records import find_record, open_cells, records
 from mmlab.datasets.description import Dataset
 from mmlab.datasets.gene_filters import is_detected, is_general, shares_by_type, tells_types
@@ -81,7 +81,7 @@ def test_every_downloaded_dataset_is_tested_here() -> None:
 @pytest.mark.parametrize("name", sorted(WRITERS))
 def test_a_dataset_is_made_from_files_in_the_original_formats(name: str, originals: Path) -> None:
     WRITERS[name](originals)
-    record = fetch(small(name), str(originals))
+    record = fetch_dataset(small(name), str(originals))
     cells = open_cells(record)
     genes, sizes = set(cells.genes), cells.adata.obs["cell_type"].value_counts().to_dict()
     if name == "paul":
@@ -108,7 +108,7 @@ def test_a_dataset_is_made_from_files_in_the_original_formats(name: str, origina
 
 def test_counts_stay_with_their_cells_and_genes(originals: Path) -> None:
     write_ssv4(originals)
-    adata = open_cells(fetch(small("ssv4"), str(originals))).adata
+    adata = open_cells(fetch_dataset(small("ssv4"), str(originals))).adata
     with zipfile.ZipFile(originals / ARCHIVE.file) as archive:
         begin = "mouse_VISp_2018-06-14_"
         matrix = pd.read_csv(archive.open(f"{begin}exon-matrix.csv"), index_col=0)
@@ -126,7 +126,7 @@ def test_counts_stay_with_their_cells_and_genes(originals: Path) -> None:
 def test_a_dataset_without_the_housekeeping_lists_says_so(originals: Path) -> None:
     write_paul(originals)
     (originals / BONE_MARROW.file).unlink()
-    record = fetch(small("paul"), str(originals))
+    record = fetch_dataset(small("paul"), str(originals))
     assert any(BONE_MARROW.file in note and "still in" in note for note in record.notes)
     assert "Keeper1" in set(open_cells(record).genes)
     assert STEM_CELLS.file in record.made_from
@@ -134,7 +134,7 @@ def test_a_dataset_without_the_housekeeping_lists_says_so(originals: Path) -> No
 
 def test_sizes_that_are_not_the_published_ones_are_noted(originals: Path) -> None:
     write_mouse_brain(originals)
-    notes = fetch(small("mouse_brain"), str(originals)).notes
+    notes = fetch_dataset(small("mouse_brain"), str(originals)).notes
     assert "It has 180 cells x 7 genes, 3 types; published: 39583 cells x 4581" in notes[-1]
 
 
@@ -156,7 +156,7 @@ def test_the_real_lists_and_labels_are_read_as_they_are(originals: Path, server:
     for source in (BONE_MARROW, STEM_CELLS, LABELS):
         shutil.copy(REAL / source.file, originals)
     # Their checksums are the recorded ones: nothing is replaced here.
-    record = fetch(DATASETS["ssv4"], server.address)
+    record = fetch_dataset(DATASETS["ssv4"], server.address)
     assert (record.n_cells, record.n_classes) == (13342, 92)
     assert set(record.made_from) == {source.file for source in DATASETS["ssv4"].sources}
 
@@ -165,7 +165,7 @@ def test_a_file_in_another_format_is_one_sentence(originals: Path) -> None:
     write_paul(originals)
     (originals / "paul15.h5").write_text("<html>moved</html>")
     with pytest.raises(UserError, match=r"paul cannot be made from paul15\.h5"):
-        fetch(small("paul"), str(originals))
+        fetch_dataset(small("paul"), str(originals))
     assert records() == {}
 
 
@@ -265,10 +265,10 @@ def test_addresses_are_tried_in_turn(originals: Path, server: Server, tmp_path: 
 
 def test_fetching_twice_downloads_once(originals: Path, server: Server, cache: Path) -> None:
     write_mouse_brain(originals)
-    first = fetch(DATASETS["mouse_brain"], server.address)
-    assert fetch(DATASETS["mouse_brain"], server.address) == first
+    first = fetch_dataset(DATASETS["mouse_brain"], server.address)
+    assert fetch_dataset(DATASETS["mouse_brain"], server.address) == first
     # The other types are made from the same files.
-    fetch(DATASETS["mouse_brain_subtypes"], server.address)
+    fetch_dataset(DATASETS["mouse_brain_subtypes"], server.address)
     assert len(server.requests) == 2
     assert load_cells(DataSpec(name="mouse_brain")).fingerprint == first.fingerprint
 
@@ -349,13 +349,13 @@ def test_offline_says_how_to_get_a_dataset_by_hand(
         assert f"{source.addresses[0]} as {source.file}" in message
     assert "mmlab datasets fetch ssv4 --source FOLDER" in message
     with pytest.raises(UserError, match="nothing is downloaded offline"):
-        fetch(DATASETS["ssv4"], server.address)
+        fetch_dataset(DATASETS["ssv4"], server.address)
     assert server.requests == []
 
 
 def test_a_folder_without_a_file_is_told(originals: Path) -> None:
     with pytest.raises(UserError, match=r"--source .* has no file all_cells_20200625.h5ad"):
-        fetch(DATASETS["mouse_brain"], str(originals))
+        fetch_dataset(DATASETS["mouse_brain"], str(originals))
 
 
 # --- the command line
@@ -389,7 +389,7 @@ def test_a_packaged_dataset_is_not_fetched() -> None:
 
 def test_a_file_that_changed_on_disk_is_not_used(originals: Path, cache: Path) -> None:
     write_mouse_brain(originals)
-    record = fetch(DATASETS["mouse_brain"], str(originals))
+    record = fetch_dataset(DATASETS["mouse_brain"], str(originals))
     path = cache / "counts" / f"{record.sha256}.h5ad"
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
@@ -406,7 +406,7 @@ def test_removing_keeps_what_another_dataset_needs(
 ) -> None:
     write_mouse_brain(originals)
     for name in ("mouse_brain", "mouse_brain_subtypes"):
-        fetch(DATASETS[name], server.address)
+        fetch_dataset(DATASETS[name], server.address)
     run("datasets", "remove", "mouse_brain")
     assert (cache / "downloads" / "all_cells_20200625.h5ad").is_file()
     run("datasets", "remove", "mouse_brain_subtypes")

@@ -14,7 +14,7 @@ from tiny import as_cells, simulate_cells
 from mmlab.datasets import DATASETS, add_file, load_cells
 from mmlab.datasets import cells as cells_module
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE, cache_folder
-from mmlab.datasets.cache.install import simulate
+from mmlab.datasets.cache.install import simulate_dataset
 from mmlab.datasets.cache.mapped_counts import map_counts, mapping_of, take_cells, write_counts
 from mmlab.datasets.cache.records import open_cells, records
 from mmlab.datasets.simulation import Simulation
@@ -51,7 +51,7 @@ def test_mapped_counts_are_the_counts_and_any_reader_reads_them(tmp_path: Path) 
 
 
 def test_cells_of_the_store_equal_cells_in_memory() -> None:
-    record = simulate(DATASETS["toy_xor"], "toy_xor_simulated", n_cells=500, n_genes=100)
+    record = simulate_dataset(DATASETS["toy_xor"], "toy_xor_simulated", n_cells=500, n_genes=100)
     stored = open_cells(record)
     what = Simulation("toy_xor", 500, 100, 2, record_density())
     in_memory = cells_module.make_cells(
@@ -74,7 +74,7 @@ def record_density() -> float:
 
 
 def test_large_cells_travel_by_the_name_of_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    record = simulate(DATASETS["toy_xor"], "toy_xor_simulated", n_cells=500, n_genes=100)
+    record = simulate_dataset(DATASETS["toy_xor"], "toy_xor_simulated", n_cells=500, n_genes=100)
     cells = open_cells(record)
     parcel = pickle.dumps(cells)
     monkeypatch.setattr(cells_module, "_LARGEST_PARCEL", 1000)

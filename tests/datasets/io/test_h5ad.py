@@ -22,7 +22,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.datasets.io.counts import check_file, open_counts
 from mmlab.datasets.io.matrix import BrokenMatrixError, Matrix
 from mmlab.datasets.io.open_matrix import open_matrix
-from mmlab.datasets.io.value_scan import Found, Scan
+from mmlab.datasets.io.value_scan import Occurrences, ValueScan
 from mmlab.errors import UserError
 from mmlab.spec.trial import DataSpec
 
@@ -211,7 +211,7 @@ def test_a_scan_finds_what_numpy_finds(
     with pytest.MonkeyPatch.context() as patch:
         lines = Matrix.lines
         patch.setattr(Matrix, "lines", lambda matrix: lines(matrix, n_values))
-        scan = Scan(open_matrix(stored))
+        scan = ValueScan(open_matrix(stored))
     finite = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         masks = {
@@ -222,7 +222,7 @@ def test_a_scan_finds_what_numpy_finds(
             "too_large": finite & (values > 2**24),
         }
     for name, mask in masks.items():
-        found: Found = getattr(scan, name)
+        found: Occurrences = getattr(scan, name)
         assert found.count == mask.sum()
         if found.count:
             assert mask[found.first]
