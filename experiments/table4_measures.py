@@ -104,7 +104,7 @@ def published() -> pd.DataFrame:
 
     What it took of scVI is a sample, and it compared the variances of this one on raw counts.
     """
-    path = files("mmlab.report") / "paper" / "table4_reconstruction_by_cell_type.csv"
+    path = files("mmlab.comparison") / "paper" / "table4_reconstruction_by_cell_type.csv"
     with path.open("r") as stream:
         wide = pd.read_csv(stream)
     table = wide.melt(["cell_type", "method"], var_name="measure").replace("All", ALL_CELLS)

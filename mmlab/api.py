@@ -171,12 +171,12 @@ def _fit_on_all_cells(
     measured = None
     if needs_cells(spec.constraints):
         measured = measure_genes(cells.adata.X, train, cells.y, len(cells.classes))
-    held = resolve_constraints(spec, cells, measured)
+    panel_constraints = resolve_constraints(spec, cells, measured)
     layers = prepare_layers(cells.adata, cells.normalization, spec.recipe, train)
     selector = make_selector(spec, cells, 0)
     split = Split(train, validation, test=validation[:0])
     with limit_threads(1):
-        for _ in selector.run(training_data(selector, layers, cells.y, split, held)):
+        for _ in selector.run(training_data(selector, layers, cells.y, split, panel_constraints)):
             pass
     return selector, spec
 

@@ -144,7 +144,7 @@ def _open_search(name: str, store: Store) -> tuple[StudyRun[SearchSpec], Cells]:
             f"study {found.name} is a {found.spec.study}: only a search (mmlab tune) has "
             "configurations to promote."
         )
-    study = found.asking(found.spec)
+    study = found.with_spec(found.spec)
     cells = load_cells(study.spec.data)
     study.require_data(cells, "search again")
     return study, cells
@@ -160,7 +160,7 @@ def _comparisons(
         n_markers=[study.spec.n_markers],
         replicates=replicates,
         seed=study.spec.seed,
-        **study.spec.held,
+        **study.spec.constraint_fields,
     )
     return paper.model_copy(update={"protocol": "locked"}), paper
 

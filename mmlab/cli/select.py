@@ -94,7 +94,7 @@ def select(
     spec = resolve_spec(spec, cells)
     if data is not None:
         say(cells.origin)
-    Trial(spec, cells).hold()
+    Trial(spec, cells).check_constraints()
 
     from mmlab.tracking import Store, close_abandoned, run_tracked
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmlab.constraints.check import forbidden_genes, shortage_problems
 from mmlab.constraints.describe import list_names
-from mmlab.constraints.solver import Indices, PanelRules
+from mmlab.constraints.solver import Indices, PanelRules, solve_panel
 from mmlab.datasets.cache.mapped_counts import take_cells
 from mmlab.datasets.cells import Cells
 from mmlab.datasets.gene_filters import sums_by_type
@@ -144,9 +144,12 @@ def resolve_constraints(
         rules = replace(rules, marks=marks, min_per_type=asked.min_per_type)
     if rules is not None:
         free = np.setdiff1d(np.arange(len(cells.genes)), [*include, *exclude])
-        held = _array(include)
-        problems += _type_problems(rules, np.concatenate([held, free]), cells)
-        if not problems and rules.choose(free, spec.n_markers - len(held), held) is None:
+        included = _array(include)
+        problems += _type_problems(rules, np.concatenate([included, free]), cells)
+        if (
+            not problems
+            and solve_panel(rules, free, spec.n_markers - len(included), included) is None
+        ):
             problems.append(f"no panel of {spec.n_markers} genes holds all constraints together")
     if problems:
         raise UserError("; ".join(problems) + ".")

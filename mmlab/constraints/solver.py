@@ -53,54 +53,22 @@ class PanelRules:
             weights=np.ones(n_genes),
         )
 
-    def hold_for(self, panel: Indices) -> bool:
+    def satisfied_by(self, panel: Indices) -> bool:
         """Whether a panel of distinct genes holds them."""
         marking = self.marks[:, panel].sum(axis=1)
-        return bool((self._room(panel) >= 0).all() and (marking >= self.min_per_type).all())
+        return bool((self._remaining(panel) >= 0).all() and (marking >= self.min_per_type).all())
 
-    def marked(self, panel: Indices) -> Indices:
+    def marked_types(self, panel: Indices) -> Indices:
         """The first type that each gene of a panel marks, -1 for a gene that marks none."""
         marks = self.marks[:, panel]
         first = marks.argmax(axis=0) if len(marks) else np.zeros_like(panel)
         return np.where(marks.any(axis=0), first, -1)
 
-    def _room(self, held: Indices) -> Indices:
+    def _remaining(self, included: Indices) -> Indices:
         """How many more genes each group may have beside those held."""
-        groups = self.groups[held]
+        groups = self.groups[included]
         sizes = np.bincount(groups[groups >= 0], minlength=self.groups.max(initial=-1) + 1)
         return np.asarray(self.max_per_group - sizes)
-
-    def choose(self, order: Indices, n: int, held: Indices) -> Indices | None:
-        """The ``n`` genes that hold the rules with the least sum of weighted ranks.
-
-        A gene of weight w at rank r (from 1) counts as r / w. The least sum is found exactly, as a
-        mixed integer program, up to the tolerances of HiGHS; the n genes that count least are
-        taken without it where they hold the rules.
-
-        Parameters
-        ----------
-        order
-            Genes to choose from, distinct, best first.
-        n
-            How many.
-        held
-            Genes that the panel has already; they count towards the rules.
-
-        Returns
-        -------
-        int64 of shape (n,), the least weighted rank first; None if no such genes exist.
-        """
-        cost = np.arange(1, len(order) + 1) / self.weights[order]
-        by_cost = np.argsort(cost, kind="stable")
-        order, cost = order[by_cost], cost[by_cost]
-        if len(order) >= n and self.hold_for(np.concatenate([held, order[:n]])):
-            return order[:n]
-        eligible = self._eligible(order, n, held)
-        if len(eligible) < n or not n or (self._room(held) < 0).any():
-            return None
-        order, cost = order[eligible], cost[eligible]
-        taken = _least(cost, self._constraints(order, n, held))
-        return None if taken is None else order[taken]
 
     @cached_property
     def _marking(self) -> Indices:
@@ -109,7 +77,7 @@ class PanelRules:
             return np.zeros_like(self.groups)
         return np.unique(np.packbits(self.marks, axis=0), axis=1, return_inverse=True)[1].ravel()
 
-    def _eligible(self, order: Indices, n: int, held: Indices) -> Indices:
+    def _eligible(self, order: Indices, n: int, included: Indices) -> Indices:
         """Positions in ``order`` of genes that a least sum may need, ascending.
 
         Of genes that mark the same types, and are in the same group, those beyond the room in the
@@ -117,23 +85,58 @@ class PanelRules:
         enough: for one beyond, one of these can stand in, because each of the other n - 1 genes
         of a panel keeps out at most one of them, as itself or by its part in filling a group.
         """
-        room = np.append(self._room(held), n)[self.groups[order]]
+        room = np.append(self._remaining(included), n)[self.groups[order]]
         kinds = (self.groups + 1) * (self._marking.max(initial=0) + 1) + self._marking
         within = np.flatnonzero(_places(kinds[order]) < room)
         return within[_places(self._marking[order[within]]) < n]
 
-    def _constraints(self, order: Indices, n: int, held: Indices) -> LinearConstraint:
+    def _constraints(self, order: Indices, n: int, included: Indices) -> LinearConstraint:
         """A row a rule over the genes of ``order``: their number, each group, each type."""
         grouped = np.flatnonzero(self.groups[order] >= 0)
         known, group = np.unique(self.groups[order[grouped]], return_inverse=True)
         shape = (len(known), len(order))
         in_group = sp.csr_array((np.ones(len(grouped)), (group, grouped)), shape=shape)
-        lacking = self.min_per_type - self.marks[:, held].sum(axis=1)
+        lacking = self.min_per_type - self.marks[:, included].sum(axis=1)
         marks = sp.csr_array(self.marks[:, order].astype(np.float64))
         rows = sp.vstack([sp.csr_array(np.ones((1, len(order)))), in_group, marks])
         low = np.concatenate([[n], np.zeros(len(known)), lacking])
-        high = np.concatenate([[n], self._room(held)[known], np.full(len(lacking), n)])
+        high = np.concatenate([[n], self._remaining(included)[known], np.full(len(lacking), n)])
         return LinearConstraint(rows, low, high)
+
+
+def solve_panel(rules: PanelRules, order: Indices, n: int, included: Indices) -> Indices | None:
+    """The ``n`` genes that hold the rules with the least sum of weighted ranks.
+
+    A gene of weight w at rank r (from 1) counts as r / w. The least sum is found exactly, as a
+    mixed integer program, up to the tolerances of HiGHS; the n genes that count least are
+    taken without it where they hold the rules.
+
+    Parameters
+    ----------
+    rules
+        The constraints.
+    order
+        Genes to choose from, distinct, best first.
+    n
+        How many.
+    included
+        Genes that the panel has already; they count towards the rules.
+
+    Returns
+    -------
+    int64 of shape (n,), the least weighted rank first; None if no such genes exist.
+    """
+    cost = np.arange(1, len(order) + 1) / rules.weights[order]
+    by_cost = np.argsort(cost, kind="stable")
+    order, cost = order[by_cost], cost[by_cost]
+    if len(order) >= n and rules.satisfied_by(np.concatenate([included, order[:n]])):
+        return order[:n]
+    eligible = rules._eligible(order, n, included)
+    if len(eligible) < n or not n or (rules._remaining(included) < 0).any():
+        return None
+    order, cost = order[eligible], cost[eligible]
+    taken = _least(cost, rules._constraints(order, n, included))
+    return None if taken is None else order[taken]
 
 
 def _places(kinds: Indices) -> Indices:

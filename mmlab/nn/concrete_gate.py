@@ -27,14 +27,14 @@ class ConcreteGate(Gate):
     """
 
     def __init__(
-        self, choice: CandidateGenes, noise: RandomSource, random_panel: bool = False
+        self, candidates: CandidateGenes, noise: RandomSource, random_panel: bool = False
     ) -> None:
-        super().__init__(choice, noise)
-        self.n_inputs = choice.n_markers
+        super().__init__(candidates, noise)
+        self.n_inputs = candidates.n_markers
         self.random_panel = random_panel
         self._temperature: float | Tensor = 1.0
         self._drawn: NDArray[np.float64] | None = None
-        self.logits = nn.Parameter(noise.normal(choice.n_free_markers, len(choice.free)))
+        self.logits = nn.Parameter(noise.normal(candidates.n_free_markers, len(candidates.free)))
 
     def _weights(self, temperature: float | Tensor) -> Tensor:
         keys = self.logits + self.noise.gumbel(*self.logits.shape[1:])
@@ -55,11 +55,11 @@ class ConcreteGate(Gate):
             self._temperature = temperature
             mixed = x[..., self.free] @ self._weights(temperature).mT
             return GateOutput(torch.cat([x[..., self.include], mixed], dim=-1))
-        chosen = np.stack([self._shown(model) for model in range(len(self.logits))])
+        chosen = np.stack([self._column_genes(model) for model in range(len(self.logits))])
         own = columns(x, torch.tensor(chosen, device=x.device))
         return GateOutput(torch.cat([x[..., self.include], own], dim=-1))
 
-    def _shown(self, model: int) -> NDArray[np.int64]:
+    def _column_genes(self, model: int) -> NDArray[np.int64]:
         """The gene in each column at evaluation: that of the selector which trained the column.
 
         A gene that the rules put in another's place takes the column of one that they left out.
@@ -67,8 +67,8 @@ class ConcreteGate(Gate):
         """
         if self.random_panel:
             return self.ranking(model)[0]
-        own = self.choice.free[distinct_choices(self._hard_weights(model))]
-        if self.choice.ruled:
+        own = self.candidates.free[distinct_choices(self._hard_weights(model))]
+        if self.candidates.has_rules:
             panel = self.ranking(model)[0]
             own[~np.isin(own, panel)] = panel[~np.isin(panel, own)]
         return own
@@ -81,19 +81,19 @@ class ConcreteGate(Gate):
     @torch.no_grad()
     def ranking(self, model: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """See ``random_panel``; the score of a gene is its largest or summed weight."""
-        scores = np.zeros(self.choice.n_genes)
+        scores = np.zeros(self.candidates.n_genes)
         if self.random_panel:
             if self._drawn is None:
                 drawn = self._weights(self._temperature).sum(dim=1)
                 self._drawn = drawn.cpu().numpy().astype(np.float64)
             mine = self._drawn[model]
             order = np.argsort(-mine, kind="stable")
-            scores[self.choice.free] = mine
-            return self.choice.best(self.choice.free[order], scores, model), scores
+            scores[self.candidates.free] = mine
+            return self.candidates.best(self.candidates.free[order], scores, model), scores
         weights = self._hard_weights(model)
-        scores[self.choice.free] = weights.max(axis=0, initial=0.0)
+        scores[self.candidates.free] = weights.max(axis=0, initial=0.0)
         genes = distinct_choices(weights)[surest_first(weights)]
-        return self.choice.best(self.choice.free[genes], scores, model), scores
+        return self.candidates.best(self.candidates.free[genes], scores, model), scores
 
 
 def distinct_choices(weights: NDArray[np.float64]) -> NDArray[np.int64]:

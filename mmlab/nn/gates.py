@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmlab.constraints.solver import PanelRules, complete_ranking
+from mmlab.constraints.solver import PanelRules, complete_ranking, solve_panel
 from mmlab.nn.layers import Linear, RandomSource, columns, hidden
 from mmlab.nn.relaxed_top_k import relaxed_top_k
 
@@ -46,7 +46,7 @@ class CandidateGenes:
         return self.n_markers - len(self.include)
 
     @property
-    def ruled(self) -> bool:
+    def has_rules(self) -> bool:
         """Whether some model has rules."""
         return any(rules is not None for rules in self.rules)
 
@@ -61,7 +61,7 @@ class CandidateGenes:
         n, rules = self.n_free_markers, self.rules[model] if self.rules else None
         if rules is None:
             return ranking[:n]
-        chosen = rules.choose(complete_ranking(ranking, scores, self.free), n, self.include)
+        chosen = solve_panel(rules, complete_ranking(ranking, scores, self.free), n, self.include)
         assert chosen is not None  # whether such a panel exists has been checked
         return chosen
 
@@ -94,12 +94,12 @@ class Gate(nn.Module):
 
     n_inputs: int
 
-    def __init__(self, choice: CandidateGenes, noise: RandomSource) -> None:
+    def __init__(self, candidates: CandidateGenes, noise: RandomSource) -> None:
         super().__init__()
-        self.choice = choice
+        self.candidates = candidates
         self.noise = noise
-        self.free = torch.tensor(choice.free, device=noise.device)
-        self.include = torch.tensor(choice.include, device=noise.device)
+        self.free = torch.tensor(candidates.free, device=noise.device)
+        self.include = torch.tensor(candidates.include, device=noise.device)
 
     @abstractmethod
     def forward(self, x: Tensor, temperature: float | Tensor) -> GateOutput:
@@ -121,9 +121,9 @@ class MaskGate(Gate):
 
     logits: Tensor
 
-    def __init__(self, choice: CandidateGenes, noise: RandomSource) -> None:
-        super().__init__(choice, noise)
-        self.n_inputs = choice.n_genes
+    def __init__(self, candidates: CandidateGenes, noise: RandomSource) -> None:
+        super().__init__(candidates, noise)
+        self.n_inputs = candidates.n_genes
 
     @abstractmethod
     def _current_logits(self, x: Tensor) -> Tensor:
@@ -131,9 +131,9 @@ class MaskGate(Gate):
 
     def forward(self, x: Tensor, temperature: float | Tensor) -> GateOutput:
         """All cells under one mask, a Gumbel draw and a relaxed top-k; or the hard panel alone."""
-        k = self.choice.n_free_markers
+        k = self.candidates.n_free_markers
         if not self.training:
-            chosen = self._ruled() if self.choice.ruled else self._largest(k)
+            chosen = self._constrained_panel() if self.candidates.has_rules else self._largest(k)
             panel = torch.cat([self.include.expand(len(chosen), -1), chosen], dim=-1)
             return GateOutput(columns(x, panel), inputs=panel)
         if k == 0:
@@ -146,25 +146,25 @@ class MaskGate(Gate):
         """The k free genes with the largest logits, a row a model."""
         return self.free[self.logits.detach().topk(k, dim=-1).indices]
 
-    def _ruled(self) -> Tensor:
+    def _constrained_panel(self) -> Tensor:
         """The genes of :meth:`ranking`, a row a model."""
         chosen = [self.ranking(model)[0] for model in range(len(self.logits))]
         return torch.tensor(np.stack(chosen), device=self.free.device)
 
     def _whole(self, mask: Tensor) -> Tensor:
         """Mask of all genes from the mask of the free ones."""
-        if mask.shape[-1] == self.choice.n_genes:
+        if mask.shape[-1] == self.candidates.n_genes:
             return mask
-        whole = mask.new_zeros(len(mask), self.choice.n_genes)
+        whole = mask.new_zeros(len(mask), self.candidates.n_genes)
         return whole.index_fill(1, self.include, 1.0).index_add(1, self.free, mask)
 
     def ranking(self, model: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Free genes with the largest logits; scores are the logits, the lowest elsewhere."""
         logits = self.logits[model].detach().cpu().numpy().astype(np.float64)
         order = np.argsort(-logits, kind="stable")
-        scores = np.full(self.choice.n_genes, logits.min(initial=0.0))
-        scores[self.choice.free] = logits
-        return self.choice.best(self.choice.free[order], scores, model), scores
+        scores = np.full(self.candidates.n_genes, logits.min(initial=0.0))
+        scores[self.candidates.free] = logits
+        return self.candidates.best(self.candidates.free[order], scores, model), scores
 
 
 class MarkerMapGate(MaskGate):
@@ -180,28 +180,28 @@ class MarkerMapGate(MaskGate):
 
     def __init__(
         self,
-        choice: CandidateGenes,
+        candidates: CandidateGenes,
         hidden_size: int,
         beta: float | Sequence[float],
         noise: RandomSource,
     ) -> None:
         """``beta`` is one for all models, or has one a model."""
-        super().__init__(choice, noise)
+        super().__init__(candidates, noise)
         betas = torch.tensor(beta, device=noise.device).reshape(-1, 1)
         self.beta: Tensor
         self.register_buffer("beta", betas.expand(len(noise), 1).clone())
-        self.first = hidden(choice.n_genes, hidden_size, noise)
+        self.first = hidden(candidates.n_genes, hidden_size, noise)
         self.second = hidden(hidden_size, hidden_size, noise)
-        self.last = Linear(hidden_size, len(choice.free), noise)
-        start = torch.zeros(len(noise), len(choice.free), device=noise.device)
+        self.last = Linear(hidden_size, len(candidates.free), noise)
+        start = torch.zeros(len(noise), len(candidates.free), device=noise.device)
         self.register_buffer("logits", start)
 
     def _current_logits(self, x: Tensor) -> Tensor:
         units = self.first(x)
         keep = self.noise.coins(*units.shape[1:])
         units = functional.leaky_relu(self.second(units * keep * 2))
-        proposal: Tensor = self.last(units.mean(dim=1, keepdim=True)).squeeze(1)
-        logits = self.beta * self.logits + (1 - self.beta) * proposal
+        gate: Tensor = self.last(units.mean(dim=1, keepdim=True)).squeeze(1)
+        logits = self.beta * self.logits + (1 - self.beta) * gate
         self.logits.copy_(logits.detach())
         return logits
 
@@ -209,9 +209,9 @@ class MarkerMapGate(MaskGate):
 class FreeLogitsGate(MaskGate):
     """Global-Gumbel VAE's proposal: the logits are parameters, drawn from N(0, 1)."""
 
-    def __init__(self, choice: CandidateGenes, noise: RandomSource) -> None:
-        super().__init__(choice, noise)
-        self.logits = nn.Parameter(noise.normal(len(choice.free)))
+    def __init__(self, candidates: CandidateGenes, noise: RandomSource) -> None:
+        super().__init__(candidates, noise)
+        self.logits = nn.Parameter(noise.normal(len(candidates.free)))
 
     def _current_logits(self, x: Tensor) -> Tensor:
         return self.logits

@@ -71,9 +71,9 @@ class PanelVAE(nn.Module):
         self.decoder_log_var = head(n_genes) if alpha > 0 else None
         self.classifier = head(n_classes) if alpha < 1 else None
 
-    def forward(self, shown: GateOutput) -> Outputs:
+    def forward(self, gate_output: GateOutput) -> Outputs:
         """Outputs for what a proposal shows."""
-        units = self.encoder(self.first(shown.cells, shown.mask, shown.inputs))
+        units = self.encoder(self.first(gate_output.cells, gate_output.mask, gate_output.inputs))
         mu, log_var = self.mu(units), self.log_var(units)
         x_mean = x_log_var = None
         if self.decoder_mean is not None and self.decoder_log_var is not None:
@@ -88,14 +88,14 @@ class PanelVAE(nn.Module):
 class PanelModel(nn.Module):
     """A pack of panel proposals and the networks that learn from the genes that they show."""
 
-    def __init__(self, proposal: Gate, network: PanelVAE) -> None:
+    def __init__(self, gate: Gate, network: PanelVAE) -> None:
         super().__init__()
-        self.proposal = proposal
+        self.gate = gate
         self.network = network
 
     def forward(self, x: Tensor, temperature: float | Tensor) -> Outputs:
         """Outputs for whole cells ``x`` of shape (n_models, n_cells, n_genes)."""
-        outputs: Outputs = self.network(self.proposal(x, temperature))
+        outputs: Outputs = self.network(self.gate(x, temperature))
         return outputs
 
     def round_products(self) -> None:
@@ -106,16 +106,16 @@ class PanelModel(nn.Module):
 
     def panel(self, model: int = 0) -> NDArray[np.int64]:
         """Panel of a model: included genes, then the chosen ones, best first; (n_markers,)."""
-        chosen, _ = self.proposal.ranking(model)
-        return np.concatenate([self.proposal.choice.include, chosen])
+        chosen, _ = self.gate.ranking(model)
+        return np.concatenate([self.gate.candidates.include, chosen])
 
     def single(self, model: int) -> PanelModel:
         """One model of the pack, by itself: a copy of its weights and of its statistics."""
-        n_models = len(self.proposal.noise)
+        n_models = len(self.gate.noise)
         alone = copy.deepcopy(self)
-        noise = RandomSource([self.proposal.noise.generators[model]])
-        alone.proposal.noise = alone.network.noise = noise
-        alone.proposal.choice = self.proposal.choice.single(model)
+        noise = RandomSource([self.gate.noise.generators[model]])
+        alone.gate.noise = alone.network.noise = noise
+        alone.gate.candidates = self.gate.candidates.single(model)
 
         def part(values: Tensor) -> Tensor:
             # All tensors lie model by model; only the counters of batch norm have no axis.

@@ -37,7 +37,7 @@ def find_learning_rates(
     -------
     Rates between 1e-8 and ``test.highest``, one a model.
     """
-    noise = model.proposal.noise
+    noise = model.gate.noise
     before = copy.deepcopy(model.state_dict())
     optimizer = Optimizer(model, [_LOWEST] * len(noise))
     model.train()

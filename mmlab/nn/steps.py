@@ -71,7 +71,7 @@ class Steps:
         self._temperature.copy_(temperature)
         if self._replay is None:
             try:
-                self._replay = _record(self._captured, self._model.proposal.noise.generators)
+                self._replay = _record(self._captured, self._model.gate.noise.generators)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:

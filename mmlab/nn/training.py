@@ -58,21 +58,21 @@ class Epoch:
     temperature: float
     train_loss: float
     validation_loss: float | None
-    judge: Callable[[], float] | None
+    scorer: Callable[[], float] | None
     panel: NDArray[np.int64]
     last: bool
 
     @property
     def validation_score(self) -> float | None:
         """Score of the hard panel on the validation cells, higher is better; None without."""
-        return None if self.judge is None else self.judge()
+        return None if self.scorer is None else self.scorer()
 
 
 def _train_epoch(
     model: PanelModel, steps: Steps, n_cells: int, batch_size: int, temperature: Tensor
 ) -> list[float]:
     model.train()
-    noise = model.proposal.noise
+    noise = model.gate.noise
     total = torch.zeros(len(noise), dtype=torch.float64, device=noise.device)
     for indices in steps.ahead(batches(n_cells, batch_size, noise)):
         total += steps.take(indices, temperature) * indices.shape[1]
@@ -193,11 +193,11 @@ def train(
             panel, temperature = model.panel(i), plan.config.schedule.temperature(number)
             losses = train_losses[i], validation_losses[i]
             # A score can take as long as an epoch: it is made for whoever asks, and once.
-            judge = None if plan.score is None else cache(partial(plan.score, panel))
+            scorer = None if plan.score is None else cache(partial(plan.score, panel))
             last = number == max_epochs
             if not last and plan.config.min_epochs < max_epochs:
-                last = rule.ends(number, None if judge is None else judge(), losses[1])
-            epochs.append(Epoch(number, temperature, *losses, judge, panel, last))
+                last = rule.ends(number, None if scorer is None else scorer(), losses[1])
+            epochs.append(Epoch(number, temperature, *losses, scorer, panel, last))
             if last:
                 stopping[i] = None
         yield epochs

@@ -78,13 +78,13 @@ class Expression:
 
     def toarray(self) -> NDArray[np.float32]:
         """Values, dense float32."""
-        made, start = np.empty(self.shape, dtype=np.float32), 0
+        values, start = np.empty(self.shape, dtype=np.float32), 0
         for block in dense_blocks(self):
-            made[start : start + len(block)] = block
+            values[start : start + len(block)] = block
             start += len(block)
-        return made
+        return values
 
-    def made(self) -> NDArray[np.float32]:
+    def materialize(self) -> NDArray[np.float32]:
         """Values, dense float32, all at once: :meth:`toarray` takes less memory meanwhile."""
         values: NDArray[np.float32] = self.tocsr().toarray()
         if self.mean is None or self.sd is None:
@@ -116,7 +116,7 @@ def dense_blocks(
     for start in range(0, values.shape[0], step):
         part: Any = values[start : start + step]
         if isinstance(part, Expression):
-            yield part.made()
+            yield part.materialize()
         else:
             yield part if isinstance(part, np.ndarray) else part.toarray()
 

@@ -38,8 +38,10 @@ def consensus_of(
 ) -> pd.DataFrame:
     """The consensus of finished replicates, which holds what they hold."""
     panels = [np.asarray(row["panel"], np.int64) for row in rows]
-    held = consensus_constraints(spec, cells, panels, [row.get("marked") for row in rows])
-    return describe_panel(panels, cells, held)
+    panel_constraints = consensus_constraints(
+        spec, cells, panels, [row.get("marked") for row in rows]
+    )
+    return describe_panel(panels, cells, panel_constraints)
 
 
 def _first_rows(result: ComparisonResult, method: str) -> pd.DataFrame:

@@ -17,7 +17,9 @@ from mmlab.trial.result import borda_panel
 
 
 def describe_panel(
-    panels: Sequence[NDArray[np.int64]], cells: Cells, held: PanelConstraints | None = None
+    panels: Sequence[NDArray[np.int64]],
+    cells: Cells,
+    panel_constraints: PanelConstraints | None = None,
 ) -> pd.DataFrame:
     """The consensus of panels of one size, a row a gene, best first.
 
@@ -25,7 +27,7 @@ def describe_panel(
     ----------
     panels
         Gene indices, one panel a replicate.
-    held
+    panel_constraints
         What the consensus holds.
 
     Returns
@@ -35,7 +37,7 @@ def describe_panel(
     highest_in (the type with the highest mean expression), mean_there, mean_elsewhere
     (log1p-normalised) and expressed_there (share of that type's cells with a count).
     """
-    panel, scores = borda_panel(list(panels), len(cells.genes), len(panels[0]), held)
+    panel, scores = borda_panel(list(panels), len(cells.genes), len(panels[0]), panel_constraints)
     chosen = np.bincount(np.concatenate(panels), minlength=len(cells.genes)) / len(panels)
     values = Expression(cells.adata.X, "log1p", cells.normalization)[:, panel].toarray()
     means = np.stack([values[cells.y == c].mean(axis=0) for c in range(len(cells.classes))])

@@ -127,7 +127,7 @@ def _judged(
     for name in names:
         found = find_study(study.store, name)
         if found is not None and isinstance(found.spec, ComparisonSpec):
-            results.append(read_comparison(found.asking(found.spec), cells))
+            results.append(read_comparison(found.with_spec(found.spec), cells))
     return results
 
 

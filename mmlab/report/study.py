@@ -57,9 +57,9 @@ def report_study(name: str, store: Store, folder: Path) -> Report:
     cells = load_cells(study.spec.data)
     study.require_data(cells, "run it again")
     if isinstance(study.spec, SearchSpec):
-        report, trials = report_search(study.asking(study.spec), cells)
+        report, trials = report_search(study.with_spec(study.spec), cells)
     else:
-        result = read_comparison(study.asking(study.spec), cells)
+        result = read_comparison(study.with_spec(study.spec), cells)
         if result.rows.empty:
             raise UserError(f"study {study.name} has no finished trial: nothing to report.")
         report, trials = _report_comparison(result, cells), trial_entries(result)

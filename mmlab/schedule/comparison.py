@@ -90,7 +90,7 @@ def run_comparison(
         try:
             with outbox:
                 work = _Comparison(study, cells, grid, rows, outbox, console)
-                work.take_up()
+                work.load_finished()
                 work.compute(resources)
                 result = work.summarise(outbox.drain(_PATIENCE))
             complete = not result.failed
@@ -108,7 +108,7 @@ def _open(
 ) -> StudyRun[ComparisonSpec]:
     found = find_study(store, name)
     if found is not None:
-        study = found.asking(spec)
+        study = found.with_spec(spec)
         claim_study(study)
         return study
     params = {
@@ -143,7 +143,7 @@ class _Comparison:
         self.runs = {method.title: MethodRun.open(self.study, method) for method in methods}
         self.failed: dict[str, str] = {}
 
-    def take_up(self) -> None:
+    def load_finished(self) -> None:
         """Add what is finished: in the rows file, waiting on disk, in the store."""
         for ended in self.outbox.waiting():
             if ended.result is not None:

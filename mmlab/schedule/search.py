@@ -139,7 +139,7 @@ def resume_search(
         raise UserError(f"study {name} is a comparison: give its own command again to go on.")
     if trials is not None:
         spec = spec.model_copy(update={"trials": trials})
-    study = found.asking(spec)
+    study = found.with_spec(spec)
     cells = load_cells(study.spec.data)
     study.require_data(cells, "start a new study")
     with cluster(resources) as slots, sigterm_as_interrupt():
@@ -168,7 +168,9 @@ def check_search(spec: SearchSpec, cells: Cells) -> None:
     for baseline in spec.baselines:
         resolve_spec(spec.trial(baseline, {}), cells)
     # All trials have the same training cells.
-    Trial(spec.trial(search.selector, search.fixed | search.corners()[0]), cells).hold()
+    Trial(
+        spec.trial(search.selector, search.fixed | search.corners()[0]), cells
+    ).check_constraints()
 
 
 def _work(

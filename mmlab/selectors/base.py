@@ -152,10 +152,10 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         if X_val is not None:
             X_val = self._check_validation(cells, X_val, y_val)
         labels, val_labels = self._check_labels(cells, y, y_val)
-        held, left_out = check_lists(cells.shape[1], self.n_markers, include, exclude)
-        check_rules(rules, cells.shape[1], self.n_markers, held, left_out)
+        included, excluded = check_lists(cells.shape[1], self.n_markers, include, exclude)
+        check_rules(rules, cells.shape[1], self.n_markers, included, excluded)
         counts = self._check_counts(cells, counts)
-        return TrainingData(cells, labels, X_val, val_labels, counts, held, left_out, rules)
+        return TrainingData(cells, labels, X_val, val_labels, counts, included, excluded, rules)
 
     def check_params(self) -> None:
         """Raise one ``UserError`` with every parameter that is out of its range."""

@@ -96,9 +96,9 @@ class ConcreteVAE(VAESelector):
         self.seed = seed
         self.device = device
 
-    def _proposal(
-        self, choice: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+    def _make_gate(
+        self, candidates: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
     ) -> Gate:
         from mmlab.nn.concrete_gate import ConcreteGate
 
-        return ConcreteGate(choice, noise, random_panel=self.faithful)
+        return ConcreteGate(candidates, noise, random_panel=self.faithful)

@@ -93,9 +93,9 @@ class GlobalGumbelVAE(VAESelector):
         self.seed = seed
         self.device = device
 
-    def _proposal(
-        self, choice: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+    def _make_gate(
+        self, candidates: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
     ) -> Gate:
         from mmlab.nn.gates import FreeLogitsGate
 
-        return FreeLogitsGate(choice, noise)
+        return FreeLogitsGate(candidates, noise)

@@ -124,13 +124,13 @@ class MarkerMap(VAESelector):
         self.seed = seed
         self.device = device
 
-    def _proposal(
-        self, choice: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+    def _make_gate(
+        self, candidates: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
     ) -> Gate:
         from mmlab.nn.gates import MarkerMapGate
 
         betas = [selector.get_params()["beta"] for selector in pack]
-        return MarkerMapGate(choice, self._width(choice.n_genes), betas, noise)
+        return MarkerMapGate(candidates, self._width(candidates.n_genes), betas, noise)
 
     def _more_problems(self) -> list[str]:
         problems = []

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmlab.constraints.solver import PanelRules, complete_ranking
+from mmlab.constraints.solver import PanelRules, complete_ranking, solve_panel
 from mmlab.errors import UserError
 
 Indices = NDArray[np.int64]
@@ -65,7 +65,7 @@ class TrainingData:
             genes = dict.fromkeys([*self.include.tolist(), *np.asarray(ranking).tolist()])
             return np.array(list(genes)[:n_markers], dtype=np.int64)
         order = complete_ranking(np.asarray(ranking), scores, self.free)
-        chosen = self.rules.choose(order, n_markers - len(self.include), self.include)
+        chosen = solve_panel(self.rules, order, n_markers - len(self.include), self.include)
         assert chosen is not None  # whether such a panel exists has been checked
         return np.concatenate([self.include, chosen])
 
@@ -83,26 +83,26 @@ def check_lists(
     UserError
         Indices that are no genes, contradictions, lists that leave no panel of ``n_markers``.
     """
-    held, left_out = (_distinct(genes) for genes in (include, exclude))
+    included, excluded = (_distinct(genes) for genes in (include, exclude))
     problems = [
         f"{name} holds {gene}, but gene indices go from 0 to {n_genes - 1}"
-        for name, genes in (("include", held), ("exclude", left_out))
+        for name, genes in (("include", included), ("exclude", excluded))
         for gene in genes
         if not 0 <= gene < n_genes
     ]
-    both = np.intersect1d(held, left_out)
+    both = np.intersect1d(included, excluded)
     if len(both):
         problems.append(f"genes {both.tolist()} are both included and excluded")
-    if len(held) > n_markers:
-        problems.append(f"include holds {len(held)} genes, but the panel only {n_markers}")
-    if n_genes - len(left_out) < n_markers:
+    if len(included) > n_markers:
+        problems.append(f"include holds {len(included)} genes, but the panel only {n_markers}")
+    if n_genes - len(excluded) < n_markers:
         problems.append(
-            f"exclude leaves {n_genes - len(left_out)} of {n_genes} genes, fewer than the "
+            f"exclude leaves {n_genes - len(excluded)} of {n_genes} genes, fewer than the "
             f"{n_markers} of the panel"
         )
     if problems:
         raise UserError("; ".join(problems) + ".")
-    return held, left_out
+    return included, excluded
 
 
 def check_rules(
@@ -114,7 +114,7 @@ def check_rules(
     if len(rules.groups) != n_genes:
         raise UserError(f"the rules are about {len(rules.groups)} genes, the cells have {n_genes}.")
     free = np.setdiff1d(np.arange(n_genes), [*include, *exclude])
-    if rules.choose(free, n_markers - len(include), include) is None:
+    if solve_panel(rules, free, n_markers - len(include), include) is None:
         raise UserError(f"no panel of {n_markers} genes holds all rules.")
 
 

@@ -71,8 +71,8 @@ class VAESelector(Selector):
     precision: str = "float32"
 
     @abstractmethod
-    def _proposal(
-        self, choice: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+    def _make_gate(
+        self, candidates: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
     ) -> Gate:
         """The untrained proposal of a pack of selectors of this class, this one among them."""
 
@@ -161,7 +161,7 @@ class VAESelector(Selector):
         model: PanelModel = self.model_
         model.eval()
         with torch.no_grad():
-            parts = torch.tensor(to_dense(X), device=model.proposal.noise.device).split(2048)
+            parts = torch.tensor(to_dense(X), device=model.gate.noise.device).split(2048)
             rebuilt = [model(part[None], 0.0).x_mean[0].cpu().numpy() for part in parts]
         return np.concatenate(rebuilt)
 
@@ -220,10 +220,10 @@ def train_batched(
     n_genes = x.shape[-1]
     n_classes = 1 if data[0].y is None else max(len(s.classes_) for s in selectors)
     rules = tuple(d.rules for d in data)
-    choice = CandidateGenes(n_genes, first.n_markers, data[0].include, data[0].free, rules)
-    proposal = first._proposal(choice, noise, selectors)
+    candidates = CandidateGenes(n_genes, first.n_markers, data[0].include, data[0].free, rules)
+    gate = first._make_gate(candidates, noise, selectors)
     network = PanelVAE(
-        proposal.n_inputs,
+        gate.n_inputs,
         n_genes,
         n_classes,
         first._width(n_genes),
@@ -231,7 +231,7 @@ def train_batched(
         first.alpha,
         noise,
     )
-    model = PanelModel(proposal, network)
+    model = PanelModel(gate, network)
     if first.precision == "mixed" and has_fast_bfloat16(device):
         model.round_products()
     loss = partial(
@@ -245,7 +245,7 @@ def train_batched(
         for i, (selector, epoch) in enumerate(zip(selectors, epochs, strict=True)):
             if epoch is None:
                 continue
-            selector.panel_, selector.scores_ = epoch.panel, proposal.ranking(i)[1]
+            selector.panel_, selector.scores_ = epoch.panel, gate.ranking(i)[1]
             if epoch.last:
                 selector.model_ = model.single(i)
                 recalibrate_batch_norm(selector.model_, x[i : i + 1])

@@ -173,12 +173,12 @@ class ComparisonSpec(ConstrainedSpec):
             protocol=self.protocol,
             first_replicate=replicate,
             seed=self.seed,
-            **self.held,
+            **self.constraint_fields,
         )
 
     def digest(self, fingerprint: str) -> str:
         """Identity of the study: what it compares, on which cells, by which protocol."""
-        asked_nothing = {name for name, value in self.held.items() if not value}
+        asked_nothing = {name for name, value in self.constraint_fields.items() if not value}
         content = self.model_dump(mode="json", exclude={"data", "umap", *asked_nothing})
         content |= {"fingerprint": fingerprint, "protocol_number": PROTOCOL_NUMBER}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()

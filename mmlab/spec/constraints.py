@@ -83,7 +83,7 @@ class ConstrainedSpec(Spec):
     constraints: Constraints = Field(NO_CONSTRAINTS, exclude_if=is_nothing)
 
     @property
-    def held(self) -> dict[str, Any]:
+    def constraint_fields(self) -> dict[str, Any]:
         """These three, for a trial or for another study."""
         return {name: getattr(self, name) for name in CONSTRAINT_FIELDS}
 

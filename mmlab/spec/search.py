@@ -108,5 +108,5 @@ class SearchSpec(ConstrainedSpec):
             protocol="search",
             replicates=self.replicates,
             seed=self.seed,
-            **self.held,
+            **self.constraint_fields,
         )

@@ -143,6 +143,8 @@ class MethodRun:
 
 def _consensus(spec: ComparisonSpec, rows: Sequence[ResultRow], cells: Cells) -> pd.DataFrame:
     panels = [np.asarray(row["panel"], dtype=np.int64) for row in rows]
-    held = consensus_constraints(spec, cells, panels, [row.get("marked") for row in rows])
-    panel, scores = borda_panel(panels, len(cells.genes), len(panels[0]), held)
+    panel_constraints = consensus_constraints(
+        spec, cells, panels, [row.get("marked") for row in rows]
+    )
+    panel, scores = borda_panel(panels, len(cells.genes), len(panels[0]), panel_constraints)
     return panel_table(panel, scores, cells.genes)

@@ -62,7 +62,7 @@ class StudyRun(Generic[SpecT_co]):
         points = self.store.client.get_metric_history(trial.run_id, key)
         return sorted((int(point.step), float(point.value)) for point in points)
 
-    def asking(self, spec: SpecT) -> StudyRun[SpecT]:
+    def with_spec(self, spec: SpecT) -> StudyRun[SpecT]:
         """The same study with another specification, or with its own, of a known kind."""
         return StudyRun(self.store, self.name, self.run_id, self.experiment_id, spec)
 

@@ -59,12 +59,12 @@ def describe_trial(result: TrialResult) -> str:
         for name in ("knn/accuracy", "random_forest/accuracy", "knn/weighted_f1", "linear/l2")
     ]
     genes = ", ".join(map(escape_markdown, result.panel["gene"].head(10)))
-    held = describe_constraints(spec, escape_markdown)
+    sentences = describe_constraints(spec, escape_markdown)
     return "\n".join(
         [
             f"**{spec.n_markers} markers for {spec.data.title}, chosen by {spec.selector}.**",
             "",
-            *([f"{' '.join(held)}\n"] if held else []),
+            *([f"{' '.join(sentences)}\n"] if sentences else []),
             f"Means over {spec.replicates} replicate(s), measured on {seen}:",
             "",
             "| metric | mean |",

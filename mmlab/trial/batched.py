@@ -153,8 +153,8 @@ def _models_that_fit(fit: Fit) -> int:
     # graph, once for the last batch of an epoch.
     weights = 5 * 5 * params["hidden_size"] * n_genes
     step = 2 * (10 * params["batch_size"] + 3 * params["n_markers"]) * n_genes
-    held = 0 if isinstance(data.x, Expression) else n_cells * n_genes
-    needed = 4 * (held + weights + step)
+    cells = 0 if isinstance(data.x, Expression) else n_cells * n_genes
+    needed = 4 * (cells + weights + step)
     return max(1, int(_MEMORY_SHARE * _free_memory(resolve_device(params["device"])) / needed))
 
 

@@ -57,7 +57,7 @@ def training_data(
     layers: Any,
     y: NDArray[np.int64],
     split: Split,
-    held: PanelConstraints,
+    panel_constraints: PanelConstraints,
     *,
     in_search: bool = False,
 ) -> TrainingData:
@@ -69,11 +69,13 @@ def training_data(
     ----------
     layers
         Matrices of all cells by name, from :func:`mmlab.preprocessing.recipes.prepare_layers`.
-    held
+    panel_constraints
         What the panel holds.
     """
     layer = layers[selector.input_layer]
-    more: dict[str, Any] = {name: getattr(held, name) for name in ("include", "exclude", "rules")}
+    more: dict[str, Any] = {
+        name: getattr(panel_constraints, name) for name in ("include", "exclude", "rules")
+    }
     cells = split.train
     if selector.fits_on_validation:
         cells = split.train if in_search else split.train_validation

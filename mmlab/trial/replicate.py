@@ -33,7 +33,7 @@ class PreparedReplicate:
 
     spec: TrialSpec
     cells: Cells
-    held: PanelConstraints
+    panel_constraints: PanelConstraints
     index: int
     split: Split
     zscore: ZScores
@@ -43,7 +43,7 @@ class PreparedReplicate:
 
     @classmethod
     def of(
-        cls, spec: TrialSpec, cells: Cells, held: PanelConstraints, index: int
+        cls, spec: TrialSpec, cells: Cells, panel_constraints: PanelConstraints, index: int
     ) -> PreparedReplicate:
         """Replicate number ``index`` of a resolved trial."""
         started = time.perf_counter()
@@ -55,9 +55,9 @@ class PreparedReplicate:
         if isinstance(selector, ShuffledLabels):
             y = selector.shuffle(y, split.train_validation)
         in_search = spec.protocol == "search"
-        data = training_data(selector, layers, y, split, held, in_search=in_search)
+        data = training_data(selector, layers, y, split, panel_constraints, in_search=in_search)
         fit, seconds = Fit(selector, data), time.perf_counter() - started
-        return cls(spec, cells, held, index, split, zscore, y, fit, seconds)
+        return cls(spec, cells, panel_constraints, index, split, zscore, y, fit, seconds)
 
     def like(self, spec: TrialSpec) -> PreparedReplicate:
         """The same replicate of a trial with other wrong labels, which the method ignores."""
@@ -68,7 +68,7 @@ class PreparedReplicate:
         """The outcome, once the method has been fitted."""
         started, fit = time.perf_counter(), self.fit
         evaluation, seen = self._evaluate()
-        rules, panel = self.held.rules, fit.selector.panel_
+        rules, panel = self.panel_constraints.rules, fit.selector.panel_
         asked = needs_labels(self.spec.constraints)
         return Replicate(
             index=self.index,
@@ -79,7 +79,7 @@ class PreparedReplicate:
             fit_seconds=fit.seconds,
             seconds=self.seconds + fit.seconds + time.perf_counter() - started,
             decoded=seen,
-            marked=rules.marked(panel) if rules is not None and asked else None,
+            marked=rules.marked_types(panel) if rules is not None and asked else None,
         )
 
     def _evaluate(self) -> tuple[Evaluation, DecodedCells | None]:

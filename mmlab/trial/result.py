@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from mmlab.constraints.measure import PanelConstraints
+from mmlab.constraints.solver import solve_panel
 from mmlab.spec.trial import TrialSpec
 from mmlab.trial.evaluate import Evaluation
 
@@ -174,7 +175,10 @@ def replicate_row(replicate: Replicate) -> dict[str, Any]:
 
 
 def consensus_panel(
-    replicates: list[Replicate], n_genes: int, k: int, held: PanelConstraints | None = None
+    replicates: list[Replicate],
+    n_genes: int,
+    k: int,
+    panel_constraints: PanelConstraints | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """One panel for all replicates, with a score a gene.
 
@@ -184,11 +188,14 @@ def consensus_panel(
     """
     if len(replicates) == 1:
         return replicates[0].panel, replicates[0].scores
-    return borda_panel([replicate.panel for replicate in replicates], n_genes, k, held)
+    return borda_panel([replicate.panel for replicate in replicates], n_genes, k, panel_constraints)
 
 
 def borda_panel(
-    panels: list[NDArray[np.int64]], n_genes: int, k: int, held: PanelConstraints | None = None
+    panels: list[NDArray[np.int64]],
+    n_genes: int,
+    k: int,
+    panel_constraints: PanelConstraints | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The k genes with the largest Borda count over panels of k ranked genes, and the counts.
 
@@ -200,11 +207,11 @@ def borda_panel(
         scores[panel] += (k - np.arange(k)) / k
     scores /= len(panels)
     order = np.argsort(-scores, kind="stable").astype(np.int64)
-    if held is None or held.rules is None:
+    if panel_constraints is None or panel_constraints.rules is None:
         return order[:k], scores
-    include = np.array(held.include, dtype=np.int64)
+    include = np.array(panel_constraints.include, dtype=np.int64)
     free = order[(scores[order] > 0) & ~np.isin(order, include)]
-    chosen = held.rules.choose(free, k - len(include), include)
+    chosen = solve_panel(panel_constraints.rules, free, k - len(include), include)
     assert chosen is not None  # the panel of each replicate holds them
     return np.concatenate([include, chosen]), scores
 

@@ -57,7 +57,7 @@ class Trial:
         self.cells = cells
         self.digest = self.spec.digest(cells.fingerprint)
         self.history: list[dict[str, float]] = []
-        self.held: dict[int, PanelConstraints] = {}
+        self.panel_constraints: dict[int, PanelConstraints] = {}
         self._finished: list[Replicate] = []
         self._started = time.perf_counter()
         self._memory = PeakMemory()
@@ -72,7 +72,7 @@ class Trial:
             assert epoch is not None
             yield epoch
 
-    def hold(self) -> None:
+    def check_constraints(self) -> None:
         """Find what the panel of each replicate has to hold, before any is trained.
 
         Raises
@@ -83,7 +83,7 @@ class Trial:
         problems: dict[str, list[int]] = {}
         for index in self._indices():
             try:
-                self.held[index] = measure_constraints(self.spec, self.cells, index)
+                self.panel_constraints[index] = measure_constraints(self.spec, self.cells, index)
             except UserError as error:
                 problems.setdefault(str(error).rstrip("."), []).append(index)
         if problems:
@@ -99,7 +99,7 @@ class Trial:
         first = self.spec.first_replicate
         return list(range(first, first + self.spec.replicates))
 
-    def _take_up(self, number: int, fits: list[Fit]) -> dict[str, float] | None:
+    def _record_epoch(self, number: int, fits: list[Fit]) -> dict[str, float] | None:
         """Metrics of an epoch of the replicates; None once all of them have ended."""
         if number > max(len(fit.epochs) for fit in fits):
             return None
@@ -111,8 +111,10 @@ class Trial:
         """Result, once :meth:`epochs` is exhausted."""
         done = sorted(self._finished, key=lambda replicate: replicate.index)
         panels, marked = [r.panel for r in done], [r.marked for r in done]
-        held = consensus_constraints(self.spec, self.cells, panels, marked)
-        panel, scores = consensus_panel(done, len(self.cells.genes), self.spec.n_markers, held)
+        panel_constraints = consensus_constraints(self.spec, self.cells, panels, marked)
+        panel, scores = consensus_panel(
+            done, len(self.cells.genes), self.spec.n_markers, panel_constraints
+        )
         rows = [replicate_row(r) for r in done]
         shown = done[0].decoded or DecodedCells(pd.DataFrame(), pd.DataFrame())
         return TrialResult(
@@ -146,7 +148,7 @@ def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None
     allow are a ``UserError``, before anything is trained.
     """
     for trial in trials:
-        trial.hold()
+        trial.check_constraints()
     members = [(trial, index) for trial in trials for index in trial._indices()]
     # Replicates without epochs need not be in memory at the same time.
     together = all(get_selector(trial.spec.selector).trains_in_epochs for trial in trials)
@@ -161,12 +163,14 @@ def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None
             if identity in fitted:
                 prepared.append((trial, fitted[identity].like(trial.spec)))
             else:
-                held = trial.held[index]
-                fitted[identity] = PreparedReplicate.of(trial.spec, trial.cells, held, index)
+                panel_constraints = trial.panel_constraints[index]
+                fitted[identity] = PreparedReplicate.of(
+                    trial.spec, trial.cells, panel_constraints, index
+                )
                 prepared.append((trial, fitted[identity]))
         for number in run_fits([replicate.fit for replicate in fitted.values()]):
             yield [
-                trial._take_up(number, [own.fit for whose, own in prepared if whose is trial])
+                trial._record_epoch(number, [own.fit for whose, own in prepared if whose is trial])
                 for trial in trials
             ]
         for trial, replicate in prepared:

@@ -119,9 +119,9 @@ def test_constraints_survive_a_trip_through_json_and_change_the_digest() -> None
 
 
 def test_a_study_gives_its_constraints_to_its_trials() -> None:
-    held = {"include": ["Gene0"], "exclude": ["Gene1"], "constraints": EVERYTHING}
+    panel_constraints = {"include": ["Gene0"], "exclude": ["Gene1"], "constraints": EVERYTHING}
     study = ComparisonSpec.model_validate(
-        {"data": {"name": "toy_xor"}, "methods": ["random"], "n_markers": [K], **held}
+        {"data": {"name": "toy_xor"}, "methods": ["random"], "n_markers": [K], **panel_constraints}
     )
     trial = study.trial(study.methods[0], study.settings[0], 0)
     assert (trial.include, trial.exclude) == (["Gene0"], ["Gene1"])
@@ -248,7 +248,7 @@ def test_what_the_training_cells_do_not_allow_is_an_error_before_training(
 def test_replicates_that_cannot_hold_their_constraints_are_named(tiny_cells: Cells) -> None:
     trial = Trial(spec_of(replicates=2, constraints={"max_mean_counts": 0.5}), tiny_cells)
     with pytest.raises(UserError, match=r"fewer than n_markers 9 \(replicate 0, 1\)\.$"):
-        trial.hold()
+        trial.check_constraints()
 
 
 def test_names_are_shown_as_they_are_in_markdown() -> None:
@@ -267,7 +267,7 @@ def test_names_are_shown_as_they_are_in_markdown() -> None:
 
 def test_who_marks_a_type(tiny_cells: Cells) -> None:
     counts, y = tiny_cells.adata.X, tiny_cells.y
-    marked = measure_genes(counts, np.arange(len(y)), y, 3).marked
+    marked = measure_genes(counts, np.arange(len(y)), y, 3).marked_types
     dense = counts.toarray()
     for gene in range(N_GENES):
         types = [t for t in range(3) if is_marker(dense, y, gene, t)]
@@ -291,10 +291,10 @@ def test_genes_that_no_panel_may_hold_come_together(tiny_cells: Cells) -> None:
         constraints={"max_mean_counts": 5.9, "weights": {"Gene9": 0, "Gene7": 0}},
     )
     expression = measure_all(tiny_cells)
-    held = resolve_constraints(spec, tiny_cells, expression)
+    panel_constraints = resolve_constraints(spec, tiny_cells, expression)
     crowded = np.flatnonzero(tiny_cells.adata.X.toarray().mean(axis=0) > 5.9).tolist()
     assert crowded
-    assert held.exclude == [7, 9, *crowded]
+    assert panel_constraints.exclude == [7, 9, *crowded]
 
 
 # --- every method holds them
@@ -379,14 +379,14 @@ def test_hard_panels_of_every_epoch_hold_the_rules_and_only_they_are_decoded(
     from mmlab.selectors.global_gumbel_vae import GlobalGumbelVAE
 
     spec = spec_of(constraints=EVERYTHING)
-    held = resolve_constraints(spec, tiny_cells, measure_all(tiny_cells))
-    assert held.rules is not None
+    panel_constraints = resolve_constraints(spec, tiny_cells, measure_all(tiny_cells))
+    assert panel_constraints.rules is not None
     selector = GlobalGumbelVAE(K, **SMALL)
-    lists: dict[str, Any] = {"exclude": held.exclude, "rules": held.rules}
+    lists: dict[str, Any] = {"exclude": panel_constraints.exclude, "rules": panel_constraints.rules}
     seen = 0
     for epoch in selector.fit_epochs(zscore, X_val=zscore[:30], **lists):
         seen += 1
-        assert held.rules.hold_for(epoch.panel)
+        assert panel_constraints.rules.satisfied_by(epoch.panel)
         np.testing.assert_array_equal(selector.panel_, epoch.panel)
     assert seen == SMALL["max_epochs"]
     unmeasured = zscore.copy()
@@ -425,11 +425,11 @@ def test_markers_are_found_by_the_labels_that_the_method_gets(tiny_cells: Cells)
     )
     for _ in run_trials([clean, noisy]):
         pass
-    assert clean._finished[0].marked is not None
+    assert clean._finished[0].marked_types is not None
     for trial in (clean, noisy):
-        rules = trial.held[0].rules
+        rules = trial.panel_constraints[0].rules
         assert rules is not None
-        assert rules.hold_for(trial._finished[0].panel)
+        assert rules.satisfied_by(trial._finished[0].panel)
     assert clean._fit_identity(0) != noisy._fit_identity(0)
     with pytest.raises(UserError, match="min_per_type 2: fewer genes mark these types"):
         run_trial(spec_of("random", noise=LabelNoise(level=1.0), **asked), tiny_cells)

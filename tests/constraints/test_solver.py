@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlab.constraints.solver import PanelRules, complete_ranking
+from mmlab.constraints.solver import PanelRules, complete_ranking, solve_panel
 
 NOTHING = np.empty(0, dtype=np.int64)
 
@@ -30,8 +30,8 @@ def problems(draw: Any) -> tuple[PanelRules, np.ndarray, int, np.ndarray]:
     )
     order = np.array(draw(st.permutations(range(n_genes))))
     n_held = draw(st.integers(0, 2))
-    held, free = order[:n_held], order[n_held:]
-    return rules, free, draw(st.integers(0, len(free) + 1)), held
+    included, free = order[:n_held], order[n_held:]
+    return rules, free, draw(st.integers(0, len(free) + 1)), included
 
 
 def counts_as(rules: PanelRules, order: np.ndarray) -> dict[int, float]:
@@ -52,14 +52,14 @@ def holds(rules: PanelRules, panel: list[int]) -> bool:
 def test_the_choice_is_the_best_of_all_panels_and_there_is_none_where_none_holds(
     problem: tuple[PanelRules, np.ndarray, int, np.ndarray],
 ) -> None:
-    rules, order, n, held = problem
+    rules, order, n, included = problem
     cost = counts_as(rules, order)
     good = [
         sum(cost[gene] for gene in genes)
         for genes in combinations(order.tolist(), n)
-        if holds(rules, [*held.tolist(), *genes])
+        if holds(rules, [*included.tolist(), *genes])
     ]
-    chosen = rules.choose(order, n, held)
+    chosen = solve_panel(rules, order, n, included)
     if not good:
         assert chosen is None
         return
@@ -67,8 +67,8 @@ def test_the_choice_is_the_best_of_all_panels_and_there_is_none_where_none_holds
     genes = chosen.tolist()
     assert len(set(genes)) == n
     assert set(genes) <= set(order.tolist())
-    assert holds(rules, [*held.tolist(), *genes])
-    assert rules.hold_for(np.array([*held.tolist(), *genes], dtype=np.int64))
+    assert holds(rules, [*included.tolist(), *genes])
+    assert rules.satisfied_by(np.array([*included.tolist(), *genes], dtype=np.int64))
     np.testing.assert_allclose(sum(cost[gene] for gene in genes), min(good))
     assert [cost[gene] for gene in genes] == sorted(cost[gene] for gene in genes)
 
@@ -83,7 +83,7 @@ def test_without_rules_the_first_genes_are_chosen(order: list[int], n: int) -> N
 def test_a_gene_of_weight_two_counts_half_its_rank() -> None:
     rules = PanelRules.none(6)
     rules.weights[:] = [1, 1, 1, 4, 1, 0.1]
-    chosen = rules.choose(np.arange(6), 3, NOTHING)
+    chosen = solve_panel(rules, np.arange(6), 3, NOTHING)
     assert chosen is not None
     # Ranks 1, 2, 3, 4 / 4, 5, 60; of equal ones the better rank goes first.
     assert chosen.tolist() == [0, 3, 1]
@@ -98,7 +98,7 @@ def test_a_large_problem_is_solved_to_the_optimum() -> None:
     marks = which == np.arange(n_types)[:, None]
     rules = PanelRules(np.full(n_genes, -1), n_genes, marks, 2, np.ones(n_genes))
     order = rng.permutation(n_genes)
-    chosen = rules.choose(order, k, NOTHING)
+    chosen = solve_panel(rules, order, k, NOTHING)
     needed = np.concatenate([order[which[order] == t][:2] for t in range(n_types)])
     rest = order[~np.isin(order, needed)][: k - len(needed)]
     assert chosen is not None
@@ -108,8 +108,8 @@ def test_a_large_problem_is_solved_to_the_optimum() -> None:
 def test_what_a_panel_marks() -> None:
     marks = np.array([[True, False, False], [True, True, False]])
     rules = PanelRules(np.full(3, -1), 3, marks, 1, np.ones(3))
-    assert rules.marked(np.array([2, 1, 0])).tolist() == [-1, 1, 0]
-    assert PanelRules.none(3).marked(np.array([2, 1])).tolist() == [-1, -1]
+    assert rules.marked_types(np.array([2, 1, 0])).tolist() == [-1, 1, 0]
+    assert PanelRules.none(3).marked_types(np.array([2, 1])).tolist() == [-1, -1]
 
 
 def test_the_order_goes_on_by_score_where_the_ranking_ends() -> None:

@@ -49,7 +49,7 @@ def source(*seeds: int) -> RandomSource:
     return RandomSource([seeded(seed) for seed in seeds])
 
 
-def choice(
+def candidates(
     n_genes: int = N_GENES, k: int = N_MARKERS, include: Any = (), exclude: Any = ()
 ) -> CandidateGenes:
     """What there is to choose from; the included and excluded genes are not free."""
@@ -59,7 +59,7 @@ def choice(
 
 
 def gene_logits(seed: int = 0, beta: float = 0.95, **lists: Any) -> MarkerMapGate:
-    return MarkerMapGate(choice(**lists), 8, beta, source(seed))
+    return MarkerMapGate(candidates(**lists), 8, beta, source(seed))
 
 
 def seen(shown: GateOutput) -> Tensor:
@@ -222,7 +222,7 @@ def test_evaluation_takes_the_hard_mask_and_draws_nothing() -> None:
 
 MASK_PROPOSALS: dict[str, Callable[..., MaskGate]] = {
     "gene logits": gene_logits,
-    "free logits": lambda **lists: FreeLogitsGate(choice(**lists), source(0)),
+    "free logits": lambda **lists: FreeLogitsGate(candidates(**lists), source(0)),
 }
 
 
@@ -255,7 +255,7 @@ def test_a_panel_of_included_genes_alone_leaves_nothing_to_choose() -> None:
 
 
 def test_free_logits_are_parameters_drawn_from_a_normal() -> None:
-    module = FreeLogitsGate(choice(n_genes=4000), source(0))
+    module = FreeLogitsGate(candidates(n_genes=4000), source(0))
     assert [name for name, _ in module.named_parameters()] == ["logits"]
     assert float(module.logits.detach().mean()) == pytest.approx(0, abs=0.06)
     assert float(module.logits.detach().std()) == pytest.approx(1, abs=0.05)
@@ -265,7 +265,7 @@ def test_free_logits_are_parameters_drawn_from_a_normal() -> None:
 
 
 def test_concrete_selectors_show_convex_combinations_then_single_genes() -> None:
-    module = ConcreteGate(choice(include=[5]), source(0))
+    module = ConcreteGate(candidates(include=[5]), source(0))
     assert module.n_inputs == N_MARKERS
     x = torch.eye(N_GENES)
     columns = seen(module.train()(x[None], 0.7)).detach()[0]
@@ -282,7 +282,7 @@ def test_concrete_selectors_show_convex_combinations_then_single_genes() -> None
 
 
 def test_a_concrete_column_shows_the_gene_that_it_was_trained_on() -> None:
-    module = ConcreteGate(choice(), source(0)).train()
+    module = ConcreteGate(candidates(), source(0)).train()
     genes = np.random.default_rng(0).permutation(N_GENES)[:N_MARKERS]
     sureness = torch.tensor([10.0, 14.0, 12.0])
     with torch.no_grad():
@@ -297,21 +297,21 @@ def test_a_concrete_column_shows_the_gene_that_it_was_trained_on() -> None:
 
 
 def test_a_gene_that_rules_put_in_takes_the_column_of_one_that_they_left_out() -> None:
-    alone = ConcreteGate(choice(), source(0))
+    alone = ConcreteGate(candidates(), source(0))
     own = seen(alone.eval()(torch.eye(N_GENES)[None], 0.0))[0].argmax(dim=0).numpy()
     left_out = int(alone.ranking()[0][0])
     weights = np.ones(N_GENES)
     weights[left_out] = 1e-3
     rules = replace(PanelRules.none(N_GENES), weights=weights)
-    ruled = ConcreteGate(replace(choice(), rules=(rules,)), source(0))
-    shown = seen(ruled.eval()(torch.eye(N_GENES)[None], 0.0))[0].argmax(dim=0).numpy()
+    has_rules = ConcreteGate(replace(candidates(), rules=(rules,)), source(0))
+    shown = seen(has_rules.eval()(torch.eye(N_GENES)[None], 0.0))[0].argmax(dim=0).numpy()
     assert shown[own != left_out].tolist() == own[own != left_out].tolist()
-    assert sorted(shown.tolist()) == sorted(ruled.ranking()[0].tolist())
+    assert sorted(shown.tolist()) == sorted(has_rules.ranking()[0].tolist())
     assert left_out not in shown
 
 
 def test_the_published_concrete_panel_is_drawn_once_an_epoch() -> None:
-    module = ConcreteGate(choice(), source(0), random_panel=True).train()
+    module = ConcreteGate(candidates(), source(0), random_panel=True).train()
     module(normal(1, 4, N_GENES), 3.0)
     first = module.ranking()
     np.testing.assert_array_equal(first[0], module.ranking()[0])
@@ -349,7 +349,7 @@ def linear_layers(*modules: nn.Module) -> list[Linear]:
 
 def test_layers_are_initialised_as_torch_does_it() -> None:
     layers = linear_layers(
-        MarkerMapGate(choice(n_genes=200), 100, 0.9, source(0)), vae(n_genes=200)
+        MarkerMapGate(candidates(n_genes=200), 100, 0.9, source(0)), vae(n_genes=200)
     )
     assert len(layers) == 3 + 3 + 2 + 3 * 2
     for layer in layers:
@@ -421,13 +421,13 @@ def test_the_classifier_reads_the_latent_mean() -> None:
 
 def panel_model(alpha: float = 0.5, *seeds: int, beta: Any = 0.9) -> PanelModel:
     noise = source(*(seeds or [0]))
-    proposal = MarkerMapGate(choice(), 8, beta, noise)
-    return PanelModel(proposal, PanelVAE(N_GENES, N_GENES, 4, 8, 5, alpha, noise))
+    gate = MarkerMapGate(candidates(), 8, beta, noise)
+    return PanelModel(gate, PanelVAE(N_GENES, N_GENES, 4, 8, 5, alpha, noise))
 
 
 def test_the_network_sees_nothing_but_the_panel() -> None:
     model, x = panel_model(), normal(1, 10, N_GENES)
-    model.proposal.logits = torch.arange(float(N_GENES))[None]
+    model.gate.logits = torch.arange(float(N_GENES))[None]
     changed = x.clone()
     changed[..., : N_GENES - N_MARKERS] += 100
     model.eval()
@@ -439,9 +439,9 @@ def test_the_network_sees_nothing_but_the_panel() -> None:
 
 def test_the_panel_is_ranked_and_ties_go_to_the_lower_index() -> None:
     model = panel_model()
-    model.proposal.logits = torch.zeros(1, N_GENES)
+    model.gate.logits = torch.zeros(1, N_GENES)
     assert model.panel().tolist() == [0, 1, 2]
-    model.proposal.logits[0, [7, 4, 9]] = torch.tensor([1.0, 3.0, 2.0])
+    model.gate.logits[0, [7, 4, 9]] = torch.tensor([1.0, 3.0, 2.0])
     assert model.panel().tolist() == [4, 9, 7]
     assert model.panel().dtype == np.int64
 
@@ -545,7 +545,7 @@ def test_the_same_seed_gives_the_same_training(alpha: float) -> None:
 def test_another_seed_gives_another_training() -> None:
     (one, epochs), (other, other_epochs) = run(seed=0), run(seed=1)
     assert epochs[-1].train_loss != other_epochs[-1].train_loss
-    assert not torch.equal(one.proposal.logits, other.proposal.logits)
+    assert not torch.equal(one.gate.logits, other.gate.logits)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
@@ -575,7 +575,7 @@ def test_the_reported_validation_loss_is_the_one_of_the_hard_panel() -> None:
     x_val, y_val = cells_and_labels(1)
     model.eval()
     with torch.no_grad():
-        outputs = model.network(GateOutput(x_val, hard_mask(model.proposal.logits)))
+        outputs = model.network(GateOutput(x_val, hard_mask(model.gate.logits)))
         expected = markermap_loss(outputs, x_val, y_val, alpha=0.5, kl_weight=0.1, per_gene=True)
     assert epochs[-1].validation_loss == pytest.approx(float(expected), rel=1e-5)
 
@@ -719,7 +719,7 @@ def test_recalibration_changes_nothing_but_batch_norm_statistics() -> None:
     model, _ = run(0.5)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     settings = [(norm.momentum, norm.eps, norm.affine) for norm in batch_norms(model)]
-    generator_state = model.proposal.noise.generators[0].get_state()
+    generator_state = model.gate.noise.generators[0].get_state()
     recalibrate_batch_norm(model, cells_and_labels()[0])
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     changed = {
@@ -728,7 +728,7 @@ def test_recalibration_changes_nothing_but_batch_norm_statistics() -> None:
     assert any(name.endswith("running_mean") for name in changed)
     assert all(name.startswith("network.") and name.endswith(statistics) for name in changed)
     assert [(norm.momentum, norm.eps, norm.affine) for norm in batch_norms(model)] == settings
-    assert torch.equal(model.proposal.noise.generators[0].get_state(), generator_state)
+    assert torch.equal(model.gate.noise.generators[0].get_state(), generator_state)
     assert not any(module.training for module in model.modules())
 
 
@@ -738,7 +738,7 @@ def test_recalibrated_statistics_are_those_of_all_cells(batch_size: int) -> None
     x, _ = cells_and_labels()
     recalibrate_batch_norm(model, x, batch_size)
     first_linear, first_norm = model.network.first, model.network.encoder[0]
-    mask = hard_mask(model.proposal.logits)
+    mask = hard_mask(model.gate.logits)
     with torch.no_grad():
         activations = first_linear(x, mask)[0]
     # A last batch of a few cells must not weigh as much as a full one.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import N_CELLS, PROPOSALS, build, data
+from small_models import GATES, N_CELLS, build, data
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -63,9 +63,9 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def trained(proposal: str, alpha: float, rates: list[float]) -> tuple[PanelModel, list[Tensor]]:
+def trained(gate: str, alpha: float, rates: list[float]) -> tuple[PanelModel, list[Tensor]]:
     """A pack after three epochs of batches, and the losses of its steps."""
-    model = build(MEMBERS, proposal, alpha)
+    model = build(MEMBERS, gate, alpha)
     x, y = data()
     loss = partial(markermap_loss, alpha=alpha, kl_weight=0.1, per_gene=True)
     steps = Steps(model, Optimizer(model, rates), loss, x, y, BATCH_SIZE)
@@ -73,7 +73,7 @@ def trained(proposal: str, alpha: float, rates: list[float]) -> tuple[PanelModel
     for epoch in range(3):
         model.train()
         temperature = torch.tensor([[3.0], [2.0], [1.0]]) / (epoch + 1)
-        for indices in batches(N_CELLS, BATCH_SIZE, model.proposal.noise):
+        for indices in batches(N_CELLS, BATCH_SIZE, model.gate.noise):
             taken = steps.take(indices, temperature)
             losses.append(taken)
     return model, losses
@@ -81,14 +81,14 @@ def trained(proposal: str, alpha: float, rates: list[float]) -> tuple[PanelModel
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5])
 @pytest.mark.parametrize("rates", [[1e-2] * 3, [1e-2, 3e-3, 1e-3]], ids=["one rate", "own rates"])
-@pytest.mark.parametrize("proposal", sorted(PROPOSALS))
+@pytest.mark.parametrize("proposal", sorted(GATES))
 def test_replayed_steps_are_those_that_were_launched(
-    captures: pytest.MonkeyPatch, proposal: str, alpha: float, rates: list[float]
+    captures: pytest.MonkeyPatch, gate: str, alpha: float, rates: list[float]
 ) -> None:
-    replayed, replayed_losses = trained(proposal, alpha, rates)
+    replayed, replayed_losses = trained(gate, alpha, rates)
     panels = [replayed.panel(i).tolist() for i in MEMBERS]
     captures.setattr(steps_module, "_can_capture", lambda x: False)
-    launched, losses = trained(proposal, alpha, rates)
+    launched, losses = trained(gate, alpha, rates)
     torch.testing.assert_close(replayed_losses, losses)
     torch.testing.assert_close(replayed.state_dict(), launched.state_dict())
     assert panels == [launched.panel(i).tolist() for i in MEMBERS]

@@ -14,11 +14,11 @@ from mmlab.nn.networks import PanelModel, PanelVAE
 N_CELLS, N_GENES, N_CLASSES, N_MODELS = 70, 15, 4, 3
 
 
-PROPOSALS = {
-    "gene logits": lambda choice, betas, noise: MarkerMapGate(choice, 8, betas, noise),
-    "free logits": lambda choice, betas, noise: FreeLogitsGate(choice, noise),
-    "concrete": lambda choice, betas, noise: ConcreteGate(choice, noise),
-    "random concrete": lambda choice, betas, noise: ConcreteGate(choice, noise, True),
+GATES = {
+    "gene logits": lambda candidates, betas, noise: MarkerMapGate(candidates, 8, betas, noise),
+    "free logits": lambda candidates, betas, noise: FreeLogitsGate(candidates, noise),
+    "concrete": lambda candidates, betas, noise: ConcreteGate(candidates, noise),
+    "random concrete": lambda candidates, betas, noise: ConcreteGate(candidates, noise, True),
 }
 
 
@@ -33,9 +33,9 @@ def data(n_cells: int = N_CELLS) -> tuple[Tensor, Tensor]:
     return x.scatter_add(2, y[..., None], torch.full((N_MODELS, n_cells, 1), 3.0)), y
 
 
-def build(members: list[int], proposal: str, alpha: float) -> PanelModel:
+def build(members: list[int], gate: str, alpha: float) -> PanelModel:
     noise = RandomSource([torch.Generator().manual_seed(10 + i) for i in members])
     genes = np.arange(N_GENES)
-    choice = CandidateGenes(N_GENES, 4, genes[[6]], np.delete(genes, [6, 9]))
-    shown: Gate = PROPOSALS[proposal](choice, [BETAS[i] for i in members], noise)
+    candidates = CandidateGenes(N_GENES, 4, genes[[6]], np.delete(genes, [6, 9]))
+    shown: Gate = GATES[gate](candidates, [BETAS[i] for i in members], noise)
     return PanelModel(shown, PanelVAE(shown.n_inputs, N_GENES, N_CLASSES, 8, 5, alpha, noise))

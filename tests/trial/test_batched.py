@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from small_models import BETAS, FINAL, N_MODELS, PATIENCE, PROPOSALS, RATES, build, data
+from small_models import BETAS, FINAL, GATES, N_MODELS, PATIENCE, RATES, build, data
 from torch import nn
 
 from mmlab.datasets.cells import Cells
@@ -28,11 +28,11 @@ from mmlab.trial.run import run_trial
 
 
 def trained(
-    members: list[int], proposal: str, alpha: float, **changes: Any
+    members: list[int], gate: str, alpha: float, **changes: Any
 ) -> tuple[list[list[Epoch]], list[PanelModel]]:
     """Epochs and final model of each member of a pack."""
     # In float32 Adam blows rounding up to steps wherever the gradient is nothing else.
-    model = build(members, proposal, alpha).double()
+    model = build(members, gate, alpha).double()
     scores = np.random.default_rng(0).random((N_MODELS, 20))
     plans = []
     for i in members:
@@ -64,14 +64,14 @@ def trained(
     return epochs, models
 
 
-@pytest.mark.parametrize("proposal", PROPOSALS)
+@pytest.mark.parametrize("proposal", GATES)
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_a_model_becomes_in_a_pack_what_it_becomes_alone(proposal: str, alpha: float) -> None:
-    together, models = trained([0, 1, 2], proposal, alpha)
+def test_a_model_becomes_in_a_pack_what_it_becomes_alone(gate: str, alpha: float) -> None:
+    together, models = trained([0, 1, 2], gate, alpha)
     assert len(together[0]) == 6
     assert len(together[2]) < 6, "the third should have stopped early"
     for i in range(N_MODELS):
-        (alone,), (model,) = trained([i], proposal, alpha)
+        (alone,), (model,) = trained([i], gate, alpha)
         assert len(alone) == len(together[i])
         for one, other in zip(alone, together[i], strict=True):
             assert one.panel.tolist() == other.panel.tolist()
@@ -118,8 +118,8 @@ def test_a_single_model_of_a_pack_shares_nothing_with_it() -> None:
             values.add_(1)
     for name, values in alone.state_dict().items():
         assert torch.equal(values, before[name])
-    assert len(alone.proposal.noise) == len(alone.network.noise) == 1
-    assert alone.proposal.beta.tolist() == [[pytest.approx(BETAS[1])]]
+    assert len(alone.gate.noise) == len(alone.network.noise) == 1
+    assert alone.gate.beta.tolist() == [[pytest.approx(BETAS[1])]]
     assert all(isinstance(p, nn.Parameter) for p in alone.parameters())
 
 

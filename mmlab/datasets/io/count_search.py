@@ -83,9 +83,9 @@ def find_counts(source: CellSource, layer: str | None, *, in_memory: bool) -> Co
     if len(whole) == 1:
         *others, last = whole[0].problems
         return CountSearchResult(None, [], [*others, last + hint])
-    held = ", ".join(f"{each.place.title} ({_in_short(each)})" for each in whole)
+    listed = ", ".join(f"{each.place.title} ({_in_short(each)})" for each in whole)
     return CountSearchResult(
-        None, [], [f"no place holds the raw counts that are needed: {held}{hint}"]
+        None, [], [f"no place holds the raw counts that are needed: {listed}{hint}"]
     )
 
 
