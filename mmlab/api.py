@@ -213,9 +213,9 @@ def load_champion(
         There is no champion, or its numbers have changed since it was registered.
     """
     from mmlab.errors import UserError
-    from mmlab.tracking import Store, find_champion, load_model
+    from mmlab.tracking import TrackingStore, find_champion, load_model
 
-    store = Store(tracking_uri)
+    store = TrackingStore(tracking_uri)
     champion = find_champion(store, dataset, n_markers, constraints) if store.exists else None
     if champion is None:
         raise UserError(

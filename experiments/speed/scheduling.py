@@ -29,7 +29,7 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.system.threads import limit_threads
-from mmlab.tracking import Store, open_study
+from mmlab.tracking import TrackingStore, open_study
 from mmlab.trial.run import Trial
 
 mpl.use("agg")
@@ -117,7 +117,7 @@ def searched(options: argparse.Namespace, folder: Path, seed: int) -> float:
             "epochs": int(trial.metrics["epoch"]),
             "outcome": str(trial.outcome),
         }
-        for trial in open_study(Store(uri), json.loads(printed)["study"]).trials()
+        for trial in open_study(TrackingStore(uri), json.loads(printed)["study"]).trials()
     ]
     (folder / "trials.json").write_text(json.dumps(trials), encoding="utf-8")
     return seconds

@@ -13,7 +13,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.metrics.stability import nogueira_stability
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking import Store, StudyRun, TrialRecord, trial_rows
+from mmlab.tracking import StudyRun, TrackingStore, TrialRecord, trial_rows
 from mmlab.trial.run import final_objective
 
 #: What a search's configurations are weighed by: metric of its trials, and the better direction.
@@ -70,7 +70,7 @@ def pareto_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(~(as_good & better).any(axis=0))
 
 
-def _objective(store: Store, record: TrialRecord, name: str, n_genes: int) -> float:
+def _objective(store: TrackingStore, record: TrialRecord, name: str, n_genes: int) -> float:
     if name == "panel_size":
         return float(record.spec.n_markers)
     if name != "stability":

@@ -26,8 +26,8 @@ from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import (
     Champion,
     Outcome,
-    Store,
     StudyRun,
+    TrackingStore,
     TrialRecord,
     find_champion,
     open_study,
@@ -70,7 +70,7 @@ class Promotion:
 
 def promote(
     study_name: str,
-    store: Store,
+    store: TrackingStore,
     resources: Resources,
     console: Console,
     *,
@@ -117,14 +117,14 @@ def promote(
         for spec in _comparisons(study, methods, replicates)
     )
     method = candidates[0]
-    own = locked.rows.query("method == @method.title").sort_values("replicate")
+    own = locked.replicates.query("method == @method.title").sort_values("replicate")
     if own.empty or locked.unsent:
         raise UserError(
             f"{method.title} could not be judged on the locked cells: "
             + ("; ".join(locked.failed.values()) or "the tracking store does not answer")
             + "."
         )
-    better, verdict = decide(locked.rows, methods, method, previous)
+    better, verdict = decide(locked.replicates, methods, method, previous)
     spec = locked.study.spec.trial(method, locked.study.spec.settings[0], 0)
     model = _model(study, spec, own.iloc[0], cells) if better else None
     run_id, champion = record_promotion(
@@ -137,7 +137,7 @@ def promote(
     return Promotion(study, table, locked, paper, now, better, verdict, run_id)
 
 
-def _open_search(name: str, store: Store) -> tuple[StudyRun[SearchSpec], Cells]:
+def _open_search(name: str, store: TrackingStore) -> tuple[StudyRun[SearchSpec], Cells]:
     found = open_study(store, name)
     if not isinstance(found.spec, SearchSpec):
         raise UserError(

@@ -52,13 +52,13 @@ def run_and_show(
 ) -> None:
     """Run a comparison as the command line asked for it."""
     from mmlab.schedule import StudyInterruptedError, run_comparison
-    from mmlab.tracking import Store
+    from mmlab.tracking import TrackingStore
 
     for option, path in (("--rows", rows), ("--output", output)):
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"{option} {path}: the folder {path.parent} does not exist.")
     command, again = (shlex.join([name, *sys.argv[1:]]) for name in ("mmlab", program()))
-    store = Store(tracking_uri)
+    store = TrackingStore(tracking_uri)
     try:
         result = run_comparison(spec, store, resources, stderr(), rows_file=rows, command=command)
     except StudyInterruptedError:
@@ -92,7 +92,7 @@ def keep(result: ComparisonResult, command: str, output: Path | None = None) -> 
     """
     from mmlab.constraints.describe import describe_constraints, escape_markdown
 
-    if result.rows.empty:
+    if result.replicates.empty:
         raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))
     spec = result.study.spec
     shown = _tables(result) if spec.study == "benchmark" else _curves(result)
@@ -133,7 +133,7 @@ def _curves(result: ComparisonResult) -> Shown:
         ],
         text,
         {"table": _records(summary), "robustness": _records(costs)},
-        lambda folder: write_curves(spec, result.rows, summary, costs, folder),
+        lambda folder: write_curves(spec, result.replicates, summary, costs, folder),
         note,
     )
 
@@ -149,11 +149,13 @@ def _tables(result: ComparisonResult) -> Shown:
     from mmlab.selectors import control_methods
 
     spec = result.study.spec
-    comparison = compare_methods(result.rows, result.summary, control_methods(), spec.protocol)
-    competing = competing_methods(result.rows, control_methods())
+    comparison = compare_methods(
+        result.replicates, result.summary, control_methods(), spec.protocol
+    )
+    competing = competing_methods(result.replicates, control_methods())
 
     def write(folder: Path) -> None:
-        write_comparison(comparison, result.rows, folder)
+        write_comparison(comparison, result.replicates, folder)
         if len(spec.settings) > 1:
             _curves(result).write(folder)
 
@@ -177,12 +179,12 @@ def _json(result: ComparisonResult) -> dict[str, Any]:
     """What ``--json`` prints of any comparison."""
     from mmlab.trial.result import NESTED_COLUMNS
 
-    nested = [name for name in map(str, result.rows) if name.startswith(NESTED_COLUMNS)]
+    nested = [name for name in map(str, result.replicates) if name.startswith(NESTED_COLUMNS)]
     return {
         "study": result.study.name,
         "run_id": result.study.run_id,
         "tracking_uri": result.study.store.uri,
-        "trials": _records(result.rows.drop(columns=nested)),
+        "trials": _records(result.replicates.drop(columns=nested)),
         "failed": result.failed,
         "unsent": result.unsent,
     }

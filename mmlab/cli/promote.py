@@ -66,10 +66,10 @@ def promote(
     from mmlab.champion.promote import promote as judge
     from mmlab.cli.comparison import keep, print_tables
     from mmlab.schedule import Resources, StudyInterruptedError
-    from mmlab.tracking import Store
+    from mmlab.tracking import TrackingStore
 
     command, again = (shlex.join([name, *sys.argv[1:]]) for name in ("mmlab", program()))
-    store = Store(tracking_uri)
+    store = TrackingStore(tracking_uri)
     try:
         result = judge(
             study,
@@ -105,9 +105,9 @@ def _json(result: Promotion) -> dict[str, Any]:
         "candidates": result.candidates.to_dict(orient="records"),
         "locked": result.locked.study.name,
         "paper": result.paper.study.name,
-        "trials": result.locked.rows[["digest", "method", "replicate", "knn/accuracy"]].to_dict(
-            orient="records"
-        ),
+        "trials": result.locked.replicates[
+            ["digest", "method", "replicate", "knn/accuracy"]
+        ].to_dict(orient="records"),
         "promoted": result.promoted,
         "verdict": result.verdict,
         "champion": {

@@ -45,9 +45,9 @@ def report(
     LaTeX. mmlab reproduce computes all of it again.
     """
     from mmlab.report.study import report_study
-    from mmlab.tracking import Store
+    from mmlab.tracking import TrackingStore
 
-    store = Store(tracking_uri)
+    store = TrackingStore(tracking_uri)
     with stderr().status("writing the report"):
         written = report_study(study, store, output)
     page = output / "report.html"

@@ -96,9 +96,9 @@ def select(
         say(cells.origin)
     Trial(spec, cells).check_constraints()
 
-    from mmlab.tracking import Store, close_abandoned, run_tracked
+    from mmlab.tracking import TrackingStore, close_abandoned, run_tracked
 
-    store = Store(tracking_uri)
+    store = TrackingStore(tracking_uri)
     with stderr().status(f"choosing {n_markers} of {len(cells.genes)} genes with {method}"):
         store.initialise()
         close_abandoned(store)

@@ -18,9 +18,9 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
 ) -> None:
     """Open the MLflow UI on the results; Ctrl-C ends it."""
-    from mmlab.tracking import Store, close_abandoned
+    from mmlab.tracking import TrackingStore, close_abandoned
 
-    store = Store(tracking_uri)
+    store = TrackingStore(tracking_uri)
     if store.uri.startswith("http"):
         print(f"the tracking server has the UI itself: open {store.uri}")
         return
@@ -47,9 +47,9 @@ def doctor(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> 
     """
     from mmlab.datasets import DATASETS
     from mmlab.system.environment import describe_environment
-    from mmlab.tracking import Store
+    from mmlab.tracking import TrackingStore
 
-    store = Store(tracking_uri)
+    store = TrackingStore(tracking_uri)
     content: dict[str, Any] = {
         **describe_environment(),
         "tracking_uri": store.uri,

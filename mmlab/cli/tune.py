@@ -127,10 +127,10 @@ def tune(
             )
 
     from mmlab.schedule import Resources, StudyInterruptedError, resume_search, run_search
-    from mmlab.tracking import Store
+    from mmlab.tracking import TrackingStore
 
     resources = Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
-    store = Store(tracking_uri)
+    store = TrackingStore(tracking_uri)
     try:
         if resume is None:
             command = shlex.join(["mmlab", *sys.argv[1:]])

@@ -34,14 +34,14 @@ def _mean_mask(mask: GeneMask, temperature: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Trial:
+class PenaltyTrial:
     """A penalty, and how many genes the elimination left with it."""
 
     penalty: float
     kept: int
 
 
-def next_penalty(trials: Sequence[Trial], target: int) -> float:
+def next_penalty(trials: Sequence[PenaltyTrial], target: int) -> float:
     """The penalty to try after ``trials``, so that ``target`` genes are left.
 
     A secant step in ``y = 1 / (1 + kept)`` from the last trial, with the slope of all trials
@@ -92,12 +92,12 @@ def eliminate(
         return _network(BinaryGates(n_free, generator), task, config, generator)
 
     network, penalty = new_network(), task.first_penalty
-    trials = [Trial(0.0, n_free)]
+    trials = [PenaltyTrial(0.0, n_free)]
     closest = everything
     for _ in range(_MAX_TRIALS):
         kept = _close_gates(network, task, config, penalty, generator)
         n_kept = int(kept.sum())
-        trials.append(Trial(penalty, n_kept))
+        trials.append(PenaltyTrial(penalty, n_kept))
         if abs(n_kept - target) <= _TOLERANCE * target:
             return kept
         if n_kept >= n_selectors and _distance(n_kept, target) < _distance(

@@ -66,10 +66,10 @@ def study_answer(result: ComparisonResult, best: str) -> list[str]:
 
 def leading_method(result: ComparisonResult) -> str:
     """The competing method with the best kNN accuracy at the first setting."""
-    competing = competing_methods(result.rows, control_methods())
+    competing = competing_methods(result.replicates, control_methods())
     first = result.study.spec.settings[0]
     part = result.summary[result.summary["setting"] == first.name]
-    among = competing or set(result.rows["method"])
+    among = competing or set(result.replicates["method"])
     best = best_method(part, _HEADLINE, int(part["n_markers"].iloc[0]), among)
     assert best is not None  # every finished trial has this metric
     return best
@@ -82,7 +82,7 @@ def result_sections(
     spec = result.study.spec
     place = {"locked": "Results on the locked cells", "paper": "Results"}[spec.protocol]
     stem = f"{spec.protocol}_" if spec.protocol == "locked" else ""
-    competing = competing_methods(result.rows, control_methods())
+    competing = competing_methods(result.replicates, control_methods())
     sizes = spec.n_markers if spec.axis == SIZE_AXIS else spec.n_markers[:1]
     grids = [
         Table(f"{k} genes: {title}", header, rows)
@@ -161,7 +161,7 @@ def _tests(comparison: ComparisonTables) -> list[Table]:
 
 def _confusions(result: ComparisonResult, cells: Cells, best: str, stem: str) -> Section:
     key, first = f"{CONFUSION}knn", result.study.spec.settings[0].name
-    rows = result.rows[result.rows["setting"] == first]
+    rows = result.replicates[result.replicates["setting"] == first]
     means = rows.groupby("method")[_HEADLINE].mean().sort_values(ascending=False)
     shown = [best, *(m for m in means.index if m != best)][:_CONFUSIONS]
     matrices = {
@@ -184,7 +184,7 @@ def result_tables(
     """Tidy tables by the name of their files."""
     stem = f"{result.study.spec.protocol}_" if result.study.spec.protocol == "locked" else ""
     tables = {"comparison": comparison.table, "paired_tests": comparison.tests}
-    tables |= {"replicates": result.rows, "robustness": result.robustness}
+    tables |= {"replicates": result.replicates, "robustness": result.robustness}
     if len(result.study.spec.settings) > 1:
         tables["curves"] = result.summary
     return {stem + name: table for name, table in tables.items() if len(table)}
@@ -199,7 +199,7 @@ def result_limits(result: ComparisonResult) -> list[str]:
             f"Some methods have fewer than {_FEW} replicates: their spread and their tests say "
             "little."
         )
-    if result.rows.groupby("method").size().nunique() > 1:
+    if result.replicates.groupby("method").size().nunique() > 1:
         points.append(
             "Methods have different numbers of replicates: their means are over different splits, "
             "and only the paired tests compare them on the same ones."
@@ -222,11 +222,11 @@ def comparison_tables(result: ComparisonResult) -> ComparisonTables:
     first = result.study.spec.settings[0].name
     rows, summary = (
         t[t["setting"] == first] if result.study.spec.axis != SIZE_AXIS else t
-        for t in (result.rows, result.summary)
+        for t in (result.replicates, result.summary)
     )
     return compare_methods(rows, summary, control_methods(), result.study.spec.protocol)
 
 
 def trial_entries(result: ComparisonResult) -> list[TrialEntry]:
     """What the manifest says of a comparison's trials."""
-    return entries(result.rows, {trial.digest: trial.spec for trial in result.grid})
+    return entries(result.replicates, {trial.digest: trial.spec for trial in result.grid})

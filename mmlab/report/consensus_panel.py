@@ -46,4 +46,6 @@ def consensus_of(
 
 def _first_rows(result: ComparisonResult, method: str) -> pd.DataFrame:
     first = result.study.spec.settings[0].name
-    return result.rows[(result.rows["method"] == method) & (result.rows["setting"] == first)]
+    return result.replicates[
+        (result.replicates["method"] == method) & (result.replicates["setting"] == first)
+    ]

@@ -82,7 +82,7 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
             tables |= result_tables(result, comparison)
         tables["panel"] = consensus(results[0], cells, best_title)
         sections.append(panel_of(results[0], tables["panel"], cells, best_title))
-        rows = pd.concat([rows, *(result.rows for result in results)], ignore_index=True)
+        rows = pd.concat([rows, *(result.replicates for result in results)], ignore_index=True)
     else:
         method = MethodSpec(selector=spec.search.selector, params=best.spec.params)
         own = trial_rows(study.store, best.run_id)

@@ -34,7 +34,7 @@ from mmlab.report.search import report_search
 from mmlab.schedule import ComparisonResult, read_comparison
 from mmlab.spec.search import SearchSpec
 from mmlab.system.environment import describe_environment
-from mmlab.tracking import Store, open_study
+from mmlab.tracking import TrackingStore, open_study
 
 _TITLES = {
     "benchmark": "Benchmark",
@@ -43,7 +43,7 @@ _TITLES = {
 }
 
 
-def report_study(name: str, store: Store, folder: Path) -> Report:
+def report_study(name: str, store: TrackingStore, folder: Path) -> Report:
     """Write the report of a study into a folder.
 
     Raises
@@ -60,7 +60,7 @@ def report_study(name: str, store: Store, folder: Path) -> Report:
         report, trials = report_search(study.with_spec(study.spec), cells)
     else:
         result = read_comparison(study.with_spec(study.spec), cells)
-        if result.rows.empty:
+        if result.replicates.empty:
             raise UserError(f"study {study.name} has no finished trial: nothing to report.")
         report, trials = _report_comparison(result, cells), trial_entries(result)
     about: dict[str, Any] = {
@@ -88,7 +88,7 @@ def _report_comparison(result: ComparisonResult, cells: Cells) -> Report:
         *result_sections(result, comparison, cells, best),
         panel_of(result, panel, cells, best),
         failures_section(result.failed),
-        cost_section(result.rows, describe_environment()),
+        cost_section(result.replicates, describe_environment()),
         limits_section(result_limits(result), cells),
         reproduction_section(commands, tags),
     ]

@@ -34,8 +34,8 @@ from mmlab.tracking import (
     EndedTrial,
     MethodRun,
     Outbox,
-    Store,
     StudyRun,
+    TrackingStore,
     claim_study,
     close_abandoned,
     constraint_params,
@@ -51,7 +51,7 @@ _PATIENCE = 30.0
 
 def run_comparison(
     spec: ComparisonSpec,
-    store: Store,
+    store: TrackingStore,
     resources: Resources,
     console: Console,
     *,
@@ -104,7 +104,7 @@ def run_comparison(
 
 
 def _open(
-    store: Store, name: str, spec: ComparisonSpec, cells: Cells, command: str
+    store: TrackingStore, name: str, spec: ComparisonSpec, cells: Cells, command: str
 ) -> StudyRun[ComparisonSpec]:
     found = find_study(store, name)
     if found is not None:

@@ -49,7 +49,7 @@ class ComparisonResult:
         The study in its store.
     grid
         All its trials.
-    rows
+    replicates
         A row a finished replicate, see :mod:`mmlab.comparison.result_table`, with the columns ``method`` and
         ``setting``.
     summary
@@ -64,7 +64,7 @@ class ComparisonResult:
 
     study: StudyRun[ComparisonSpec]
     grid: list[PlannedTrial]
-    rows: pd.DataFrame
+    replicates: pd.DataFrame
     summary: pd.DataFrame
     robustness: pd.DataFrame
     failed: dict[str, str]
@@ -111,7 +111,7 @@ def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:
 class ResultTables(NamedTuple):
     """The tables of a :class:`ComparisonResult`."""
 
-    rows: pd.DataFrame
+    replicates: pd.DataFrame
     summary: pd.DataFrame
     robustness: pd.DataFrame
 

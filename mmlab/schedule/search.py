@@ -24,8 +24,8 @@ from mmlab.selectors import get_selector, resolve_params
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import (
     ENDED,
-    Store,
     StudyRun,
+    TrackingStore,
     TrialRecord,
     claim_study,
     close_abandoned,
@@ -62,7 +62,7 @@ class SearchResult:
 
 def run_search(
     spec: SearchSpec,
-    store: Store,
+    store: TrackingStore,
     resources: Resources,
     console: Console,
     command: str = "",
@@ -103,7 +103,7 @@ def run_search(
         return _work(study, cells, resources, slots, console)
 
 
-def _check_name(name: str, store: Store) -> None:
+def _check_name(name: str, store: TrackingStore) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(
             f"--name {name!r} cannot name a study: use letters, digits, dots, dashes and "
@@ -117,7 +117,11 @@ def _check_name(name: str, store: Store) -> None:
 
 
 def resume_search(
-    name: str, store: Store, resources: Resources, console: Console, trials: int | None = None
+    name: str,
+    store: TrackingStore,
+    resources: Resources,
+    console: Console,
+    trials: int | None = None,
 ) -> SearchResult:
     """Go on with a study: ended trials are kept, interrupted ones begin again.
 

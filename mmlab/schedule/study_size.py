@@ -15,7 +15,7 @@ from mmlab.constraints.measure import needs_labels
 from mmlab.errors import UserError
 from mmlab.schedule.progress import format_duration
 from mmlab.selectors import get_selector
-from mmlab.tracking import Store
+from mmlab.tracking import TrackingStore
 
 if TYPE_CHECKING:
     from mmlab.schedule.comparison_plan import PlannedTrial
@@ -26,7 +26,7 @@ MOST_TRIALS = 20_000
 _MB_A_TRIAL = 0.2
 
 
-def check_size(n_trials: int, store: Store) -> None:
+def check_size(n_trials: int, store: TrackingStore) -> None:
     """Refuse a study that cannot be run, before anything is written.
 
     Raises

@@ -20,7 +20,7 @@ from mmlab.tracking.outbox import EndedTrial, Outbox
 from mmlab.tracking.promotion import promotions, record_promotion
 from mmlab.tracking.search_page import describe_search, format_value
 from mmlab.tracking.spec_tags import spec_tags
-from mmlab.tracking.store import Store, resolve_uri
+from mmlab.tracking.store import TrackingStore, resolve_uri
 from mmlab.tracking.study import (
     StudyRun,
     claim_study,
@@ -47,8 +47,8 @@ __all__ = [
     "MethodRun",
     "Outbox",
     "Outcome",
-    "Store",
     "StudyRun",
+    "TrackingStore",
     "TrialRecord",
     "TrialRun",
     "claim_study",

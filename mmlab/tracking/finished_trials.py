@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow.entities import Run
 
 from mmlab.comparison.result_table import ResultRow, row_from_parquet
-from mmlab.tracking.store import Store
+from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study import find_study
 from mmlab.tracking.trial import Outcome
 
@@ -20,7 +20,7 @@ TABLE = "replicates.parquet"
 
 
 def finished_rows(
-    store: Store, experiment_id: str, wanted: Collection[str]
+    store: TrackingStore, experiment_id: str, wanted: Collection[str]
 ) -> Iterator[tuple[str, ResultRow]]:
     """Finished replicates among the ``wanted`` digests, each once, from any study of a dataset.
 
@@ -45,14 +45,14 @@ def finished_rows(
                 yield digest, row
 
 
-def study_rows(store: Store, run_id: str) -> dict[str, ResultRow]:
+def study_rows(store: TrackingStore, run_id: str) -> dict[str, ResultRow]:
     """Rows by digest of the table that a comparison has written; none before its end."""
     if TABLE not in {file.path for file in store.client.list_artifacts(run_id)}:
         return {}
     return {row["digest"]: row for row in trial_rows(store, run_id)}
 
 
-def trial_rows(store: Store, run_id: str) -> list[ResultRow]:
+def trial_rows(store: TrackingStore, run_id: str) -> list[ResultRow]:
     """The replicates of a run, as its table has them."""
     with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
         path = Path(store.client.download_artifacts(run_id, TABLE, folder))

@@ -21,7 +21,7 @@ from mmlab.model import Model
 from mmlab.spec.constraints import constraints_key
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking.spec_tags import spec_json, spec_tags
-from mmlab.tracking.store import Store
+from mmlab.tracking.store import TrackingStore
 
 #: Alias of the one model version that is a dataset's best.
 CHAMPION = "champion"
@@ -70,7 +70,7 @@ def model_name(dataset: str, spec: TrialSpec) -> str:
 
 
 def find_champion(
-    store: Store, dataset: str, n_markers: int, constraints: str = ""
+    store: TrackingStore, dataset: str, n_markers: int, constraints: str = ""
 ) -> Champion | None:
     """The champion of a dataset at a panel size, whatever its selector; None if there is none.
 
@@ -82,7 +82,7 @@ def find_champion(
     return max(found, key=lambda champion: champion.created_ms, default=None)
 
 
-def load_model(store: Store, champion: Champion) -> Model:
+def load_model(store: TrackingStore, champion: Champion) -> Model:
     """The model of a champion.
 
     Raises
@@ -101,7 +101,7 @@ def load_model(store: Store, champion: Champion) -> Model:
 
 
 def register_champion(
-    store: Store, run_id: str, model: Model, spec: TrialSpec, digest: str, study: str
+    store: TrackingStore, run_id: str, model: Model, spec: TrialSpec, digest: str, study: str
 ) -> Champion:
     """Register a model under a run and make it the champion of its dataset and panel size.
 
@@ -140,7 +140,7 @@ def register_champion(
 
 
 def _champions(
-    store: Store, dataset: str, n_markers: int, constraints: str
+    store: TrackingStore, dataset: str, n_markers: int, constraints: str
 ) -> Iterator[ModelVersion]:
     of_interest = {"mmlab.dataset": dataset, "mmlab.n_markers": str(n_markers)}
     token: str | None = None
@@ -193,7 +193,7 @@ def _save_served(model: Model, numbers: Path, folder: Path) -> None:
         )
 
 
-def _download(store: Store, source: str, folder: Path) -> Path:
+def _download(store: TrackingStore, source: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
     path = download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=store.uri)

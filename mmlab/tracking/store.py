@@ -47,7 +47,7 @@ def resolve_uri(uri: str | None) -> str:
     return uri
 
 
-class Store:
+class TrackingStore:
     """An MLflow tracking store; cheap to pickle, connects when first used."""
 
     def __init__(self, uri: str | None = None) -> None:

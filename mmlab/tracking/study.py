@@ -18,7 +18,7 @@ from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy
 from mmlab.tracking.owner import owner_is_alive, owner_name, owner_tags
 from mmlab.tracking.spec_tags import spec_json, spec_tags
-from mmlab.tracking.store import Store
+from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, close_trial, read_record
 
 _STUDIES = "tags.`mmlab.kind` = 'study'"
@@ -33,7 +33,7 @@ SpecT_co = TypeVar("SpecT_co", bound=AnyStudy, covariant=True)
 class StudyRun(Generic[SpecT_co]):
     """A study in a store: its name, its parent run, and what it asks."""
 
-    store: Store
+    store: TrackingStore
     name: str
     run_id: str
     experiment_id: str
@@ -106,7 +106,7 @@ class StudyRun(Generic[SpecT_co]):
 
 
 def create_study(
-    store: Store,
+    store: TrackingStore,
     name: str,
     spec: SpecT,
     cells: Cells,
@@ -139,7 +139,7 @@ def create_study(
     return StudyRun(store, name, run_id, experiment_id, spec)
 
 
-def find_study(store: Store, name: str) -> StudyRun[AnyStudy] | None:
+def find_study(store: TrackingStore, name: str) -> StudyRun[AnyStudy] | None:
     """The study with this name, or whose parent run has this id; None if there is none."""
     for run in store.search(_STUDIES) if store.exists else ():
         if name in (run.data.tags["mmlab.study"], run.info.run_id):
@@ -147,7 +147,7 @@ def find_study(store: Store, name: str) -> StudyRun[AnyStudy] | None:
     return None
 
 
-def open_study(store: Store, name: str) -> StudyRun[AnyStudy]:
+def open_study(store: TrackingStore, name: str) -> StudyRun[AnyStudy]:
     """Find a study by its name or by the id of its parent run, to read it.
 
     Raises
@@ -188,7 +188,7 @@ def send_heartbeat(study: StudyRun[Any]) -> None:
     study.store.set_tags(study.run_id, {"mmlab.alive_at": f"{time.time():.0f}"})
 
 
-def close_abandoned(store: Store) -> None:
+def close_abandoned(store: TrackingStore) -> None:
     """Mark as KILLED the runs whose process on this machine is gone: studies, their trials."""
     for run in store.search("attributes.status = 'RUNNING'"):
         tags = run.data.tags
@@ -200,7 +200,7 @@ def close_abandoned(store: Store) -> None:
             close_trial(store, run.info.run_id, Outcome.INTERRUPTED)
 
 
-def _study(store: Store, run: Run) -> StudyRun[AnyStudy]:
+def _study(store: TrackingStore, run: Run) -> StudyRun[AnyStudy]:
     spec: AnyStudy = TypeAdapter(_ANY_STUDY).validate_json(spec_json(run.data.tags))
     name = run.data.tags["mmlab.study"]
     return StudyRun(store, name, run.info.run_id, run.info.experiment_id, spec)

@@ -10,11 +10,11 @@ from filelock import FileLock, Timeout
 from mmlab.errors import UserError
 from mmlab.system.files import atomic_write
 from mmlab.tracking.owner import owner_name, owner_tags
-from mmlab.tracking.store import Store
+from mmlab.tracking.store import TrackingStore
 
 
 @contextmanager
-def lock_study(store: Store, study_name: str) -> Iterator[None]:
+def lock_study(store: TrackingStore, study_name: str) -> Iterator[None]:
     """Keep other drivers on this machine from a study; the system frees it when this one ends.
 
     Raises

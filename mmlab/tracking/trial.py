@@ -16,7 +16,7 @@ from mmlab.spec.trial import TrialSpec
 from mmlab.system.threads import limit_threads
 from mmlab.tracking.owner import owner_tags
 from mmlab.tracking.spec_tags import spec_json, spec_tags
-from mmlab.tracking.store import Store, metric_points
+from mmlab.tracking.store import TrackingStore, metric_points
 from mmlab.tracking.trial_page import describe_trial, write_result
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import OBJECTIVE, Trial
@@ -115,7 +115,9 @@ def constraint_params(spec: TrialSpec | ConstrainedSpec) -> dict[str, Any]:
 class TrialRun:
     """The run of a trial while it is worked on; made in the process that trains."""
 
-    def __init__(self, store: Store, run_id: str, last_step: int, ended: bool = False) -> None:
+    def __init__(
+        self, store: TrackingStore, run_id: str, last_step: int, ended: bool = False
+    ) -> None:
         self.store = store
         self.run_id = run_id
         self.ended = ended
@@ -126,7 +128,7 @@ class TrialRun:
     @classmethod
     def open(
         cls,
-        store: Store,
+        store: TrackingStore,
         experiment_id: str,
         spec: TrialSpec,
         digest: str,
@@ -211,7 +213,7 @@ def _final_points(
     return metric_points(result.metrics | cost | more, len(result.history), at_ms)
 
 
-def run_tracked(store: Store, spec: TrialSpec, cells: Cells) -> tuple[str, TrialResult]:
+def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[str, TrialResult]:
     """Run one trial in this process, as a run of its own.
 
     Returns
@@ -238,7 +240,7 @@ def run_tracked(store: Store, spec: TrialSpec, cells: Cells) -> tuple[str, Trial
     return run.run_id, result
 
 
-def close_trial(store: Store, run_id: str, outcome: Outcome, reason: str = "") -> None:
+def close_trial(store: TrackingStore, run_id: str, outcome: Outcome, reason: str = "") -> None:
     """Set the final status of a trial's run, with the reason if it did not complete."""
     tags: dict[str, str] = {"mmlab.outcome": outcome}
     if reason:

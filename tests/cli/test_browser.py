@@ -16,7 +16,7 @@ from servers import free_port, server
 from mmlab.datasets.cells import Cells
 from mmlab.report.folder import write_report
 from mmlab.report.page import Report
-from mmlab.tracking import Store
+from mmlab.tracking import TrackingStore
 
 pytestmark = [
     pytest.mark.browser,
@@ -104,7 +104,9 @@ def test_mlflow_pages_show_hostile_names_as_text(chromium: Any, hostile_store: P
     with server(hostile_store, port, "mlflow.db"):
         resize(chromium, DESKTOP)
         address = f"http://127.0.0.1:{port}"
-        (run,) = Store(f"sqlite:///{hostile_store}/mlflow.db").search("tags.`mmlab.kind` = 'trial'")
+        (run,) = TrackingStore(f"sqlite:///{hostile_store}/mlflow.db").search(
+            "tags.`mmlab.kind` = 'trial'"
+        )
         experiment, mode = run.info.experiment_id, "workflowType=machine_learning"
         chromium.get(f"{address}/#/experiments/{experiment}/runs?{mode}")
         shown(chromium, run.info.run_name)

@@ -15,7 +15,7 @@ from commands import call, mistake
 
 from mmlab.cli.tune import _study_spec
 from mmlab.datasets import DATASETS
-from mmlab.tracking import Store
+from mmlab.tracking import TrackingStore
 
 
 @pytest.fixture
@@ -134,10 +134,10 @@ def test_select_writes_panel_and_run(counts: Path, folder: Path) -> None:
     assert list(panel.columns) == ["rank", "gene", "gene_index", "score"]
     assert panel["gene"].tolist() == [row["gene"] for row in content["panel"]]
     assert 0 <= content["metrics"]["knn/accuracy"] <= 1
-    run = Store().client.get_run(content["run_id"])
+    run = TrackingStore().client.get_run(content["run_id"])
     assert run.info.status == "FINISHED"
     assert run.data.tags["mmlab.digest"] == content["digest"]
-    assert Store().client.get_experiment(run.info.experiment_id).name == "cells"
+    assert TrackingStore().client.get_experiment(run.info.experiment_id).name == "cells"
 
 
 def test_select_keeps_lists_of_genes(counts: Path, folder: Path) -> None:
@@ -208,7 +208,7 @@ def test_parameters_are_read_as_numbers(counts: Path) -> None:
     params = ["--param", "learning_rate=1e-3", "--param", "max_epochs=2"]
     result = call("select", *options, *params)
     assert result.exit_code == 0, result.output
-    run = Store().client.get_run(json.loads(result.stdout)["run_id"])
+    run = TrackingStore().client.get_run(json.loads(result.stdout)["run_id"])
     assert run.data.params["learning_rate"] == "0.001"
     assert run.data.params["max_epochs"] == "2"
 
@@ -217,7 +217,7 @@ def test_quick_training_gives_way_to_what_is_given(counts: Path) -> None:
     options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "--json"]
     result = call("select", *options, "--quick", "--param", "max_epochs=2")
     assert result.exit_code == 0, result.output
-    params = Store().client.get_run(json.loads(result.stdout)["run_id"]).data.params
+    params = TrackingStore().client.get_run(json.loads(result.stdout)["run_id"]).data.params
     assert (params["batch_size"], params["max_epochs"]) == ("128", "2")
 
 

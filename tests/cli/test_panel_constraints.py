@@ -18,7 +18,7 @@ from mmlab.cli.tune import _study_spec
 from mmlab.errors import UserError
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.tracking import Store
+from mmlab.tracking import TrackingStore
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 
 COMMANDS = ("select", "benchmark", "robustness", "sweep", "tune")
@@ -63,7 +63,7 @@ def test_select_holds_what_files_ask_and_keeps_it(folder: Path) -> None:
     assert not {"Gene3", "Gene31"} & set(genes)
     families = [int(gene[4:]) % 4 for gene in genes if int(gene[4:]) < 36]
     assert max(map(families.count, families)) <= 2
-    store = Store()
+    store = TrackingStore()
     run = store.client.get_run(json.loads(result.stdout)["run_id"])
     assert run.data.params["max_per_group"] == "2"
     assert run.data.params["weights"] == "Gene3: 0.0, Gene17: 2.5"

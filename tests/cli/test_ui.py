@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mmlab.tracking import Store
+from mmlab.tracking import TrackingStore
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 
 def test_ui_serves_the_runs_of_the_store(server: tuple[str, str], tmp_path: Path) -> None:
     address, run_id = server
-    client = Store(address).client
+    client = TrackingStore(address).client
     assert client.get_run(run_id).data.params["selector"] == "random"
     panel = Path(client.download_artifacts(run_id, "panel.csv", str(tmp_path)))
     assert panel.read_text().startswith("rank,gene,gene_index,score\n")
@@ -81,7 +81,7 @@ def test_runs_and_artifacts_can_be_sent_to_a_server(
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     run_id = str(run_select(folder, "--tracking-uri", address)["run_id"])
-    client = Store(address).client
+    client = TrackingStore(address).client
     assert client.get_run(run_id).info.status == "FINISHED"
     files = {file.path for file in client.list_artifacts(run_id)}
     assert {"markers.parquet", "replicates.parquet", "trial.json"} <= files

@@ -15,7 +15,7 @@ import pytest
 from processes import SMALL, run_mmlab, tune
 
 from mmlab.report.manifest import read_manifest
-from mmlab.tracking import Store, find_champion
+from mmlab.tracking import TrackingStore, find_champion
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -64,8 +64,8 @@ def report(folder: Path, promoted: dict[str, Any]) -> Path:
     return folder / "report"
 
 
-def store_of(folder: Path) -> Store:
-    return Store(f"sqlite:///{folder}/mlflow.db")
+def store_of(folder: Path) -> TrackingStore:
+    return TrackingStore(f"sqlite:///{folder}/mlflow.db")
 
 
 def test_the_first_candidate_becomes_the_champion(folder: Path, promoted: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from processes import run_mmlab, started
 
-from mmlab.tracking import Outcome, Store
+from mmlab.tracking import Outcome, TrackingStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -49,7 +49,9 @@ def compare(folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 def runs_of(folder: Path, kind: str) -> list[Any]:
-    return list(Store(f"sqlite:///{folder}/mlflow.db").search(f"tags.`mmlab.kind` = '{kind}'"))
+    return list(
+        TrackingStore(f"sqlite:///{folder}/mlflow.db").search(f"tags.`mmlab.kind` = '{kind}'")
+    )
 
 
 def measured(content: dict[str, Any]) -> dict[tuple[str, str], float]:
@@ -109,7 +111,7 @@ def test_in_mlflow_replicates_are_nested_in_methods_and_these_in_the_study(
     means = {m.data.tags["mmlab.method"]: m.data.metrics["knn/accuracy"] for m in methods.values()}
     table = measured(content)
     assert means == {name: pytest.approx(table[name, "knn/accuracy"]) for name in means}
-    client = Store(f"sqlite:///{folder}/mlflow.db").client
+    client = TrackingStore(f"sqlite:///{folder}/mlflow.db").client
     files = {file.path for file in client.list_artifacts(study.info.run_id)}
     assert {"comparison.parquet", "benchmark.md", "paired_tests.parquet"} <= files
     files = {file.path for file in client.list_artifacts(next(iter(methods)))}

@@ -19,7 +19,7 @@ import yaml
 from processes import mmlab_command, run_mmlab, started
 from servers import free_port, server
 
-from mmlab.tracking import Outcome, Store
+from mmlab.tracking import Outcome, TrackingStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -70,7 +70,7 @@ def wait_for(folder: Path, driver: subprocess.Popen[str], pattern: str) -> None:
 def assert_once(uri: str, reference: dict[str, Any], content: dict[str, Any]) -> None:
     """The table is that of an undisturbed run, and every trial has one run, which is closed."""
     pd.testing.assert_frame_equal(table(content), table(reference))
-    store = Store(uri)
+    store = TrackingStore(uri)
     trials = list(store.search("tags.`mmlab.kind` = 'trial'"))
     digests = [run.data.tags["mmlab.digest"] for run in trials]
     assert sorted(digests) == sorted(row["digest"] for row in reference["trials"])

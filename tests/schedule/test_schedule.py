@@ -28,7 +28,7 @@ from mmlab.selectors import control_methods
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.spec.search import SearchSpace
 from mmlab.spec.trial import DataSpec
-from mmlab.tracking import Outcome, Store
+from mmlab.tracking import Outcome, TrackingStore
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import Trial, run_trial, run_trials
 
@@ -161,7 +161,7 @@ def test_all_genes_stand_beside_the_panels_of_every_size(tiny_cells: Cells) -> N
         for digest, result in results.items()
     }
     tables = tabulate(spec, trials, rows, tiny_cells)
-    shown = compare_methods(tables.rows, tables.summary, set(control_methods()))
+    shown = compare_methods(tables.replicates, tables.summary, set(control_methods()))
     for k in spec.n_markers:
         for _, _, lines in view_tables(shown, k, set(), str):
             assert {line[0] for line in lines} == {"random", "all_genes"}
@@ -187,13 +187,13 @@ def test_a_comparison_in_parts_is_the_same_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def compared(name: str) -> tuple[pd.DataFrame, list[Any]]:
-        store = Store(f"sqlite:///{tmp_path}/{name}.db")
+        store = TrackingStore(f"sqlite:///{tmp_path}/{name}.db")
         result = run_comparison(
             comparison(), store, Resources(max_concurrent=2), Console(quiet=True)
         )
         assert not result.failed
         runs = list(store.search("tags.`mmlab.kind` = 'trial'"))
-        return result.rows.set_index("digest").sort_index(), runs
+        return result.replicates.set_index("digest").sort_index(), runs
 
     alone, _ = compared("alone")
     one_by_one = comparison_module.group_trials

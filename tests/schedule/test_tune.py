@@ -16,14 +16,14 @@ import pytest
 from processes import SMALL, run_mmlab, started, tune
 
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking import Outcome, Store, StudyRun, open_study
+from mmlab.tracking import Outcome, StudyRun, TrackingStore, open_study
 from mmlab.trial.run import OBJECTIVE
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 def study_of(folder: Path, name: str) -> StudyRun:
-    return open_study(Store(f"sqlite:///{folder}/mlflow.db"), name)
+    return open_study(TrackingStore(f"sqlite:///{folder}/mlflow.db"), name)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from mmlab.nn.persist_masks import (
     concrete_max_mask,
     fill_with_gumbel_noise,
 )
-from mmlab.nn.persist_stages import Trial, closed_too_many, eliminate, next_penalty, select
+from mmlab.nn.persist_stages import PenaltyTrial, closed_too_many, eliminate, next_penalty, select
 from mmlab.nn.persist_training import (
     MaskedNetwork,
     PersistConfig,
@@ -289,7 +289,7 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
 def test_the_secant_step_on_examples_worked_by_hand(
     trials: list[tuple[float, int]], target: int, expected: float
 ) -> None:
-    found = next_penalty([Trial(*trial) for trial in trials], target)
+    found = next_penalty([PenaltyTrial(*trial) for trial in trials], target)
     assert found == pytest.approx(expected)
 
 
@@ -317,9 +317,9 @@ def test_the_search_starts_anew_only_after_closing_too_many(
     assert networks[0] is networks[1] is networks[2]
     assert networks[3] is not networks[2]
     assert penalties[0] == 1e-4
-    trials = [Trial(0, 40), Trial(penalties[0], 40)]
+    trials = [PenaltyTrial(0, 40), PenaltyTrial(penalties[0], 40)]
     assert penalties[1] == next_penalty(trials, 10)
-    assert penalties[2] == next_penalty([*trials, Trial(penalties[1], 15)], 10)
+    assert penalties[2] == next_penalty([*trials, PenaltyTrial(penalties[1], 15)], 10)
 
 
 @pytest.mark.parametrize(("kept", "too_many"), [(0, True), (254, True), (255, False), (745, False)])
