@@ -220,16 +220,16 @@ def test_evaluation_takes_the_hard_mask_and_draws_nothing() -> None:
     assert torch.equal(module.noise.generators[0].get_state(), before[1])
 
 
-MASK_PROPOSALS: dict[str, Callable[..., MaskGate]] = {
+MASK_GATES: dict[str, Callable[..., MaskGate]] = {
     "gene logits": gene_logits,
     "free logits": lambda **lists: FreeLogitsGate(candidates(**lists), source(0)),
 }
 
 
-@pytest.mark.parametrize("name", MASK_PROPOSALS)
+@pytest.mark.parametrize("name", MASK_GATES)
 @pytest.mark.parametrize("training", [True, False])
 def test_included_genes_are_seen_whole_and_excluded_ones_never(name: str, training: bool) -> None:
-    module = MASK_PROPOSALS[name](include=[7, 2], exclude=[0, 11], k=4)
+    module = MASK_GATES[name](include=[7, 2], exclude=[0, 11], k=4)
     module.train(training)
     x = normal(1, 20, N_GENES) + 5
     shown = (seen(module(x, 0.5)) / x).detach()[0]
@@ -244,7 +244,7 @@ def test_included_genes_are_seen_whole_and_excluded_ones_never(name: str, traini
 
 
 def test_a_panel_of_included_genes_alone_leaves_nothing_to_choose() -> None:
-    for make in MASK_PROPOSALS.values():
+    for make in MASK_GATES.values():
         module, x = make(include=[3, 1, 2]), normal(1, 5, N_GENES)
         for training in (True, False):
             module.train(training)

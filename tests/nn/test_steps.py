@@ -81,7 +81,7 @@ def trained(gate: str, alpha: float, rates: list[float]) -> tuple[PanelModel, li
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5])
 @pytest.mark.parametrize("rates", [[1e-2] * 3, [1e-2, 3e-3, 1e-3]], ids=["one rate", "own rates"])
-@pytest.mark.parametrize("proposal", sorted(GATES))
+@pytest.mark.parametrize("gate", sorted(GATES))
 def test_replayed_steps_are_those_that_were_launched(
     captures: pytest.MonkeyPatch, gate: str, alpha: float, rates: list[float]
 ) -> None:

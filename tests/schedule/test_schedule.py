@@ -20,9 +20,9 @@ from mmlab.datasets.cells import Cells
 from mmlab.nn.training import TrainingDivergedError
 from mmlab.schedule import Resources, comparison_actor, search_algorithm
 from mmlab.schedule import comparison as comparison_module
-from mmlab.schedule.comparison import GridTrial, group_trials, plan, run_comparison
+from mmlab.schedule.comparison import run_comparison
 from mmlab.schedule.comparison_actor import ComparisonActor
-from mmlab.schedule.comparison_plan import tabulate
+from mmlab.schedule.comparison_plan import PlannedTrial, group_trials, plan_trials, tabulate
 from mmlab.schedule.progress import SearchProgress, TrialProgress
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
@@ -46,12 +46,12 @@ def comparison(**changes: Any) -> ComparisonSpec:
 
 
 @pytest.fixture
-def deep_part(tiny_cells: Cells) -> list[GridTrial]:
+def deep_part(tiny_cells: Cells) -> list[PlannedTrial]:
     spec = comparison(data=DataSpec(path="tiny.h5ad", label_key="cell_type"))
-    return [trial for trial in plan(spec, tiny_cells) if trial.method.params]
+    return [trial for trial in plan_trials(spec, tiny_cells) if trial.method.params]
 
 
-def started(cells: Cells, part: Sequence[GridTrial]) -> ComparisonActor:
+def started(cells: Cells, part: Sequence[PlannedTrial]) -> ComparisonActor:
     """An actor at work on a part of the grid, in this process."""
     trials = [trial.spec.model_dump(mode="json") for trial in part]
     worker = object.__new__(ComparisonActor)
@@ -72,7 +72,7 @@ def without_seconds(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_trials_of_an_actor_give_what_each_gives_alone(
-    deep_part: list[GridTrial], tiny_cells: Cells
+    deep_part: list[PlannedTrial], tiny_cells: Cells
 ) -> None:
     reports = list(steps(started(tiny_cells, deep_part)))
     assert [[m["epoch"] for m in report["trials"]] for report in reports] == [
@@ -97,7 +97,7 @@ def test_trials_of_an_actor_give_what_each_gives_alone(
 
 
 def test_one_that_diverges_does_not_take_the_others_with_it(
-    deep_part: list[GridTrial], tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
+    deep_part: list[PlannedTrial], tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def second_diverges(trials: Sequence[Trial]) -> Iterator[Any]:
         for number, epochs in enumerate(run_trials(trials), start=1):
@@ -127,7 +127,7 @@ def test_a_result_comes_back_from_text_to_the_last_bit(tiny_cells: Cells) -> Non
 def test_on_a_gpu_replicates_are_handed_out_together(
     tiny_cells: Cells, gpus: float, sizes: list[int]
 ) -> None:
-    trials = plan(comparison(replicates=12), tiny_cells)
+    trials = plan_trials(comparison(replicates=12), tiny_cells)
     parts = group_trials(trials, Resources(gpus_per_trial=gpus))
     assert sorted(map(len, parts)) == sorted(sizes)
     assert sorted(t.digest for part in parts for t in part) == sorted(t.digest for t in trials)
@@ -151,7 +151,7 @@ def test_the_best_of_a_search_ran_to_its_end_and_never_gets_worse() -> None:
 
 def test_all_genes_stand_beside_the_panels_of_every_size(tiny_cells: Cells) -> None:
     spec = comparison(n_markers=[5, 10], methods=["random", "all_genes"], replicates=2)
-    trials = plan(spec, tiny_cells)
+    trials = plan_trials(spec, tiny_cells)
     results = {trial.digest: run_trial(trial.spec, tiny_cells) for trial in trials}
     assert len(results) == 6
     rows = {
@@ -169,12 +169,12 @@ def test_all_genes_stand_beside_the_panels_of_every_size(tiny_cells: Cells) -> N
 
 def test_levels_that_a_method_does_not_see_are_handed_out_together(tiny_cells: Cells) -> None:
     spec = comparison(study="robustness", levels=[0, 0.5, 1], replicates=2)
-    parts = group_trials(plan(spec, tiny_cells), Resources())
+    parts = group_trials(plan_trials(spec, tiny_cells), Resources())
     sizes = {part[0].method.title: len(part) for part in parts}
     assert sizes == {"random": 3, "markermap_supervised": 1}
     assert len(parts) == 2 + 6
     # On a GPU levels of noise are trained as one too.
-    parts = group_trials(plan(spec, tiny_cells), Resources(gpus_per_trial=1))
+    parts = group_trials(plan_trials(spec, tiny_cells), Resources(gpus_per_trial=1))
     assert {part[0].method.title: len(part) for part in parts} == {
         "random": 3,
         "markermap_supervised": 6,
@@ -198,7 +198,7 @@ def test_a_comparison_in_parts_is_the_same_comparison(
     alone, _ = compared("alone")
     one_by_one = comparison_module.group_trials
 
-    def in_pairs(missing: list[GridTrial], resources: Resources) -> list[list[GridTrial]]:
+    def in_pairs(missing: list[PlannedTrial], resources: Resources) -> list[list[PlannedTrial]]:
         flat = [trial for part in one_by_one(missing, resources) for trial in part]
         deep = [trial for trial in flat if trial.method.params]
         return [[t] for t in flat if not t.method.params] + [deep[:2], deep[2:]]

@@ -64,7 +64,7 @@ def trained(
     return epochs, models
 
 
-@pytest.mark.parametrize("proposal", GATES)
+@pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_a_model_becomes_in_a_pack_what_it_becomes_alone(gate: str, alpha: float) -> None:
     together, models = trained([0, 1, 2], gate, alpha)
