@@ -3,47 +3,88 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
-from mmlab.cli import comparisons, datasets, methods, promote, report, select, service, tune
+from mmlab.cli import (
+    benchmark,
+    datasets,
+    doctor,
+    methods,
+    promote,
+    report,
+    reproduce,
+    robustness,
+    run,
+    select,
+    sweep,
+    tune,
+    ui,
+)
+from mmlab.cli.help_panels import command_with_panels
 from mmlab.errors import UserError
 
 app = typer.Typer(
     name="mmlab",
     help=(
-        "Choose gene panels and compare the methods that choose them.\n\n"
-        # click leaves the lines of a paragraph that begins with \b as they are.
+        "Select gene panels, and compare the methods that select them.\n\n"
+        # click keeps the lines of a paragraph that begins with \b.
         "\b\n"
-        "Are your cells usable?  mmlab datasets check cells.h5ad --label-key cell_type\n"
-        "A panel for them        mmlab select --data cells.h5ad --label-key cell_type\n"
-        "Which method is best?   mmlab benchmark --dataset zeisel\n"
-        "What wrong labels cost  mmlab robustness --dataset zeisel\n"
-        "How many genes?         mmlab sweep n_markers=10,25,50,100 --dataset zeisel\n"
-        "Settings of a method    mmlab tune --dataset zeisel --trials 50\n"
-        "The champion of these   mmlab promote STUDY\n"
-        "A study as one page     mmlab report STUDY -o FOLDER\n"
-        "Its numbers once more   mmlab reproduce FOLDER/manifest.json\n"
-        "All that was found      mmlab ui"
+        "Check your data        mmlab datasets check cells.h5ad --label-key cell_type\n"
+        "Select a panel         mmlab select --data cells.h5ad --label-key cell_type\n"
+        "Compare methods        mmlab benchmark --dataset zeisel\n"
+        "Label noise            mmlab robustness --dataset zeisel\n"
+        "Panel size             mmlab sweep n_markers=10,25,50,100 --dataset zeisel\n"
+        "Tune a method          mmlab tune --dataset zeisel --trials 50\n"
+        "Promote a champion     mmlab promote STUDY\n"
+        "Report a study         mmlab report STUDY -o FOLDER\n"
+        "Reproduce a report     mmlab reproduce FOLDER/manifest.json\n"
+        "Open the MLflow UI     mmlab ui"
     ),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
-app.command("select")(select.select)
-app.command("tune")(tune.tune)
-app.command("benchmark")(comparisons.benchmark)
-app.command("robustness")(comparisons.robustness)
-app.command("sweep")(comparisons.sweep)
-app.command("run")(comparisons.run)
-app.command("promote")(promote.promote)
-app.command("report")(report.report)
-app.command("reproduce")(report.reproduce)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        import mmlab
+
+        print(f"mmlab {mmlab.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+#: Commands in the order of the help, with the title of each one's own options.
+for _name, _title, _command in (
+    ("select", "Selection", select.select),
+    ("tune", "Search", tune.tune),
+    ("benchmark", "Comparison", benchmark.benchmark),
+    ("robustness", "Comparison", robustness.robustness),
+    ("sweep", "Comparison", sweep.sweep),
+    ("run", "Options", run.run),
+    ("promote", "Evaluation", promote.promote),
+    ("report", "Options", report.report),
+    ("reproduce", "Options", reproduce.reproduce),
+):
+    app.command(_name, cls=command_with_panels(_title))(_command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(methods.app, name="methods")
-app.command("ui")(service.ui)
-app.command("doctor")(service.doctor)
+for _name, _command in (("ui", ui.ui), ("doctor", doctor.doctor)):
+    app.command(_name, cls=command_with_panels("Options"))(_command)
 
 
 def main() -> None:

@@ -1,38 +1,94 @@
-"""Run a comparison, keep its tables and figures, and print them."""
+"""What `benchmark`, `robustness`, `sweep` and `run` share: run a comparison, save and print it."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.options import look_hint, print_json, program, say, stderr, stdout
+from mmlab.cli.console import (
+    print_json,
+    print_message,
+    recorded_command,
+    same_command,
+    stderr,
+    stdout,
+    ui_hint,
+)
+from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.shared_options import JsonOption, TrackingOption
 from mmlab.errors import UserError
+from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mmlab.schedule import ComparisonResult, Resources
+    from mmlab.schedule import ComparisonResult
     from mmlab.spec.comparison import ComparisonSpec
 
-#: Title, header and rows of a table for people.
+#: Title, header and rows of a table.
 Table = tuple[str, list[str], list[list[str]]]
 
-#: The exit code of a study whose results wait on disk for the tracking store (EX_TEMPFAIL).
+#: The exit code of a study whose results wait on disk for the tracking server (EX_TEMPFAIL).
 _UNSENT = 75
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What people and files get of a comparison.
+class OutputOptions:
+    """Where the results of a comparison go."""
 
-    ``tables`` are for the terminal with ``note`` below them, ``text`` is Markdown, ``json`` joins
-    the JSON document, and ``write`` fills a folder.
+    rows: Path | None
+    output: Path | None
+    tracking_uri: str | None
+    as_json: bool
+
+
+def output_options(
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            "--rows",
+            help="Parquet file of finished replicates: those in it are not computed again, and "
+            "new ones are added.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Also write the tables and figures to this folder.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> OutputOptions:
+    """Return where the results of a comparison go."""
+    for option, path in (("--rows", rows), ("--output", output)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UserError(f"{option} {path}: the folder {path.parent} does not exist.")
+    return OutputOptions(rows, output, tracking_uri, as_json)
+
+
+@dataclass(frozen=True)
+class ComparisonOutput:
+    """The results of a comparison for the terminal, for JSON and for a folder.
+
+    Attributes
+    ----------
+    tables, note
+        For the terminal: tables, and the text below them.
+    text
+        Markdown.
+    json
+        Part of the JSON document.
+    write
+        Writes tables and figures to a folder.
     """
 
     tables: list[Table]
@@ -42,103 +98,94 @@ class Shown:
     note: str
 
 
-def run_and_show(
-    spec: ComparisonSpec,
-    rows: Path | None,
-    output: Path | None,
-    tracking_uri: str | None,
-    resources: Resources,
-    as_json: bool,
-) -> None:
-    """Run a comparison as the command line asked for it."""
+def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOptions) -> None:
+    """Run a comparison, save its tables and figures, and print them."""
     from mmlab.schedule import StudyInterruptedError, run_comparison
     from mmlab.tracking import TrackingStore
 
-    for option, path in (("--rows", rows), ("--output", output)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UserError(f"{option} {path}: the folder {path.parent} does not exist.")
-    command, again = (shlex.join([name, *sys.argv[1:]]) for name in ("mmlab", program()))
-    store = TrackingStore(tracking_uri)
+    command = recorded_command()
+    store = TrackingStore(options.tracking_uri)
     try:
-        result = run_comparison(spec, store, resources, stderr(), rows_file=rows, command=command)
+        result = run_comparison(
+            spec, store, resources, stderr(), rows_file=options.rows, command=command
+        )
     except StudyInterruptedError:
-        say(f"interrupted; finished replicates are kept. Go on with: {again}")
+        print_message(f"Interrupted. Finished replicates are kept; resume with: {same_command()}")
         raise typer.Exit(130) from None
-    shown = keep(result, command, output)
-    if as_json:
+    shown = save_output(result, command, options.output)
+    if options.as_json:
         print_json(_json(result) | shown.json)
     else:
         print_tables(shown)
         for name, reason in result.failed.items():
-            say(f"failed: {name}: {reason.splitlines()[-1]}")
+            print_message(f"failed: {name}: {reason.splitlines()[-1]}")
     if result.unsent:
-        say(
+        print_message(
             f"{result.unsent} finished trials could not be sent to {store.uri} and wait on this "
-            f"machine; when it answers again, send them with: {again}"
+            f"machine; when it answers again, send them with: {same_command()}"
         )
         raise typer.Exit(_UNSENT)
-    if not as_json:
-        say(f"study {result.study.name} kept in {store.uri}")
-        say(look_hint(store.uri))
+    if not options.as_json:
+        print_message(f"Study {result.study.name} is saved in {store.uri}")
+        print_message(ui_hint(store.uri))
 
 
-def keep(result: ComparisonResult, command: str, output: Path | None = None) -> Shown:
-    """Make the tables and figures of a comparison; its run gets them, and a folder.
+def save_output(
+    result: ComparisonResult, command: str, folder: Path | None = None
+) -> ComparisonOutput:
+    """Write the tables and figures of a comparison to its run, and to ``folder`` if given.
 
     Raises
     ------
     UserError
-        Not a single trial was finished.
+        No trial was finished.
     """
     from mmlab.constraints.describe import describe_constraints, escape_markdown
 
     if result.replicates.empty:
         raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))
     spec = result.study.spec
-    shown = _tables(result) if spec.study == "benchmark" else _curves(result)
-    shown = replace(shown, note="\n".join([shown.note, *describe_constraints(spec)]))
-    text = "\n".join(
-        [shown.text, *describe_constraints(spec, escape_markdown), f"Made by `{command}`.\n"]
-    )
+    output = _tables(result) if spec.study == "benchmark" else _curves(result)
+    output = replace(output, note="\n".join([output.note, *describe_constraints(spec)]))
+    constraints = describe_constraints(spec, escape_markdown)
+    text = "\n".join([output.text, *constraints, f"Made by `{command}`.\n"])
 
-    def write_all(folder: Path) -> None:
-        shown.write(folder)
-        (folder / f"{spec.study}.md").write_text(text, encoding="utf-8")
+    def write_all(target: Path) -> None:
+        output.write(target)
+        (target / f"{spec.study}.md").write_text(text, encoding="utf-8")
 
-    if output is not None:
-        output.mkdir(exist_ok=True)
-        write_all(output)
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
+        write_all(folder)
     if not result.unsent:
         store, study = result.study.store, result.study.run_id
         store.log_files(study, write_all)
         store.set_tags(study, {"mlflow.note.content": text[:7900]})
-    return shown
+    return output
 
 
-def _curves(result: ComparisonResult) -> Shown:
+def _curves(result: ComparisonResult) -> ComparisonOutput:
     from mmlab.comparison.curves import curve_tables, curves_markdown, write_curves
 
-    spec, summary, costs = result.study.spec, result.summary, result.robustness
-    text = f"## {spec.data.title}, {spec.study}\n\n{curves_markdown(spec, summary, costs)}"
-    note = "means over n replicates; best in bold"
-    if len(costs):
+    spec, summary, robustness = result.study.spec, result.summary, result.robustness
+    text = f"## {spec.data.title}, {spec.study}\n\n{curves_markdown(spec, summary, robustness)}"
+    note = "Means over n replicates; the best is bold."
+    if len(robustness):
         note += (
-            "; area under the curve, and the noise that costs 5 % of the clean accuracy, with "
-            "95 % confidence intervals"
+            " Area under the curve, and the noise level at which 5 % of the accuracy without "
+            "noise is lost, with 95 % confidence intervals."
         )
-    return Shown(
-        [
-            (f"{spec.data.title}: {title}", header, body)
-            for title, header, body in curve_tables(spec, summary, costs, "[bold]{}[/bold]".format)
-        ],
+    tables = curve_tables(spec, summary, robustness, "[bold]{}[/bold]".format)
+    return ComparisonOutput(
+        [(f"{spec.data.title}: {title}", header, body) for title, header, body in tables],
         text,
-        {"table": _records(summary), "robustness": _records(costs)},
-        lambda folder: write_curves(spec, result.replicates, summary, costs, folder),
+        {"table": _records(summary), "robustness": _records(robustness)},
+        lambda folder: write_curves(spec, result.replicates, summary, robustness, folder),
         note,
     )
 
 
-def _tables(result: ComparisonResult) -> Shown:
+def _tables(result: ComparisonResult) -> ComparisonOutput:
     from mmlab.comparison.tables import (
         compare_methods,
         competing_methods,
@@ -148,11 +195,9 @@ def _tables(result: ComparisonResult) -> Shown:
     )
     from mmlab.selectors import control_methods
 
-    spec = result.study.spec
-    comparison = compare_methods(
-        result.replicates, result.summary, control_methods(), spec.protocol
-    )
-    competing = competing_methods(result.replicates, control_methods())
+    spec, controls = result.study.spec, control_methods()
+    comparison = compare_methods(result.replicates, result.summary, controls, spec.protocol)
+    competing = competing_methods(result.replicates, controls)
 
     def write(folder: Path) -> None:
         write_comparison(comparison, result.replicates, folder)
@@ -161,22 +206,23 @@ def _tables(result: ComparisonResult) -> Shown:
 
     tables, text = list[Table](), ""
     for k in spec.n_markers:
-        place = f"{spec.data.title}, {k} markers"
-        place += ", locked test cells" if spec.protocol == "locked" else ""
+        heading = f"{spec.data.title}, {k} markers"
+        heading += ", held-out test set" if spec.protocol == "locked" else ""
         parts = view_tables(comparison, k, competing, "[bold]{}[/bold]".format)
-        tables += [(f"{place}: {title}", header, body) for title, header, body in parts]
-        text += f"## {place}\n\n{tables_markdown(comparison, k, competing)}\n"
-    return Shown(
+        tables += [(f"{heading}: {title}", header, body) for title, header, body in parts]
+        text += f"## {heading}\n\n{tables_markdown(comparison, k, competing)}\n"
+    return ComparisonOutput(
         tables,
         text,
         {"table": _records(comparison.table), "tests": _records(comparison.tests)},
         write,
-        "mean ± standard deviation over n replicates, published number, difference; best in bold",
+        "Mean ± standard deviation over n replicates, published number, difference; the best is "
+        "bold.",
     )
 
 
 def _json(result: ComparisonResult) -> dict[str, Any]:
-    """What ``--json`` prints of any comparison."""
+    """Return what ``--json`` prints of any comparison."""
     from mmlab.trial.result import NESTED_COLUMNS
 
     nested = [name for name in map(str, result.replicates) if name.startswith(NESTED_COLUMNS)]
@@ -194,20 +240,20 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]
 
 
-def print_tables(shown: Shown) -> None:
+def print_tables(output: ComparisonOutput) -> None:
     """Print the tables of a comparison."""
-    from rich.table import Table as Grid
+    from rich.table import Table as RichTable
 
     console = stdout()
     if not console.is_terminal:
         console.width = 120
-    for title, header, body in shown.tables:
+    for title, header, body in output.tables:
         console.print(title, highlight=False, markup=False)
-        table = Grid(box=None, header_style="bold")
+        table = RichTable(box=None, header_style="bold")
         for name in header:
             table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
         for row in body:
             table.add_row(*row)
         console.print(table)
         console.print()
-    console.print(shown.note, highlight=False, markup=False, soft_wrap=True)
+    console.print(output.note, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`mmlab datasets`: what data there are, and whether a file can be used."""
+"""`mmlab datasets`: list, fetch, simulate, add, check and remove datasets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.options import JsonOption, OfflineOption, print_json, say, stdout
+from mmlab.cli.console import print_json, print_message, stdout
+from mmlab.cli.help_panels import command_with_panels
+from mmlab.cli.shared_options import JsonOption, LayerOption, OfflineOption
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,21 +17,23 @@ if TYPE_CHECKING:
     from mmlab.datasets.description import Dataset
     from mmlab.datasets.io.counts import FileCheck
 
-app = typer.Typer(help="Fetch, simulate, add, check and list datasets.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, fetch, simulate, add, check and remove datasets.", no_args_is_help=True
+)
 
 
-@app.command("list")
+@app.command("list", cls=command_with_panels("Options"))
 def list_datasets(as_json: JsonOption = False) -> None:
-    """List the datasets, and what those on this machine take."""
+    """List the datasets, and the disk space of those on this machine."""
     from rich.table import Table
 
     from mmlab.datasets import DATASETS
     from mmlab.datasets.cache.cache_paths import cache_folder, downloads_folder
     from mmlab.datasets.cache.records import records
 
-    there = records()
-    # What is here is told as it is, not as it was published.
-    known: dict[str, Dataset | CacheRecord] = {**DATASETS, **there}
+    cached = records()
+    # A cached dataset is listed with its actual size, not with the published one.
+    known: dict[str, Dataset | CacheRecord] = {**DATASETS, **cached}
     rows = [_row(about) for about in known.values()]
     waiting = sum(f.stat().st_size for f in downloads_folder().glob("*") if f.is_file())
     if as_json:
@@ -37,16 +41,16 @@ def list_datasets(as_json: JsonOption = False) -> None:
         return
     table = Table(box=None, header_style="bold")
     table.add_column("name", no_wrap=True)
-    for column in ("cells", "genes", "types", "here"):
+    for column in ("cells", "genes", "types", "on disk"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("what")
+    table.add_column("description")
     for row in rows:
-        here = {"packaged": "yes", "missing": "fetch"}.get(row["state"], _size(row["bytes"]))
+        disk = {"packaged": "packaged", "missing": "fetch"}.get(row["state"], _size(row["bytes"]))
         sizes = (str(row[key]) for key in ("n_cells", "n_genes", "n_classes"))
-        table.add_row(row["name"], *sizes, here, row["title"])
+        table.add_row(row["name"], *sizes, disk, row["title"])
     stdout().print(table)
     downloads = f", and {_size(waiting)} of downloads" if waiting else ""
-    say(f"cache: {cache_folder()}{downloads}")
+    print_message(f"cache: {cache_folder()}{downloads}")
 
 
 def _row(about: Dataset | CacheRecord) -> dict[str, Any]:
@@ -59,15 +63,15 @@ def _row(about: Dataset | CacheRecord) -> dict[str, Any]:
     return row | {"state": "missing" if about.sources else "packaged", "bytes": 0}
 
 
-@app.command()
+@app.command(cls=command_with_panels("Options"))
 def info(
     name: Annotated[str, typer.Argument(help="A name of `mmlab datasets list`.")],
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell where a dataset comes from and what is in it.
+    """Describe a dataset: origin, cell types, normalisation.
 
-    One that is not here is fetched.
+    A dataset that is not on this machine is fetched first.
     """
     from mmlab.datasets import DATASETS, ensure_dataset, load_cells
     from mmlab.spec.trial import DataSpec
@@ -109,17 +113,17 @@ def info(
     print("\n".join(lines))
 
 
-@app.command()
+@app.command(cls=command_with_panels("Options"))
 def fetch(
     name: Annotated[str, typer.Argument(help="A name of `mmlab datasets list`.")],
     source: Annotated[
         str | None,
-        typer.Option(help="A folder with files downloaded by hand, or the address of a mirror."),
+        typer.Option(help="Folder with the files downloaded by hand, or URL of a mirror."),
     ] = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Download a dataset from its original source, once."""
+    """Download a dataset from its original source."""
     from mmlab.datasets import get_dataset
     from mmlab.datasets.cache.install import fetch_dataset as bring
 
@@ -129,28 +133,32 @@ def fetch(
     _print_record(bring(dataset, source), as_json)
 
 
-@app.command()
+@app.command(cls=command_with_panels("Options"))
 def simulate(
-    like: Annotated[str, typer.Option(help="The dataset to stand in for.")],
-    cells: Annotated[int | None, typer.Option(min=1, help="Cells; default: as many.")] = None,
-    genes: Annotated[int | None, typer.Option(min=10, help="Genes; default: as many.")] = None,
+    like: Annotated[str, typer.Option(help="Dataset whose size is simulated.")],
+    cells: Annotated[
+        int | None, typer.Option(min=1, help="Number of cells. Default: the same.")
+    ] = None,
+    genes: Annotated[
+        int | None, typer.Option(min=10, help="Number of genes. Default: the same.")
+    ] = None,
     density: Annotated[
         float | None,
         typer.Option(
             min=0.001,
             max=0.9,
-            help="Share of counts above 0; default: that of the dataset, or 0.1 if it is not here.",
+            help="Share of counts above 0. Default: that of the dataset, or 0.1 if unknown.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     name: Annotated[
-        str | None, typer.Option(help="Of the simulated cells; it must hold 'simulated'.")
+        str | None, typer.Option(help="Name of the result; it must contain 'simulated'.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Simulate a stand-in of a dataset's size.
+    """Simulate a dataset with known markers.
 
-    It has markers that the method `oracle` knows.
+    It has the size of another dataset; the method `oracle` selects the true markers.
     """
     from mmlab.datasets import get_dataset
     from mmlab.datasets.cache.install import simulate_dataset as make
@@ -161,36 +169,38 @@ def simulate(
     parts = [f"{key}{value}" for key, value in changed.items() if value is not None]
     name = name or "_".join([f"{like}{SIMULATED_SUFFIX}", *parts])
     if "simulated" not in name:
-        raise UserError(f"--name {name} must hold the word simulated: nobody may take it for real.")
+        raise UserError(
+            f"--name {name} must contain the word simulated, so that nobody takes it for real data."
+        )
     record = make(original, name, n_cells=cells, n_genes=genes, density=density, seed=seed)
     _print_record(record, as_json)
 
 
-@app.command()
+@app.command(cls=command_with_panels("Options"))
 def add(
-    file: Annotated[Path, typer.Argument(help="An .h5ad file.")],
-    label_key: Annotated[str, typer.Option(help="The obs column of the cell types.")],
-    name: Annotated[str | None, typer.Option(help="Default: that of the file.")] = None,
-    layer: Annotated[
-        str | None, typer.Option(help="Where the counts are: a layer, X or raw; default: found.")
+    file: Annotated[Path, typer.Argument(help="An .h5ad file with raw counts.")],
+    label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the dataset. Default: that of the file.")
     ] = None,
+    layer: LayerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give your file a name, for --dataset.
+    """Add your own .h5ad file under a name for --dataset.
 
-    It is checked once, and may be of any size.
+    The file is checked once; it may be larger than memory.
     """
     from mmlab.datasets import add_file
 
     _print_record(add_file(file, label_key, layer, name or file.stem), as_json)
 
 
-@app.command()
+@app.command(cls=command_with_panels("Options"))
 def remove(
-    name: Annotated[str, typer.Argument(help="A dataset that is on this machine.")],
+    name: Annotated[str, typer.Argument(help="A dataset in the cache of this machine.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Free the disk space of a dataset."""
+    """Remove a dataset from the cache."""
     from mmlab.datasets.cache.records import remove_dataset as free
 
     freed = free(name)
@@ -218,16 +228,14 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
-@app.command()
+@app.command(cls=command_with_panels("Options"))
 def check(
-    file: Annotated[Path, typer.Argument(help="An .h5ad file.")],
-    label_key: Annotated[str, typer.Option(help="The obs column of the cell types.")],
-    layer: Annotated[
-        str | None, typer.Option(help="Where the counts are: a layer, X or raw; default: found.")
-    ] = None,
+    file: Annotated[Path, typer.Argument(help="An .h5ad file with raw counts.")],
+    label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
+    layer: LayerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell everything that is wrong or odd with your file."""
+    """Check whether your own file can be used."""
     from dataclasses import asdict
 
     from mmlab.datasets.io.counts import check_file

@@ -1,4 +1,4 @@
-"""`mmlab methods`: what methods there are, and what can be set."""
+"""`mmlab methods`: the marker selection methods and their parameters."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmlab.cli.options import JsonOption, print_json, stdout
+from mmlab.cli.console import print_json, stdout
+from mmlab.cli.help_panels import command_with_panels
+from mmlab.cli.shared_options import JsonOption
 
 if TYPE_CHECKING:
     from mmlab.spec.base import Scalar
 
-app = typer.Typer(help="The marker selection methods.", no_args_is_help=True)
+app = typer.Typer(help="List and describe the methods.", no_args_is_help=True)
 
 
-@app.command("list")
+@app.command("list", cls=command_with_panels("Options"))
 def list_methods(as_json: JsonOption = False) -> None:
     """List the methods."""
     from rich.table import Table
@@ -26,19 +28,19 @@ def list_methods(as_json: JsonOption = False) -> None:
         print_json([{"name": name, "summary": s.summary} for name, s in SELECTORS.items()])
         return
     table = Table(box=None, header_style="bold")
-    for column in ("name", "labels", "what"):
+    for column in ("name", "labels", "method"):
         table.add_column(column)
     for name, selector in SELECTORS.items():
         table.add_row(name, "needed" if selector.supervised else "not used", selector.summary)
     stdout().print(table)
 
 
-@app.command()
+@app.command(cls=command_with_panels("Options"))
 def info(
     name: Annotated[str, typer.Argument(help="A name of `mmlab methods list`.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what a method does, what it reads, and which parameters it has."""
+    """Describe a method, its parameters and their defaults."""
     from mmlab.selectors import default_params, get_selector
 
     selector = get_selector(name)

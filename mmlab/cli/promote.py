@@ -1,95 +1,102 @@
-"""`mmlab promote`: the best of a search, judged on cells that it never saw."""
+"""`mmlab promote`: the best configuration of a search becomes the champion if it wins."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.options import (
-    AddressOption,
-    ConcurrentOption,
-    CpusOption,
-    GpusOption,
+from mmlab.cli.console import (
+    print_json,
+    print_message,
+    print_text,
+    program_name,
+    recorded_command,
+    same_command,
+    stderr,
+    ui_hint,
+)
+from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.shared_options import (
     JsonOption,
     TrackingOption,
-    look_hint,
-    names,
-    print_json,
-    program,
-    say,
-    stderr,
-    stdout,
+    resource_options,
+    shared,
+    split_names,
+    with_shared_options,
 )
+from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
     from mmlab.champion.promote import Promotion
 
 
+@with_shared_options
 def promote(
-    study: Annotated[str, typer.Argument(help="A search, by the name that mmlab tune printed.")],
+    study: Annotated[str, typer.Argument(help="Name of a search, as mmlab tune printed it.")],
     objectives: Annotated[
         str,
         typer.Option(
-            help="Judge the whole Pareto front of these, by commas: accuracy, reconstruction, "
-            "stability, panel_size. Default: the best validation score alone."
+            help="Evaluate the whole Pareto front of these objectives, comma-separated: accuracy, "
+            "reconstruction, stability, panel_size. Default: the best validation score only."
         ),
     ] = "",
     baselines: Annotated[
-        str, typer.Option(help="Methods to judge beside it, by commas.")
+        str, typer.Option(help="Methods to evaluate on the same splits, comma-separated.")
     ] = "scanpy_t_test,smash,random",
     replicates: Annotated[
         int, typer.Option(min=2, help="Random splits, the same for every method.")
     ] = 10,
+    resources: Resources = shared(resource_options),
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the champions' study files.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the study files of champions.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = Path("experiments/promoted"),
     tracking_uri: TrackingOption = None,
-    address: AddressOption = None,
-    cpus_per_trial: CpusOption = 1,
-    gpus_per_trial: GpusOption = 0.0,
-    max_concurrent: ConcurrentOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a search's best settings on the locked test cells.
+    """Evaluate the best trial and register it if it wins.
 
-    It is judged twice, beside the present champion and baselines on the same splits: on the locked
-    cells, which no search has seen, and by the paper's protocol. If it beats the champion on the
-    locked cells it takes its place: registered in MLflow with the alias champion, its benchmark
-    written to FOLDER/<dataset>.yaml. All hold the constraints of the search, and compete with
-    champions of the same constraints alone. Interrupted and started again, it computes what is
-    missing.
+    The best configuration, the present champion, the method's defaults and the baselines are
+    evaluated on the same splits: on the held-out test set, which no search has seen, and under the
+    paper's protocol. If the configuration beats the champion on the held-out test set, it is
+    registered in MLflow under the alias champion, and its benchmark is written to
+    FOLDER/<dataset>.yaml. Champions with other panel constraints do not compete. The same command
+    resumes an interrupted promotion.
     """
-    from mmlab.champion.promote import promote as judge
-    from mmlab.cli.comparison import keep, print_tables
-    from mmlab.schedule import Resources, StudyInterruptedError
+    from mmlab.champion.promote import promote as run_promotion
+    from mmlab.cli.comparison import print_tables, save_output
+    from mmlab.schedule import StudyInterruptedError
     from mmlab.tracking import TrackingStore
 
-    command, again = (shlex.join([name, *sys.argv[1:]]) for name in ("mmlab", program()))
+    command = recorded_command()
     store = TrackingStore(tracking_uri)
     try:
-        result = judge(
+        result = run_promotion(
             study,
             store,
-            Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent),
+            resources,
             stderr(),
-            objectives=names(objectives),
-            baselines=names(baselines),
+            objectives=split_names(objectives),
+            baselines=split_names(baselines),
             replicates=replicates,
             folder=output,
             command=command,
         )
     except StudyInterruptedError:
-        say(f"interrupted; finished replicates are kept. Go on with: {again}")
+        print_message(f"Interrupted. Finished replicates are kept; resume with: {same_command()}")
         raise typer.Exit(130) from None
-    shown = [keep(comparison, command) for comparison in (result.locked, result.paper)]
+    outputs = [save_output(comparison, command) for comparison in (result.locked, result.paper)]
     if as_json:
         print_json(_json(result))
         return
-    for tables in shown:
+    for tables in outputs:
         print_tables(tables)
     _print(result, output)
 
@@ -124,21 +131,16 @@ def _json(result: Promotion) -> dict[str, Any]:
 def _print(result: Promotion, folder: Path) -> None:
     from mmlab.champion.study_file import study_file
 
-    champion, console = result.champion, stdout()
-    console.print(result.verdict, highlight=False, soft_wrap=True)
+    study, champion = result.study, result.champion
+    model = f"model {champion.model_name} version {champion.version}"
+    print_text(result.verdict)
     if result.promoted:
-        console.print(
-            f"it is the champion now: model {champion.model_name} version {champion.version}, "
-            f"study file {folder / study_file(result.study.spec.data.title, result.study.spec)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        path = folder / study_file(study.spec.data.title, study.spec)
+        print_text(f"It is the new champion: {model}, study file {path}")
     else:
-        console.print(
-            f"the champion stays: model {champion.model_name} version {champion.version}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    say("the search has seen most cells of the paper's protocol: the locked cells decide")
-    say(f"report: {program()} report {result.study.name} -o report")
-    say(look_hint(result.study.store.uri))
+        print_text(f"The champion stays: {model}")
+    print_message(
+        "The search has seen most cells of the paper's protocol; the held-out test set decides."
+    )
+    print_message(f"Write the report with: {program_name()} report {study.name} -o report")
+    print_message(ui_hint(study.store.uri))

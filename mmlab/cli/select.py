@@ -1,4 +1,4 @@
-"""`mmlab select`: one method, one panel."""
+"""`mmlab select`: one panel of one method."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.options import (
-    DataOption,
-    DatasetOption,
+from mmlab.cli.console import print_json, print_message, stderr, stdout, ui_hint
+from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.panel_constraints import constraint_options
+from mmlab.cli.shared_options import (
+    DataOptions,
     JsonOption,
-    LabelKeyOption,
-    LayerOption,
-    OfflineOption,
     QuickOption,
+    RecipeOption,
+    SeedOption,
     TrackingOption,
-    data_spec,
-    look_hint,
-    print_json,
+    data_options,
     quick_params,
-    say,
-    stderr,
-    stdout,
+    shared,
+    with_shared_options,
 )
-from mmlab.cli.panel_constraints import asks_panels
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,43 +29,40 @@ if TYPE_CHECKING:
     from mmlab.trial.result import TrialResult
 
 
-@asks_panels
+@with_shared_options
 def select(
-    dataset: DatasetOption = None,
-    data: DataOption = None,
-    label_key: LabelKeyOption = None,
-    layer: LayerOption = None,
-    offline: OfflineOption = False,
+    data: DataOptions = shared(data_options),
     method: Annotated[
         str, typer.Option(help="A name of `mmlab methods list`.")
     ] = "markermap_supervised",
     n_markers: Annotated[int, typer.Option("--n-markers", "-k", help="Genes in the panel.")] = 50,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the panel to this CSV file.")
-    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(help="A parameter of the method, e.g. hidden_size=128; repeatable."),
     ] = None,
     quick: QuickOption = False,
-    recipe: Annotated[
-        str, typer.Option(help="train_only: no statistic sees a test cell; or paper.")
-    ] = "train_only",
+    recipe: RecipeOption = "train_only",
     label_noise: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of train labels drawn at random.")
+        float,
+        typer.Option(min=0, max=1, help="Share of the training labels that are redrawn at random."),
     ] = 0.0,
     replicates: Annotated[
         int, typer.Option(help="Random 70/10/20 splits; the panel is their consensus.")
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: SeedOption = 0,
+    constraints: dict[str, Any] = shared(constraint_options),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write the panel to this CSV file.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
-    *,
-    panel: dict[str, Any],
 ) -> None:
-    """Choose a panel and measure it on other cells.
+    """Select a gene panel and evaluate it on test cells.
 
-    Every method chooses it from training cells; the test cells, 20 % of all, only judge it.
+    The panel is chosen from training cells; 20 % of the cells are held out to evaluate it.
     """
     from mmlab.datasets import load_cells
     from mmlab.preprocessing.splits import sampling_note
@@ -80,7 +74,7 @@ def select(
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: the folder {output.parent} does not exist.")
     content = {
-        "data": data_spec(dataset, data, label_key, layer),
+        "data": data.spec(),
         "selector": method,
         "params": (quick_params(method) if quick else {}) | _params(param or []),
         "n_markers": n_markers,
@@ -89,17 +83,17 @@ def select(
         "replicates": replicates,
         "seed": seed,
     }
-    spec = parse_spec(TrialSpec, content | panel, "options")
+    spec = parse_spec(TrialSpec, content | constraints, "options")
     cells = load_cells(spec.data)
     spec = resolve_spec(spec, cells)
-    if data is not None:
-        say(cells.origin)
+    if data.data is not None:
+        print_message(cells.origin)
     Trial(spec, cells).check_constraints()
 
     from mmlab.tracking import TrackingStore, close_abandoned, run_tracked
 
     store = TrackingStore(tracking_uri)
-    with stderr().status(f"choosing {n_markers} of {len(cells.genes)} genes with {method}"):
+    with stderr().status(f"selecting {n_markers} of {len(cells.genes)} genes with {method}"):
         store.initialise()
         close_abandoned(store)
         run_id, result = run_tracked(store, spec, cells)
@@ -120,11 +114,11 @@ def select(
         return
     _print_result(result)
     if note:
-        say(note)
+        print_message(note)
     if output is not None:
-        say(f"panel written to {output}")
-    say(f"run {run_id} kept in {store.uri}")
-    say(look_hint(store.uri))
+        print_message(f"Panel written to {output}")
+    print_message(f"Run {run_id} is saved in {store.uri}")
+    print_message(ui_hint(store.uri))
 
 
 def _params(pairs: list[str]) -> dict[str, Scalar]:
@@ -144,7 +138,7 @@ def _print_result(result: TrialResult) -> None:
 
     spec = result.spec
     table = Table(box=None, header_style="bold", title_justify="left")
-    table.add_column("on the test cells")
+    table.add_column("metric on the test cells")
     table.add_column("mean", justify="right")
     table.add_column("std" if spec.replicates > 1 else "", justify="right")
     for name, value in result.metrics.items():
@@ -154,4 +148,6 @@ def _print_result(result: TrialResult) -> None:
     console = stdout()
     console.print(table)
     genes = ", ".join(result.panel["gene"])
-    console.print(f"\npanel, best first: {genes}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"\nPanel, best gene first: {genes}", highlight=False, markup=False, soft_wrap=True
+    )

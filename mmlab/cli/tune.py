@@ -1,72 +1,68 @@
-"""`mmlab tune`: search a method's hyperparameters."""
+"""`mmlab tune`: a search of a method's hyperparameters."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.options import (
-    AddressOption,
-    ConcurrentOption,
-    CpusOption,
-    DataOption,
-    DatasetOption,
-    GpusOption,
-    JsonOption,
-    LabelKeyOption,
-    LayerOption,
-    OfflineOption,
-    QuickOption,
-    TrackingOption,
-    data_spec,
-    look_hint,
+from mmlab.cli.console import (
     print_json,
-    program,
-    quick_params,
+    print_message,
+    print_text,
+    program_name,
+    recorded_command,
     stderr,
     stdout,
+    ui_hint,
 )
-from mmlab.cli.panel_constraints import asks_panels
+from mmlab.cli.panel_constraints import constraint_options
+from mmlab.cli.shared_options import (
+    DataOptions,
+    JsonOption,
+    QuickOption,
+    TrackingOption,
+    data_options,
+    quick_params,
+    resource_options,
+    shared,
+    with_shared_options,
+)
 from mmlab.errors import UserError
+from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
     from mmlab.schedule import SearchResult
     from mmlab.spec.search import SearchSpec
 
 
-#: Quick methods without settings, to see what a search is worth.
+#: Fast methods without hyperparameters, which a search has to beat.
 _BASELINES = ("scanpy_t_test", "random")
 
 
-@asks_panels
+@with_shared_options
 def tune(
-    dataset: DatasetOption = None,
-    data: DataOption = None,
-    label_key: LabelKeyOption = None,
-    layer: LayerOption = None,
-    offline: OfflineOption = False,
+    data: DataOptions = shared(data_options),
     method: Annotated[
-        str | None, typer.Option(help="Method to tune; default markermap_supervised.")
+        str | None, typer.Option(help="Method to tune. Default: markermap_supervised.")
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Configurations to try; default 20.")
+        int | None, typer.Option(min=1, help="Configurations to try. Default: 20.")
     ] = None,
     n_markers: Annotated[
-        int | None, typer.Option("--n-markers", "-k", help="Genes in the panel; default 50.")
+        int | None, typer.Option("--n-markers", "-k", help="Genes in the panel. Default: 50.")
     ] = None,
     search: Annotated[
         Path | None,
-        typer.Option(help="YAML search space; default: the one shipped for the method."),
+        typer.Option(help="YAML file of the search space. Default: the one shipped with mmlab."),
     ] = None,
     replicates: Annotated[
-        int | None, typer.Option(min=1, help="Train/validation splits a trial; default 2.")
+        int | None, typer.Option(min=1, help="Training/validation splits per trial. Default: 2.")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Most epochs of a trial; default: the method's own.")
+        int | None,
+        typer.Option(min=1, help="Maximum epochs per trial. Default: that of the method."),
     ] = None,
     quick: QuickOption = False,
     with_baselines: Annotated[
@@ -74,34 +70,30 @@ def tune(
         typer.Option("--with-baselines", help="Add Scanpy's t-test and random genes as trials."),
     ] = False,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of everything random; default 0.")
+        int | None, typer.Option(min=0, help="Seed of all random numbers. Default: 0.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the study; default: the dataset and the time.")
+        str | None, typer.Option(help="Name of the study. Default: the dataset and the time.")
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="STUDY", help="Go on with a study; --trials may be raised."),
+        typer.Option(metavar="STUDY", help="Resume a study; --trials may be raised."),
     ] = None,
+    constraints: dict[str, Any] = shared(constraint_options),
+    resources: Resources = shared(resource_options),
     tracking_uri: TrackingOption = None,
-    address: AddressOption = None,
-    cpus_per_trial: CpusOption = 1,
-    gpus_per_trial: GpusOption = 0.0,
-    max_concurrent: ConcurrentOption = None,
     as_json: JsonOption = False,
-    *,
-    panel: dict[str, Any],
 ) -> None:
-    """Search a method's best settings; test cells stay locked.
+    """Search a method's best hyperparameters on a dataset.
 
-    Ray Tune runs the trials, Optuna proposes them, hopeless ones are stopped early, and MLflow
-    keeps all of them.
+    Ray Tune runs the trials, Optuna proposes them, successive halving stops poor ones early, and
+    every trial is an MLflow run. No trial sees the held-out test set.
     """
-    given = {
-        "dataset": dataset,
-        "data": data,
-        "label_key": label_key,
-        "layer": layer,
+    requested = {
+        "dataset": data.dataset,
+        "data": data.data,
+        "label_key": data.label_key,
+        "layer": data.layer,
         "method": method,
         "n_markers": n_markers,
         "search": search,
@@ -110,56 +102,60 @@ def tune(
         "quick": quick or None,
         "seed": seed,
         "name": name,
-    }
+    } | constraints
     if resume is None:
-        spec = _study_spec(given | panel, trials, with_baselines)
+        spec = search_spec(requested, trials, with_baselines)
     else:
-        asked = given | {name: value or None for name, value in panel.items()}
-        asked |= asked.pop("constraints") or {}
-        fixed = [
-            f"--{name.replace('_', '-')}" for name, value in asked.items() if value is not None
-        ]
-        if fixed or with_baselines:
-            raise UserError(
-                f"--resume takes everything but --trials from study {resume}: leave out "
-                + ", ".join(fixed or ["--with-baselines"])
-                + "."
-            )
+        _require_nothing_else(resume, requested, with_baselines)
 
-    from mmlab.schedule import Resources, StudyInterruptedError, resume_search, run_search
+    from mmlab.schedule import StudyInterruptedError, resume_search, run_search
     from mmlab.tracking import TrackingStore
 
-    resources = Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
     store = TrackingStore(tracking_uri)
     try:
         if resume is None:
-            command = shlex.join(["mmlab", *sys.argv[1:]])
-            result = run_search(spec, store, resources, stderr(), command, name)
+            result = run_search(spec, store, resources, stderr(), recorded_command(), name)
         else:
             result = resume_search(resume, store, resources, stderr(), trials)
     except StudyInterruptedError as study:
-        stderr().print(
-            f"interrupted; ended trials are kept. Go on with: {program()} tune --resume {study}",
-            highlight=False,
-            soft_wrap=True,
+        print_message(
+            "Interrupted. Finished trials are kept; resume with: "
+            f"{program_name()} tune --resume {study}"
         )
         raise typer.Exit(130) from None
     if as_json:
-        print_json(study_json(result))
+        print_json(search_json(result))
     else:
         _print_result(result)
 
 
-def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool) -> SearchSpec:
+def _require_nothing_else(study: str, requested: dict[str, Any], with_baselines: bool) -> None:
+    """Raise ``UserError`` for options that a resumed search takes from its study."""
+    given = {name: value or None for name, value in requested.items()}
+    given |= given.pop("constraints") or {}
+    if requested["seed"] is not None:
+        given["seed"] = requested["seed"]
+    fixed = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if fixed or with_baselines:
+        raise UserError(
+            f"--resume takes everything but --trials from study {study}: leave out "
+            + ", ".join(fixed or ["--with-baselines"])
+            + "."
+        )
+
+
+def search_spec(requested: dict[str, Any], trials: int | None, with_baselines: bool) -> SearchSpec:
+    """Return the specification of a search from the options of its command."""
     from mmlab.selectors import get_selector
     from mmlab.spec.search import SearchSpace, SearchSpec
     from mmlab.spec.yaml import default_search_space_file, parse_spec, read_spec
 
-    data = data_spec(given["dataset"], given["data"], given["label_key"], given["layer"])
-    method = given["method"]
+    names = ("dataset", "data", "label_key", "layer")
+    data = DataOptions(**{name: requested[name] for name in names}).spec()
+    method = requested["method"]
     if method is not None:
         get_selector(method)
-    path = given["search"] or default_search_space_file(
+    path = requested["search"] or default_search_space_file(
         method or "markermap_supervised", data.title
     )
     space = read_spec(path, SearchSpace)
@@ -167,23 +163,23 @@ def _study_spec(given: dict[str, Any], trials: int | None, with_baselines: bool)
     if method is not None and space.selector != method:
         raise UserError(f"{path} is a search space of {space.selector}, not of {method}.")
     fixed = dict(space.fixed)
-    if given["quick"]:
+    if requested["quick"]:
         params = quick_params(space.selector).items()
         fixed = {name: value for name, value in params if name not in space.parameters} | fixed
-    if given["epochs"] is not None:
-        fixed["max_epochs"] = given["epochs"]
+    if requested["epochs"] is not None:
+        fixed["max_epochs"] = requested["epochs"]
     space = space.model_copy(update={"fixed": fixed})
     content = {"data": data, "search": space, "trials": trials or 20}
     for name in ("n_markers", "replicates", "seed", "include", "exclude", "constraints"):
-        if given.get(name) is not None:
-            content[name] = given[name]
+        if requested.get(name) is not None:
+            content[name] = requested[name]
     if with_baselines:
         content["baselines"] = list(_BASELINES)
     return parse_spec(SearchSpec, content, "options")
 
 
-def study_json(result: SearchResult) -> dict[str, Any]:
-    """What ``--json`` prints of a study."""
+def search_json(result: SearchResult) -> dict[str, Any]:
+    """Return what ``--json`` prints of a search."""
     best = result.best
     return {
         "study": result.study.name,
@@ -217,19 +213,17 @@ def _print_result(result: SearchResult) -> None:
 
     from mmlab.tracking import format_value
 
-    study, console = result.study, stdout()
+    study = result.study
     if result.best is None:
-        console.print("no trial ran to its end")
+        print_text("No trial was completed.")
     else:
         best = result.best
         table = Table(box=None, show_header=False)
         table.add_row("validation score", f"{best.score:.4f}")
         for name in study.spec.search.parameters:
             table.add_row(name, format_value(best.spec.params[name]))
-        console.print(f"best of {study.spec.trials} trials: {best.digest[:8]}", highlight=False)
-        console.print(table)
-        genes = ", ".join(study.panel(best)[:10])
-        console.print(f"first markers: {genes}", highlight=False, markup=False, soft_wrap=True)
-    uri = study.store.uri
-    console.print(f"study {study.name} kept in {uri}", highlight=False, soft_wrap=True)
-    console.print(look_hint(uri), highlight=False, soft_wrap=True)
+        print_text(f"Best of {study.spec.trials} trials: {best.digest[:8]}")
+        stdout().print(table)
+        print_text(f"First markers: {', '.join(study.panel(best)[:10])}")
+    print_text(f"Study {study.name} is saved in {study.store.uri}")
+    print_text(ui_hint(study.store.uri))

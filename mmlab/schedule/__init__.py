@@ -20,7 +20,6 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-from mmlab.schedule.cluster import Resources
 from mmlab.schedule.comparison import run_comparison
 from mmlab.schedule.comparison_plan import ComparisonResult, plan_trials, read_comparison
 from mmlab.schedule.search import SearchResult, resume_search, run_search
@@ -28,6 +27,7 @@ from mmlab.schedule.search_figures import search_figures
 from mmlab.schedule.search_summary import best_trial, trial_table
 from mmlab.schedule.submit import compute_trials
 from mmlab.schedule.tune_run import StudyInterruptedError
+from mmlab.spec.resources import Resources
 
 __all__ = [
     "ComparisonResult",

@@ -8,42 +8,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import ray
 
 from mmlab.errors import UserError
+from mmlab.spec.resources import Resources
 
 # Failed trials are told of in the progress lines and kept in the tracking store.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Where trials run and what each of them gets.
-
-    Attributes
-    ----------
-    address
-        Of a Ray cluster; None starts Ray on this machine.
-    cpus_per_trial, gpus_per_trial
-        A fraction of a GPU lets several trials share one.
-    max_concurrent
-        Trials at a time; None fills the cluster.
-    """
-
-    address: str | None = None
-    cpus_per_trial: int = 1
-    gpus_per_trial: float = 0.0
-    max_concurrent: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.cpus_per_trial < 1:
-            raise UserError(f"cpus-per-trial is {self.cpus_per_trial}; it must be at least 1.")
-        if self.gpus_per_trial < 0:
-            raise UserError(f"gpus-per-trial is {self.gpus_per_trial}; it must not be negative.")
-        if self.max_concurrent is not None and self.max_concurrent < 1:
-            raise UserError(f"max-concurrent is {self.max_concurrent}; it must be at least 1.")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.expression import ZScores
 from mmlab.preprocessing.recipes import first_replicate_zscore
-from mmlab.schedule.cluster import Resources, cluster, require_machine
+from mmlab.schedule.cluster import cluster, require_machine
 from mmlab.schedule.comparison_plan import (
     ComparisonResult,
     PlannedTrial,
@@ -29,6 +29,7 @@ from mmlab.schedule.study_size import check_size, describe_size
 from mmlab.schedule.submit import submit_trials
 from mmlab.schedule.tune_run import StudyInterruptedError, sigterm_as_interrupt
 from mmlab.spec.comparison import ComparisonSpec
+from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import (
     EndedTrial,

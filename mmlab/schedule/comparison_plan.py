@@ -13,9 +13,9 @@ from mmlab.comparison.result_table import ResultRow, summarise_rows
 from mmlab.comparison.robustness import robustness, with_clean_classifiers
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.schedule.cluster import Resources
 from mmlab.selectors import get_selector
 from mmlab.spec.comparison import NOISE_AXIS, ComparisonSpec, MethodSpec, Setting
+from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import Outcome, StudyRun, finished_rows, study_rows
 from mmlab.trial.defaults import resolve_spec

@@ -14,13 +14,14 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.schedule.actor import SearchActor
-from mmlab.schedule.cluster import Resources, cluster
+from mmlab.schedule.cluster import cluster
 from mmlab.schedule.progress import SearchProgress
 from mmlab.schedule.search_algorithm import RecordedHalving, make_searcher
 from mmlab.schedule.search_recorder import SearchRecorder
 from mmlab.schedule.search_summary import best_trial, write_summary
 from mmlab.schedule.tune_run import StudyInterruptedError, TuneRun, sigterm_as_interrupt
 from mmlab.selectors import get_selector, resolve_params
+from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import (
     ENDED,

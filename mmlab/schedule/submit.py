@@ -10,10 +10,11 @@ from ray import tune
 from rich.console import Console
 
 from mmlab.datasets.cells import Cells
-from mmlab.schedule.cluster import Resources, cluster
+from mmlab.schedule.cluster import cluster
 from mmlab.schedule.comparison_actor import ComparisonActor, ComparisonRecorder, OnEnd
 from mmlab.schedule.progress import ComparisonProgress, Progress
 from mmlab.schedule.tune_run import TuneRun, sigterm_as_interrupt
+from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import EndedTrial
 

@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune import Callback
 
 from mmlab.schedule.actor import Actor
-from mmlab.schedule.cluster import Resources
+from mmlab.spec.resources import Resources
 
 #: How often a trial whose worker died, or that raised, is begun again.
 _RETRIES = 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,8 @@ import pandas as pd
 import pytest
 from commands import call, mistake
 
-from mmlab.cli.tune import _study_spec
+import mmlab
+from mmlab.cli.tune import search_spec
 from mmlab.datasets import DATASETS
 from mmlab.tracking import TrackingStore
 
@@ -36,6 +39,63 @@ def test_help_names_every_command() -> None:
     text = call("--help").output
     for command in ("select", "tune", "benchmark", "run", "datasets", "methods", "ui", "doctor"):
         assert command in text
+
+
+PANELS = {
+    "select": ["Data", "Selection", "Panel constraints", "Output"],
+    "tune": ["Data", "Search", "Panel constraints", "Resources", "Output"],
+    "benchmark": ["Data", "Comparison", "Panel constraints", "Resources", "Output"],
+    "robustness": ["Data", "Comparison", "Panel constraints", "Resources", "Output"],
+    "sweep": ["Arguments", "Data", "Comparison", "Panel constraints", "Resources", "Output"],
+    "promote": ["Arguments", "Evaluation", "Resources", "Output"],
+    "run": ["Arguments", "Data", "Resources", "Output"],
+    "reproduce": ["Arguments", "Options", "Resources", "Output"],
+}
+
+
+@pytest.mark.parametrize("command", PANELS)
+def test_help_lists_options_in_panels(command: str) -> None:
+    text = call(command, "--help").output
+    assert re.findall(r"^(\w[\w ]*):$", text, flags=re.MULTILINE) == PANELS[command]
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_every_shared_option_is_in_its_panel() -> None:
+    panels = re.split(r"^(\w[\w ]*):$", call("tune", "--help").output, flags=re.MULTILINE)
+    options = {
+        title: re.findall(r"^  (?:-k, )?(--[a-z-]+)", body, flags=re.MULTILINE)
+        for title, body in zip(panels[1::2], panels[2::2], strict=True)
+    }
+    assert options["Data"] == ["--dataset", "--data", "--label-key", "--layer", "--offline"]
+    assert options["Panel constraints"] == [
+        *("--include", "--exclude", "--groups", "--max-per-group"),
+        *("--max-mean-counts", "--min-per-type", "--weights"),
+    ]
+    resources = ["--address", "--cpus-per-trial", "--gpus-per-trial", "--max-concurrent"]
+    assert options["Resources"] == resources
+    assert options["Output"] == ["--tracking-uri", "--json", "--help"]
+
+
+def test_version_is_printed() -> None:
+    assert call("--version").stdout == f"mmlab {mmlab.__version__}\n"
+
+
+def test_shell_completion_knows_commands_and_options() -> None:
+    completions = {}
+    for words in ("mmlab ro", "mmlab tune --gp"):
+        done = subprocess.run(
+            [sys.executable, "-c", "from mmlab.cli import app; app(prog_name='mmlab')"],
+            env=os.environ
+            | {
+                "_MMLAB_COMPLETE": "complete_bash",
+                "COMP_WORDS": words,
+                "COMP_CWORD": str(words.count(" ")),
+            },
+            capture_output=True,
+            text=True,
+        )
+        completions[words] = done.stdout.split()
+    assert completions == {"mmlab ro": ["robustness"], "mmlab tune --gp": ["--gpus-per-trial"]}
 
 
 @pytest.mark.parametrize("command", [(), ("datasets",), ("methods",)])
@@ -180,7 +240,7 @@ def test_select_prints_a_table_and_where_the_run_is(counts: Path) -> None:
     ("arguments", "expected"),
     [
         (["--dataset", "zeisl"], "Did you mean 'zeisel'?"),
-        ([], "give --dataset NAME"),
+        ([], "pass --dataset NAME"),
         (["--data", "missing.h5ad"], "a file needs label_key"),
         (["--dataset", "toy_xor", "--label-key", "x"], "label_key and layer belong to a file"),
         (["--dataset", "toy_xor", "--method", "markermap"], "method 'markermap' is not among"),
@@ -226,7 +286,7 @@ def test_quick_search_fixes_what_it_does_not_search() -> None:
         ("data", "label_key", "layer", "method", "search", "n_markers", "replicates", "seed")
     )
     options = given | {"dataset": "toy_xor", "quick": True, "epochs": 7}
-    fixed = _study_spec(options, None, with_baselines=False).search.fixed
+    fixed = search_spec(options, None, with_baselines=False).search.fixed
     assert (fixed["batch_size"], fixed["max_epochs"]) == (128, 7)
     assert not {"learning_rate", "final_temperature"} & set(fixed)
 
@@ -285,5 +345,5 @@ def test_resume_refuses_other_options_and_unknown_studies(folder: Path) -> None:
 
 
 def test_ui_without_a_store_says_so(folder: Path) -> None:
-    assert "run a study there first" in mistake("ui")
+    assert "run a study first" in mistake("ui")
     assert list(folder.iterdir()) == []

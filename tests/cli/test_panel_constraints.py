@@ -13,8 +13,8 @@ from commands import call, mistake
 from tiny import simulate_cells
 
 from mmlab.cli import app
-from mmlab.cli.panel_constraints import read_genes, read_table, to_weight
-from mmlab.cli.tune import _study_spec
+from mmlab.cli.gene_files import read_genes, read_table, to_weight
+from mmlab.cli.tune import search_spec
 from mmlab.errors import UserError
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
@@ -52,11 +52,11 @@ def test_every_command_that_runs_trials_has_the_options(name: str) -> None:
 
 
 def test_select_holds_what_files_ask_and_keeps_it(folder: Path) -> None:
-    asked = ["--include", "must.txt", "--exclude", "Gene31", "--groups", "groups.csv"]
-    asked += ["--max-per-group", "2", "--max-mean-counts", "6.5", "--min-per-type", "2"]
-    asked += ["--weights", "weights.csv"]
+    requested = ["--include", "must.txt", "--exclude", "Gene31", "--groups", "groups.csv"]
+    requested += ["--max-per-group", "2", "--max-mean-counts", "6.5", "--min-per-type", "2"]
+    requested += ["--weights", "weights.csv"]
     options = ["-k", "9", "--method", "scanpy_t_test", "--json", "-o", "panel.csv"]
-    result = call("select", *CELLS, *options, *asked)
+    result = call("select", *CELLS, *options, *requested)
     assert result.exit_code == 0, result.output
     genes = pd.read_csv(folder / "panel.csv")["gene"].tolist()
     assert genes[:2] == ["Gene39", "Gene0"]
@@ -88,16 +88,19 @@ def test_what_no_panel_holds_leaves_no_run(folder: Path) -> None:
 def test_a_comparison_of_all_methods_leaves_out_the_one_that_takes_all_genes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr("mmlab.cli.comparisons.run_and_show", lambda spec, *_: asked.append(spec))
+    requested: list[Any] = []
+    for command in ("benchmark", "robustness", "sweep"):
+        monkeypatch.setattr(
+            f"mmlab.cli.{command}.run_and_print", lambda spec, *_: requested.append(spec)
+        )
     for more in ([], ["--include", "Gene0"], ["--exclude", "Gene0"], ["--min-per-type", "1"]):
         assert call("benchmark", *CELLS, "-k", "5", *more).exit_code == 0
-    all_genes = ["all_genes" in [m.selector for m in spec.methods] for spec in asked]
+    all_genes = ["all_genes" in [m.selector for m in spec.methods] for spec in requested]
     assert all_genes == [True, True, False, False]
-    assert asked[3].constraints.min_per_type == 1
+    assert requested[3].constraints.min_per_type == 1
     for command in (["robustness"], ["sweep", "n_markers=5,6"]):
         assert call(*command, *CELLS, "--max-mean-counts", "5").exit_code == 0
-        assert asked[-1].constraints.max_mean_counts == 5
+        assert requested[-1].constraints.max_mean_counts == 5
 
 
 def test_a_search_holds_them_and_resuming_takes_them_from_the_study(folder: Path) -> None:
@@ -106,7 +109,7 @@ def test_a_search_holds_them_and_resuming_takes_them_from_the_study(folder: Path
     )
     given |= {"dataset": "toy_xor", "quick": None, "epochs": None}
     given |= {"include": ["gene_1"], "exclude": [], "constraints": {"min_per_type": 2}}
-    study = _study_spec(given, 3, with_baselines=False)
+    study = search_spec(given, 3, with_baselines=False)
     assert isinstance(study, SearchSpec)
     trial = study.trial("markermap_supervised", {})
     assert (trial.include, trial.constraints.min_per_type) == (["gene_1"], 2)

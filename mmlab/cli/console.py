@@ -1,0 +1,76 @@
+"""What commands print: results on stdout, messages and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON document on stdout; NaN becomes null."""
+    print(json.dumps(_without_nan(content), indent=2))
+
+
+def stdout() -> Console:
+    """Return the console for results."""
+    from rich.console import Console
+
+    return Console()
+
+
+def stderr() -> Console:
+    """Return the console for messages and progress."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def print_text(text: str) -> None:
+    """Print a line of results on stdout without interpreting markup in it."""
+    stdout().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_message(text: str) -> None:
+    """Print a message on stderr without interpreting markup in it."""
+    stderr().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def program_name() -> str:
+    """Return how the user called mmlab: its name if that is on the path, else the file."""
+    called = sys.argv[0]
+    found = shutil.which("mmlab")
+    same = found is not None and Path(found).resolve() == Path(called).resolve()
+    return "mmlab" if same else called
+
+
+def recorded_command() -> str:
+    """Return the command line of this process as studies record it."""
+    return shlex.join(["mmlab", *sys.argv[1:]])
+
+
+def same_command() -> str:
+    """Return the command line that repeats this one in the user's shell."""
+    return shlex.join([program_name(), *sys.argv[1:]])
+
+
+def ui_hint(uri: str) -> str:
+    """Return the sentence that names the command which opens the MLflow UI on a store."""
+    from mmlab.tracking import resolve_uri
+
+    option = "" if uri == resolve_uri(None) else f" --tracking-uri {uri}"
+    return f"Open the MLflow UI with: {program_name()} ui{option}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value

@@ -1,0 +1,251 @@
+"""Options that several commands share, declared once, and what they are parsed to.
+
+A group of options is a function whose parameters are the options. A command takes what the function
+returns, as in ``resources: Resources = shared(resource_options)``, and :func:`with_shared_options`
+puts the options of the group in the place of that parameter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmlab.cli.help_panels import DATA, OUTPUT, RESOURCES
+from mmlab.errors import UserError
+from mmlab.spec.resources import Resources
+
+if TYPE_CHECKING:
+    from mmlab.spec.base import Scalar
+    from mmlab.spec.trial import DataSpec
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The default value of a parameter that a group of options fills."""
+
+    options: Callable[..., Any]
+
+
+def shared(options: Callable[..., Any]) -> Any:
+    """Return the default value of a parameter that gets what ``options`` returns."""
+    return _Group(options)
+
+
+def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with the options of its groups in place of the groups."""
+    groups = {
+        name: parameter.default.options
+        for name, parameter in inspect.signature(command).parameters.items()
+        if isinstance(parameter.default, _Group)
+    }
+    parameters = list(_options(command))
+
+    @wraps(command)
+    def parsed(**values: Any) -> None:
+        built = {
+            name: options(**{option: values.pop(option) for option in _names(options)})
+            for name, options in groups.items()
+        }
+        command(**values, **built)
+
+    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    parsed.__annotations__ = {option.name: option.annotation for option in parameters}
+    return parsed
+
+
+def _names(options: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(options).parameters)
+
+
+def _options(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    """Options of a command or of a group, in order."""
+    for option in inspect.signature(function, eval_str=True).parameters.values():
+        if isinstance(option.default, _Group):
+            yield from _options(option.default.options)
+        else:
+            yield option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+# --- data
+
+
+def _go_offline(offline: bool) -> bool:
+    if offline:
+        from mmlab.datasets.cache.install import OFFLINE_VARIABLE
+
+        # Processes that this one starts are offline, too.
+        os.environ[OFFLINE_VARIABLE] = "1"
+    return offline
+
+
+OfflineOption = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        callback=_go_offline,
+        help="Do not download; explain how to get a dataset that is not on this machine.",
+        rich_help_panel=DATA,
+    ),
+]
+LayerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        help="Where the raw counts of the file are: a layer, X or raw. Default: detected.",
+        rich_help_panel=DATA,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The cells that the options name; :meth:`spec` checks them."""
+
+    dataset: str | None
+    data: Path | None
+    label_key: str | None
+    layer: str | None
+
+    def spec(self) -> DataSpec:
+        """Return the specification of the cells.
+
+        Raises
+        ------
+        UserError
+            Neither or both of --dataset and --data, or options that do not go together.
+        """
+        from mmlab.spec.trial import DataSpec
+        from mmlab.spec.yaml import parse_spec
+
+        if self.dataset is None and self.data is None:
+            raise UserError(
+                "no cells are named: pass --dataset NAME (see `mmlab datasets list`), or "
+                "--data FILE.h5ad with --label-key KEY."
+            )
+        path = None if self.data is None else str(self.data.absolute())
+        content = {"name": self.dataset, "path": path, "label_key": self.label_key}
+        return parse_spec(DataSpec, content | {"layer": self.layer}, "data")
+
+
+def data_options(
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="A name of `mmlab datasets list`.", rich_help_panel=DATA),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Your own .h5ad file with raw counts.", rich_help_panel=DATA),
+    ] = None,
+    label_key: Annotated[
+        str | None,
+        typer.Option(
+            help="With --data: the obs column that holds the cell types.", rich_help_panel=DATA
+        ),
+    ] = None,
+    layer: LayerOption = None,
+    offline: OfflineOption = False,
+) -> DataOptions:
+    """Return the cells that a command works on."""
+    return DataOptions(dataset, data, label_key, layer)
+
+
+# --- resources
+
+
+def resource_options(
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster, e.g. ray://head:10001. Default: Ray on this machine.",
+            rich_help_panel=RESOURCES,
+        ),
+    ] = None,
+    cpus_per_trial: Annotated[
+        int, typer.Option(help="CPU threads per trial.", rich_help_panel=RESOURCES)
+    ] = 1,
+    gpus_per_trial: Annotated[
+        float,
+        typer.Option(
+            help="GPUs per trial; with 0.25, four trials share a GPU.", rich_help_panel=RESOURCES
+        ),
+    ] = 0.0,
+    max_concurrent: Annotated[
+        int | None,
+        typer.Option(
+            help="Trials that run at the same time. Default: as many as fit.",
+            rich_help_panel=RESOURCES,
+        ),
+    ] = None,
+) -> Resources:
+    """Return where trials run, and what each of them gets."""
+    return Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
+
+
+# --- output
+
+
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        help="MLflow tracking server or database, e.g. http://server:5000. Default: "
+        "sqlite:///mlflow.db in this folder.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON document on stdout, nothing else.", rich_help_panel=OUTPUT
+    ),
+]
+
+
+# --- methods
+
+
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        help="Cells whose statistics scale the genes: train_only, or paper (all cells, as in the "
+        "published tables)."
+    ),
+]
+QuickOption = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="Train MarkerMap for 7 epochs at half the width: about twenty times as fast, at a "
+        "lower accuracy.",
+    ),
+]
+
+
+def quick_params(method: str) -> dict[str, Scalar]:
+    """Return the parameters of the quick training of a method.
+
+    Raises
+    ------
+    UserError
+        Unknown method, or one that has no quick training.
+    """
+    from mmlab.selectors import SELECTORS, get_selector
+
+    params = get_selector(method).quick
+    if not params:
+        quick = ", ".join(name for name, selector in SELECTORS.items() if selector.quick)
+        raise UserError(f"--quick: {method} has no quick training; these have: {quick}.")
+    return params
+
+
+def split_names(text: str) -> list[str]:
+    """Return the names in a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,35 @@
+"""Where trials run, and what each of them gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmlab.errors import UserError
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where trials run and what each of them gets.
+
+    Attributes
+    ----------
+    address
+        Address of a Ray cluster; None starts Ray on this machine.
+    cpus_per_trial, gpus_per_trial
+        CPU threads and GPUs per trial; with a fraction of a GPU, trials share one.
+    max_concurrent
+        Trials that run at the same time; None: as many as fit.
+    """
+
+    address: str | None = None
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0.0
+    max_concurrent: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cpus_per_trial < 1:
+            raise UserError(f"cpus-per-trial is {self.cpus_per_trial}; it must be at least 1.")
+        if self.gpus_per_trial < 0:
+            raise UserError(f"gpus-per-trial is {self.gpus_per_trial}; it must not be negative.")
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise UserError(f"max-concurrent is {self.max_concurrent}; it must be at least 1.")
