@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo test clean
+.PHONY: help demo test readme clean
 
 help:
-	@echo "make demo   install into .venv and search MarkerMap's settings on real cells (minutes)"
-	@echo "make test   install into .venv and run the linters and all tests"
-	@echo "make clean  remove .venv and what the demo has written"
+	@echo "make demo    install into .venv and tune MarkerMap on real cells (minutes)"
+	@echo "make test    install into .venv and run the linters and all tests"
+	@echo "make readme  update the README's tables of datasets and methods"
+	@echo "make clean   remove .venv and the demo's study"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,6 +26,9 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+readme: .venv/installed
+	$(BIN)/python experiments/readme_tables.py --write
 
 clean:
 	rm -rf .venv mlflow.db mlflow.db-shm mlflow.db-wal mlartifacts

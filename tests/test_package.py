@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mmlab.datasets import DATASETS
 from mmlab.selectors import SELECTORS, resolve_params
 from mmlab.spec.search import SearchSpace
 from mmlab.spec.yaml import read_spec
@@ -63,12 +65,30 @@ def test_constraints_pin_every_direct_dependency() -> None:
     assert {name.lower() for name in names} <= pinned
 
 
-def test_readme_tables_name_what_exists() -> None:
-    from mmlab.datasets import DATASETS
-
+def test_readme_tables_are_those_of_the_registries() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / "readme_tables.py")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
     text = (ROOT / "README.md").read_text()
     for name in (*DATASETS, *SELECTORS):
-        assert f"`{name}`" in text
+        assert f"| `{name}` |" in text
+
+
+def test_architecture_names_what_exists() -> None:
+    """Every `package/module.py: name` and every package of ARCHITECTURE.md is in the code."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = re.findall(r"`(?:mmlab/)?([a-z_/]+\.py): ([A-Za-z_.]+)`", text)
+    assert len(named) > 15
+    for path, name in named:
+        source = next(iter((ROOT / "mmlab").glob(f"**/{path}"))).read_text()
+        for part in name.split("."):
+            assert re.search(rf"\b{part}\b", source), f"{path} has no {part}"
+    packages = {path.parent.name for path in (ROOT / "mmlab").glob("*/__init__.py")}
+    table = text[: text.index("## The way of a trial")]
+    assert packages == set(re.findall(r"`([a-z]+)`", table)) & packages
 
 
 def test_search_spaces_are_plain_yaml() -> None:

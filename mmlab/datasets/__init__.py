@@ -1,22 +1,15 @@
-"""Datasets by name, and any ``.h5ad`` of the user's: raw counts and labels, checked."""
+"""Datasets by name, and the user's own ``.h5ad`` files: checked raw counts and labels.
+
+A new dataset is a module in this package, which defines ``DATASET``, and one line in
+:data:`DATASETS`.
+"""
 
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
-from mmlab.datasets import (
-    citeseq,
-    mouse_brain,
-    mouse_brain_all_genes,
-    mouse_brain_subtypes,
-    paul,
-    pbmc68k_reduced,
-    ssv4,
-    toy_xor,
-    zeisel,
-    zeisel_subtypes,
-)
 from mmlab.datasets.cache.install import add_dataset, fetch_dataset, simulate_dataset
 from mmlab.datasets.cache.records import CacheRecord, find_record, open_cells, records
 from mmlab.datasets.cells import Cells, make_cells
@@ -26,36 +19,41 @@ from mmlab.datasets.simulation import SIMULATED_SUFFIX
 from mmlab.errors import UserError, unknown_name
 from mmlab.spec.trial import DataSpec
 
+#: The registry, in the order of tables: a dataset has the name of its module.
 DATASETS: dict[str, Dataset] = {
-    "zeisel": zeisel.DATASET,
-    "zeisel_subtypes": zeisel_subtypes.DATASET,
-    "citeseq": citeseq.DATASET,
-    "paul": paul.DATASET,
-    "mouse_brain": mouse_brain.DATASET,
-    "mouse_brain_subtypes": mouse_brain_subtypes.DATASET,
-    "mouse_brain_all_genes": mouse_brain_all_genes.DATASET,
-    "ssv4": ssv4.DATASET,
-    "pbmc68k_reduced": pbmc68k_reduced.DATASET,
-    "toy_xor": toy_xor.DATASET,
+    name: import_module(f"{__name__}.{name}").DATASET
+    for name in (
+        "zeisel",
+        "zeisel_subtypes",
+        "citeseq",
+        "paul",
+        "mouse_brain",
+        "mouse_brain_subtypes",
+        "mouse_brain_all_genes",
+        "ssv4",
+        "pbmc68k_reduced",
+        "toy_xor",
+    )
 }
 
 
 def get_dataset(name: str) -> Dataset:
-    """Description of a dataset that mmlab knows; an unknown name lists the known ones."""
+    """Return the description of a dataset; the error for an unknown name lists the known ones."""
     if name not in DATASETS:
         raise unknown_name("dataset", name, DATASETS)
     return DATASETS[name]
 
 
 def ensure_dataset(name: str) -> CacheRecord | None:
-    """What the store has under a name, brought there if need be; None for a packaged dataset.
+    """Return the cache record of a dataset, which is fetched first if it is not cached.
 
-    Downloads are said on stderr. A stand-in, ``NAME_simulated``, is made.
+    A dataset inside the package has no record: None. ``NAME_simulated`` is simulated. Downloads
+    are announced on stderr.
 
     Raises
     ------
     UserError
-        Unknown name, or the dataset cannot be had.
+        Unknown name, or the dataset cannot be downloaded.
     """
     record = find_record(name)
     if record is not None:
@@ -69,32 +67,32 @@ def ensure_dataset(name: str) -> CacheRecord | None:
 
 
 def add_file(path: Path, label_key: str, layer: str | None, name: str) -> CacheRecord:
-    """Keep the cells of an ``.h5ad`` file under a name; see :func:`mmlab.datasets.cache.install.add_dataset`.
+    """Add the cells of an ``.h5ad`` file to the cache under a name.
 
     Raises
     ------
     UserError
-        The file cannot be used, or the name not: it is taken, or is more than letters, digits and
-        ``_.-``.
+        The file cannot be used, or the name is taken or holds other characters than letters,
+        digits and ``_.-``.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise UserError(
-            f"{name!r} cannot be the name of a dataset: letters, digits, _ . and - can, and a "
-            "letter or a digit comes first."
+            f"{name!r} is not a valid name of a dataset: use letters, digits, _ . and -, beginning "
+            "with a letter or a digit."
         )
     if name in DATASETS or name.endswith(SIMULATED_SUFFIX):
-        raise UserError(f"{name} is a name that mmlab has given: choose another one.")
+        raise UserError(f"{name} is the name of a dataset of mmlab: choose another name.")
     return add_dataset(path, label_key, layer, name)
 
 
 def is_simulated(name: str) -> bool:
-    """Whether the cells of a name are, or would be, simulated: their markers are known."""
+    """Return whether a dataset is simulated, so that its true markers are known."""
     known = find_record(name) or DATASETS.get(name)
     return name.endswith(SIMULATED_SUFFIX) if known is None else known.simulated
 
 
 def load_cells(data: DataSpec) -> Cells:
-    """Load and check what a specification names; a dataset that is not there is fetched first.
+    """Load and check the cells that a specification names; a missing dataset is fetched first.
 
     Raises
     ------

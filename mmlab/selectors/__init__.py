@@ -1,109 +1,92 @@
-"""Marker selection methods by name."""
+"""Marker selection methods by name.
+
+A new method is a module in this package and one line in :data:`SELECTORS`.
+"""
 
 from __future__ import annotations
 
 import inspect
+from importlib import import_module
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mmlab.errors import UserError, unknown_name
 from mmlab.selectors.base import Selector
-from mmlab.selectors.concrete_vae import ConcreteVAE
-from mmlab.selectors.controls import AllGenes, Oracle, RandomSelector, ShuffledLabels
-from mmlab.selectors.cosg import Cosg
-from mmlab.selectors.global_gumbel_vae import GlobalGumbelVAE
-from mmlab.selectors.l1_logistic import L1Logistic
-from mmlab.selectors.lassonet import LassoNet
-from mmlab.selectors.markermap import MarkerMapJoint, MarkerMapSupervised, MarkerMapUnsupervised
-from mmlab.selectors.mrmr import Mrmr
-from mmlab.selectors.ns_forest import NSForest
-from mmlab.selectors.persist import PersistSupervised, PersistUnsupervised
-from mmlab.selectors.rankcorr import RankCorr
-from mmlab.selectors.scanpy_hvg import ScanpyHVG
-from mmlab.selectors.scanpy_tests import (
-    ScanpyTTest,
-    ScanpyTTestOverestimVar,
-    ScanpyWilcoxon,
-    ScanpyWilcoxonTieCorrect,
-)
-from mmlab.selectors.smash import Smash
 from mmlab.spec.base import Scalar
 
 __all__ = [
     "SELECTORS",
-    "AllGenes",
-    "ConcreteVAE",
-    "Cosg",
-    "GlobalGumbelVAE",
-    "L1Logistic",
-    "LassoNet",
-    "MarkerMapJoint",
-    "MarkerMapSupervised",
-    "MarkerMapUnsupervised",
-    "Mrmr",
-    "NSForest",
-    "Oracle",
-    "PersistSupervised",
-    "PersistUnsupervised",
-    "RandomSelector",
-    "RankCorr",
-    "ScanpyHVG",
-    "ScanpyTTest",
-    "ScanpyTTestOverestimVar",
-    "ScanpyWilcoxon",
-    "ScanpyWilcoxonTieCorrect",
     "Selector",
-    "ShuffledLabels",
-    "Smash",
     "control_methods",
     "default_params",
     "get_selector",
     "resolve_params",
 ]
 
+
+def _load(entry: str) -> type[Selector]:
+    module, _, name = entry.partition(":")
+    selector: type[Selector] = getattr(import_module(f"{__name__}.{module}"), name)
+    return selector
+
+
+#: The registry: ``module:Class`` by the method's name, in the order of tables and of
+#: ``--methods all``.
 SELECTORS: dict[str, type[Selector]] = {
-    "markermap_supervised": MarkerMapSupervised,
-    "markermap_unsupervised": MarkerMapUnsupervised,
-    "markermap_joint": MarkerMapJoint,
-    "concrete_vae": ConcreteVAE,
-    "global_gumbel_vae": GlobalGumbelVAE,
-    "persist_supervised": PersistSupervised,
-    "persist_unsupervised": PersistUnsupervised,
-    "lassonet": LassoNet,
-    "smash": Smash,
-    "rankcorr": RankCorr,
-    "cosg": Cosg,
-    "scanpy_t_test": ScanpyTTest,
-    "scanpy_t_test_overestim_var": ScanpyTTestOverestimVar,
-    "scanpy_wilcoxon": ScanpyWilcoxon,
-    "scanpy_wilcoxon_tie_correct": ScanpyWilcoxonTieCorrect,
-    "scanpy_hvg": ScanpyHVG,
-    "l1_logistic": L1Logistic,
-    "mrmr": Mrmr,
-    "ns_forest": NSForest,
-    "random": RandomSelector,
-    "shuffled_labels": ShuffledLabels,
-    "oracle": Oracle,
-    "all_genes": AllGenes,
+    name: _load(entry)
+    for name, entry in {
+        "markermap_supervised": "markermap:MarkerMapSupervised",
+        "markermap_unsupervised": "markermap:MarkerMapUnsupervised",
+        "markermap_joint": "markermap:MarkerMapJoint",
+        "concrete_vae": "concrete_vae:ConcreteVAE",
+        "global_gumbel_vae": "global_gumbel_vae:GlobalGumbelVAE",
+        "persist_supervised": "persist:PersistSupervised",
+        "persist_unsupervised": "persist:PersistUnsupervised",
+        "lassonet": "lassonet:LassoNet",
+        "smash": "smash:Smash",
+        "rankcorr": "rankcorr:RankCorr",
+        "cosg": "cosg:Cosg",
+        "scanpy_t_test": "scanpy_tests:ScanpyTTest",
+        "scanpy_t_test_overestim_var": "scanpy_tests:ScanpyTTestOverestimVar",
+        "scanpy_wilcoxon": "scanpy_tests:ScanpyWilcoxon",
+        "scanpy_wilcoxon_tie_correct": "scanpy_tests:ScanpyWilcoxonTieCorrect",
+        "scanpy_hvg": "scanpy_hvg:ScanpyHVG",
+        "l1_logistic": "l1_logistic:L1Logistic",
+        "mrmr": "mrmr:Mrmr",
+        "ns_forest": "ns_forest:NSForest",
+        "random": "controls:RandomSelector",
+        "shuffled_labels": "controls:ShuffledLabels",
+        "oracle": "controls:Oracle",
+        "all_genes": "controls:AllGenes",
+    }.items()
 }
 
-#: Constructor arguments that a trial sets by itself, or that do not change what is computed.
+
+def __getattr__(name: str) -> type[Selector]:
+    """Return a selector by the name of its class: ``from mmlab.selectors import MarkerMapJoint``."""
+    for selector in SELECTORS.values():
+        if selector.__name__ == name:
+            return selector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+#: Constructor arguments that a trial sets itself, or that do not change the result.
 _NOT_SEARCHED = {"n_markers", "seed", "device", "markers"}
 
 
 def get_selector(name: str) -> type[Selector]:
-    """Class of a selector; an unknown name lists the known ones."""
+    """Return the class of a method; the error for an unknown name lists the known ones."""
     if name not in SELECTORS:
         raise unknown_name("method", name, SELECTORS)
     return SELECTORS[name]
 
 
 def control_methods() -> set[str]:
-    """Names of the selectors that bound the others and do not compete."""
+    """Return the names of the controls: methods that bound the others and do not compete."""
     return {name for name, selector in SELECTORS.items() if selector.is_control}
 
 
 def default_params(name: str) -> dict[str, Scalar]:
-    """The parameters that a trial may set, with their defaults."""
+    """Return the parameters that a trial may set, with their defaults."""
     signature = inspect.signature(get_selector(name))
     return {
         key: parameter.default
@@ -113,7 +96,7 @@ def default_params(name: str) -> dict[str, Scalar]:
 
 
 def resolve_params(name: str, params: dict[str, Scalar]) -> dict[str, Scalar]:
-    """All parameters of a selector: the given ones over the defaults, as the declared type.
+    """Return all parameters of a method: the given ones over the defaults, as their declared type.
 
     Raises
     ------
@@ -142,9 +125,9 @@ def resolve_params(name: str, params: dict[str, Scalar]) -> dict[str, Scalar]:
 
 
 def _kind(hint: Any) -> tuple[type | None, tuple[str, ...]]:
-    """Type of a parameter, and the words that may stand instead: ``int | Literal["auto"]``.
+    """Return the type of a parameter and its allowed words: ``int | Literal["auto"]``.
 
-    No type where only words may stand: ``Literal["float32", "mixed"]``.
+    The type is None where only words are allowed: ``Literal["float32", "mixed"]``.
     """
     parts = (hint,) if get_origin(hint) is Literal else get_args(hint) or (hint,)
     kinds = [part for part in parts if isinstance(part, type)]

@@ -129,10 +129,10 @@ def test_cells_are_the_same_by_name_and_by_file(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("zeisel", "zeisel is a name that mmlab has given"),
-        ("zeisel_simulated", "is a name that mmlab has given"),
-        ("../mine", r"'\.\./mine' cannot be the name of a dataset"),
-        ("", "'' cannot be the name of a dataset"),
+        ("zeisel", "zeisel is the name of a dataset of mmlab"),
+        ("zeisel_simulated", "is the name of a dataset of mmlab"),
+        ("../mine", r"'\.\./mine' is not a valid name of a dataset"),
+        ("", "'' is not a valid name of a dataset"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused(name: str, message: str, file: Path) -> None:
