@@ -1,4 +1,4 @@
-"""The Python interface for scverse users."""
+"""The Python interface: select markers in an AnnData, load a registered champion."""
 
 from __future__ import annotations
 
@@ -32,55 +32,55 @@ def select_markers(
     copy: bool = False,
     **params: Scalar,
 ) -> AnnData | None:
-    """Choose a gene panel for annotated cells.
+    """Select a gene panel for annotated cells.
 
-    All cells are used: 7/8 train, 1/8 validate where the method can stop early. To learn how
-    well such a panel does on cells that it never saw, run ``mmlab select``.
+    All cells are used: 7/8 for training, 1/8 for validation if the method can stop early. To
+    evaluate such a panel on held-out cells, run ``mmlab select``.
 
     Parameters
     ----------
     adata
         Raw counts (cells x genes) in ``X``, in a layer or in ``raw``; sparse or dense. A view is
-        copied, and what it is a view of stays as it was.
+        copied, and its parent is not changed.
     label_key
         Column of ``adata.obs`` with the cell types; at least 4 cells of each.
     n_markers
-        Size of the panel.
+        Number of genes in the panel.
     method
         A name of ``mmlab methods list``.
     layer
-        The layer that holds the counts, or ``X``; by default they are looked for in the layers
-        ``counts``, ``raw_counts`` and ``count``, then in ``X``, then in ``raw``.
+        The layer that holds the counts, or ``X`` or ``raw``. By default the layers ``counts``,
+        ``raw_counts`` and ``count``, then ``X``, then ``raw`` are searched.
     include, exclude
-        Names of genes that the panel must hold, and must not hold.
+        Names of genes that the panel must, and must not, include.
     groups, max_per_group
-        Group of a gene, by its name, and the most genes of a group that the panel may hold.
+        Group of each gene, by the gene's name, and the maximum number of genes per group.
     max_mean_counts
-        Genes with more counts a cell, on average over the training cells, are left out.
+        Maximum mean of a gene's raw counts over the training cells.
     min_per_type
-        Fewest genes that mark each cell type: see :class:`mmlab.spec.constraints.Constraints`.
+        Minimum number of markers per cell type: see :class:`mmlab.spec.constraints.Constraints`.
     weights
-        Priority of a gene, 1 where it is not named: a gene of weight w that the method ranks r-th
-        counts as r / w; 0 forbids it.
+        Priority of each gene, 1 by default: a gene of weight w that the method ranks r-th counts
+        as r / w; 0 excludes it.
     seed
-        Of everything random; the same seed gives the same panel.
+        Seed of all random numbers; the same seed gives the same panel.
     copy
-        Return a changed copy instead of writing to ``adata``.
+        Return a copy with the result instead of writing to ``adata``.
     **params
         Parameters of the method, e.g. ``hidden_size=128``.
 
     Returns
     -------
-    None, or the copy. Written are ``var["mmlab_marker"]`` (bool), ``var["mmlab_score"]``
+    None, or the copy. The result is in ``var["mmlab_marker"]`` (bool), ``var["mmlab_score"]``
     (float, higher is better) and ``uns["mmlab"]`` (``panel``: gene names, best first;
     ``method``, ``n_markers``, ``label_key``, ``seed``, ``params``, ``version``, and
-    ``constraints``, JSON of what the panel holds).
+    ``constraints``: the panel constraints as JSON).
 
     Raises
     ------
     mmlab.errors.UserError
-        Data or arguments that cannot be used, constraints that no panel holds; nothing is written
-        then.
+        Data or arguments that cannot be used, or constraints that no panel satisfies; nothing is
+        written then.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def select_markers(
     panel = selector.panel_
     target = adata.copy() if copy else adata
     with warnings.catch_warnings():
-        # A view becomes cells of its own, as is meant: what it is a view of stays as it was.
+        # Writing to a view copies it, as intended: its parent is not changed.
         warnings.simplefilter("ignore", ImplicitModificationWarning)
         target.var["mmlab_marker"] = selector.get_support()
     target.var["mmlab_score"] = selector.scores_
@@ -130,7 +130,7 @@ def select_markers(
         "seed": seed,
         "params": dict(spec.params),
         "version": mmlab.__version__,
-        # Gene names may hold what keys of an .h5ad file may not.
+        # As JSON: gene names may hold characters that keys of an .h5ad file may not.
         "constraints": spec.model_dump_json(include=set(CONSTRAINT_FIELDS), exclude_defaults=True),
     }
     return target if copy else None
@@ -139,7 +139,7 @@ def select_markers(
 def _fit_on_all_cells(
     adata: AnnData, label_key: str, layer: str | None, content: dict[str, Any]
 ) -> tuple[Selector, TrialSpec]:
-    """Fitted selector, and its specification with the defaults filled in."""
+    """Return the fitted selector, and the specification with all defaults."""
     import numpy as np
 
     from mmlab.constraints.measure import measure_genes, needs_cells, resolve_constraints
@@ -188,29 +188,29 @@ def load_champion(
     constraints: str = "",
     tracking_uri: str | None = None,
 ) -> Model:
-    """The panel that ``mmlab promote`` has made the champion of a dataset, ready for use.
+    """Load the champion of a dataset: the fitted panel that ``mmlab promote`` registered.
 
     Parameters
     ----------
     dataset
-        Its name, or that of the ``.h5ad`` file without its ending.
+        Name of the dataset, or of the ``.h5ad`` file without its extension.
     n_markers
         Size of the panel.
     constraints
-        Of a champion whose panels hold constraints: the key that ends the name of its model, which
-        ``mmlab promote`` prints.
+        Key of the panel constraints of a constrained champion: the last part of the model's name,
+        which ``mmlab promote`` prints.
     tracking_uri
-        MLflow store; default ``sqlite:///mlflow.db`` in this folder.
+        MLflow tracking server or database; default ``sqlite:///mlflow.db`` in this folder.
 
     Returns
     -------
-    Its ``predict`` gives the types of new cells, ``reconstruct`` all their genes, ``markers`` the
-    names of its genes.
+    The fitted panel: ``predict`` returns the types of new cells, ``reconstruct`` the expression of
+    all genes in them, ``markers`` the names of the panel's genes.
 
     Raises
     ------
     mmlab.errors.UserError
-        There is no champion, or its numbers have changed since it was registered.
+        There is no champion, or its files have changed since it was registered.
     """
     from mmlab.errors import UserError
     from mmlab.tracking import TrackingStore, find_champion, load_model

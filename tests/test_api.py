@@ -31,7 +31,7 @@ def test_result_is_written_where_scverse_users_look(tiny_adata: ad.AnnData, meth
     assert record["params"] == params | record["params"]
 
 
-def test_counts_and_labels_stay_as_they_were(tiny_adata: ad.AnnData) -> None:
+def test_counts_and_labels_are_not_changed(tiny_adata: ad.AnnData) -> None:
     before = tiny_adata.copy()
     mmlab.select_markers(tiny_adata, "cell_type", 5, method="scanpy_t_test")
     assert (tiny_adata.X != before.X).sum() == 0
@@ -89,7 +89,7 @@ def test_result_survives_writing_and_reading(tiny_adata: ad.AnnData, tmp_path: o
         ({"label_key": "cell_type", "beta": 2.0}, "beta is 2.0, but must be in"),
     ],
 )
-def test_mistakes_are_told_and_nothing_is_written(
+def test_mistakes_are_errors_and_nothing_is_written(
     tiny_adata: ad.AnnData, arguments: dict[str, object], expected: str
 ) -> None:
     with pytest.raises(UserError, match=expected):

@@ -1,4 +1,4 @@
-"""Imports go one way, heavy libraries have one door each, and help is quick."""
+"""The layout: imports go one way, modules are small, heavy libraries are imported late."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ import mmlab
 
 PACKAGE = Path(mmlab.__file__).parent
 
-#: A module may import from its own tier and from those above it in this list.
-TIERS = [
+#: The floors, lowest first: a module imports from its own floor and from those below it.
+FLOORS = [
     {"errors", "system"},
     {"spec"},
     {"datasets"},
@@ -32,11 +33,11 @@ TIERS = [
     {"champion", "report"},
     {"__init__", "__main__", "api", "cli"},
 ]
-#: The only modules that may import a library.
-DOORS = {"mlflow": "tracking", "ray": "schedule", "optuna": "schedule"}
+#: The only package that may import a library.
+IMPORTERS = {"mlflow": "tracking", "ray": "schedule", "optuna": "schedule"}
 #: Modules in which one line adds a method or a dataset: they import it by its name.
 REGISTRIES = {"selectors/__init__.py", "datasets/__init__.py"}
-#: What a command line that only prints its help must not wait for.
+#: Libraries that must not be imported only to print help.
 HEAVY = ("torch", "ray", "mlflow", "optuna", "scanpy")
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -51,17 +52,22 @@ def component(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def tier(name: str) -> int:
-    for level, names in enumerate(TIERS):
+def floor(name: str) -> int:
+    for level, names in enumerate(FLOORS):
         if name in names:
             return level
-    raise AssertionError(f"mmlab.{name} has no tier: give it one in {Path(__file__).name}")
+    raise AssertionError(f"mmlab.{name} has no floor: add it to FLOORS in {Path(__file__).name}")
 
 
-def imported(path: Path) -> Iterator[tuple[str, int]]:
-    """Full names of what a file imports, anywhere in it, with the line."""
+def module_name(path: Path) -> str:
+    return ".".join(["mmlab", *path.relative_to(PACKAGE).with_suffix("").parts])
+
+
+def imported(path: Path, *, top_level: bool = False) -> Iterator[tuple[str, int]]:
+    """Full names of what a file imports, with the line; anywhere in it or at its top."""
     package = ["mmlab", *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if top_level else ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno
@@ -82,25 +88,50 @@ def test_the_sources_are_found() -> None:
     assert "mmlab.errors.UserError" in names
 
 
-def test_no_module_has_two_tiers() -> None:
-    assert sum(len(names) for names in TIERS) == len(set().union(*TIERS))
+def test_no_package_is_on_two_floors() -> None:
+    assert sum(len(names) for names in FLOORS) == len(set().union(*FLOORS))
+
+
+@every_source
+def test_no_module_is_longer_than_260_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 260
+
+
+def test_every_module_is_in_a_package() -> None:
+    loose = {path.name for path in PACKAGE.glob("*.py")}
+    assert loose == {"__init__.py", "__main__.py", "api.py", "errors.py"}
+
+
+def test_no_modules_import_each_other() -> None:
+    """Imports at the top of modules have no cycle, also inside a package."""
+    modules = {module_name(path): path for path in SOURCES if path.name != "__init__.py"}
+    graph = {
+        name: {
+            target
+            for target, _ in imported(path, top_level=True)
+            for target in (target, target.rpartition(".")[0])
+            if target in modules and target != name
+        }
+        for name, path in modules.items()
+    }
+    list(TopologicalSorter(graph).static_order())
 
 
 @every_source
 def test_imports_go_one_way(path: Path) -> None:
-    own = tier(component(path))
+    own = floor(component(path))
     for name, line in imported(path):
         parts = name.split(".")
         if parts[0] != "mmlab" or len(parts) == 1 or name == "mmlab.__version__":
             continue
         if parts[1] in mmlab.__all__:
             parts[1] = "__init__"
-        assert tier(parts[1]) <= own, f"{name_of(path)}:{line} imports {name}"
+        assert floor(parts[1]) <= own, f"{name_of(path)}:{line} imports {name}"
 
 
 @every_source
 def test_below_the_top_no_module_uses_the_public_interface(path: Path) -> None:
-    if tier(component(path)) == len(TIERS) - 1:
+    if floor(component(path)) == len(FLOORS) - 1:
         return
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -109,9 +140,9 @@ def test_below_the_top_no_module_uses_the_public_interface(path: Path) -> None:
 
 
 @every_source
-@pytest.mark.parametrize("library", sorted(DOORS))
-def test_a_library_has_one_door(path: Path, library: str) -> None:
-    if component(path) == DOORS[library]:
+@pytest.mark.parametrize("library", sorted(IMPORTERS))
+def test_a_library_is_imported_by_one_package(path: Path, library: str) -> None:
+    if component(path) == IMPORTERS[library]:
         return
     for name, line in imported(path):
         assert name.split(".")[0] != library, f"{name_of(path)}:{line} imports {name}"

@@ -336,7 +336,7 @@ def test_a_file_that_cannot_be_trusted_is_refused(
     ],
     ids=["csr", "csc", "dense"],
 )
-def test_counts_that_the_memory_does_not_hold_are_refused(
+def test_counts_larger_than_memory_are_refused(
     stored: Callable[[sp.csr_matrix], Any],
     words: str,
     command: str,
@@ -594,7 +594,9 @@ def check(path: Path) -> Any:
 
 
 @covers(21)
-def test_genes_without_counts_are_odd_and_not_wrong(folder: Path, tiny_adata: ad.AnnData) -> None:
+def test_genes_without_counts_are_a_warning_and_not_a_problem(
+    folder: Path, tiny_adata: ad.AnnData
+) -> None:
     counts = tiny_adata.X.toarray()
     counts[:, [2, 9]] = 0
     tiny_adata.X = sp.csr_matrix(counts)
@@ -616,7 +618,7 @@ def test_markup_in_names_is_shown_as_text(folder: Path, tiny_adata: ad.AnnData) 
     options = ["--data", "cells.h5ad", *KEY, "-k", "3", "--method", "random"]
     result = CliRunner().invoke(app, ["select", *options, "--include", ",".join(names[:3])])
     assert result.exit_code == 0, result.output
-    assert f"panel, best first: {', '.join(names[:3])}" in result.stdout
+    assert f"Panel, best gene first: {', '.join(names[:3])}" in result.stdout
     tiny_adata.obs["cell_type"] = ["[/nothing]", *["[bold]type[/bold]"] * (tiny_adata.n_obs - 1)]
     tiny_adata.write_h5ad(folder / "cells.h5ad")
     result = CliRunner().invoke(app, ["datasets", "check", "cells.h5ad", *KEY])
@@ -704,7 +706,7 @@ COMMAND_LINES = [
         if covers(number)
     ],
 )
-def test_what_a_command_cannot_do_is_refused_before_anything_is_written(
+def test_impossible_requests_are_refused_before_anything_is_written(
     arguments: list[str],
     content: str,
     words: list[str],
@@ -723,6 +725,6 @@ def test_what_a_command_cannot_do_is_refused_before_anything_is_written(
     assert not (folder / "witness").exists()
 
 
-def test_every_bad_input_is_here() -> None:
+def test_every_bad_input_has_a_test() -> None:
     of_downloads = {5, 10, 11}
     assert set(range(1, 40)) - of_downloads == COVERED

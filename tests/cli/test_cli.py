@@ -128,7 +128,7 @@ def test_datasets_list_and_info() -> None:
     assert "4000 genes" in call("datasets", "info", "zeisel_subtypes").output
 
 
-def test_methods_info_tells_the_parameters() -> None:
+def test_methods_info_lists_the_parameters() -> None:
     info = json.loads(call("methods", "info", "markermap_joint", "--json").stdout)
     assert info["supervised"] is True
     assert {"hidden_size", "initial_temperature", "beta"} <= set(info["params"])
@@ -146,9 +146,7 @@ def test_datasets_check_of_a_good_file(counts: Path) -> None:
     ]
 
 
-def test_datasets_check_lists_what_is_wrong_and_what_is_odd(
-    counts: Path, tiny_adata: ad.AnnData
-) -> None:
+def test_datasets_check_lists_problems_and_warnings(counts: Path, tiny_adata: ad.AnnData) -> None:
     types = tiny_adata.obs["cell_type"].astype(str).to_numpy()
     types[:3], types[3:8] = "rare", "few"
     tiny_adata.obs["cell_type"] = types
@@ -177,7 +175,7 @@ def test_datasets_check_lists_what_is_wrong_and_what_is_odd(
     )
 
 
-def test_doctor_tells_versions(folder: Path) -> None:
+def test_doctor_shows_versions(folder: Path) -> None:
     content = json.loads(call("doctor", "--json").stdout)
     assert {"torch", "ray", "optuna", "mlflow"} <= set(content["packages"])
     assert content["arithmetic"].split(",")[0] in {"DEFAULT", "AVX2", "AVX512"}
@@ -200,7 +198,7 @@ def test_select_writes_panel_and_run(counts: Path, folder: Path) -> None:
     assert TrackingStore().client.get_experiment(run.info.experiment_id).name == "cells"
 
 
-def test_select_keeps_lists_of_genes(counts: Path, folder: Path) -> None:
+def test_select_applies_include_and_exclude_lists(counts: Path, folder: Path) -> None:
     (folder / "out.txt").write_text("Gene1\n\nGene2\n")
     options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "-o", "panel.csv"]
     lists = ["--method", "scanpy_t_test", "--include", "Gene39, Gene0", "--exclude", "@out.txt"]
@@ -219,7 +217,7 @@ def test_select_keeps_lists_of_genes(counts: Path, folder: Path) -> None:
         (["--include", ",".join(f"Gene{i}" for i in range(7))], "include names 7 genes, more than"),
     ],
 )
-def test_lists_of_genes_that_cannot_be_kept_are_refused(
+def test_impossible_include_and_exclude_lists_are_refused(
     lists: list[str], message: str, counts: Path, folder: Path
 ) -> None:
     options = ["--data", str(counts), "--label-key", "cell_type", "-k", "6", "--method", "random"]
@@ -273,7 +271,7 @@ def test_parameters_are_read_as_numbers(counts: Path) -> None:
     assert run.data.params["max_epochs"] == "2"
 
 
-def test_quick_training_gives_way_to_what_is_given(counts: Path) -> None:
+def test_given_parameters_override_quick_training(counts: Path) -> None:
     options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "--json"]
     result = call("select", *options, "--quick", "--param", "max_epochs=2")
     assert result.exit_code == 0, result.output
@@ -301,7 +299,7 @@ def test_quick_training_is_refused_where_there_is_none(folder: Path, command: st
     assert list(folder.iterdir()) == []
 
 
-def test_search_space_mistakes_are_told_together(folder: Path) -> None:
+def test_all_mistakes_of_a_search_space_are_reported_together(folder: Path) -> None:
     path = folder / "space.yaml"
     path.write_text(
         "selector: markermap_supervised\n"
@@ -344,6 +342,6 @@ def test_resume_refuses_other_options_and_unknown_studies(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_ui_without_a_store_says_so(folder: Path) -> None:
+def test_ui_without_a_tracking_store_is_an_error(folder: Path) -> None:
     assert "run a study first" in mistake("ui")
     assert list(folder.iterdir()) == []

@@ -51,7 +51,7 @@ def test_every_command_that_runs_trials_has_the_options(name: str) -> None:
     assert "--panel" not in have
 
 
-def test_select_holds_what_files_ask_and_keeps_it(folder: Path) -> None:
+def test_select_satisfies_and_records_the_constraints(folder: Path) -> None:
     requested = ["--include", "must.txt", "--exclude", "Gene31", "--groups", "groups.csv"]
     requested += ["--max-per-group", "2", "--max-mean-counts", "6.5", "--min-per-type", "2"]
     requested += ["--weights", "weights.csv"]
@@ -75,7 +75,7 @@ def test_select_holds_what_files_ask_and_keeps_it(folder: Path) -> None:
     assert "groups.csv" not in spec.model_dump_json()
 
 
-def test_what_no_panel_holds_leaves_no_run(folder: Path) -> None:
+def test_constraints_that_no_panel_satisfies_leave_no_run(folder: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
     options = ["-k", "30", "--method", "random"]
     message = mistake("select", *CELLS, *options, "--min-per-type", "10")
@@ -85,7 +85,7 @@ def test_what_no_panel_holds_leaves_no_run(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
-def test_a_comparison_of_all_methods_leaves_out_the_one_that_takes_all_genes(
+def test_a_constrained_comparison_of_all_methods_leaves_out_all_genes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requested: list[Any] = []
@@ -103,7 +103,9 @@ def test_a_comparison_of_all_methods_leaves_out_the_one_that_takes_all_genes(
         assert requested[-1].constraints.max_mean_counts == 5
 
 
-def test_a_search_holds_them_and_resuming_takes_them_from_the_study(folder: Path) -> None:
+def test_a_search_records_its_constraints_and_resuming_takes_them_from_the_study(
+    folder: Path,
+) -> None:
     given: dict[str, Any] = dict.fromkeys(
         ("data", "label_key", "layer", "method", "search", "n_markers", "replicates", "seed")
     )
@@ -117,7 +119,7 @@ def test_a_search_holds_them_and_resuming_takes_them_from_the_study(folder: Path
     assert "leave out --include, --weights" in message
 
 
-def test_a_search_that_cannot_hold_them_is_refused_before_it_begins(folder: Path) -> None:
+def test_a_search_with_impossible_constraints_is_refused_before_it_begins(folder: Path) -> None:
     options = ["-k", "30", "--trials", "2", "--min-per-type", "10"]
     assert "min_per_type 10: fewer genes mark" in mistake("tune", *CELLS, *options)
     assert not (folder / "mlflow.db").exists()
@@ -140,7 +142,7 @@ def test_genes_may_have_strange_names_and_be_many() -> None:
 
 
 @pytest.mark.parametrize("text", ["missing.txt", "@missing", "folder/genes.tsv", "missing.CSV"])
-def test_a_list_that_is_missing_is_no_gene(text: str, folder: Path) -> None:
+def test_a_missing_file_is_not_taken_for_a_gene(text: str, folder: Path) -> None:
     with pytest.raises(UserError, match=r"--include: cannot read .*: No such file"):
         read_genes("--include", text)
 
@@ -153,7 +155,7 @@ def test_a_table_is_read_by_the_names_of_its_columns(separator: str, folder: Pat
     assert read_table("--weights", Path("table"), "weight", to_weight) == {"A": 2, "B": 0}
 
 
-def test_all_mistakes_of_a_table_are_told_at_once(folder: Path) -> None:
+def test_all_mistakes_of_a_table_are_reported_together(folder: Path) -> None:
     lines = ["gene,weight", "A,1", "B,heavy", ",2", "A,3", "C,-1", "D,nan", "E,inf", "F", "G,1e9"]
     (folder / "bad.csv").write_text("\n".join(lines))
     message = mistake("select", *CELLS, "--weights", "bad.csv")
@@ -181,7 +183,7 @@ def test_all_mistakes_of_a_table_are_told_at_once(folder: Path) -> None:
         (None, "cannot read groups.csv: No such file or directory."),
     ],
 )
-def test_a_table_that_cannot_be_used_says_why(
+def test_an_unusable_table_is_refused_with_the_reason(
     content: bytes | None, message: str, folder: Path
 ) -> None:
     path = folder / "groups.csv"

@@ -128,7 +128,7 @@ def test_excluding_all_other_genes_leaves_the_panel(name: str, layers: Any, labe
         ({"exclude": range(35)}, "exclude leaves 5 of 40 genes, fewer than the 6"),
     ],
 )
-def test_lists_of_genes_that_cannot_be_kept_are_refused(
+def test_impossible_include_and_exclude_lists_are_refused(
     lists: Any, message: str, layers: Any, labels: Any
 ) -> None:
     with pytest.raises(UserError, match=message):
