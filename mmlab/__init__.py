@@ -1,4 +1,4 @@
-"""mmlab: the laboratory where gene panels are chosen and compared."""
+"""mmlab: select gene panels, and compare the methods that select them."""
 
 from __future__ import annotations
 
