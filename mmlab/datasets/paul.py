@@ -11,8 +11,14 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mmlab.datasets.description import Dataset
-from mmlab.datasets.gene_filters import is_general
-from mmlab.datasets.remote_files import BONE_MARROW, STEM_CELLS, Files, RemoteFile, housekeeping
+from mmlab.datasets.gene_filters import has_excluded_name
+from mmlab.datasets.remote_files import (
+    BONE_MARROW,
+    STEM_CELLS,
+    Files,
+    RemoteFile,
+    housekeeping_genes,
+)
 
 FILE = RemoteFile(
     "paul15.h5",
@@ -20,7 +26,7 @@ FILE = RemoteFile(
     "6161984f758dd464992edc23f1a8ab89b2081600130c6aa93a1ab12b3ada5bfb",
 )
 
-#: The 19 clusters of the original, from 1, as 10 types.
+#: Types of the 19 original clusters, which are numbered from 1.
 TYPES = (
     *["Ery"] * 6,
     "MEP",
@@ -36,9 +42,9 @@ TYPES = (
 
 
 def load(files: Files) -> ad.AnnData:
-    """Counts of the informative genes, without general and housekeeping genes."""
-    counts, genes, cells, clusters = _read(files[FILE.file])
-    kept = ~is_general(genes, housekeeping(files))
+    """Return the counts of the informative genes without excluded and housekeeping genes."""
+    counts, genes, cells, clusters = _read(files[FILE.name])
+    kept = ~has_excluded_name(genes, housekeeping_genes(files))
     return ad.AnnData(
         X=sp.csr_matrix(counts[:, kept]),
         obs=pd.DataFrame(
@@ -50,26 +56,27 @@ def load(files: Files) -> ad.AnnData:
 
 
 def _read(path: Path) -> tuple[np.ndarray, list[str], list[str], np.ndarray]:
-    """Counts (cells x informative genes), names of genes and of cells, and cluster numbers."""
+    """Read counts (cells x informative genes), gene names, cell names and cluster numbers."""
     with h5py.File(path) as file:
         counts = file["data.debatched"][()].T  # genes x cells in the file
         genes = file["data.debatched_rownames"].asstr()[()]
         cells = file["data.debatched_colnames"].asstr()[()]
         clusters = file["cluster.id"][()].ravel().astype(int)
         informative = file["info.genes_strings"].asstr()[()].ravel()
-    # Some genes have two names, "A;B"; of equal ones the first is taken.
-    place: dict[str, int] = {}
+    # Some genes have two names, "A;B": the first is used. Of genes with the same name, the first
+    # gene is used.
+    position: dict[str, int] = {}
     for index, name in enumerate(genes):
-        place.setdefault(name.split(";")[0], index)
-    # A few of the informative genes have corrupted names, which no gene of the matrix has.
-    chosen = sorted(set(informative) & set(place))
-    return counts[:, [place[name] for name in chosen]], chosen, list(cells), clusters
+        position.setdefault(name.split(";")[0], index)
+    # A few informative genes have corrupted names, which are not in the matrix.
+    chosen = sorted(set(informative) & set(position))
+    return counts[:, [position[name] for name in chosen]], chosen, list(cells), clusters
 
 
 DATASET = Dataset(
     name="paul",
     title="mouse myeloid progenitors (Paul 2015)",
-    origin="Paul et al., Cell 2015 (GSE72857), as scanpy has it",
+    origin="Paul et al., Cell 2015 (GSE72857), the file used by scanpy",
     license="not stated by its source; public (GEO)",
     n_cells=2730,
     n_genes=3074,
@@ -79,8 +86,7 @@ DATASET = Dataset(
     load=load,
     sources=(FILE, BONE_MARROW, STEM_CELLS),
     notes=(
-        "The 19 clusters of the original are merged to 10 types.",
-        "Counts are normalised over the genes that are kept; the paper normalised before it "
-        "left genes out.",
+        "The 19 original clusters are merged into 10 types.",
+        "Counts are normalised after the gene filter; the paper normalised them before it.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Peripheral blood mononuclear cells, 10 types, a sample that scanpy ships (Zheng 2017)."""
+"""Peripheral blood mononuclear cells, 10 types; the sample included in scanpy (Zheng 2017)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mmlab.datasets.description import Dataset
 
 
 def load() -> ad.AnnData:
-    """Raw counts, recovered from the log-normalised values that scanpy ships.
+    """Return raw counts, recovered from the log-normalised values of scanpy's data file.
 
-    scanpy keeps ``log1p(counts * 1e4 / n_counts)`` and ``n_counts``, both rounded: undoing the
-    two steps lands within 0.1 of an integer, which is the count.
+    The file has ``log1p(counts * 1e4 / n_counts)`` and ``n_counts``, both rounded. The inverse of
+    the two steps is within 0.1 of an integer, which is the count.
     """
     import scanpy as sc
 
@@ -32,7 +32,7 @@ def load() -> ad.AnnData:
 DATASET = Dataset(
     name="pbmc68k_reduced",
     title="peripheral blood mononuclear cells, a small sample with gene names (Zheng 2017)",
-    origin="Zheng et al., Nature Communications 2017; shipped with scanpy",
+    origin="Zheng et al., Nature Communications 2017; included in scanpy",
     license="BSD-3-Clause (as packaged by scanpy)",
     n_cells=700,
     n_genes=765,
@@ -41,7 +41,7 @@ DATASET = Dataset(
     normalization="total",
     load=load,
     notes=(
-        "700 cells and 765 variable genes: good for a first try, too small to compare methods.",
-        "Counts are recovered from the rounded log values that scanpy ships.",
+        "700 cells and 765 variable genes: enough for a first test, too few to compare methods.",
+        "Counts are recovered from the rounded log-normalised values in scanpy.",
     ),
 )

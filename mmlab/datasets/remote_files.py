@@ -1,4 +1,4 @@
-"""Files that datasets are made from, and where they come from."""
+"""Files to download, their URLs and checksums; lists of housekeeping genes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Downloaded files by their names; a file that could be done without may be missing.
+#: Paths of downloaded files by name; optional files may be missing.
 Files = Mapping[str, Path]
 
 
@@ -16,34 +16,34 @@ class RemoteFile:
 
     Attributes
     ----------
-    file
-        Its name on this machine, and in a folder of files that were downloaded by hand.
-    addresses
-        Where it is; they are tried in turn.
+    name
+        File name in the downloads folder, and in a folder of files that were downloaded by hand.
+    urls
+        URLs, tried in this order.
     sha256
-        Where it is known beforehand; else what is seen first is held to from then on.
+        Expected checksum. If None, the checksum of the first download is expected of later ones.
     optional
-        The dataset can be made without it, and then says so.
+        The dataset can be created without it; a note of the dataset then says so.
     """
 
-    file: str
-    addresses: tuple[str, ...]
+    name: str
+    urls: tuple[str, ...]
     sha256: str | None = None
     optional: bool = False
 
 
-_SMASH = (
+_SMASH_URLS = (
     "https://gitlab.com/cvejic-group/smash/-/raw/HEAD/data/",
     "https://raw.githubusercontent.com/jeffreypullin/smash-fork/HEAD/data/",
 )
 
 
 def _smash_list(name: str, sha256: str) -> RemoteFile:
-    return RemoteFile(name, tuple(place + name for place in _SMASH), sha256, optional=True)
+    return RemoteFile(name, tuple(url + name for url in _SMASH_URLS), sha256, optional=True)
 
 
-#: Housekeeping genes of the mouse, by tissue, of the HRT Atlas (Hounkpe et al., Nucleic Acids
-#: Research 2021), as the paper took them from SMaSH: a symbol a line.
+#: Mouse housekeeping genes by tissue from the HRT Atlas (Hounkpe et al., Nucleic Acids Research
+#: 2021), in the files of SMaSH that the paper used: one symbol per line.
 BONE_MARROW = _smash_list(
     "house_keeping_genes_Mouse_bone_marrow.txt",
     "a1d2ec4ffab919eae4efff8fda59d15d4d1246e44cc717cfe72a337277a58d7b",
@@ -54,8 +54,8 @@ STEM_CELLS = _smash_list(
 )
 
 
-def housekeeping(files: Files) -> set[str]:
-    """Symbols of the lists that are among the files."""
-    paths = [files[source.file] for source in (BONE_MARROW, STEM_CELLS) if source.file in files]
+def housekeeping_genes(files: Files) -> set[str]:
+    """Return the symbols of all housekeeping lists in ``files``."""
+    paths = [files[source.name] for source in (BONE_MARROW, STEM_CELLS) if source.name in files]
     lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     return {line.strip() for line in lines if line.strip()}

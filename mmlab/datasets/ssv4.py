@@ -12,10 +12,16 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mmlab.datasets.description import Dataset
-from mmlab.datasets.gene_filters import is_general, tells_types
+from mmlab.datasets.gene_filters import has_excluded_name, is_type_specific
 from mmlab.datasets.io.zip_archive import open_archive, open_member
-from mmlab.datasets.mouse_brain import LABELS_SEEN
-from mmlab.datasets.remote_files import BONE_MARROW, STEM_CELLS, Files, RemoteFile, housekeeping
+from mmlab.datasets.mouse_brain import LABEL_LEAKAGE
+from mmlab.datasets.remote_files import (
+    BONE_MARROW,
+    STEM_CELLS,
+    Files,
+    RemoteFile,
+    housekeeping_genes,
+)
 
 ARCHIVE = RemoteFile(
     "mouse_VISp_gene_expression_matrices_2018-06-14.zip",
@@ -29,29 +35,29 @@ LABELS = RemoteFile(
 _MATRIX, _GENES, _SAMPLES = (
     f"mouse_VISp_2018-06-14_{part}.csv" for part in ("exon-matrix", "genes-rows", "samples-columns")
 )
-#: Genes of the matrix that are read at once.
-_ROWS = 500
-#: A type with fewer cells is left out: it could not be split.
-_FEWEST_CELLS = 4
-#: The paper began with the genes that PERSIST had kept.
+#: Rows (genes) of the matrix that are read at once.
+_CHUNK_ROWS = 500
+#: Types with fewer cells are removed, because they cannot be split.
+_MIN_CELLS = 4
+#: Number of highly variable genes that PERSIST kept, from which the paper started.
 _N_VARIABLE = 10_000
 
 
 def load(files: Files) -> ad.AnnData:
-    """Exon counts of the cells that PERSIST annotated, of the genes that the paper kept."""
-    labels = pd.read_csv(files[LABELS.file], index_col="seq_name")["cell_types_98"]
+    """Return exon counts of the cells annotated by PERSIST and the genes kept in the paper."""
+    labels = pd.read_csv(files[LABELS.name], index_col="seq_name")["cell_types_98"]
     sizes = labels.value_counts()
-    labels = labels[labels.map(sizes) >= _FEWEST_CELLS]
-    everything = _read(files[ARCHIVE.file], labels)
-    adata = everything[:, _most_variable(everything)].copy()
-    adata = adata[:, ~is_general(adata.var_names, housekeeping(files))].copy()
+    labels = labels[labels.map(sizes) >= _MIN_CELLS]
+    all_genes = _read(files[ARCHIVE.name], labels)
+    adata = all_genes[:, _highly_variable(all_genes)].copy()
+    adata = adata[:, ~has_excluded_name(adata.var_names, housekeeping_genes(files))].copy()
     adata = adata[np.diff(adata.X.indptr) > 0].copy()
     y = adata.obs["cell_type"].cat.codes.to_numpy(dtype=np.int64)
-    return adata[:, tells_types(adata.X, y)].copy()
+    return adata[:, is_type_specific(adata.X, y)].copy()
 
 
 def _read(path: Path, labels: pd.Series) -> ad.AnnData:
-    """All genes of the labelled cells; ``labels`` by ``seq_name``."""
+    """Read all genes of the labelled cells; ``labels`` is indexed by ``seq_name``."""
     with open_archive(path) as archive:
         with open_member(archive, _SAMPLES) as stream:
             samples = pd.read_csv(stream, encoding="latin-1")
@@ -59,28 +65,32 @@ def _read(path: Path, labels: pd.Series) -> ad.AnnData:
             genes = pd.read_csv(stream)
         chosen = samples[samples["seq_name"].isin(labels.index)]
         with open_member(archive, _MATRIX) as stream:
-            parts = list(_rows(stream, chosen["sample_name"].tolist()))
+            parts = list(_read_chunks(stream, chosen["sample_name"].tolist()))
     symbols = genes.set_index("gene_entrez_id")["gene_symbol"]
-    rows = np.concatenate([entrez for entrez, _ in parts])
+    entrez_ids = np.concatenate([ids for ids, _ in parts])
     return ad.AnnData(
         X=sp.vstack([counts for _, counts in parts]).T.tocsr(),
         obs=pd.DataFrame(
             {"cell_type": pd.Categorical(labels[chosen["seq_name"]])},
             index=chosen["sample_name"].astype(str),
         ),
-        var=pd.DataFrame(index=ad.utils.make_index_unique(pd.Index(symbols[rows].astype(str)))),
+        var=pd.DataFrame(
+            index=ad.utils.make_index_unique(pd.Index(symbols[entrez_ids].astype(str)))
+        ),
     )
 
 
-def _rows(stream: IO[bytes], samples: list[str]) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
-    """Entrez ids and counts (genes x samples) of some rows of the matrix at a time."""
-    for table in pd.read_csv(stream, index_col=0, chunksize=_ROWS):
+def _read_chunks(
+    stream: IO[bytes], samples: list[str]
+) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
+    """Yield the Entrez ids and counts (genes x samples) of consecutive rows of the matrix."""
+    for table in pd.read_csv(stream, index_col=0, chunksize=_CHUNK_ROWS):
         counts = table[samples].to_numpy(dtype=np.float32)
         yield table.index.to_numpy(), sp.csr_matrix(counts)
 
 
-def _most_variable(adata: ad.AnnData) -> np.ndarray:
-    """PERSIST's choice: highly variable genes by scanpy, flavour cell_ranger; (n_genes,) bool."""
+def _highly_variable(adata: ad.AnnData) -> np.ndarray:
+    """Mark highly variable genes as PERSIST does (scanpy, flavor cell_ranger); (n_genes,)."""
     if adata.n_vars <= _N_VARIABLE:
         return np.ones(adata.n_vars, dtype=bool)
     import scanpy as sc
@@ -104,5 +114,5 @@ DATASET = Dataset(
     normalization="total",
     load=load,
     sources=(ARCHIVE, LABELS, BONE_MARROW, STEM_CELLS),
-    notes=(LABELS_SEEN, "Types with fewer than 4 cells are left out."),
+    notes=(LABEL_LEAKAGE, "Types with fewer than 4 cells are removed."),
 )

@@ -1,4 +1,4 @@
-"""The paper's toy example: no gene alone tells anything, three together tell all."""
+"""Toy example of the paper: only three genes together are informative of the class."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SEED = 0
 
 
 def simulate(n_cells: int = N_CELLS, n_genes: int = N_GENES, seed: int = SEED) -> ad.AnnData:
-    """Binary genes; a cell is of class A where three given genes are all on or all off.
+    """Simulate binary genes; a cell has class A if the three markers are all on or all off.
 
-    Counts are 0 or 1 with equal probability, which the z-score turns into -1 and +1. The three
-    genes are drawn with ``seed`` and marked in ``var["is_marker"]``.
+    Counts are 0 or 1 with equal probability, which the z-score maps to -1 and +1. The three
+    markers are drawn with ``seed`` and marked in ``var["is_marker"]``.
     """
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 2, size=(n_cells, n_genes))
     markers = rng.choice(n_genes, size=3, replace=False)
-    switched_on = counts[:, markers].sum(axis=1)
-    labels = np.where((switched_on == 0) | (switched_on == 3), "A", "B")
+    n_on = counts[:, markers].sum(axis=1)
+    labels = np.where((n_on == 0) | (n_on == 3), "A", "B")
     is_marker = np.zeros(n_genes, dtype=bool)
     is_marker[markers] = True
     return ad.AnnData(
@@ -38,7 +38,7 @@ def simulate(n_cells: int = N_CELLS, n_genes: int = N_GENES, seed: int = SEED) -
 
 DATASET = Dataset(
     name="toy_xor",
-    title="simulated: class A where three given binary genes agree, else B",
+    title="simulated: class A if three binary marker genes agree, else B",
     origin="simulated by mmlab after the toy example of Gregory et al. 2024, seed 0",
     license="MIT",
     n_cells=N_CELLS,
@@ -47,6 +47,8 @@ DATASET = Dataset(
     label_key="class",
     normalization="none",
     load=simulate,
-    notes=("Choose 3 markers: a method that looks at one gene at a time must fail.",),
+    notes=(
+        "Select 3 markers. No single gene is informative: methods that score single genes fail.",
+    ),
     simulated=True,
 )

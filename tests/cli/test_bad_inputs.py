@@ -275,36 +275,40 @@ def texts_as_values(path: Path) -> None:
 
 
 FILES = [
-    (1, missing, ["it is not a file; an .h5ad file is needed"]),
+    (1, missing, ["it is not a file; pass the path of an .h5ad file"]),
     (2, empty, ["it is empty (0 bytes)"]),
     (3, text, ["it is not an HDF5 file, as every .h5ad is: it begins with b'gene,cel'"]),
     (3, zipped, ["begins like a gzip file: unpack it first"]),
-    (3, other_hdf5, ["it lacks obs and var and holds matrix", "looks like a 10x file"]),
-    (3, nothing_inside, ["it lacks obs and var and holds nothing"]),
+    (3, other_hdf5, ["it lacks obs and var and contains matrix", "looks like a 10x file"]),
+    (3, nothing_inside, ["it lacks obs and var and contains nothing"]),
     (3, old_format_without_content, ["of anndata before 0.7 and cannot be read: "]),
-    (4, truncated, ["it is truncated: ", "bytes are there"]),
+    (4, truncated, ["it is truncated: it has ", " bytes; copy it again"]),
     (4, overwritten, ["it is damaged: "]),
-    (4, attributes_of_another_type, ["X is stored as an unknown group: CSR is needed"]),
+    (4, attributes_of_another_type, ["X is stored as an unknown group; store it as CSR"]),
     (6, soft_link, ["/layers/counts is a soft link to '/X'"]),
     (6, external_link, ["/X is an external link to 'secret.h5'"]),
     (6, nested_external_link, ["/uns/deep/deeper/link is an external link to '/etc/passwd'"]),
-    (7, external_storage, ["/X keeps its values outside the file, in", "secret.h5'"]),
+    (7, external_storage, ["/X has its values outside the file, in", "secret.h5'"]),
     (7, virtual_dataset, ["/X is a virtual dataset"]),
     (8, eight_gib_in_a_small_file, ["/X declares 8.6 GB, but the file of", "stores 0 bytes"]),
     (8, two_gib_in_a_chunk, ["/obs/donor declares 2.1 GB"]),
     (8, packed_twice, ["/uns/bomb declares 0.1 GB"]),
-    (8, one_long_name, ["/obs/cell_type/categories holds texts of 50000 characters"]),
-    (9, set_indices(7, 99_999), ["X is broken: 1 of its indices point outside", "99999 at"]),
-    (9, set_indices(7, -1), ["X is broken: 1 of its indices point outside", "first -1 at"]),
-    (9, set_pointer(3, -5), ["X is broken: its indptr falls 1 times, first at position 3"]),
-    (9, set_pointer(0, 1), ["X is broken: its indptr goes from 1 to"]),
-    (9, set_pointer(120, 2**30), ["X is broken: its indptr goes from 0 to 1073741824"]),
-    (9, replace_part("X/data", lambda v: v[:-1]), ["X is broken: it has", "values, but"]),
+    (8, one_long_name, ["/obs/cell_type/categories contains strings of 50000 characters"]),
+    (9, set_indices(7, 99_999), ["X is corrupt: 1 of its indices point outside", "99999 at"]),
+    (9, set_indices(7, -1), ["X is corrupt: 1 of its indices point outside", "first -1 at"]),
+    (9, set_pointer(3, -5), ["X is corrupt: its indptr decreases 1 times, first at position 3"]),
+    (9, set_pointer(0, 1), ["X is corrupt: its indptr goes from 1 to"]),
+    (9, set_pointer(120, 2**30), ["X is corrupt: its indptr goes from 0 to 1073741824"]),
+    (9, replace_part("X/data", lambda v: v[:-1]), ["X is corrupt: it has", "values, but"]),
     (9, replace_part("X/indptr", lambda v: v[:-1]), ["its indptr has 120 entries where 121"]),
-    (9, replace_part("X/indices", lambda v: v + 0.5), ["its indices holds float64, not int"]),
-    (9, other_shape, ["X is broken: its shape is (1099511627776, 40), but its indptr has 121"]),
-    (18, texts_as_values, ["X holds values of type object; raw counts are needed"]),
-    (19, coo, ["X is stored as coo_matrix: CSR is needed"]),
+    (
+        9,
+        replace_part("X/indices", lambda v: v + 0.5),
+        ["its indices array has the type float64, not int"],
+    ),
+    (9, other_shape, ["X is corrupt: its shape is (1099511627776, 40), but its indptr has 121"]),
+    (18, texts_as_values, ["X has values of type object; raw counts are needed"]),
+    (19, coo, ["X is stored as coo_matrix; store it as CSR"]),
 ]
 
 
@@ -473,32 +477,40 @@ def float_categories(adata: ad.AnnData) -> None:
 
 
 CELLS = [
-    (12, some_nan, ["X holds 3 NaN values (first in cell 'cell_0', gene 'Gene"]),
-    (13, one_infinite, ["X holds 1 infinite values (first in cell 'cell_0', gene 'Gene"]),
-    (14, scaled, ["X holds", "negative values (smallest -", "it looks scaled"]),
+    (12, some_nan, ["X has 3 NaN values (first in cell 'cell_0', gene 'Gene"]),
+    (13, one_infinite, ["X has 1 infinite values (first in cell 'cell_0', gene 'Gene"]),
+    (14, scaled, ["X has", "negative values (smallest -", "it looks scaled"]),
     (15, log_normalized, ["values that are not integers: it looks log-normalised (maximum"]),
     (15, counts_per_million, ["values that are not integers: it looks normalised (maximum"]),
     (15, scaled_beside_log_normalized, ["X (looks scaled, ", "raw (looks log-normalised, "]),
-    (17, overflown, ["X holds 1 negative values (smallest -2.15e+09", "an overflow of integers"]),
-    (17, wrapped, ["X holds 1 values above 16777216 (largest 4294967295, first in cell 'cell_0'"]),
-    (17, too_large_for_float32, ["X holds 2 values above 16777216 (largest 16777217, first"]),
-    (19, complex_values, ["X holds values of type complex64; raw counts are needed"]),
+    (17, overflown, ["X has 1 negative values (smallest -2.15e+09", "like an integer overflow"]),
+    (17, wrapped, ["X has 1 values above 16777216 (largest 4294967295, first in cell 'cell_0'"]),
+    (17, too_large_for_float32, ["X has 2 values above 16777216 (largest 16777217, first"]),
+    (19, complex_values, ["X has values of type complex64; raw counts are needed"]),
     (20, silent_cells, ["2 of 120 cells have no counts in X, first 'cell_3', 'cell_7'"]),
-    (22, no_cells, ["there are 0 cells and 40 genes; both must be above 0"]),
-    (22, no_genes, ["there are 120 cells and 0 genes; both must be above 0"]),
-    (22, no_x, ["X is empty; raw counts are needed there"]),
+    (22, no_cells, ["there are 0 cells and 40 genes; at least one of each is needed"]),
+    (22, no_genes, ["there are 120 cells and 0 genes; at least one of each is needed"]),
+    (22, no_x, ["X is empty; raw counts are needed"]),
     (24, repeated_genes, ["1 gene names occur more than once, first 'Actb'"]),
     (25, repeated_cells, ["1 cell names occur more than once, first 'cell_0'"]),
     (26, empty_genes, ["2 genes have an empty name, first at position 0"]),
-    (28, other_column, ["obs has no column 'cell_type', did you mean 'celltype'?", "donor"]),
-    (28, no_column, ["obs has no column 'cell_type' (columns: none)"]),
+    (
+        28,
+        other_column,
+        ["label_key 'cell_type' is not a column of obs", "donor", "; did you mean 'celltype'?"],
+    ),
+    (28, no_column, ["label_key 'cell_type' is not a column of obs (columns: none)"]),
     (29, missing_labels, ["obs['cell_type'] has no label for 2 of 120 cells, first 'cell_0', "]),
     (29, no_label_at_all, ["has no label for 120 of 120 cells"]),
     (29, blank_labels, ["obs['cell_type'] has no label for 1 of 120 cells, first 'cell_0'"]),
     (30, small_classes, ["needs at least 4 cells", "'rare' has 3, 'rarest' has 1"]),
-    (31, one_class, ["obs['cell_type'] has the single class 'neuron'; two are needed"]),
-    (32, float_labels, ["obs['cell_type'] holds floating-point numbers (such as 0.0)"]),
-    (32, float_categories, ["obs['cell_type'] holds floating-point numbers (such as 0.0)"]),
+    (
+        31,
+        one_class,
+        ["obs['cell_type'] has only the class 'neuron'; at least two classes are needed"],
+    ),
+    (32, float_labels, ["obs['cell_type'] contains floating-point numbers (such as 0.0)"]),
+    (32, float_categories, ["obs['cell_type'] contains floating-point numbers (such as 0.0)"]),
 ]
 
 
@@ -546,9 +558,9 @@ def raw_of_other_genes(adata: ad.AnnData) -> ad.AnnData:
 
 IN_MEMORY = [
     *CELLS,
-    (9, broken_indices, ["X is broken: 1 of its indices point outside the matrix, first 99999"]),
+    (9, broken_indices, ["X is corrupt: 1 of its indices point outside the matrix, first 99999"]),
     (15, raw_of_other_genes, ["the raw counts are in raw, which has 40 genes", "adata has 20"]),
-    (18, object_values, ["X holds values of type object; raw counts are needed"]),
+    (18, object_values, ["X has values of type object; raw counts are needed"]),
     (36, backed, ["it is backed by backed.h5ad and not in memory: call its to_memory()"]),
 ]
 
@@ -603,7 +615,9 @@ def test_genes_without_counts_are_a_warning_and_not_a_problem(
     tiny_adata.write_h5ad(folder / "cells.h5ad")
     answer = check(folder / "cells.h5ad")
     assert answer["usable"] is True
-    assert answer["oddities"] == ["2 of 40 genes have no count in any cell, first 'Gene2', 'Gene9'"]
+    assert answer["warnings"] == [
+        "2 of 40 genes have no counts in any cell, first 'Gene2', 'Gene9'"
+    ]
 
 
 @covers(27)
@@ -614,7 +628,7 @@ def test_markup_in_names_is_shown_as_text(folder: Path, tiny_adata: ad.AnnData) 
     tiny_adata.obs["cell_type"] = tiny_adata.obs["cell_type"].cat.rename_categories(types)
     tiny_adata.write_h5ad(folder / "cells.h5ad")
     answer = check(folder / "cells.h5ad")
-    assert (answer["problems"], answer["oddities"]) == ([], [])
+    assert (answer["problems"], answer["warnings"]) == ([], [])
     options = ["--data", "cells.h5ad", *KEY, "-k", "3", "--method", "random"]
     result = CliRunner().invoke(app, ["select", *options, "--include", ",".join(names[:3])])
     assert result.exit_code == 0, result.output
@@ -644,7 +658,7 @@ def test_counts_where_logarithms_are_needed_are_refused(
         getattr(model, call)(counts)
     logged = tiny_cells.adata.copy()
     logged.X = logged.X.log1p()
-    with pytest.raises(UserError, match=r"X of the AnnData holds .* it looks log-normalised"):
+    with pytest.raises(UserError, match=r"X of the AnnData has .* it looks log-normalised"):
         getattr(model, call)(logged)
     assert len(getattr(model, call)(np.log1p(counts * 0.7))) == len(counts)
 
@@ -676,7 +690,7 @@ COMMAND_LINES = [
         23,
         [*GENES, "--layer", "splice"],
         "",
-        ["layer 'splice' does not exist, did you mean 'spliced'? (the existing ones are: "],
+        ["layer 'splice' does not exist (existing: ", "); did you mean 'spliced'?"],
     ),
     (34, [*GENES, "--include", "Gene0,Actb"], "", ["include: 1 genes are not in cells: 'Actb'"]),
     (37, ["run", "study.yaml"], STUDY + "colour: red", ["study.yaml: colour is not a known key"]),

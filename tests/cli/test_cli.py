@@ -156,7 +156,7 @@ def test_datasets_check_lists_problems_and_warnings(counts: Path, tiny_adata: ad
     tiny_adata.write_h5ad(counts)
     check = ["datasets", "check", str(counts), "--label-key", "cell_type"]
     content = json.loads(call(*check, "--json").stdout)
-    problems, oddities = content.pop("problems"), content.pop("oddities")
+    problems, warnings = content.pop("problems"), content.pop("warnings")
     assert content == {
         "file": str(counts),
         "usable": False,
@@ -165,11 +165,14 @@ def test_datasets_check_lists_problems_and_warnings(counts: Path, tiny_adata: ad
         "n_genes": 40,
         "n_classes": 5,
     }
-    assert (len(problems), len(oddities)) == (2, 2)
+    assert (len(problems), len(warnings)) == (2, 2)
     result = call(*check)
     lines = result.stdout.splitlines()
-    bullets = [f"  - {sentence}" for sentence in problems]
-    assert lines[1:] == ["wrong:", *bullets, "odd:", *(f"  - {sentence}" for sentence in oddities)]
+    listed = [
+        [f"{title}:", *(f"  - {sentence}" for sentence in sentences)]
+        for title, sentences in (("problems", problems), ("warnings", warnings))
+    ]
+    assert lines[1:] == listed[0] + listed[1]
     assert str(result.exception) == (
         f"{counts} cannot be used: {problems[0]} (and 1 more problems, listed above)."
     )

@@ -21,7 +21,7 @@ from mmlab.errors import UserError
 from mmlab.spec.protocol import MIN_CELLS_PER_CLASS
 from mmlab.spec.trial import DataSpec
 
-#: Fixed data: another number here means other data, and other results.
+#: Fingerprints of the packaged datasets; a change means other data and other results.
 FINGERPRINTS = {
     "citeseq": "e6ce67d409ead0e47d652b9952b7bb2f45c0c99365f242e9247786a083ce5207",
     "pbmc68k_reduced": "342d9c62738b3c2e08bc7910bd875f439b2221424e058bb436855a43fee1f773",
@@ -30,14 +30,14 @@ FINGERPRINTS = {
     "zeisel_subtypes": "1d54807fdf84b1b9c6a4c495129afdc9f0f13c4c20d69c6467bb4439e178813d",
 }
 
-#: Those that come with mmlab; tests/test_fetch.py has the others.
+#: Datasets without downloads; tests/datasets/cache/test_fetch.py tests the others.
 PACKAGED = sorted(name for name, dataset in DATASETS.items() if not dataset.sources)
 every_dataset = pytest.mark.parametrize("name", PACKAGED)
 
 
 @cache
 def loaded(name: str) -> ad.AnnData:
-    """What the dataset itself loads, kept for the tests that only read it."""
+    """The result of the dataset's own loader, cached for tests that do not modify it."""
     return DATASETS[name].load()
 
 
@@ -46,7 +46,7 @@ def loaded_cells(name: str) -> Cells:
     return load_cells(DataSpec(name=name))
 
 
-# --- the contract of every dataset
+# --- requirements of all datasets
 
 
 def test_every_dataset_has_a_recorded_fingerprint() -> None:
@@ -54,7 +54,7 @@ def test_every_dataset_has_a_recorded_fingerprint() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
-def test_a_dataset_describes_itself(name: str) -> None:
+def test_a_dataset_has_complete_metadata(name: str) -> None:
     dataset = DATASETS[name]
     assert dataset.name == name
     for text in (dataset.title, dataset.origin, dataset.license, *dataset.notes):
@@ -71,7 +71,7 @@ def test_a_dataset_has_the_declared_shape(name: str) -> None:
 
 
 @every_dataset
-def test_a_dataset_holds_raw_counts_as_csr(name: str) -> None:
+def test_a_dataset_has_raw_counts_as_csr(name: str) -> None:
     counts = loaded(name).X
     assert isinstance(counts, sp.csr_matrix)
     values = counts.data.astype(float)
@@ -88,7 +88,7 @@ def test_a_dataset_has_categorical_labels(name: str) -> None:
 
 
 @every_dataset
-def test_a_dataset_passes_the_check_that_user_files_must_pass(name: str) -> None:
+def test_a_dataset_passes_the_checks_of_user_files(name: str) -> None:
     assert find_problems(loaded(name), DATASETS[name].label_key) == []
 
 
@@ -112,21 +112,21 @@ def test_the_fingerprint_of_a_dataset_is_the_recorded_one(name: str) -> None:
 
 
 @every_dataset
-def test_every_load_is_fresh(name: str) -> None:
+def test_a_modified_copy_does_not_affect_the_next_load(name: str) -> None:
     first = DATASETS[name].load()
     first.X.data[:] = 1
-    first.obs[DATASETS[name].label_key] = "spoilt"
+    first.obs[DATASETS[name].label_key] = "modified"
     again = load_cells(DataSpec(name=name))
     assert again.fingerprint == FINGERPRINTS[name]
 
 
 @every_dataset
-def test_a_simulated_dataset_marks_its_markers(name: str) -> None:
+def test_only_simulated_datasets_have_is_marker(name: str) -> None:
     cells = loaded_cells(name)
     assert ("is_marker" in cells.adata.var) == cells.simulated
 
 
-def test_an_unknown_dataset_names_the_nearest() -> None:
+def test_an_unknown_dataset_suggests_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"dataset 'zeissel' is not among .*'zeisel'\?"):
         get_dataset("zeissel")
     with pytest.raises(UserError, match="dataset 'zeissel' is not among"):
@@ -136,7 +136,7 @@ def test_an_unknown_dataset_names_the_nearest() -> None:
 # --- single datasets
 
 
-def test_zeisel_subtypes_leaves_out_the_cells_without_a_subtype() -> None:
+def test_zeisel_subtypes_has_no_cells_without_a_subtype() -> None:
     whole, part = read_packaged("zeisel.h5ad"), loaded("zeisel_subtypes")
     kept = (whole.obs["cell_subtype"].astype(str) != "(none)").to_numpy()
     assert (~kept).sum() == 189
@@ -146,21 +146,21 @@ def test_zeisel_subtypes_leaves_out_the_cells_without_a_subtype() -> None:
     assert list(part.obs_names) == list(whole.obs_names[kept])
 
 
-def test_zeisel_and_its_subtypes_are_the_same_counts() -> None:
+def test_zeisel_has_the_packaged_counts() -> None:
     assert (loaded("zeisel").X != read_packaged("zeisel.h5ad").X).nnz == 0
 
 
-def test_pbmc68k_counts_give_back_the_values_that_scanpy_ships() -> None:
+def test_pbmc68k_counts_reproduce_the_log_values_of_scanpy() -> None:
     import scanpy as sc
 
     source = sc.datasets.pbmc68k_reduced()
     counts = loaded("pbmc68k_reduced").X
-    shipped = source.raw.X.tocsr()
-    assert counts.nnz == shipped.nnz
+    published = source.raw.X.tocsr()
+    assert counts.nnz == published.nnz
     per_cell = source.obs["n_counts"].to_numpy(dtype=float)
     again = np.log1p(counts.toarray() / per_cell[:, None] * 1e4)
-    # scanpy keeps three decimals; a count that is wrong by one is seven times further off.
-    np.testing.assert_allclose(again, shipped.toarray(), rtol=0, atol=5.01e-4)
+    # scanpy's file has three decimals; an error of one count would be seven times larger.
+    np.testing.assert_allclose(again, published.toarray(), rtol=0, atol=5.01e-4)
     assert list(loaded("pbmc68k_reduced").var_names) == list(source.raw.var_names)
     labels = loaded("pbmc68k_reduced").obs["bulk_labels"].astype(str)
     assert list(labels) == list(source.obs["bulk_labels"].astype(str))
@@ -170,12 +170,12 @@ def test_toy_xor_labels_follow_the_rule() -> None:
     adata = loaded("toy_xor")
     markers = np.flatnonzero(adata.var["is_marker"])
     assert len(markers) == 3
-    switched_on = adata.X[:, markers].toarray().sum(axis=1)
-    expected = np.where(np.isin(switched_on, [0, 3]), "A", "B")
+    n_on = adata.X[:, markers].toarray().sum(axis=1)
+    expected = np.where(np.isin(n_on, [0, 3]), "A", "B")
     np.testing.assert_array_equal(adata.obs["class"].astype(str), expected)
 
 
-def test_in_toy_xor_no_single_gene_tells_the_class() -> None:
+def test_in_toy_xor_no_single_gene_is_informative() -> None:
     adata = loaded("toy_xor")
     genes = adata.X.toarray()
     assert set(np.unique(genes)) == {0, 1}
@@ -188,7 +188,7 @@ def test_in_toy_xor_no_single_gene_tells_the_class() -> None:
     assert is_a.mean() == pytest.approx(0.25, abs=0.03)
 
 
-def test_toy_xor_depends_on_its_seed_alone() -> None:
+def test_toy_xor_depends_only_on_its_seed() -> None:
     one, same, other = (simulate(50, 20, seed) for seed in (1, 1, 2))
     assert (one.X != same.X).nnz == 0
     assert one.obs.equals(same.obs)
@@ -198,16 +198,16 @@ def test_toy_xor_depends_on_its_seed_alone() -> None:
 # --- cells and their fingerprint
 
 
-def test_cells_do_not_share_memory_with_what_they_are_made_from(tiny_adata: ad.AnnData) -> None:
+def test_cells_do_not_share_memory_with_their_anndata(tiny_adata: ad.AnnData) -> None:
     cells = as_cells(tiny_adata)
     before = cells.adata.X.toarray()
     tiny_adata.X.data[:] = 99
-    tiny_adata.obs["cell_type"] = "spoilt"
+    tiny_adata.obs["cell_type"] = "modified"
     np.testing.assert_array_equal(cells.adata.X.toarray(), before)
     assert cells.classes == ["astrocyte", "microglia", "neuron"]
 
 
-def test_the_class_index_points_into_the_sorted_classes(tiny_adata: ad.AnnData) -> None:
+def test_y_indexes_the_sorted_classes(tiny_adata: ad.AnnData) -> None:
     tiny_adata.obs["cell_type"] = tiny_adata.obs["cell_type"].cat.reorder_categories(
         ["neuron", "astrocyte", "microglia"]
     )
@@ -216,7 +216,7 @@ def test_the_class_index_points_into_the_sorted_classes(tiny_adata: ad.AnnData) 
     assert list(np.asarray(cells.classes)[cells.y]) == list(tiny_adata.obs["cell_type"])
 
 
-def test_a_category_without_cells_is_no_class(tiny_adata: ad.AnnData) -> None:
+def test_a_category_without_cells_is_not_a_class(tiny_adata: ad.AnnData) -> None:
     tiny_adata.obs["cell_type"] = tiny_adata.obs["cell_type"].cat.add_categories(["unseen"])
     assert "unseen" not in as_cells(tiny_adata).classes
 
@@ -247,7 +247,7 @@ def test_the_fingerprint_does_not_depend_on_how_counts_are_stored(
     assert as_cells(tiny_adata).fingerprint == tiny_cells.fingerprint
 
 
-def test_the_fingerprint_does_not_depend_on_what_a_trial_does_not_read(
+def test_the_fingerprint_ignores_data_that_trials_do_not_use(
     tiny_adata: ad.AnnData, tiny_cells: Cells
 ) -> None:
     tiny_adata.obs["donor"] = "d2"
@@ -290,7 +290,7 @@ def test_the_fingerprint_depends_on_the_normalization(
     assert other.fingerprint != tiny_cells.fingerprint
 
 
-# --- files of a user's
+# --- user files
 
 
 def write(adata: ad.AnnData, folder: Path) -> str:
@@ -304,7 +304,7 @@ def load_file(path: str, **changes: Any) -> Cells:
     return load_cells(DataSpec(**(settings | changes)))
 
 
-def test_a_file_of_a_users_gives_the_same_cells(
+def test_a_user_file_gives_the_same_cells(
     tiny_adata: ad.AnnData, tiny_cells: Cells, tmp_path: Path
 ) -> None:
     cells = load_file(write(tiny_adata, tmp_path))
@@ -312,7 +312,7 @@ def test_a_file_of_a_users_gives_the_same_cells(
     assert (cells.name, cells.normalization) == ("cells", "total")
 
 
-def test_counts_are_read_from_the_layer_that_is_named(
+def test_counts_are_read_from_the_requested_layer(
     tiny_adata: ad.AnnData, tiny_cells: Cells, tmp_path: Path
 ) -> None:
     tiny_adata.layers["raw"] = tiny_adata.X.copy()
@@ -345,9 +345,9 @@ def missing_labels(adata: ad.AnnData) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
-def test_several_mistakes_are_all_listed(tiny_adata: ad.AnnData, tmp_path: Path) -> None:
-    for spoil in (scaled, repeated_genes, missing_labels):
-        spoil(tiny_adata)
+def test_all_problems_of_a_file_are_listed(tiny_adata: ad.AnnData, tmp_path: Path) -> None:
+    for change in (scaled, repeated_genes, missing_labels):
+        change(tiny_adata)
     path = write(tiny_adata, tmp_path)
     with pytest.raises(UserError) as caught:
         load_file(path)
@@ -355,16 +355,16 @@ def test_several_mistakes_are_all_listed(tiny_adata: ad.AnnData, tmp_path: Path)
         assert part in str(caught.value)
 
 
-def test_a_mistake_in_a_layer_names_the_layer(tiny_adata: ad.AnnData) -> None:
+def test_a_problem_in_a_layer_names_the_layer(tiny_adata: ad.AnnData) -> None:
     tiny_adata.layers["raw"] = tiny_adata.X.log1p()
     (problem,) = find_problems(tiny_adata, "cell_type", "raw")
-    assert problem.startswith("layer 'raw' holds")
+    assert problem.startswith("layer 'raw' has")
 
 
-def test_checking_and_loading_do_not_change_the_anndata(tiny_adata: ad.AnnData) -> None:
+def test_checking_and_loading_do_not_modify_the_anndata(tiny_adata: ad.AnnData) -> None:
     tiny_adata.layers["raw"] = tiny_adata.X.copy()
     before = tiny_adata.copy()
-    usable = require_usable(tiny_adata, "cell_type", "raw", "here")
+    usable = require_usable(tiny_adata, "cell_type", "raw", "adata")
     cells = as_cells(usable)
     cells.adata.X.data[:] = 7
     usable.X.data.setflags(write=False)
@@ -374,7 +374,9 @@ def test_checking_and_loading_do_not_change_the_anndata(tiny_adata: ad.AnnData) 
     pd.testing.assert_frame_equal(tiny_adata.var, before.var)
 
 
-def test_a_users_own_is_marker_column_does_no_harm(tiny_adata: ad.AnnData, tmp_path: Path) -> None:
+def test_an_is_marker_column_of_a_user_file_is_ignored(
+    tiny_adata: ad.AnnData, tmp_path: Path
+) -> None:
     tiny_adata.var["is_marker"] = ["yes", "no"] * (tiny_adata.n_vars // 2)
     cells = load_file(write(tiny_adata, tmp_path))
     assert "is_marker" not in cells.adata.var

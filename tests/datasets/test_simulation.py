@@ -25,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
 
 
-def test_simulated_counts_have_the_sizes_that_were_asked_for() -> None:
+def test_simulated_counts_have_the_requested_sizes() -> None:
     adata = SMALL.load()
     assert adata.shape == (600, 200)
     assert adata.obs["cell_type"].nunique() == 6
@@ -34,14 +34,14 @@ def test_simulated_counts_have_the_sizes_that_were_asked_for() -> None:
     assert find_problems(adata, "cell_type") == []
 
 
-def test_the_seed_decides_the_counts() -> None:
+def test_counts_depend_on_the_seed() -> None:
     first, again = SMALL.load(), SMALL.load()
     assert (first.X != again.X).nnz == 0
     other = Simulation("toy", 600, 200, 6, 0.3, seed=2).load()
     assert (first.X != other.X).nnz > 0
 
 
-def test_planted_markers_know_the_types_better_than_other_genes_do() -> None:
+def test_markers_separate_types_better_than_other_genes() -> None:
     adata = Simulation("toy", 4000, 300, 8, 0.3, seed=0).load()
     counts, y = adata.X.toarray(), adata.obs["cell_type"].cat.codes.to_numpy()
     log_counts = np.log1p(counts)
@@ -52,7 +52,7 @@ def test_planted_markers_know_the_types_better_than_other_genes_do() -> None:
     assert np.median(spread[is_marker]) > np.quantile(spread[~is_marker], 0.99)
 
 
-def test_the_oracle_is_about_the_best_and_a_method_is_far_ahead_of_chance() -> None:
+def test_the_t_test_is_better_than_random_and_not_better_than_the_oracle() -> None:
     cells = cells_module.make_cells(
         Simulation("toy", 3000, 300, 20, 0.2).load(),
         "cell_type",
@@ -70,7 +70,7 @@ def test_the_oracle_is_about_the_best_and_a_method_is_far_ahead_of_chance() -> N
     assert random + 0.3 < t_test < oracle + 0.02
 
 
-def test_too_few_cells_for_the_types_are_refused() -> None:
+def test_too_few_cells_for_the_types_are_rejected() -> None:
     with pytest.raises(UserError, match="30 cells are too few for 59 types, which need 4 each"):
         simulate_dataset(DATASETS["mouse_brain_subtypes"], "few_simulated", n_cells=30)
     assert not (cache_folder() / "datasets").exists()
@@ -79,7 +79,7 @@ def test_too_few_cells_for_the_types_are_refused() -> None:
 # --- the command line
 
 
-def test_a_stand_in_is_labelled_in_all_places() -> None:
+def test_the_record_of_a_simulated_dataset_says_simulated() -> None:
     code, out = run("datasets", "simulate", "--like", "pbmc68k_reduced", "--cells", "200", "--json")
     assert code == 0
     record = json.loads(out)
@@ -87,19 +87,19 @@ def test_a_stand_in_is_labelled_in_all_places() -> None:
     assert record["simulated"]
     for key in ("title", "origin"):
         assert "simulated" in record[key]
-    assert any("of tissue it says nothing" in note for note in record["notes"])
+    assert any("Simulated counts" in note for note in record["notes"])
     assert (record["n_cells"], record["n_genes"], record["n_classes"]) == (200, 765, 10)
     assert record["name"] in run("datasets", "list")[1]
 
 
-def test_a_stand_in_is_made_when_it_is_named() -> None:
+def test_loading_a_simulated_dataset_simulates_it() -> None:
     cells = load_cells(DataSpec(name="pbmc68k_reduced_simulated"))
     assert cells.adata.shape == (700, 765)
     assert cells.name == "pbmc68k_reduced_simulated"
     assert cells.simulated
 
 
-def test_the_name_of_a_stand_in_says_what_it_is() -> None:
+def test_the_name_of_a_simulated_dataset_must_contain_simulated() -> None:
     code, message = run("datasets", "simulate", "--like", "citeseq", "--name", "real")
     assert code == 2
     assert "--name real must hold the word simulated" in message
@@ -107,7 +107,7 @@ def test_the_name_of_a_stand_in_says_what_it_is() -> None:
     assert "dataset 'citseq' is not among" in message
 
 
-def test_an_assumed_density_is_told() -> None:
+def test_an_assumed_density_is_noted() -> None:
     code, out = run("datasets", "simulate", "--like", "paul", "--cells", "100", "--json")
     assert code == 0
     assert any(

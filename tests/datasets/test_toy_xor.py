@@ -1,4 +1,4 @@
-"""The paper's toy example: three genes tell the class together, and none of them alone."""
+"""Toy example of the paper: three genes together are informative, a single gene is not."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def cells() -> Cells:
     return load_cells(DataSpec(name="toy_xor"))
 
 
-def markers_found(cells: Cells, selector: str) -> list[int]:
-    """How many of the three true genes each of four seeds finds."""
+def n_markers_found(cells: Cells, selector: str) -> list[int]:
+    """Number of true markers in the panel of each seed."""
     truth = set(np.flatnonzero(cells.adata.var["is_marker"]))
     found = []
     for seed in range(N_SEEDS):
@@ -30,11 +30,11 @@ def markers_found(cells: Cells, selector: str) -> list[int]:
 
 
 @pytest.mark.slow
-def test_supervised_markermap_finds_the_three_genes_in_most_seeds(cells: Cells) -> None:
-    found = markers_found(cells, "markermap_supervised")
+def test_supervised_markermap_finds_all_markers_with_most_seeds(cells: Cells) -> None:
+    found = n_markers_found(cells, "markermap_supervised")
     assert found.count(3) > N_SEEDS / 2
 
 
-def test_one_gene_at_a_time_does_not_find_them(cells: Cells) -> None:
-    found = markers_found(cells, "scanpy_t_test")
+def test_a_univariate_method_does_not_find_all_markers(cells: Cells) -> None:
+    found = n_markers_found(cells, "scanpy_t_test")
     assert 3 not in found

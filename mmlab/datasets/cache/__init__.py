@@ -1,0 +1,1 @@
+"""The dataset cache: download, convert, simulate and open datasets."""

@@ -1,4 +1,4 @@
-"""Where the cache lies on this machine."""
+"""Paths of the dataset cache."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-#: Names another folder for the cache.
+#: Environment variable that sets the cache folder.
 FOLDER_VARIABLE = "MMLAB_CACHE"
 
 
 def cache_folder() -> Path:
-    """Where datasets are kept on this machine."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named).absolute() if named else user_cache_path("mmlab")
+    """Return the folder of the dataset cache."""
+    configured = os.environ.get(FOLDER_VARIABLE)
+    return Path(configured).absolute() if configured else user_cache_path("mmlab")
 
 
 def downloads_folder() -> Path:
-    """Where downloaded files are kept."""
+    """Return the folder of downloaded files."""
     return cache_folder() / "downloads"
 
 
 def record_path(name: str) -> Path:
-    """Where the record of a dataset is kept."""
+    """Return the path of the record of a dataset."""
     return cache_folder() / "datasets" / f"{name}.json"
 
 
 def counts_path(sha256: str) -> Path:
-    """Where the counts with this hash are kept."""
+    """Return the path of the counts with this sha256."""
     return cache_folder() / "counts" / f"{sha256}.h5ad"

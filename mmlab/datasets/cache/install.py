@@ -1,4 +1,4 @@
-"""Bring a dataset to this machine: download and convert it, simulate it, or add a file."""
+"""Add datasets to the cache: download and convert, simulate, or import an ``.h5ad`` file."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from mmlab.datasets.description import Dataset, Description
 from mmlab.datasets.io.checks import find_problems
 from mmlab.datasets.io.counts import open_counts
 from mmlab.datasets.remote_files import RemoteFile
-from mmlab.datasets.simulation import DENSITY, Simulation
+from mmlab.datasets.simulation import DEFAULT_DENSITY, Simulation
 from mmlab.errors import UserError
 
-#: Set to 1, nothing is downloaded.
+#: Environment variable; nothing is downloaded if it is 1.
 OFFLINE_VARIABLE = "MMLAB_OFFLINE"
-_ASSUMED = (
-    "The share of counts above 0, {0.density}, is assumed: {0.like} is not on this machine, and "
-    "once it is there its own is taken."
+_ASSUMED_DENSITY = (
+    "The share of counts above 0, {0.density}, is assumed: {0.like} is not on this machine. To use "
+    "its own share, fetch it and simulate again."
 )
 
 
 def fetch_dataset(dataset: Dataset, source: str | None = None) -> CacheRecord:
-    """The dataset, downloaded and converted unless it is there.
+    """Return the record of a dataset; download and convert it first if it is not in the cache.
 
     Parameters
     ----------
     dataset
-        One with ``sources``.
+        A dataset with ``sources``.
     source
-        A folder with files that were downloaded by hand, or the address of a mirror.
+        A folder with files that were downloaded by hand, or the URL of a mirror.
 
     Raises
     ------
     UserError
-        A file cannot be had, or is not what it should be; how to get it by hand is said.
+        A file cannot be downloaded or read, or its checksum is wrong. The message tells how to
+        download it by hand.
     """
     with dataset_lock(dataset.name, f"another process is fetching {dataset.name}: waiting for it"):
         record = find_record(dataset.name)
@@ -50,16 +51,16 @@ def fetch_dataset(dataset: Dataset, source: str | None = None) -> CacheRecord:
         files: dict[str, Path] = {}
         checksums: dict[str, str] = {}
         missing = []
-        for wanted in dataset.sources:
+        for remote in dataset.sources:
             try:
-                files[wanted.file] = _obtain(wanted, source)
+                files[remote.name] = _local_file(remote, source)
             except UserError as error:
-                if not wanted.optional:
-                    raise UserError(f"{error} {_by_hand(dataset)}") from error
-                missing.append(wanted.file)
+                if not remote.optional:
+                    raise UserError(f"{error} {_download_by_hand(dataset)}") from error
+                missing.append(remote.name)
                 continue
-            folder, what = downloads_folder(), str(files[wanted.file])
-            checksums[wanted.file] = verify_checksum(wanted, files[wanted.file], folder, what)
+            path = files[remote.name]
+            checksums[remote.name] = verify_checksum(remote, path, downloads_folder(), str(path))
         return _convert(dataset, files, checksums, missing)
 
 
@@ -72,47 +73,50 @@ def simulate_dataset(
     density: float | None = None,
     seed: int = 0,
 ) -> CacheRecord:
-    """A stand-in of a dataset, see :mod:`mmlab.datasets.simulation`, unless the name is there.
+    """Return the record of a simulated dataset; simulate it first if it is not in the cache.
 
     Parameters
     ----------
     original
-        What it stands in for. The share of counts above 0 is that of its counts, where they are on
-        this machine.
+        The dataset whose sizes are used by default. The share of counts above 0 is measured on its
+        counts if they are on this machine.
     name
-        Of the stand-in.
-    n_cells, n_genes, density, seed
-        Other values than the original's.
+        Name of the simulated dataset.
+    n_cells, n_genes, density
+        Sizes and share of counts above 0 that replace those of the original.
+    seed
+        Seed of the simulation; see :mod:`mmlab.datasets.simulation`.
     """
     with dataset_lock(name, f"another process is simulating {name}: waiting for it"):
         record = find_record(name)
         if record is not None:
             return record
-        measured = _density(original)
-        what = Simulation(
+        measured = _measure_density(original)
+        simulation = Simulation(
             like=original.name,
             n_cells=n_cells or original.n_cells,
             n_genes=n_genes or original.n_genes,
             n_types=original.n_classes,
-            density=density or measured or DENSITY,
+            density=density or measured or DEFAULT_DENSITY,
             seed=seed,
         )
-        about = what.description(name)
+        description = simulation.description(name)
         if not density and not measured:
-            about = replace(about, notes=(*about.notes, _ASSUMED.format(what)))
-        blocks = cell_progress(what.blocks(), what.n_cells, f"simulating {name}")
-        return write_dataset(about, blocks, what.obs(), what.var(), {})
+            note = _ASSUMED_DENSITY.format(simulation)
+            description = replace(description, notes=(*description.notes, note))
+        blocks = cell_progress(simulation.blocks(), simulation.n_cells, f"simulating {name}")
+        return write_dataset(description, blocks, simulation.obs(), simulation.var(), {})
 
 
 def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> CacheRecord:
-    """The cells of an ``.h5ad`` file, checked and kept under a name; the file is not needed then.
+    """Check the cells of an ``.h5ad`` file and copy them to the cache under a name.
 
-    Counts are streamed: more of them than memory holds can be added.
+    The file is not needed afterwards. Counts are streamed: they may be larger than memory.
 
     Raises
     ------
     UserError
-        The file cannot be used, or there is a dataset of this name.
+        The file cannot be used, or a dataset with this name exists.
     """
     with (
         dataset_lock(name, f"another process is adding {name}: waiting for it"),
@@ -120,11 +124,11 @@ def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> Cac
     ):
         if find_record(name) is not None:
             raise UserError(
-                f"a dataset {name} is there already: choose another name, or free this one with: "
+                f"a dataset {name} exists already: choose another name, or remove it with: "
                 f"mmlab datasets remove {name}."
             )
-        n_cells, n_genes = len(counts.cells), len(counts.genes)
-        about = Description(
+        n_cells, n_genes = len(counts.cell_names), len(counts.gene_names)
+        description = Description(
             name=name,
             title=f"added from {path.name}",
             origin=f"file {path.name}, counts in {counts.place}",
@@ -136,13 +140,13 @@ def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> Cac
             normalization="total",
         )
         obs = pd.DataFrame({label_key: counts.labels})
-        var = pd.DataFrame(index=counts.genes)
+        var = pd.DataFrame(index=counts.gene_names)
         blocks = cell_progress(counts.blocks(), n_cells, f"adding {name}")
-        return write_dataset(about, blocks, obs, var, {})
+        return write_dataset(description, blocks, obs, var, {})
 
 
-def _density(original: Dataset) -> float | None:
-    """Share of the original's counts above 0, where they are on this machine."""
+def _measure_density(original: Dataset) -> float | None:
+    """Return the share of counts above 0; None if the counts are not on this machine."""
     if not original.sources:
         counts = original.load().X
         return float(counts.nnz / (counts.shape[0] * counts.shape[1]))
@@ -153,22 +157,27 @@ def _density(original: Dataset) -> float | None:
 def _convert(
     dataset: Dataset, files: dict[str, Path], checksums: dict[str, str], missing: list[str]
 ) -> CacheRecord:
+    """Load a dataset from its files, check it and write it to the cache.
+
+    ``missing`` has the names of optional files that could not be downloaded.
+    """
     try:
         adata = dataset.load(files)
     except UserError:
         raise
-    except Exception as error:  # whatever the readers of a file in another format raise
+    except Exception as error:  # the readers of other file formats raise many types
         detail = " ".join(str(error).split()).rstrip(".")
         names = ", ".join(files)
         raise UserError(
-            f"{dataset.name} cannot be made from {names}: {type(error).__name__}: {detail}."
+            f"{dataset.name} cannot be converted from {names}: {type(error).__name__}: {detail}."
         ) from error
     problems = find_problems(adata, dataset.label_key)
     if problems:
-        raise UserError(f"{dataset.name}, as downloaded: {'; '.join(problems)}.")
+        raise UserError(f"{dataset.name}, as downloaded, cannot be used: {'; '.join(problems)}.")
     notes = dataset.notes
     if missing:
-        notes = (*notes, f"{', '.join(missing)} could not be had: these genes are still in.")
+        listed = ", ".join(missing)
+        notes = (*notes, f"{listed} could not be downloaded: its genes are not filtered out.")
     found = (adata.n_obs, adata.n_vars, adata.obs[dataset.label_key].nunique())
     published = (dataset.n_cells, dataset.n_genes, dataset.n_classes)
     if found != published:
@@ -185,22 +194,24 @@ def _convert(
     return write_dataset(stored, [cells.adata.X], cells.adata.obs, cells.adata.var, checksums)
 
 
-def _obtain(wanted: RemoteFile, source: str | None) -> Path:
-    """A file from a folder of the user's, from a mirror, or from its own address."""
+def _local_file(remote: RemoteFile, source: str | None) -> Path:
+    """Return the path of a file in the user's folder, or download it from a mirror or its URLs."""
     if source is not None and not source.startswith(("http://", "https://")):
-        path = Path(source) / wanted.file
+        path = Path(source) / remote.name
         if not path.is_file():
-            raise UserError(f"--source {source} has no file {wanted.file}.")
+            raise UserError(f"--source {source} has no file {remote.name}.")
         return path
-    here = downloads_folder() / wanted.file
-    if os.environ.get(OFFLINE_VARIABLE) == "1" and not here.is_file():
-        raise UserError(f"{wanted.file} is not on this machine, and nothing is downloaded offline.")
-    return download(wanted, downloads_folder(), source)
+    downloaded = downloads_folder() / remote.name
+    if os.environ.get(OFFLINE_VARIABLE) == "1" and not downloaded.is_file():
+        raise UserError(
+            f"{remote.name} is not on this machine, and downloads are disabled (offline)."
+        )
+    return download(remote, downloads_folder(), source)
 
 
-def _by_hand(dataset: Dataset) -> str:
-    files = "; ".join(f"{source.addresses[0]} as {source.file}" for source in dataset.sources)
+def _download_by_hand(dataset: Dataset) -> str:
+    files = "; ".join(f"{remote.urls[0]} as {remote.name}" for remote in dataset.sources)
     return (
-        f"By hand: save {files} in a folder, then run: mmlab datasets fetch {dataset.name} "
-        "--source FOLDER."
+        f"To download by hand, save {files} in a folder, then run: mmlab datasets fetch "
+        f"{dataset.name} --source FOLDER."
     )

@@ -1,8 +1,9 @@
-"""The datasets that are kept on this machine: each is there whole, or not at all.
+"""Records of the datasets in the cache; a dataset is stored completely or not at all.
 
-The folder is ``$MMLAB_CACHE``, or the system's place for caches. It holds ``counts/SHA256.h5ad``
-(:mod:`mmlab.datasets.cache.mapped_counts`), ``datasets/NAME.json`` that names one, ``downloads`` and
-``locks``. A dataset is there once its JSON is, which is written last.
+The cache folder is ``$MMLAB_CACHE``, or the cache folder of the operating system. It contains
+``counts/SHA256.h5ad`` (:mod:`mmlab.datasets.cache.mapped_counts`), the records
+``datasets/NAME.json``, each with the sha256 of its counts, ``downloads`` and ``locks``. The record
+is written last: a dataset exists if its record does.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ from mmlab.system.files import atomic_write, file_hash
 
 @dataclass(frozen=True, kw_only=True)
 class CacheRecord(Description):
-    """What the store knows of a dataset.
+    """Metadata of a dataset in the cache.
 
     Attributes
     ----------
     density
-        Share of the counts above 0.
+        Share of counts above 0.
     sha256, bytes
-        Of the file with the counts.
+        Checksum and size of the file with the counts.
     fingerprint
-        Of the cells.
+        Fingerprint of the cells.
     made_from
-        sha256 of the files that it was made from, by name.
+        sha256 of the files that it was converted from, by name.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -65,27 +66,27 @@ _RECORD = TypeAdapter(CacheRecord)
 
 
 def records() -> dict[str, CacheRecord]:
-    """The datasets that are there, by name."""
+    """Return the records of all datasets in the cache, by name."""
     paths = sorted((cache_folder() / "datasets").glob("*.json"))
     return {path.stem: _read_record(path) for path in paths}
 
 
 def find_record(name: str) -> CacheRecord | None:
-    """The dataset of a name, if it is there."""
+    """Return the record of a dataset; None if it is not in the cache."""
     path = record_path(name)
     return _read_record(path) if path.is_file() else None
 
 
 @contextmanager
-def dataset_lock(name: str, say: str) -> Iterator[None]:
-    """Hold a dataset's place: another process that wants it waits, and says ``say``."""
-    place = cache_folder() / "locks" / f"{name}.lock"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place)
+def dataset_lock(name: str, message: str) -> Iterator[None]:
+    """Lock a dataset; if another process has the lock, print ``message`` and wait for it."""
+    path = cache_folder() / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        print(say, file=sys.stderr)
+        print(message, file=sys.stderr)
         lock.acquire()
     try:
         yield
@@ -94,37 +95,37 @@ def dataset_lock(name: str, say: str) -> Iterator[None]:
 
 
 def write_dataset(
-    about: Description,
+    description: Description,
     blocks: Iterable[sp.csr_matrix],
     obs: pd.DataFrame,
     var: pd.DataFrame,
     made_from: dict[str, str],
 ) -> CacheRecord:
-    """Keep cells under a name; whoever calls holds its lock.
+    """Write cells to the cache and return their record; the caller has locked the dataset.
 
     Parameters
     ----------
-    about
-        What they are; its sizes are counted anew.
+    description
+        Name and metadata; the sizes in the record are those of the written counts.
     blocks
         Checked raw counts of consecutive cells, (n_cells, n_genes).
     obs
-        The column ``about.label_key``, categorical; a row a cell.
+        The categorical column ``description.label_key``; one row per cell.
     var
-        A row a gene; of simulated cells with ``is_marker``.
+        One row per gene; simulated datasets have a column ``is_marker``.
     made_from
-        sha256 of files, by name.
+        sha256 of the original files, by name.
     """
     folder = cache_folder() / "counts"
     folder.mkdir(parents=True, exist_ok=True)
-    # Left by a process that was killed, it is overwritten.
-    unfinished = folder / f".{about.name}.partial"
+    # A file left by a killed process is overwritten.
+    unfinished = folder / f".{description.name}.partial"
     try:
         write_counts(unfinished, blocks, obs, var)
         sha256 = file_hash(unfinished)
         counts = map_counts(unfinished)
-        cells = _cells(about, counts, obs, var)
-        told = {field.name: getattr(about, field.name) for field in fields(Description)}
+        cells = _make_cells(description, counts, obs, var)
+        metadata = {field.name: getattr(description, field.name) for field in fields(Description)}
         measured = {
             "n_cells": counts.shape[0],
             "n_genes": counts.shape[1],
@@ -134,13 +135,13 @@ def write_dataset(
             "bytes": unfinished.stat().st_size,
             "fingerprint": cells.fingerprint,
         }
-        record = CacheRecord(**told | measured, made_from=made_from)
+        record = CacheRecord(**metadata | measured, made_from=made_from)
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())
         unfinished.replace(counts_path(sha256))
     finally:
         unfinished.unlink(missing_ok=True)
-    path = record_path(about.name)
+    path = record_path(description.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as new:
         new.write_bytes(_RECORD.dump_json(record, indent=1) + b"\n")
@@ -148,60 +149,69 @@ def write_dataset(
 
 
 def open_cells(record: CacheRecord) -> Cells:
-    """Cells of a dataset, their counts mapped into memory.
+    """Return the cells of a dataset, with the counts mapped into memory.
 
     Raises
     ------
     UserError
-        Its file is not on this machine, or has changed since it was written.
+        The file of the counts is not on this machine, or has changed since it was written.
     """
     path = counts_path(record.sha256)
-    again = f"bring it back with: mmlab datasets remove {record.name}, then fetch or add it again"
+    again = f"run mmlab datasets remove {record.name}, then fetch or add it again"
     if not path.is_file():
         raise UserError(
             f"the counts of {record.name} are not in {path.parent} on this machine: {again}, or "
-            f"share the cache of the other machine and name it in {FOLDER_VARIABLE}."
+            f"set {FOLDER_VARIABLE} to a cache that is shared with the other machine."
         )
     state = path.stat()
-    if _verified(path, state.st_size, state.st_mtime_ns) != record.sha256:
+    if _cached_hash(path, state.st_size, state.st_mtime_ns) != record.sha256:
         raise UserError(f"{path}, the counts of {record.name}, has changed on disk: {again}.")
     with h5py.File(path) as file:
         obs, var = ad.io.read_elem(file["obs"]), ad.io.read_elem(file["var"])
-    return _cells(record, map_counts(path), obs, var)
+    return _make_cells(record, map_counts(path), obs, var)
 
 
 def remove_dataset(name: str) -> int:
-    """Free what a dataset takes, with the downloads that no other one needs; gives the bytes.
+    """Delete a dataset and the downloads that no other dataset needs; return the freed bytes.
 
     Raises
     ------
     UserError
-        It is not there.
+        The dataset is not in the cache.
     """
-    with dataset_lock(name, f"another process is at work on {name}: waiting for it"):
+    with dataset_lock(name, f"another process is writing {name}: waiting for it"):
         found = records()
         if name not in found:
-            there = ", ".join(found) or "none"
-            raise UserError(f"{name} is not in {cache_folder()}; these are: {there}.")
+            present = ", ".join(found) or "none"
+            raise UserError(
+                f"dataset {name!r} is not in the cache {cache_folder()}; datasets there: {present}."
+            )
         record = found.pop(name)
         record_path(name).unlink()
         freed = 0
         if record.sha256 not in {other.sha256 for other in found.values()}:
-            freed += _unlink(counts_path(record.sha256))
+            freed += _delete(counts_path(record.sha256))
         needed = {file for other in found.values() for file in other.made_from}
         for file in record.made_from.keys() - needed:
-            freed += _unlink(downloads_folder() / file)
+            freed += _delete(downloads_folder() / file)
     return freed
 
 
-def _cells(
-    about: Description, counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame
+def _make_cells(
+    description: Description, counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame
 ) -> Cells:
     adata = ad.AnnData(X=counts, obs=obs, var=var)
-    told = about.label_key, about.normalization, about.origin, about.simulated, about.notes
-    if isinstance(about, CacheRecord):
-        return Cells(about.name, adata, *told, about.fingerprint, partial(open_cells, about))
-    return Cells(about.name, adata, *told)
+    metadata = (
+        description.label_key,
+        description.normalization,
+        description.origin,
+        description.simulated,
+        description.notes,
+    )
+    if isinstance(description, CacheRecord):
+        reopen = partial(open_cells, description)
+        return Cells(description.name, adata, *metadata, description.fingerprint, reopen)
+    return Cells(description.name, adata, *metadata)
 
 
 def _read_record(path: Path) -> CacheRecord:
@@ -209,18 +219,19 @@ def _read_record(path: Path) -> CacheRecord:
         return _RECORD.validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(
-            f"{path} is not a record that this version of mmlab reads: remove it, and fetch or add "
-            "the dataset again."
+            f"{path} is not a record that this version of mmlab can read: delete it, and fetch or "
+            "add the dataset again."
         ) from error
 
 
 @cache
-def _verified(path: Path, size: int, changed: int) -> str:
-    """sha256 of a file, once a process for each state of the file."""
+def _cached_hash(path: Path, size: int, modified_ns: int) -> str:
+    """Return the sha256 of a file, computed once per process, size and modification time."""
     return file_hash(path)
 
 
-def _unlink(path: Path) -> int:
+def _delete(path: Path) -> int:
+    """Delete a file if it exists; return its size."""
     if not path.is_file():
         return 0
     size = path.stat().st_size

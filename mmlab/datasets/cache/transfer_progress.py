@@ -1,4 +1,4 @@
-"""How far long work on cells is: a bar on a terminal, a line elsewhere."""
+"""Progress of downloads and conversions: a bar on a terminal, one line elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 def cell_progress(
     blocks: Iterator[sp.csr_matrix], n_cells: int, what: str
 ) -> Iterator[sp.csr_matrix]:
-    """The same blocks of cells; how many have gone by is shown on stderr."""
+    """Yield the same blocks of cells and show the progress on stderr."""
     console = Console(stderr=True)
     console.print(f"{what}: {n_cells:,} cells", highlight=False)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
@@ -25,14 +25,24 @@ def cell_progress(
 
 
 @contextmanager
-def download_progress(address: str, have: int, total: int) -> Iterator[Callable[[int], None]]:
-    """Says on stderr what is downloaded; gives what takes the number of new bytes."""
-    size = f"{total / 1e6:,.1f} MB" if total > have else "size unknown"
+def download_progress(url: str, present: int, total: int) -> Iterator[Callable[[int], None]]:
+    """Show the progress of a download on stderr.
+
+    Yields a function that takes the number of new bytes.
+
+    Parameters
+    ----------
+    url
+        URL of the file.
+    present, total
+        Bytes that were downloaded before, and bytes of the whole file.
+    """
+    size = f"{total / 1e6:,.1f} MB" if total > present else "size unknown"
     console = Console(stderr=True)
-    here = f", {have / 1e6:,.1f} MB of them here already" if have else ""
-    console.print(f"downloading {address} ({size}{here})", highlight=False, soft_wrap=True)
+    resumed = f", {present / 1e6:,.1f} MB of them already downloaded" if present else ""
+    console.print(f"downloading {url} ({size}{resumed})", highlight=False, soft_wrap=True)
     columns = TextColumn(""), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with bar:
-        task = bar.add_task("", total=total or None, completed=have)
+        task = bar.add_task("", total=total or None, completed=present)
         yield lambda n: bar.advance(task, n)

@@ -1,0 +1,1 @@
+"""Read and check ``.h5ad`` files and AnnData objects."""

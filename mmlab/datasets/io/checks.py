@@ -1,4 +1,4 @@
-"""Are these cells fit for marker selection? Every problem at once, in the user's words."""
+"""Check whether cells can be used for marker selection; all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -11,58 +11,61 @@ import pandas as pd
 
 from mmlab.datasets.io.cell_source import CellSource, from_anndata
 from mmlab.datasets.io.count_search import InspectedLocation, find_counts, quote_names
-from mmlab.datasets.io.hdf5 import RefusedFileError
+from mmlab.datasets.io.hdf5 import InvalidFileError
 from mmlab.errors import UserError
 from mmlab.spec.protocol import MIN_CELLS_PER_CLASS
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of cells after a look at all that a trial would read.
+    """Result of an inspection of everything that a trial reads from the cells.
 
     Attributes
     ----------
     problems
-        What keeps them from being used, a sentence each.
+        Reasons why the cells cannot be used, one sentence each.
     counts
-        The place of the counts; None if there is none.
-    passed_over
-        Places that were looked at before it.
-    cells, genes
-        Names; the genes are those of the place.
+        The location of the counts; None if there is none.
+    rejected
+        Locations that were inspected before it and contain no counts.
+    cell_names, gene_names
+        Names of the cells, and of the genes of the location.
     labels
-        A class name a cell, "" where it is missing; None if there are no classes.
+        One class name per cell, "" where it is missing; None if there are no classes.
     """
 
     problems: list[str]
     counts: InspectedLocation | None
-    passed_over: list[InspectedLocation]
-    cells: pd.Index
-    genes: pd.Index
+    rejected: list[InspectedLocation]
+    cell_names: pd.Index
+    gene_names: pd.Index
     labels: pd.Series | None
 
 
 def find_problems(adata: ad.AnnData, label_key: str, layer: str | None = None) -> list[str]:
-    """Everything that keeps ``adata`` from being used, a sentence each; empty if all is well."""
-    return _examine_anndata(adata, label_key, layer).problems
+    """Return all reasons why ``adata`` cannot be used, one sentence each; empty if it can."""
+    return _inspect_anndata(adata, label_key, layer).problems
 
 
 def require_usable(adata: ad.AnnData, label_key: str, layer: str | None, where: str) -> ad.AnnData:
-    """Return an AnnData with the counts in ``X``, or raise one error with all problems."""
-    findings = _examine_anndata(adata, label_key, layer)
-    counts = findings.counts
-    if findings.problems or counts is None:
-        raise UserError(f"{where}: " + "; ".join(findings.problems) + ".")
-    if counts.place.title == "X":
+    """Return an AnnData with the counts in ``X``, or raise one error with all problems.
+
+    The message of the error begins with ``where``.
+    """
+    inspection = _inspect_anndata(adata, label_key, layer)
+    counts = inspection.counts
+    if inspection.problems or counts is None:
+        raise UserError(f"{where}: " + "; ".join(inspection.problems) + ".")
+    if counts.location.title == "X":
         return adata
-    var = pd.DataFrame(index=findings.genes)
-    return ad.AnnData(X=counts.place.element, obs=adata.obs, var=var)
+    var = pd.DataFrame(index=inspection.gene_names)
+    return ad.AnnData(X=counts.location.element, obs=adata.obs, var=var)
 
 
-def _examine_anndata(adata: ad.AnnData, label_key: str, layer: str | None) -> Inspection:
+def _inspect_anndata(adata: ad.AnnData, label_key: str, layer: str | None) -> Inspection:
     if adata.isbacked:
         problem = (
-            f"it is backed by {adata.filename} and not in memory: call its to_memory(), or give "
+            f"it is backed by {adata.filename} and not in memory: call its to_memory(), or pass "
             "the file to the command line with --data"
         )
         return Inspection([problem], None, [], adata.obs_names, adata.var_names, None)
@@ -72,7 +75,7 @@ def _examine_anndata(adata: ad.AnnData, label_key: str, layer: str | None) -> In
 def inspect_cells(
     source: CellSource, label_key: str, layer: str | None, *, in_memory: bool = False
 ) -> Inspection:
-    """Look at everything that a trial would read, block by block.
+    """Inspect everything that a trial reads: counts (block by block), names and labels.
 
     Parameters
     ----------
@@ -83,34 +86,39 @@ def inspect_cells(
     layer, in_memory
         As in :func:`mmlab.datasets.io.count_search.find_counts`.
     """
-    cells, genes = source.cells, source.genes
-    if 0 in (len(cells), len(genes)):
-        problem = f"there are {len(cells)} cells and {len(genes)} genes; both must be above 0"
-        return Inspection([problem], None, [], cells, genes, None)
-    choice = find_counts(source, layer, in_memory=in_memory)
-    if choice.taken is not None:
-        genes = choice.taken.place.genes()
-    label_problems, labels = _labels(source, label_key)
+    cell_names, gene_names = source.cell_names, source.gene_names
+    n_cells, n_genes = len(cell_names), len(gene_names)
+    if 0 in (n_cells, n_genes):
+        problem = f"there are {n_cells} cells and {n_genes} genes; at least one of each is needed"
+        return Inspection([problem], None, [], cell_names, gene_names, None)
+    result = find_counts(source, layer, in_memory=in_memory)
+    if result.found is not None:
+        gene_names = result.found.location.read_gene_names()
+    label_problems, labels = _check_labels(source, label_key)
     problems = [
-        *choice.problems,
-        *_gene_problems(genes),
-        *_cell_problems(cells, choice.taken),
+        *result.problems,
+        *_gene_problems(gene_names),
+        *_cell_problems(cell_names, result.found),
         *label_problems,
     ]
-    return Inspection(problems, choice.taken, choice.passed_over, cells, genes, labels)
+    return Inspection(problems, result.found, result.rejected, cell_names, gene_names, labels)
 
 
 def _gene_problems(names: pd.Index) -> list[str]:
     problems = []
-    empty = np.flatnonzero(names.str.strip() == "")
+    is_empty = names.str.strip() == ""
+    empty = np.flatnonzero(is_empty)
     if len(empty):
-        problems.append(f"{len(empty)} genes have an empty name, first at position {empty[0]}")
-    named = names[names.str.strip() != ""]
-    repeated = named[named.duplicated()].unique()
+        problems.append(
+            f"{len(empty)} genes have an empty name, first at position {empty[0]}: name them in "
+            "adata.var_names or remove them"
+        )
+    not_empty = names[~is_empty]
+    repeated = not_empty[not_empty.duplicated()].unique()
     if len(repeated):
         problems.append(
             f"{len(repeated)} gene names occur more than once, first {quote_names(repeated)}: "
-            "adata.var_names_make_unique() makes them different"
+            "call adata.var_names_make_unique()"
         )
     return problems
 
@@ -120,51 +128,56 @@ def _cell_problems(names: pd.Index, counts: InspectedLocation | None) -> list[st
     repeated = names[names.duplicated()].unique()
     if len(repeated):
         problems.append(
-            f"{len(repeated)} cell names occur more than once, first {quote_names(repeated)}: were cells "
-            "read twice? If not, adata.obs_names_make_unique() makes them different"
+            f"{len(repeated)} cell names occur more than once, first {quote_names(repeated)}: "
+            "remove the cells that were read twice; if they are different cells, call "
+            "adata.obs_names_make_unique()"
         )
     if counts is not None and counts.scan is not None:
-        empty = np.flatnonzero(counts.scan.per_cell == 0)
+        empty = np.flatnonzero(counts.scan.cell_totals == 0)
         if len(empty):
             problems.append(
-                f"{len(empty)} of {len(names)} cells have no counts in {counts.place.title}, first "
-                f"{quote_names(names[empty])}: leave them out "
-                "(scanpy.pp.filter_cells(adata, min_counts=1))"
+                f"{len(empty)} of {len(names)} cells have no counts in {counts.location.title}, "
+                f"first {quote_names(names[empty])}: remove them with "
+                "scanpy.pp.filter_cells(adata, min_counts=1)"
             )
     return problems
 
 
-def _labels(source: CellSource, label_key: str) -> tuple[list[str], pd.Series | None]:
-    """What is wrong with the label column, and the class of each cell."""
+def _check_labels(source: CellSource, label_key: str) -> tuple[list[str], pd.Series | None]:
+    """Return the problems of the label column, and the class of each cell."""
     where = f"obs[{label_key!r}]"
-    if label_key not in source.columns:
-        near = difflib.get_close_matches(label_key, source.columns, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        existing = ", ".join(source.columns) or "none"
-        return [f"obs has no column {label_key!r}{hint} (columns: {existing})"], None
+    if label_key not in source.obs_columns:
+        near = difflib.get_close_matches(label_key, source.obs_columns, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        existing = ", ".join(source.obs_columns) or "none"
+        problem = f"label_key {label_key!r} is not a column of obs (columns: {existing}){hint}"
+        return [problem], None
     try:
-        column = source.column(label_key)
-    except RefusedFileError as error:
+        column = source.read_obs_column(label_key)
+    except InvalidFileError as error:
         return error.problems, None
-    if len(column) != len(source.cells):
-        return [f"{where} has {len(column)} labels for {len(source.cells)} cells"], None
-    if _holds_floats(column):
-        return [
-            f"{where} holds floating-point numbers (such as {column.dropna().iloc[0]}), not "
-            "classes; convert it to text if these are cluster numbers"
-        ], None
+    n_cells = len(source.cell_names)
+    if len(column) != n_cells:
+        problem = f"{where} has {len(column)} labels for {n_cells} cells; one per cell is needed"
+        return [problem], None
+    if _has_floats(column):
+        problem = (
+            f"{where} contains floating-point numbers (such as {column.dropna().iloc[0]}), not "
+            "classes; if these are cluster numbers, convert them to text"
+        )
+        return [problem], None
     labels = column.astype(object).where(column.notna(), "").astype(str)
     missing = (labels.str.strip() == "").to_numpy()
     problems = []
     if missing.any():
         problems.append(
             f"{where} has no label for {missing.sum()} of {len(labels)} cells, first "
-            f"{quote_names(source.cells[missing])}"
+            f"{quote_names(source.cell_names[missing])}: label these cells or remove them"
         )
     sizes = labels[~missing].value_counts()
     if len(sizes) < 2:
-        single = f"the single class {quote_names(sizes.index)}" if len(sizes) else "no class"
-        problems.append(f"{where} has {single}; two are needed")
+        found = f"only the class {quote_names(sizes.index)}" if len(sizes) else "no class"
+        problems.append(f"{where} has {found}; at least two classes are needed")
     small = sizes[sizes < MIN_CELLS_PER_CLASS]
     if len(small):
         listed = ", ".join(
@@ -174,11 +187,12 @@ def _labels(source: CellSource, label_key: str) -> tuple[list[str], pd.Series | 
             f"every class of {where} needs at least {MIN_CELLS_PER_CLASS} cells to be split into "
             f"train, validation and test: {listed}"
             + (f" and {len(small) - 5} more classes" if len(small) > 5 else "")
+            + "; merge small classes with others or remove their cells"
         )
     return problems, labels
 
 
-def _holds_floats(column: pd.Series) -> bool:
+def _has_floats(column: pd.Series) -> bool:
     if column.isna().all():
         return False
     values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column

@@ -1,4 +1,4 @@
-"""Where the counts are: ``X``, ``raw`` and the layers, and what is wrong with their values."""
+"""Search ``X``, ``raw`` and the layers for raw counts, and check their values."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmlab.datasets.io.cell_source import CellSource, CountLocation
-from mmlab.datasets.io.hdf5 import RefusedFileError, format_bytes
-from mmlab.datasets.io.matrix import BrokenMatrixError, Matrix
+from mmlab.datasets.io.hdf5 import InvalidFileError, format_bytes
+from mmlab.datasets.io.matrix import InvalidMatrixError, Matrix
 from mmlab.datasets.io.open_matrix import open_matrix
 from mmlab.datasets.io.value_scan import LARGEST_COUNT, Occurrences, ValueScan
 from mmlab.system.memory import free_memory
 
-#: Names that a message gives, and the longest that it gives whole.
-_NAMED, _LONGEST = 3, 60
+#: Largest number of names in a message, and largest number of characters of a quoted name.
+_MAX_NAMES, _MAX_LENGTH = 3, 60
 
 
 @dataclass(frozen=True)
 class InspectedLocation:
-    """What a place holds.
+    """A location, its matrix and the problems of its values.
 
     Attributes
     ----------
-    place
-        Where.
+    location
+        The inspected location.
     matrix, scan
-        None where it is no matrix of numbers.
+        None if the location contains no matrix of numbers.
     problems
-        Why it cannot be taken for counts, a sentence each; empty if it can.
+        Reasons why the values are not counts, one sentence each; empty if they are.
     """
 
-    place: CountLocation
+    location: CountLocation
     matrix: Matrix | None
     scan: ValueScan | None
     problems: list[str]
@@ -40,155 +40,183 @@ class InspectedLocation:
 
 @dataclass(frozen=True)
 class CountSearchResult:
-    """The place of the counts: ``taken``, after others were ``passed_over``; or the problems."""
+    """Result of a search for counts.
 
-    taken: InspectedLocation | None
-    passed_over: list[InspectedLocation]
+    Attributes
+    ----------
+    found
+        The location of the counts; None if there is none.
+    rejected
+        Locations that were inspected before it and contain no counts.
+    problems
+        Reasons why no counts were found, one sentence each; empty if counts were found.
+    """
+
+    found: InspectedLocation | None
+    rejected: list[InspectedLocation]
     problems: list[str]
 
 
 def find_counts(source: CellSource, layer: str | None, *, in_memory: bool) -> CountSearchResult:
-    """Look for counts where ``layer`` says; if it is None, in the usual places.
+    """Return the location of the counts.
 
-    These are layers of the usual names, then ``X``, then ``raw``: the first that holds nothing
-    but non-negative integers is taken.
+    If ``layer`` is None, the default locations are searched: layers with the usual names, then
+    ``X``, then ``raw``. The first one with only non-negative integers is taken.
 
     Parameters
     ----------
     in_memory
-        What the free memory does not hold cannot be taken.
+        Reject counts that do not fit into free memory.
     """
     if layer is None:
-        places = source.usual()
-    elif (named := source.named(layer)) is not None:
-        places = [named]
+        locations = source.default_locations()
+    elif (requested := source.find_location(layer)) is not None:
+        locations = [requested]
     else:
-        near = difflib.get_close_matches(layer, source.names(), n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        existing = ", ".join(source.names())
-        return CountSearchResult(
-            None, [], [f"layer {layer!r} does not exist{hint} (the existing ones are: {existing})"]
-        )
-    passed_over: list[InspectedLocation] = []
-    for place in places:
-        # A first block that holds no counts spares the look at the others.
-        found = inspect_location(place, source, in_memory=in_memory, n_blocks=1)
-        if not found.problems:
-            found = inspect_location(place, source, in_memory=in_memory)
-        if not found.problems:
-            return CountSearchResult(found, passed_over, [])
-        passed_over.append(found)
-    whole = [inspect_location(place, source, in_memory=in_memory) for place in places]
-    hint = _counts_elsewhere(source, places) if layer is None else ""
-    if len(whole) == 1:
-        *others, last = whole[0].problems
+        names = source.location_names()
+        near = difflib.get_close_matches(layer, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        problem = f"layer {layer!r} does not exist (existing: {', '.join(names)}){hint}"
+        return CountSearchResult(None, [], [problem])
+    rejected: list[InspectedLocation] = []
+    for location in locations:
+        # The first block is enough to reject most locations without counts.
+        inspected = inspect_location(location, source, in_memory=in_memory, n_blocks=1)
+        if not inspected.problems:
+            inspected = inspect_location(location, source, in_memory=in_memory)
+        if not inspected.problems:
+            return CountSearchResult(inspected, rejected, [])
+        rejected.append(inspected)
+    complete = [inspect_location(location, source, in_memory=in_memory) for location in locations]
+    hint = _suggest_layer(source, locations) if layer is None else ""
+    if len(complete) == 1:
+        *others, last = complete[0].problems
         return CountSearchResult(None, [], [*others, last + hint])
-    listed = ", ".join(f"{each.place.title} ({_in_short(each)})" for each in whole)
+    listed = ", ".join(f"{each.location.title} ({_summarize(each)})" for each in complete)
     return CountSearchResult(
-        None, [], [f"no place holds the raw counts that are needed: {listed}{hint}"]
+        None, [], [f"raw counts are needed, but no location has them: {listed}{hint}"]
     )
 
 
 def inspect_location(
-    place: CountLocation,
+    location: CountLocation,
     source: CellSource,
     *,
     in_memory: bool = False,
     n_blocks: int | None = None,
 ) -> InspectedLocation:
-    """What is wrong with a place; ``n_blocks`` is that of :class:`mmlab.datasets.io.value_scan.ValueScan`."""
-    title = place.title
-    if place.element is None:
-        return InspectedLocation(
-            place, None, None, [f"{title} is empty; raw counts are needed there"]
-        )
+    """Open the matrix of a location and return it with its problems.
+
+    Parameters
+    ----------
+    location, source
+        The location, and the cells that it belongs to.
+    in_memory
+        As in :func:`find_counts`.
+    n_blocks
+        As in :class:`mmlab.datasets.io.value_scan.ValueScan`.
+    """
+    title = location.title
+    if location.element is None:
+        empty = f"{title} is empty; raw counts are needed"
+        return InspectedLocation(location, None, None, [empty])
     try:
-        matrix = open_matrix(place.element)
-        if problem := _matrix_problem(matrix, place, source, in_memory):
-            return InspectedLocation(place, None, None, [f"{title} {problem}"])
+        matrix = open_matrix(location.element)
+        if problem := _matrix_problem(matrix, location, source, in_memory):
+            return InspectedLocation(location, None, None, [f"{title} {problem}"])
         scan = ValueScan(matrix, n_blocks)
-    except BrokenMatrixError as error:
-        return InspectedLocation(place, None, None, [f"{title} {error}"])
-    except RefusedFileError as error:
-        return InspectedLocation(place, None, None, error.problems)
+    except InvalidMatrixError as error:
+        return InspectedLocation(location, None, None, [f"{title} {error}"])
+    except InvalidFileError as error:
+        return InspectedLocation(location, None, None, error.problems)
     if scan.is_counts:
-        return InspectedLocation(place, matrix, scan, [])
-    return InspectedLocation(place, matrix, scan, _value_problems(scan, place, source))
+        return InspectedLocation(location, matrix, scan, [])
+    return InspectedLocation(location, matrix, scan, _value_problems(scan, location, source))
 
 
 def quote_names(names: Iterable[Any]) -> str:
-    """The first of some names, quoted and cut, for a message."""
+    """Return the first few names for a message, quoted and shortened."""
     texts = [repr(str(name)) for name in names]
-    cut = [text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..." for text in texts]
-    return ", ".join(cut[:_NAMED]) + (", ..." if len(cut) > _NAMED else "")
+    cut = [text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 3]}..." for text in texts]
+    return ", ".join(cut[:_MAX_NAMES]) + (", ..." if len(cut) > _MAX_NAMES else "")
 
 
 def _matrix_problem(
-    matrix: Matrix, place: CountLocation, source: CellSource, in_memory: bool
+    matrix: Matrix, location: CountLocation, source: CellSource, in_memory: bool
 ) -> str | None:
-    expected = (len(source.cells), len(place.genes()))
-    if matrix.shape != expected:
-        return f"has the shape {matrix.shape}, but there are names for {expected} cells and genes"
+    n_cells, n_genes = len(source.cell_names), len(location.read_gene_names())
+    if matrix.shape != (n_cells, n_genes):
+        return (
+            f"has the shape {matrix.shape}, but there are {n_cells} cell names and {n_genes} "
+            "gene names"
+        )
     needed, free = matrix.loaded_bytes, free_memory()
     if in_memory and needed > free:
         return (
             f"needs {format_bytes(needed)} of memory, but {format_bytes(free)} are free: "
             f"{matrix.shape[0]} cells x {matrix.shape[1]} genes"
-            + ("; stored as CSR it would need less" if matrix.kind != "csr" else "")
+            + (
+                "; stored as CSR it would need less"
+                if matrix.kind != "csr"
+                else "; `mmlab datasets add` converts the file to a dataset that stays on disk"
+            )
         )
     return None
 
 
-def _value_problems(scan: ValueScan, place: CountLocation, source: CellSource) -> list[str]:
-    """A sentence for each way in which values are no counts, with the first of them."""
+def _value_problems(scan: ValueScan, location: CountLocation, source: CellSource) -> list[str]:
+    """Return one sentence per kind of values that are not counts, with the first such value."""
 
     def first(found: Occurrences) -> str:
         cell, gene = found.first
-        return f"first in cell {quote_names([source.cells[cell]])}, gene {quote_names([place.genes()[gene]])}"
+        cell_name = quote_names([source.cell_names[cell]])
+        gene_name = quote_names([location.read_gene_names()[gene]])
+        return f"first in cell {cell_name}, gene {gene_name}"
 
-    title = place.title
+    title = location.title
     problems = []
     if scan.nan.count:
         problems.append(
-            f"{title} holds {scan.nan.count} NaN values ({first(scan.nan)}); raw counts are needed"
+            f"{title} has {scan.nan.count} NaN values ({first(scan.nan)}); raw counts are needed"
         )
     if scan.infinite.count:
         problems.append(
-            f"{title} holds {scan.infinite.count} infinite values ({first(scan.infinite)})"
+            f"{title} has {scan.infinite.count} infinite values ({first(scan.infinite)}); raw "
+            "counts are needed"
         )
     if scan.negative.count:
-        looks = "an overflow of integers" if scan.matrix.dtype.kind == "i" else "scaled"
+        looks = "like an integer overflow" if scan.matrix.dtype.kind == "i" else "scaled"
         problems.append(
-            f"{title} holds {scan.negative.count} negative values (smallest {scan.smallest:.3g}, "
+            f"{title} has {scan.negative.count} negative values (smallest {scan.smallest:.3g}, "
             f"{first(scan.negative)}): it looks {looks}; raw counts are needed"
         )
     elif scan.fractions.count:
         problems.append(
-            f"{title} holds {scan.fractions.count} values that are not integers: it "
-            f"{scan.looks_normalised()} (maximum {scan.largest:.1f}); raw counts are needed"
+            f"{title} has {scan.fractions.count} values that are not integers: it "
+            f"{scan.describe_normalization()} (maximum {scan.largest:.1f}); raw counts are needed"
         )
     if scan.too_large.count and not scan.fractions.count:
         problems.append(
-            f"{title} holds {scan.too_large.count} values above {LARGEST_COUNT} (largest "
-            f"{scan.largest:.0f}, {first(scan.too_large)}): no cell has so many counts of a gene, "
-            "and float32 would round them; it looks like an overflow of integers"
+            f"{title} has {scan.too_large.count} values above {LARGEST_COUNT} (largest "
+            f"{scan.largest:.0f}, {first(scan.too_large)}): no gene has so many counts in a cell, "
+            "and float32 cannot represent them exactly; it looks like an integer overflow"
         )
     return problems
 
 
-def _in_short(looked: InspectedLocation) -> str:
-    """What a place holds instead of counts."""
-    if looked.scan is None:
-        return looked.problems[0].removeprefix(f"{looked.place.title} ")
-    return looked.scan.looks()
+def _summarize(inspected: InspectedLocation) -> str:
+    """Describe in a few words what a location contains instead of counts."""
+    if inspected.scan is None:
+        return inspected.problems[0].removeprefix(f"{inspected.location.title} ")
+    return inspected.scan.describe()
 
 
-def _counts_elsewhere(source: CellSource, places: list[CountLocation]) -> str:
-    """Names the layers that hold counts, but are not of a usual name."""
-    others = [(name, place) for name, place in source.layers.items() if place not in places]
+def _suggest_layer(source: CellSource, inspected: list[CountLocation]) -> str:
+    """Return a hint that names the layers with counts among those not inspected so far."""
+    others = {name: at for name, at in source.layers.items() if at not in inspected}
     good = [
-        name for name, place in others if not inspect_location(place, source, n_blocks=1).problems
+        name for name, at in others.items() if not inspect_location(at, source, n_blocks=1).problems
     ]
     if not good:
-        return ", name their layer with --layer" if others else ""
-    return f"; {quote_names(good)} of the layers looks like counts: name it with --layer {good[0]}"
+        return "; the other layers do not look like counts, either" if others else ""
+    return f"; layer {quote_names(good)} looks like counts: pass --layer {good[0]}"

@@ -1,4 +1,4 @@
-"""Counts of a user's file: found, checked, and then streamed or loaded."""
+"""Raw counts of a user's file: open them, check them, and stream or load them."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ import scipy.sparse as sp
 from mmlab.datasets.io.cell_source import from_file
 from mmlab.datasets.io.checks import Inspection, inspect_cells
 from mmlab.datasets.io.h5ad import open_h5ad
-from mmlab.datasets.io.hdf5 import RefusedFileError
+from mmlab.datasets.io.hdf5 import InvalidFileError
 from mmlab.datasets.io.matrix import BLOCK_VALUES, Matrix
 from mmlab.datasets.io.warnings import find_warnings
 
 
 @dataclass(frozen=True)
 class OpenCounts:
-    """Raw counts that have been checked and not been loaded, with what belongs to them.
+    """Checked raw counts of an open file, not loaded, with their names and labels.
 
     Attributes
     ----------
     place
-        Where they are: ``X``, ``raw`` or ``layer 'counts'``.
+        Location in the file: ``X``, ``raw`` or ``layer 'counts'``.
     matrix
-        Where they lie in the open file: CSR, CSC or dense, with their ``shape`` and ``dtype``.
+        The stored matrix (CSR, CSC or dense) with its ``shape`` and ``dtype``.
     n_nonzero
-        Counts above 0.
-    cells, genes
+        Number of counts above 0.
+    cell_names, gene_names
         Names, shape (n_cells,) and (n_genes,).
     labels
-        Class of each cell, categorical, its index the cells.
+        Class of each cell, categorical, indexed by the cell names.
     """
 
     place: str
     matrix: Matrix
     n_nonzero: int
-    cells: pd.Index
-    genes: pd.Index
+    cell_names: pd.Index
+    gene_names: pd.Index
     labels: pd.Series
 
     def blocks(self, n_values: int = BLOCK_VALUES) -> Iterator[sp.csr_matrix]:
-        """CSR float32 blocks of cells, in order: :meth:`mmlab.datasets.io.matrix.Matrix.blocks`."""
+        """Yield blocks of consecutive cells as CSR float32; see `Matrix.blocks`."""
         return self.matrix.blocks(n_values)
 
     def load(self, label_key: str) -> ad.AnnData:
-        """All of them as CSR float32 in ``X``, with the labels as ``obs[label_key]``."""
+        """Return all counts as CSR float32 in ``X``, with the labels as ``obs[label_key]``."""
         return ad.AnnData(
             X=self.matrix.load(),
             obs=pd.DataFrame({label_key: self.labels}),
-            var=pd.DataFrame(index=self.genes),
+            var=pd.DataFrame(index=self.gene_names),
         )
 
 
@@ -60,11 +60,11 @@ class OpenCounts:
 def open_counts(
     path: str, label_key: str, layer: str | None = None, *, in_memory: bool = False
 ) -> Iterator[OpenCounts]:
-    """Open the counts of an ``.h5ad`` that is fit for marker selection; nothing is loaded.
+    """Open the counts of an ``.h5ad`` file and check that they can be used; nothing is loaded.
 
-    The whole file is looked at once, block by block, before the first block can be had: what comes
-    out is known to be counts. The blocks are read anew from the open file, and are those of
-    :meth:`OpenCounts.blocks`; a file with CSC counts has to be loaded for them (nearly all have CSR).
+    The whole file is checked once, block by block, before the first block is returned: all returned
+    values are counts. :meth:`OpenCounts.blocks` reads the blocks again from the open file. A CSC
+    matrix has to be loaded for that; nearly all files use CSR.
 
     Parameters
     ----------
@@ -73,37 +73,41 @@ def open_counts(
     label_key
         The ``obs`` column with the classes.
     layer
-        A layer, ``X`` or ``raw``; None looks for the counts in the layers ``counts``,
-        ``raw_counts`` and ``count``, then in ``X``, then in ``raw``.
+        A layer, ``X`` or ``raw``; None searches the layers ``counts``, ``raw_counts`` and
+        ``count``, then ``X``, then ``raw``.
     in_memory
-        Refuse counts that the free memory does not hold, before they are looked at.
+        Reject counts that do not fit into free memory, before their values are read.
 
     Raises
     ------
-    RefusedFileError
-        Everything that keeps the file from being used, in one error.
+    InvalidFileError
+        All reasons why the file cannot be used, in one error.
     """
     with open_h5ad(path) as file:
-        findings = inspect_cells(from_file(file), label_key, layer, in_memory=in_memory)
-        if findings.problems:
-            raise RefusedFileError(path, findings.problems)
-        yield _counts(findings)
+        inspection = inspect_cells(from_file(file), label_key, layer, in_memory=in_memory)
+        if inspection.problems:
+            raise InvalidFileError(path, inspection.problems)
+        yield _to_open_counts(inspection)
 
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What a look at a file has found; sizes are None where they are not known.
+    """Result of the check of a file; sizes are None if they are unknown.
 
     Attributes
     ----------
-    problems, oddities
-        What keeps it from being used, and what does not; a sentence each.
+    problems
+        Reasons why the file cannot be used, one sentence each.
+    warnings
+        Unusual properties of a file that can be used, one sentence each.
     counts_in
-        The place of the counts.
+        Location of the counts.
+    n_cells, n_genes, n_classes
+        Sizes.
     """
 
     problems: list[str]
-    oddities: list[str]
+    warnings: list[str]
     counts_in: str | None = None
     n_cells: int | None = None
     n_genes: int | None = None
@@ -111,35 +115,35 @@ class FileCheck:
 
 
 def check_file(path: str, label_key: str, layer: str | None = None) -> FileCheck:
-    """Everything that is wrong and that looks odd with a file; arguments as in `open_counts`."""
+    """Return all problems of a file and all warnings; parameters as in `open_counts`."""
     try:
         with open_h5ad(path) as file:
             source = from_file(file)
-            findings = inspect_cells(source, label_key, layer, in_memory=True)
-            oddities = find_warnings(findings, source, label_key)
-    except RefusedFileError as error:
+            inspection = inspect_cells(source, label_key, layer, in_memory=True)
+            warnings = find_warnings(inspection, source, label_key)
+    except InvalidFileError as error:
         return FileCheck(error.problems, [])
-    counts, labels = findings.counts, findings.labels
+    counts, labels = inspection.counts, inspection.labels
     return FileCheck(
-        findings.problems,
-        oddities,
-        None if counts is None else counts.place.title,
-        len(findings.cells),
-        len(findings.genes),
+        inspection.problems,
+        warnings,
+        None if counts is None else counts.location.title,
+        len(inspection.cell_names),
+        len(inspection.gene_names),
         None if labels is None else labels[labels.str.strip() != ""].nunique(),
     )
 
 
-def _counts(findings: Inspection) -> OpenCounts:
-    taken, labels = findings.counts, findings.labels
-    # Without problems there are both.
-    assert taken is not None and taken.matrix is not None and taken.scan is not None
+def _to_open_counts(inspection: Inspection) -> OpenCounts:
+    counts, labels = inspection.counts, inspection.labels
+    # An inspection without problems has both.
+    assert counts is not None and counts.matrix is not None and counts.scan is not None
     assert labels is not None
     return OpenCounts(
-        place=taken.place.title,
-        matrix=taken.matrix,
-        n_nonzero=taken.scan.n_nonzero,
-        cells=findings.cells,
-        genes=findings.genes,
-        labels=pd.Series(pd.Categorical(labels), index=findings.cells),
+        place=counts.location.title,
+        matrix=counts.matrix,
+        n_nonzero=counts.scan.n_nonzero,
+        cell_names=inspection.cell_names,
+        gene_names=inspection.gene_names,
+        labels=pd.Series(pd.Categorical(labels), index=inspection.cell_names),
     )

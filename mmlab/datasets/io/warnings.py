@@ -1,4 +1,4 @@
-"""What looks odd in cells that can be used, and is worth a look before a panel is chosen."""
+"""Warnings about unusual properties of cells that can be used."""
 
 from __future__ import annotations
 
@@ -14,142 +14,154 @@ from mmlab.datasets.io.count_search import quote_names
 from mmlab.datasets.io.matrix import Matrix
 from mmlab.datasets.io.value_scan import ValueScan
 
-#: Fewer cells of a class make its accuracy a matter of luck.
+#: The accuracy of a class with fewer cells is mostly chance.
 _FEW_CELLS = 10
-#: A cell with a smaller share of the median cell's counts is hardly one, with more than the
-#: multiple hardly a single one.
-_POOR, _RICH = 1 / 20, 20
-#: Counts of molecules of one gene in one cell hardly get there; counts of reads do.
+#: Multiples of the median total counts: a cell below the first is probably an empty droplet, one
+#: above the second a doublet or multiplet.
+_LOW_TOTAL, _HIGH_TOTAL = 1 / 20, 20
+#: UMI counts of a gene in a cell hardly ever reach this; read counts do.
 _LARGE_COUNT = 50_000
-#: Zeros of a dense matrix from which CSR is smaller by half.
+#: Share of zeros in a dense matrix above which CSR takes less than half of its memory.
 _MOSTLY_ZEROS = 0.75
+#: Labels that usually stand for a missing label, in lower case.
 _MISSING = {"nan", "na", "n/a", "none", "null", "<na>"}
 _ENSEMBL = re.compile(r"ENS[A-Z]{0,6}G\d{11}(\.\d+)?")
 _SYMBOLS = re.compile(r"(gene_?)?(symbols?|names?|short_name)|feature_name", re.IGNORECASE)
 
 
-def find_warnings(findings: Inspection, source: CellSource, label_key: str) -> list[str]:
-    """What a user may want to know of the cells, a sentence each; nothing of it stops anybody."""
-    oddities = [
-        f"{passed.place.title} was passed over: {passed.problems[0]}"
-        for passed in findings.passed_over
-        if passed.place.title not in ("X", "raw")
+def find_warnings(inspection: Inspection, source: CellSource, label_key: str) -> list[str]:
+    """Return the warnings about cells, one sentence each; none of them prevents their use."""
+    warnings = [
+        f"{rejected.location.title} is not used: {rejected.problems[0]}"
+        for rejected in inspection.rejected
+        if rejected.location.title not in ("X", "raw")
     ]
-    counts = findings.counts
+    counts = inspection.counts
     if counts is not None and counts.matrix is not None and counts.scan is not None:
-        oddities += _of_values(counts.matrix, counts.scan, findings, counts.place.title)
-        oddities += _of_fewer_genes(counts.place.title, findings, source)
-    oddities += _of_genes(findings.genes, source.var_columns)
-    if findings.labels is not None:
-        oddities += _of_labels(findings.labels, f"obs[{label_key!r}]")
-    return oddities
+        title = counts.location.title
+        warnings += _value_warnings(counts.matrix, counts.scan, inspection, title)
+        warnings += _raw_warnings(title, inspection, source)
+    warnings += _gene_warnings(inspection.gene_names, source.var_columns)
+    if inspection.labels is not None:
+        warnings += _label_warnings(inspection.labels, f"obs[{label_key!r}]")
+    return warnings
 
 
-def _of_values(matrix: Matrix, scan: ValueScan, findings: Inspection, title: str) -> list[str]:
-    oddities = []
-    silent = np.flatnonzero(scan.per_gene == 0)
+def _value_warnings(
+    matrix: Matrix, scan: ValueScan, inspection: Inspection, title: str
+) -> list[str]:
+    warnings = []
+    silent = np.flatnonzero(scan.n_cells_by_gene == 0)
     if len(silent):
-        oddities.append(
-            f"{len(silent)} of {len(findings.genes)} genes have no count in any cell, first "
-            f"{quote_names(findings.genes[silent])}"
+        warnings.append(
+            f"{len(silent)} of {len(inspection.gene_names)} genes have no counts in any cell, "
+            f"first {quote_names(inspection.gene_names[silent])}"
         )
-    oddities += _of_depths(scan.per_cell, findings.cells)
+    warnings += _total_warnings(scan.cell_totals, inspection.cell_names)
     if scan.largest > _LARGE_COUNT:
-        oddities.append(
-            f"the largest count is {scan.largest:.0f}: counts of molecules hardly get there; are "
-            "these reads, or sums over cells?"
+        warnings.append(
+            f"the largest count is {scan.largest:.0f}, too large for a UMI count: are these read "
+            "counts, or sums over cells?"
         )
     if scan.largest == 1:
-        oddities.append(f"{title} holds nothing but 0 and 1: were the counts binarised?")
+        warnings.append(f"{title} has only the values 0 and 1: were the counts binarised?")
     zeros = 1 - scan.n_nonzero / max(matrix.shape[0] * matrix.shape[1], 1)
     if matrix.kind == "dense" and zeros > _MOSTLY_ZEROS:
-        oddities.append(
-            f"{title} is dense, but {zeros:.0%} of its values are 0: scipy.sparse.csr_matrix would "
-            "make it smaller"
+        warnings.append(
+            f"{title} is dense, but {zeros:.0%} of its values are 0: as scipy.sparse.csr_matrix "
+            "it would be smaller"
         )
-    return oddities
+    return warnings
 
 
-def _of_depths(
-    per_cell: np.ndarray[tuple[int], np.dtype[np.float64]], cells: pd.Index
+def _total_warnings(
+    cell_totals: np.ndarray[tuple[int], np.dtype[np.float64]], cell_names: pd.Index
 ) -> list[str]:
-    """Cells with far less or far more counts than the median one."""
-    median = float(np.median(per_cell))
-    poor = np.flatnonzero((per_cell < _POOR * median) & (per_cell > 0))
-    rich = np.flatnonzero(per_cell > _RICH * median)
-    oddities = []
-    for place, what in ((poor, "less than a twentieth of"), (rich, "more than twenty times")):
-        if len(place):
-            oddities.append(
-                f"{len(place)} cells have {what} the counts of the median cell ({median:.0f}), "
-                f"first {quote_names(cells[place[:1]])} with {per_cell[place[0]]:.0f}"
+    """Return warnings about cells with far fewer or far more counts than the median cell."""
+    median = float(np.median(cell_totals))
+    low = np.flatnonzero((cell_totals < _LOW_TOTAL * median) & (cell_totals > 0))
+    high = np.flatnonzero(cell_totals > _HIGH_TOTAL * median)
+    warnings = []
+    for cells, relation in ((low, "less than a twentieth of"), (high, "more than twenty times")):
+        if len(cells):
+            warnings.append(
+                f"{len(cells)} cells have {relation} the counts of the median cell "
+                f"({median:.0f}), first {quote_names(cell_names[cells[:1]])} with "
+                f"{cell_totals[cells[0]]:.0f}"
             )
-    return oddities
+    return warnings
 
 
-def _of_fewer_genes(title: str, findings: Inspection, source: CellSource) -> list[str]:
-    n_genes = len(findings.genes)
-    n_raw = 0 if source.raw is None else len(source.raw.genes())
+def _raw_warnings(title: str, inspection: Inspection, source: CellSource) -> list[str]:
+    """Return a warning if ``raw`` has more genes than the location of the counts."""
+    n_genes = len(inspection.gene_names)
+    n_raw = 0 if source.raw is None else len(source.raw.read_gene_names())
     if n_raw <= n_genes:
         return []
     return [
-        f"{title} has {n_genes} genes, raw has {n_raw}: a cell's total counts are taken over the "
-        f"{n_genes}, and no other gene can be chosen"
+        f"{title} has {n_genes} genes, raw has {n_raw}: only the {n_genes} genes can be chosen, "
+        "and total counts per cell are sums over them"
     ]
 
 
-def _of_genes(genes: pd.Index, var_columns: list[str]) -> list[str]:
-    oddities = []
-    alike = _alike(genes, str.upper)
-    if alike:
-        oddities.append(
-            f"{len(alike)} gene names differ from another one in upper and lower case alone, first "
-            f"{quote_names(alike[0])}: are these two species?"
+def _gene_warnings(gene_names: pd.Index, var_columns: list[str]) -> list[str]:
+    warnings = []
+    similar = _group_similar(gene_names, str.upper)
+    if similar:
+        warnings.append(
+            f"{len(similar)} gene names differ from another one only in case, first "
+            f"{quote_names(similar[0])}: are these genes of two species?"
         )
-    identifiers = sum(_ENSEMBL.fullmatch(str(gene)) is not None for gene in genes)
+    n_identifiers = sum(_ENSEMBL.fullmatch(str(gene)) is not None for gene in gene_names)
     symbols = [name for name in var_columns if _SYMBOLS.fullmatch(name)]
-    if symbols and identifiers > len(genes) / 2:
-        oddities.append(
-            f"genes are named by Ensembl identifiers, and so will panels be; var[{symbols[0]!r}] "
-            "seems to hold their symbols"
+    if symbols and n_identifiers > len(gene_names) / 2:
+        warnings.append(
+            "genes are named by Ensembl identifiers, so panels will list identifiers; "
+            f"var[{symbols[0]!r}] seems to contain the symbols"
         )
-    return oddities
+    return warnings
 
 
-def _of_labels(labels: pd.Series, where: str) -> list[str]:
+def _label_warnings(labels: pd.Series, where: str) -> list[str]:
     sizes = labels[labels.str.strip() != ""].value_counts()
     names = [str(name) for name in sizes.index]
-    oddities = []
+    warnings = []
     few = sizes[(sizes < _FEW_CELLS)]
     if len(few):
         listed = ", ".join(f"{quote_names([name])} {size}" for name, size in few[:5].items())
-        oddities.append(
-            f"{len(few)} classes of {where} have fewer than {_FEW_CELLS} cells, one or two of them "
-            f"test cells: {listed}" + (", ..." if len(few) > 5 else "")
+        warnings.append(
+            f"{len(few)} classes of {where} have fewer than {_FEW_CELLS} cells, of which one or "
+            f"two are test cells: {listed}" + (", ..." if len(few) > 5 else "")
         )
     if len(sizes) > len(labels) / _FEW_CELLS:
-        oddities.append(
-            f"{where} has {len(sizes)} classes for {len(labels)} cells: is it the type?"
+        warnings.append(
+            f"{where} has {len(sizes)} classes for {len(labels)} cells: is it the column of the "
+            "cell types?"
         )
     if missing := [name for name in names if name.strip().lower() in _MISSING]:
-        oddities.append(
-            f"{sizes[missing].sum()} cells of {where} have the label {quote_names(missing)}: it is taken "
-            "for a class, not for a missing label"
+        warnings.append(
+            f"{sizes[missing].sum()} cells of {where} have the label {quote_names(missing)}: it "
+            "is treated as a class, not as a missing label"
         )
     if spaced := [name for name in names if name != name.strip()]:
-        oddities.append(
+        warnings.append(
             f"{len(spaced)} class names begin or end with a space, first {quote_names(spaced)}"
         )
-    if alike := _alike(names, lambda name: " ".join(re.split(r"[\s_-]+", name.strip().lower()))):
-        oddities.append(
-            f"{len(alike)} class names differ from another one in case, spaces or dashes alone, "
-            f"first {quote_names(alike[0])}: are they the same class?"
+    if similar := _group_similar(names, _normalize_label):
+        warnings.append(
+            f"{len(similar)} class names differ from another one only in case, spaces or dashes, "
+            f"first {quote_names(similar[0])}: are they the same class?"
         )
-    return oddities
+    return warnings
 
 
-def _alike(names: pd.Index | list[str], key: Callable[[str], str]) -> list[list[str]]:
-    """Names that become the same by ``key``, in groups of two or more."""
+def _normalize_label(name: str) -> str:
+    """Return a label in lower case, with single spaces for spaces, dashes and underscores."""
+    return " ".join(re.split(r"[\s_-]+", name.strip().lower()))
+
+
+def _group_similar(names: pd.Index | list[str], key: Callable[[str], str]) -> list[list[str]]:
+    """Return the groups of two or more different names with the same ``key(name)``."""
     groups: dict[str, dict[str, None]] = {}
     for name in names:
         groups.setdefault(key(str(name)), {})[str(name)] = None

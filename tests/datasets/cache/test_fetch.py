@@ -23,11 +23,16 @@ from originals import FILLERS, Server, serve, write_mouse_brain, write_paul, wri
 
 from mmlab.datasets import DATASETS, load_cells, ssv4
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
-from mmlab.datasets.cache.download import CHECKSUMS, download
+from mmlab.datasets.cache.download import CHECKSUMS_FILE, download
 from mmlab.datasets.cache.install import fetch_dataset
 from mmlab.datasets.cache.records import find_record, open_cells, records
 from mmlab.datasets.description import Dataset
-from mmlab.datasets.gene_filters import is_detected, is_general, shares_by_type, tells_types
+from mmlab.datasets.gene_filters import (
+    detection_rates,
+    has_excluded_name,
+    is_detected,
+    is_type_specific,
+)
 from mmlab.datasets.io.zip_archive import open_archive, open_member
 from mmlab.datasets.remote_files import BONE_MARROW, STEM_CELLS, RemoteFile
 from mmlab.datasets.ssv4 import ARCHIVE, LABELS
@@ -46,7 +51,7 @@ WRITERS = {
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own."""
+    """An empty cache for this test."""
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -64,8 +69,8 @@ def server(originals: Path) -> Iterator[Server]:
         yield running
 
 
-def small(name: str) -> Dataset:
-    """A dataset whose files may have any content: small ones have other checksums."""
+def without_checksums(name: str) -> Dataset:
+    """The dataset without published checksums: the small test files have others."""
     dataset = DATASETS[name]
     sources = tuple(replace(source, sha256=None) for source in dataset.sources)
     return replace(dataset, sources=sources)
@@ -74,14 +79,16 @@ def small(name: str) -> Dataset:
 # --- conversion
 
 
-def test_every_downloaded_dataset_is_tested_here() -> None:
+def test_every_downloaded_dataset_has_test_files() -> None:
     assert set(WRITERS) == {name for name, dataset in DATASETS.items() if dataset.sources}
 
 
 @pytest.mark.parametrize("name", sorted(WRITERS))
-def test_a_dataset_is_made_from_files_in_the_original_formats(name: str, originals: Path) -> None:
+def test_a_dataset_is_converted_from_files_in_the_original_formats(
+    name: str, originals: Path
+) -> None:
     WRITERS[name](originals)
-    record = fetch_dataset(small(name), str(originals))
+    record = fetch_dataset(without_checksums(name), str(originals))
     cells = open_cells(record)
     genes, sizes = set(cells.genes), cells.adata.obs["cell_type"].value_counts().to_dict()
     if name == "paul":
@@ -92,7 +99,8 @@ def test_a_dataset_is_made_from_files_in_the_original_formats(name: str, origina
         assert genes == {"Slc17a7", "Cux2", "Gad1", "Mbp", *FILLERS}
         assert sizes == {"Ext": 100, "Inh": 40, "Oligo": 40}
     elif name == "mouse_brain_subtypes":
-        # Mbp is in most cells of three of the five types, but of one broad type of three.
+        # Mbp is ubiquitous: it is in most cells of three of the five fine types. Of the three broad
+        # types, it is in most cells of one only.
         assert genes == {"Slc17a7", "Cux2", "Gad1", *FILLERS}
         assert sizes == {"Ext_L1": 50, "Ext_L2": 50, "Inh_1": 40, "Oligo_1": 40, "Unk_1": 12}
     elif name == "mouse_brain_all_genes":
@@ -103,18 +111,18 @@ def test_a_dataset_is_made_from_files_in_the_original_formats(name: str, origina
         assert genes == {"Vip", "Sncg", "Sst", "Other", *FILLERS}
         assert sizes == {"Vip A": 30, "Vip B": 30, "Sst A": 40}
     assert record.n_genes == len(cells.genes)
-    assert record.made_from.keys() <= {source.file for source in DATASETS[name].sources}
+    assert record.made_from.keys() <= {source.name for source in DATASETS[name].sources}
 
 
-def test_counts_stay_with_their_cells_and_genes(originals: Path) -> None:
+def test_counts_are_assigned_to_the_right_cells_and_genes(originals: Path) -> None:
     write_ssv4(originals)
-    adata = open_cells(fetch_dataset(small("ssv4"), str(originals))).adata
-    with zipfile.ZipFile(originals / ARCHIVE.file) as archive:
+    adata = open_cells(fetch_dataset(without_checksums("ssv4"), str(originals))).adata
+    with zipfile.ZipFile(originals / ARCHIVE.name) as archive:
         begin = "mouse_VISp_2018-06-14_"
         matrix = pd.read_csv(archive.open(f"{begin}exon-matrix.csv"), index_col=0)
         genes = pd.read_csv(archive.open(f"{begin}genes-rows.csv"))
         samples = pd.read_csv(archive.open(f"{begin}samples-columns.csv"), encoding="latin-1")
-    labels = pd.read_csv(originals / LABELS.file, index_col="seq_name")["cell_types_98"]
+    labels = pd.read_csv(originals / LABELS.name, index_col="seq_name")["cell_types_98"]
     seq_name = samples.set_index("sample_name")["seq_name"]
     entrez = genes.set_index("gene_symbol")["gene_entrez_id"]
     for row, sample in enumerate(adata.obs_names):
@@ -123,54 +131,56 @@ def test_counts_stay_with_their_cells_and_genes(originals: Path) -> None:
     np.testing.assert_array_equal(adata.X.toarray(), expected.to_numpy())
 
 
-def test_a_dataset_without_the_housekeeping_lists_says_so(originals: Path) -> None:
+def test_missing_housekeeping_lists_are_noted(originals: Path) -> None:
     write_paul(originals)
-    (originals / BONE_MARROW.file).unlink()
-    record = fetch_dataset(small("paul"), str(originals))
-    assert any(BONE_MARROW.file in note and "still in" in note for note in record.notes)
+    (originals / BONE_MARROW.name).unlink()
+    record = fetch_dataset(without_checksums("paul"), str(originals))
+    assert any(BONE_MARROW.name in note and "not filtered out" in note for note in record.notes)
     assert "Keeper1" in set(open_cells(record).genes)
-    assert STEM_CELLS.file in record.made_from
+    assert STEM_CELLS.name in record.made_from
 
 
-def test_sizes_that_are_not_the_published_ones_are_noted(originals: Path) -> None:
+def test_sizes_that_differ_from_the_published_ones_are_noted(originals: Path) -> None:
     write_mouse_brain(originals)
-    notes = fetch_dataset(small("mouse_brain"), str(originals)).notes
+    notes = fetch_dataset(without_checksums("mouse_brain"), str(originals)).notes
     assert "It has 180 cells x 7 genes, 3 types; published: 39583 cells x 4581" in notes[-1]
 
 
-def test_of_many_genes_the_most_variable_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_highly_variable_genes_are_selected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssv4, "_N_VARIABLE", 60)
     rng = np.random.default_rng(0)
     mean = rng.lognormal(1, 1, 400)
-    # Of every second gene the level differs from cell to cell.
+    # The mean of every second gene varies between cells.
     level = np.where(np.arange(400) % 2, 1, rng.gamma(0.5, 2, (200, 400)))
     counts = sp.csr_matrix(rng.poisson(mean * level).astype(np.float32))
-    chosen = ssv4._most_variable(ad.AnnData(X=counts))
+    chosen = ssv4._highly_variable(ad.AnnData(X=counts))
     assert chosen.sum() == 60
     assert (np.flatnonzero(chosen) % 2 == 0).mean() > 0.9
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the downloads of the project are not here")
-def test_the_real_lists_and_labels_are_read_as_they_are(originals: Path, server: Server) -> None:
-    write_ssv4(originals, pd.read_csv(REAL / LABELS.file))
+@pytest.mark.skipif(not REAL.is_dir(), reason="the original downloads are not on this machine")
+def test_the_original_gene_lists_and_labels_can_be_read(originals: Path, server: Server) -> None:
+    write_ssv4(originals, pd.read_csv(REAL / LABELS.name))
     for source in (BONE_MARROW, STEM_CELLS, LABELS):
-        shutil.copy(REAL / source.file, originals)
-    # Their checksums are the recorded ones: nothing is replaced here.
+        shutil.copy(REAL / source.name, originals)
+    # These files have the published checksums.
     record = fetch_dataset(DATASETS["ssv4"], server.address)
     assert (record.n_cells, record.n_classes) == (13342, 92)
-    assert set(record.made_from) == {source.file for source in DATASETS["ssv4"].sources}
+    assert set(record.made_from) == {source.name for source in DATASETS["ssv4"].sources}
 
 
-def test_a_file_in_another_format_is_one_sentence(originals: Path) -> None:
+def test_a_file_in_another_format_gives_one_error(originals: Path) -> None:
     write_paul(originals)
     (originals / "paul15.h5").write_text("<html>moved</html>")
-    with pytest.raises(UserError, match=r"paul cannot be made from paul15\.h5"):
-        fetch_dataset(small("paul"), str(originals))
+    with pytest.raises(UserError, match=r"paul cannot be converted from paul15\.h5"):
+        fetch_dataset(without_checksums("paul"), str(originals))
     assert records() == {}
 
 
-def test_the_filters_keep_what_the_paper_keeps() -> None:
-    assert is_general(["Mt1", "Mtor", "mt-Co1", "Rps3", "Gad1", "Actb"], ["Actb"]).tolist() == [
+def test_gene_filters_follow_the_definitions_of_the_paper() -> None:
+    assert has_excluded_name(
+        ["Mt1", "Mtor", "mt-Co1", "Rps3", "Gad1", "Actb"], ["Actb"]
+    ).tolist() == [
         True,
         True,
         False,
@@ -182,20 +192,20 @@ def test_the_filters_keep_what_the_paper_keeps() -> None:
     counts = sp.csr_matrix(rng.poisson(0.4, (300, 80)).astype(np.float32))
     y = rng.integers(0, 4, 300)
     dense = counts.toarray() > 0
-    shares = np.stack([dense[y == t].mean(axis=0) for t in range(4)])
-    np.testing.assert_allclose(shares_by_type(counts, y), shares)
-    kept = (shares >= 0.3).any(axis=0) & ~((shares >= 0.75).sum(axis=0) >= 2)
-    np.testing.assert_array_equal(tells_types(counts, y), kept)
-    n_with, total = dense.sum(axis=0), counts.toarray().sum(axis=0)
-    strong = np.divide(total, n_with, out=np.zeros(80), where=n_with > 0) > 1.12
-    detected = (n_with > 0.0005 * 300) & (strong | (n_with > 0.03 * 300))
+    rates = np.stack([dense[y == t].mean(axis=0) for t in range(4)])
+    np.testing.assert_allclose(detection_rates(counts, y), rates)
+    kept = (rates >= 0.3).any(axis=0) & ~((rates >= 0.75).sum(axis=0) >= 2)
+    np.testing.assert_array_equal(is_type_specific(counts, y), kept)
+    n_detected, total = dense.sum(axis=0), counts.toarray().sum(axis=0)
+    high_mean = np.divide(total, n_detected, out=np.zeros(80), where=n_detected > 0) > 1.12
+    detected = (n_detected > 0.0005 * 300) & (high_mean | (n_detected > 0.03 * 300))
     np.testing.assert_array_equal(is_detected(counts), detected)
 
 
 # --- downloads
 
 
-def test_a_download_that_is_cut_goes_on_where_it_was(
+def test_an_interrupted_download_is_resumed(
     originals: Path, server: Server, tmp_path: Path
 ) -> None:
     content = random.Random(0).randbytes(300_000)
@@ -203,16 +213,16 @@ def test_a_download_that_is_cut_goes_on_where_it_was(
     server.cuts, server.cut_after = 2, 100_000
     path = download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
     assert path.read_bytes() == content
-    asked = [range_ for _, range_ in server.requests]
-    assert asked == ["", "bytes=65536-", "bytes=131072-"]
+    ranges = [requested for _, requested in server.requests]
+    assert ranges == ["", "bytes=65536-", "bytes=131072-"]
     assert sorted(p.name for p in path.parent.iterdir() if not p.name.endswith(".lock")) == [
         "a.bin",
-        CHECKSUMS,
+        CHECKSUMS_FILE,
     ]
 
 
 @pytest.mark.parametrize("change", ["another version", "no ranges"])
-def test_a_part_of_another_version_is_not_continued(
+def test_a_part_of_another_version_is_not_resumed(
     change: str,
     originals: Path,
     server: Server,
@@ -233,31 +243,33 @@ def test_a_part_of_another_version_is_not_continued(
     assert server.requests[-1] == ("a.bin", "bytes=65536-")
 
 
-def test_a_wrong_checksum_leaves_nothing(originals: Path, server: Server, tmp_path: Path) -> None:
-    (originals / "a.bin").write_bytes(b"what came")
-    with pytest.raises(UserError, match=r"a\.bin: what http.* has the sha256 .* but 0000 is"):
+def test_a_wrong_checksum_is_rejected(originals: Path, server: Server, tmp_path: Path) -> None:
+    (originals / "a.bin").write_bytes(b"received")
+    with pytest.raises(
+        UserError, match=r"a\.bin: the file from http.* has the sha256 .* but 0000 is"
+    ):
         download(RemoteFile("a.bin", (), sha256="0000"), tmp_path / "d", server.address)
     assert [p.name for p in (tmp_path / "d").iterdir() if not p.name.startswith(".")] == []
 
 
-def test_the_checksum_seen_first_is_held_to(
+def test_the_checksum_of_the_first_download_is_required(
     originals: Path, server: Server, tmp_path: Path
 ) -> None:
     (originals / "a.bin").write_bytes(b"first")
     path = download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
     path.unlink()
     (originals / "a.bin").write_bytes(b"second")
-    with pytest.raises(UserError, match=r"that of the first download \(kept in .*checksums.json"):
+    with pytest.raises(UserError, match=r"that of the first download \(stored in .*checksums.json"):
         download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
     assert not path.exists()
 
 
-def test_addresses_are_tried_in_turn(originals: Path, server: Server, tmp_path: Path) -> None:
+def test_urls_are_tried_in_order(originals: Path, server: Server, tmp_path: Path) -> None:
     (originals / "a.bin").write_bytes(b"content")
-    places = (f"{server.address}/missing", f"{server.address}/a.bin")
-    assert download(RemoteFile("a.bin", places), tmp_path / "d").read_bytes() == b"content"
-    with pytest.raises(UserError, match=r"missing: the server answers 404 Not Found"):
-        download(RemoteFile("b.bin", places[:1]), tmp_path / "d")
+    urls = (f"{server.address}/missing", f"{server.address}/a.bin")
+    assert download(RemoteFile("a.bin", urls), tmp_path / "d").read_bytes() == b"content"
+    with pytest.raises(UserError, match=r"missing: the server responds 404 Not Found"):
+        download(RemoteFile("b.bin", urls[:1]), tmp_path / "d")
 
 
 # --- fetching
@@ -267,7 +279,7 @@ def test_fetching_twice_downloads_once(originals: Path, server: Server, cache: P
     write_mouse_brain(originals)
     first = fetch_dataset(DATASETS["mouse_brain"], server.address)
     assert fetch_dataset(DATASETS["mouse_brain"], server.address) == first
-    # The other types are made from the same files.
+    # The subtypes are converted from the same files.
     fetch_dataset(DATASETS["mouse_brain_subtypes"], server.address)
     assert len(server.requests) == 2
     assert load_cells(DataSpec(name="mouse_brain")).fingerprint == first.fingerprint
@@ -284,7 +296,7 @@ def mmlab(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_that_fetch_at_once_end_with_one_good_copy(
+def test_two_processes_that_fetch_concurrently_produce_one_copy(
     originals: Path, server: Server, cache: Path
 ) -> None:
     write_mouse_brain(originals, extra_genes=2000)
@@ -296,24 +308,24 @@ def test_two_processes_that_fetch_at_once_end_with_one_good_copy(
     first, second = (json.loads(out) for out, _ in printed)
     assert first == second
     assert sorted(name for name, _ in server.requests) == sorted(
-        source.file for source in DATASETS["mouse_brain"].sources
+        source.name for source in DATASETS["mouse_brain"].sources
     )
     assert open_cells(records()["mouse_brain"]).adata.n_obs == 180
     assert len(list((cache / "counts").iterdir())) == 1
 
 
 @pytest.mark.slow
-def test_a_fetch_that_is_killed_leaves_nothing_or_the_dataset(
+def test_a_killed_fetch_leaves_nothing_or_a_complete_dataset(
     originals: Path, server: Server, cache: Path
 ) -> None:
     write_mouse_brain(originals, extra_genes=4000)
     server.delay = 0.01
-    moments = random.Random(time_seed())
+    kill_times = random.Random(new_seed())
     outcomes = []
     for _ in range(5):
         process = mmlab("datasets", "fetch", "mouse_brain", "--source", server.address)
         try:
-            process.wait(timeout=moments.uniform(1.0, 4.0))
+            process.wait(timeout=kill_times.uniform(1.0, 4.0))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -321,24 +333,24 @@ def test_a_fetch_that_is_killed_leaves_nothing_or_the_dataset(
         outcomes.append(record is not None)
         if record is not None:
             assert open_cells(record).adata.n_obs == 180
-    # Whatever was there stays.
+    # A complete dataset stays.
     assert outcomes == sorted(outcomes)
     process = mmlab("datasets", "fetch", "mouse_brain", "--source", server.address)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert open_cells(records()["mouse_brain"]).adata.shape == (180, 4007)
-    left = [p.name for p in cache.rglob("*") if re.search(r"\.part|partial", p.name)]
-    assert left == []
+    leftover = [p.name for p in cache.rglob("*") if re.search(r"\.part|partial", p.name)]
+    assert leftover == []
 
 
-def time_seed() -> int:
-    """Other moments in every run; the number is shown if the test fails."""
+def new_seed() -> int:
+    """A new seed for every run; it is printed so that a failure can be reproduced."""
     seed = int.from_bytes(os.urandom(4))
-    print(f"moments by random.Random({seed})")
+    print(f"kill times from random.Random({seed})")
     return seed
 
 
-def test_offline_says_how_to_get_a_dataset_by_hand(
+def test_offline_errors_tell_how_to_download_by_hand(
     originals: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MMLAB_OFFLINE", "1")
@@ -346,14 +358,14 @@ def test_offline_says_how_to_get_a_dataset_by_hand(
         load_cells(DataSpec(name="ssv4"))
     message = str(caught.value)
     for source in DATASETS["ssv4"].sources:
-        assert f"{source.addresses[0]} as {source.file}" in message
+        assert f"{source.urls[0]} as {source.name}" in message
     assert "mmlab datasets fetch ssv4 --source FOLDER" in message
-    with pytest.raises(UserError, match="nothing is downloaded offline"):
+    with pytest.raises(UserError, match="downloads are disabled"):
         fetch_dataset(DATASETS["ssv4"], server.address)
     assert server.requests == []
 
 
-def test_a_folder_without_a_file_is_told(originals: Path) -> None:
+def test_a_source_folder_without_a_file_is_rejected(originals: Path) -> None:
     with pytest.raises(UserError, match=r"--source .* has no file all_cells_20200625.h5ad"):
         fetch_dataset(DATASETS["mouse_brain"], str(originals))
 
@@ -361,7 +373,7 @@ def test_a_folder_without_a_file_is_told(originals: Path) -> None:
 # --- the command line
 
 
-def test_the_command_line_fetches_lists_tells_and_removes(originals: Path, cache: Path) -> None:
+def test_the_command_line_fetches_lists_describes_and_removes(originals: Path, cache: Path) -> None:
     write_mouse_brain(originals)
     code, out = run("datasets", "fetch", "mouse_brain", "--source", str(originals))
     assert code == 0, out
@@ -372,13 +384,13 @@ def test_the_command_line_fetches_lists_tells_and_removes(originals: Path, cache
     assert rows["mouse_brain"]["state"] == "cached"
     assert rows["mouse_brain"]["bytes"] == find_record("mouse_brain").bytes  # type: ignore[union-attr]
     assert (rows["ssv4"]["state"], rows["zeisel"]["state"]) == ("missing", "packaged")
-    told = json.loads(run("datasets", "info", "mouse_brain", "--json")[1])
-    assert told["types"] == {"Ext": 100, "Inh": 40, "Oligo": 40}
-    assert len(told["made_from"]["all_cells_20200625.h5ad"]) == 64
+    info = json.loads(run("datasets", "info", "mouse_brain", "--json")[1])
+    assert info["types"] == {"Ext": 100, "Inh": 40, "Oligo": 40}
+    assert len(info["made_from"]["all_cells_20200625.h5ad"]) == 64
     assert json.loads(run("datasets", "remove", "mouse_brain", "--json")[1])["freed_bytes"] > 0
     assert run("datasets", "remove", "mouse_brain") == (
         2,
-        f"mouse_brain is not in {cache}; these are: none.",
+        f"dataset 'mouse_brain' is not in the cache {cache}; datasets there: none.",
     )
     assert list((cache / "counts").iterdir()) == []
 
@@ -387,21 +399,21 @@ def test_a_packaged_dataset_is_not_fetched() -> None:
     assert run("datasets", "fetch", "zeisel")[1].startswith("zeisel comes with mmlab")
 
 
-def test_a_file_that_changed_on_disk_is_not_used(originals: Path, cache: Path) -> None:
+def test_a_file_that_changed_on_disk_is_rejected(originals: Path, cache: Path) -> None:
     write_mouse_brain(originals)
     record = fetch_dataset(DATASETS["mouse_brain"], str(originals))
     path = cache / "counts" / f"{record.sha256}.h5ad"
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"has changed on disk: bring it back with: mmlab datasets"):
+    with pytest.raises(UserError, match=r"has changed on disk: run mmlab datasets"):
         load_cells(DataSpec(name="mouse_brain"))
     path.unlink()
     with pytest.raises(UserError, match=r"are not in .* on this machine"):
         load_cells(DataSpec(name="mouse_brain"))
 
 
-def test_removing_keeps_what_another_dataset_needs(
+def test_removing_keeps_downloads_that_another_dataset_needs(
     originals: Path, server: Server, cache: Path
 ) -> None:
     write_mouse_brain(originals)
@@ -417,7 +429,7 @@ def test_removing_keeps_what_another_dataset_needs(
 
 
 @pytest.mark.parametrize("name", ["../outside.csv", "/etc/outside.csv", "C:\\outside.csv"])
-def test_an_archive_that_points_outside_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_archive_with_paths_outside_is_rejected(name: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(name, "x")
     with (
@@ -427,7 +439,7 @@ def test_an_archive_that_points_outside_is_refused(name: str, tmp_path: Path) ->
         pass
 
 
-def test_an_archive_bomb_is_refused(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_rejected(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.csv", bytes(30_000_000))
     with (
@@ -437,7 +449,7 @@ def test_an_archive_bomb_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_damaged_archive_is_one_sentence(tmp_path: Path) -> None:
+def test_a_damaged_archive_gives_one_error(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(UserError, match="cannot be read as a zip archive"), open_archive(path):

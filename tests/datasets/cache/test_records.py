@@ -30,7 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
 
 
-def test_mapped_counts_are_the_counts_and_any_reader_reads_them(tmp_path: Path) -> None:
+def test_mapped_counts_equal_the_counts_and_anndata_can_read_them(tmp_path: Path) -> None:
     adata = SMALL.load()
     path = tmp_path / "counts.h5ad"
     blocks = [adata.X[start : start + 256] for start in range(0, 600, 256)]
@@ -50,12 +50,12 @@ def test_mapped_counts_are_the_counts_and_any_reader_reads_them(tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["counts.h5ad"]
 
 
-def test_cells_of_the_store_equal_cells_in_memory() -> None:
+def test_cells_of_the_cache_equal_cells_in_memory() -> None:
     record = simulate_dataset(DATASETS["toy_xor"], "toy_xor_simulated", n_cells=500, n_genes=100)
     stored = open_cells(record)
-    what = Simulation("toy_xor", 500, 100, 2, record_density())
+    simulation = Simulation("toy_xor", 500, 100, 2, record_density())
     in_memory = cells_module.make_cells(
-        what.load(),
+        simulation.load(),
         "cell_type",
         name="x",
         normalization="total",
@@ -73,30 +73,32 @@ def record_density() -> float:
     return float(counts.nnz / (counts.shape[0] * counts.shape[1]))
 
 
-def test_large_cells_travel_by_the_name_of_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_cells_are_pickled_as_a_reference_to_their_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     record = simulate_dataset(DATASETS["toy_xor"], "toy_xor_simulated", n_cells=500, n_genes=100)
     cells = open_cells(record)
-    parcel = pickle.dumps(cells)
-    monkeypatch.setattr(cells_module, "_LARGEST_PARCEL", 1000)
-    letter = pickle.dumps(cells)
-    assert len(letter) < 3000 < len(parcel)
-    for sent in (parcel, letter):
-        arrived = pickle.loads(sent)
-        assert arrived.fingerprint == cells.fingerprint
-        assert (arrived.adata.X != cells.adata.X).nnz == 0
-    assert mapping_of(pickle.loads(letter).adata.X) is not None
-    # On a machine without the file it is said what to do.
+    by_value = pickle.dumps(cells)
+    monkeypatch.setattr(cells_module, "_MAX_PICKLED_BYTES", 1000)
+    by_reference = pickle.dumps(cells)
+    assert len(by_reference) < 3000 < len(by_value)
+    for pickled in (by_value, by_reference):
+        loaded = pickle.loads(pickled)
+        assert loaded.fingerprint == cells.fingerprint
+        assert (loaded.adata.X != cells.adata.X).nnz == 0
+    assert mapping_of(pickle.loads(by_reference).adata.X) is not None
+    # On a machine without the file, the error tells what to do.
     monkeypatch.setenv(FOLDER_VARIABLE, str(cache_folder() / "elsewhere"))
     with pytest.raises(UserError, match=r"are not in .* on this machine"):
-        pickle.loads(letter)
+        pickle.loads(by_reference)
 
 
-# --- files of the user's
+# --- user files
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """The tiny cells as scanpy leaves them: log values in X, counts in a layer."""
+    """The tiny cells after scanpy's preprocessing: log values in X, counts in a layer."""
     adata = simulate_cells()
     adata.layers["counts"] = adata.X.copy()
     adata.X = adata.X.log1p()
@@ -104,7 +106,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "mine.h5ad"
 
 
-def test_an_added_file_is_a_dataset_like_any_other(file: Path) -> None:
+def test_an_added_file_can_be_used_as_a_dataset(file: Path) -> None:
     command = ("datasets", "add", str(file), "--label-key", "cell_type", "--name", "mine", "--json")
     code, out = run(*command)
     assert code == 0, out
@@ -120,7 +122,7 @@ def test_an_added_file_is_a_dataset_like_any_other(file: Path) -> None:
     assert run(*command)[0] == 2
 
 
-def test_cells_are_the_same_by_name_and_by_file(file: Path) -> None:
+def test_cells_are_equal_by_name_and_by_path(file: Path) -> None:
     add_file(file, "cell_type", None, "mine")
     by_file = load_cells(DataSpec(path=str(file), label_key="cell_type"))
     assert load_cells(DataSpec(name="mine")).fingerprint == by_file.fingerprint
@@ -135,13 +137,13 @@ def test_cells_are_the_same_by_name_and_by_file(file: Path) -> None:
         ("", "'' is not a valid name of a dataset"),
     ],
 )
-def test_a_name_that_cannot_be_used_is_refused(name: str, message: str, file: Path) -> None:
+def test_an_invalid_name_is_rejected(name: str, message: str, file: Path) -> None:
     with pytest.raises(UserError, match=message):
         add_file(file, "cell_type", None, name)
     assert records() == {}
 
 
-def test_a_file_that_cannot_be_used_leaves_nothing(tmp_path: Path) -> None:
+def test_an_unusable_file_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
     adata = simulate_cells()
     adata.X = sp.csr_matrix(adata.X.toarray() - 1)
     adata.write_h5ad(tmp_path / "scaled.h5ad")

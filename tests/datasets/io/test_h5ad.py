@@ -1,4 +1,4 @@
-"""A user's h5ad: where its counts are found, how they are streamed, and what looks odd in it."""
+"""User files: search, stream and load counts; warnings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tiny import CLASSES, simulate_cells
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.datasets.io.counts import check_file, open_counts
-from mmlab.datasets.io.matrix import BrokenMatrixError, Matrix
+from mmlab.datasets.io.matrix import InvalidMatrixError, Matrix
 from mmlab.datasets.io.open_matrix import open_matrix
 from mmlab.datasets.io.value_scan import Occurrences, ValueScan
 from mmlab.errors import UserError
@@ -34,7 +34,7 @@ STORED: dict[str, Callable[[Any], Any]] = {
     "big endian": lambda counts: counts.toarray().astype(">f8"),
     "half": lambda counts: counts.toarray().astype(np.float16),
 }
-every_way = pytest.mark.parametrize("stored", STORED.values(), ids=STORED)
+every_format = pytest.mark.parametrize("stored", STORED.values(), ids=STORED)
 
 
 def write(adata: ad.AnnData, folder: Path, **options: Any) -> str:
@@ -47,12 +47,12 @@ def load(path: str, layer: str | None = None) -> Cells:
     return load_cells(DataSpec(path=path, label_key="cell_type", layer=layer))
 
 
-# --- streamed and loaded
+# --- stream and load
 
 
-@every_way
+@every_format
 @pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
-def test_counts_are_the_same_however_they_are_stored(
+def test_counts_do_not_depend_on_the_storage_format(
     tiny_cells: Cells, tmp_path: Path, stored: Callable[[Any], Any], compression: Any
 ) -> None:
     adata = simulate_cells()
@@ -61,9 +61,9 @@ def test_counts_are_the_same_however_they_are_stored(
     assert load(path).fingerprint == tiny_cells.fingerprint
 
 
-@every_way
+@every_format
 @pytest.mark.parametrize("n_values", [1, 100, 1000, 10**6])
-def test_blocks_are_whole_cells_in_order(
+def test_blocks_contain_consecutive_whole_cells(
     tiny_cells: Cells, tmp_path: Path, stored: Callable[[Any], Any], n_values: int
 ) -> None:
     adata = simulate_cells()
@@ -80,30 +80,30 @@ def test_blocks_are_whole_cells_in_order(
     assert (whole != tiny_cells.adata.X).nnz == 0
 
 
-def test_open_counts_tells_what_a_cache_needs(tmp_path: Path) -> None:
+def test_open_counts_has_names_and_labels(tmp_path: Path) -> None:
     adata = simulate_cells()
     with open_counts(write(adata, tmp_path), "cell_type") as counts:
         assert counts.place == "X"
         assert isinstance(counts.matrix.values, h5py.Dataset)
-        assert list(counts.cells) == list(adata.obs_names)
-        assert list(counts.genes) == list(adata.var_names)
+        assert list(counts.cell_names) == list(adata.obs_names)
+        assert list(counts.gene_names) == list(adata.var_names)
         assert list(counts.labels) == list(adata.obs["cell_type"])
         assert list(counts.labels.index) == list(adata.obs_names)
         assert list(counts.labels.cat.categories) == list(CLASSES)
 
 
-def test_nothing_but_counts_names_and_labels_is_read(tmp_path: Path, tiny_cells: Cells) -> None:
+def test_only_counts_names_and_labels_are_read(tmp_path: Path, tiny_cells: Cells) -> None:
     adata = simulate_cells()
     adata.obsm["X_pca"] = np.ones((120, 3))
     adata.obs["score"] = np.linspace(0, 1, 120)
     path = write(adata, tmp_path, compression="gzip")
     with h5py.File(path, "r") as file:
-        ends = [
+        chunks = [
             file[name].id.get_chunk_info(0)
             for name in ("obsm/X_pca", "obs/score", "obs/donor/codes")
         ]
     content = bytearray(Path(path).read_bytes())
-    for chunk in ends:
+    for chunk in chunks:
         content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
     Path(path).write_bytes(content)
     with pytest.raises(OSError, match="filter returned failure"):
@@ -111,7 +111,7 @@ def test_nothing_but_counts_names_and_labels_is_read(tmp_path: Path, tiny_cells:
     assert load(path).fingerprint == tiny_cells.fingerprint
 
 
-def test_a_chunk_that_cannot_be_unpacked_is_named(tmp_path: Path) -> None:
+def test_a_chunk_that_cannot_be_decompressed_is_reported(tmp_path: Path) -> None:
     path = write(simulate_cells(), tmp_path, compression="gzip")
     with h5py.File(path, "r") as file:
         chunk = file["X/data"].id.get_chunk_info(0)
@@ -122,20 +122,22 @@ def test_a_chunk_that_cannot_be_unpacked_is_named(tmp_path: Path) -> None:
         load(path)
 
 
-def test_a_compression_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_compression_filter_is_reported(tmp_path: Path) -> None:
     path = write(simulate_cells(), tmp_path, compression="gzip")
     content = Path(path).read_bytes()
-    # Number 1 is deflate, 32015 is zstd.
-    known, unknown = (
+    # HDF5 filter 1 is deflate, filter 32015 is zstd.
+    deflate, zstd = (
         number.to_bytes(2, "little") + b"\x08\x00\x01\x00\x01\x00deflate" for number in (1, 32015)
     )
-    assert known in content
-    Path(path).write_bytes(content.replace(known, unknown))
-    with pytest.raises(UserError, match=r"HDF5 filter 32015\) is not installed; gzip works"):
+    assert deflate in content
+    Path(path).write_bytes(content.replace(deflate, zstd))
+    with pytest.raises(
+        UserError, match=r"HDF5 filter 32015\) is not installed; write the file with gzip"
+    ):
         load(path)
 
 
-def test_many_zeros_may_be_packed_as_small_as_they_are(tmp_path: Path) -> None:
+def test_high_compression_of_many_zeros_is_accepted(tmp_path: Path) -> None:
     dense = np.zeros((600, 30_000), dtype=np.float32)
     dense[:, ::1000] = 1
     names = [f"cell_{i}" for i in range(600)]
@@ -147,19 +149,19 @@ def test_many_zeros_may_be_packed_as_small_as_they_are(tmp_path: Path) -> None:
     assert check_file(path, "cell_type").problems == []
 
 
-def test_a_file_of_anndata_before_0_7_is_read(tmp_path: Path) -> None:
+def test_a_file_of_anndata_before_0_7_can_be_read(tmp_path: Path) -> None:
     import scanpy
 
     (packaged,) = (Path(scanpy.__file__).parent / "datasets").glob("*pbmc68k_reduced.h5ad")
     checked = check_file(str(packaged), "bulk_labels")
     assert (checked.n_cells, checked.n_genes, checked.n_classes) == (700, 765, 10)
     assert checked.problems == [
-        "no place holds the raw counts that are needed: X (looks scaled, smallest -2.0), raw "
+        "raw counts are needed, but no location has them: X (looks scaled, smallest -2.0), raw "
         "(looks log-normalised, maximum 6.5)"
     ]
 
 
-def test_labels_of_anndata_0_7_are_read(tmp_path: Path, tiny_cells: Cells) -> None:
+def test_labels_of_anndata_0_7_can_be_read(tmp_path: Path, tiny_cells: Cells) -> None:
     path = write(simulate_cells(), tmp_path)
     with h5py.File(path, "r+") as file:
         obs = file["obs"]
@@ -171,17 +173,17 @@ def test_labels_of_anndata_0_7_are_read(tmp_path: Path, tiny_cells: Cells) -> No
     assert load(path).fingerprint == tiny_cells.fingerprint
 
 
-@pytest.mark.parametrize("kind", ["string", "Int64", "boolean"])
-def test_labels_may_be_of_any_kind_of_pandas(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("dtype", ["string", "Int64", "boolean"])
+def test_labels_may_have_a_nullable_dtype_of_pandas(tmp_path: Path, dtype: str) -> None:
     adata = simulate_cells()
-    values = {"string": ["a", "b", "c"], "Int64": [1, 2, 3], "boolean": [True, False]}[kind]
-    adata.obs["cell_type"] = pd.array(np.resize(np.array(values), 120).tolist(), dtype=kind)
+    values = {"string": ["a", "b", "c"], "Int64": [1, 2, 3], "boolean": [True, False]}[dtype]
+    adata.obs["cell_type"] = pd.array(np.resize(np.array(values), 120).tolist(), dtype=dtype)
     with ad.settings.override(allow_write_nullable_strings=True):
         path = write(adata, tmp_path)
     assert load(path).classes == sorted(map(str, values))
 
 
-# --- one pass over a matrix
+# --- scan of a matrix
 
 
 matrices = (
@@ -199,18 +201,16 @@ matrices = (
             max_size=9,
         )
     )
-    .map(lambda lines: np.array(lines, dtype=np.float64))
+    .map(lambda rows: np.array(rows, dtype=np.float64))
 )
 
 
 @given(matrices, st.sampled_from(["dense", "csr", "csc"]), st.integers(1, 30))
-def test_a_scan_finds_what_numpy_finds(
-    values: NDArray[np.float64], kind: str, n_values: int
-) -> None:
+def test_a_scan_agrees_with_numpy(values: NDArray[np.float64], kind: str, n_values: int) -> None:
     stored = {"dense": np.asarray, "csr": sp.csr_matrix, "csc": sp.csc_matrix}[kind](values)
     with pytest.MonkeyPatch.context() as patch:
-        lines = Matrix.lines
-        patch.setattr(Matrix, "lines", lambda matrix: lines(matrix, n_values))
+        blocks = Matrix.stored_blocks
+        patch.setattr(Matrix, "stored_blocks", lambda matrix: blocks(matrix, n_values))
         scan = ValueScan(open_matrix(stored))
     finite = np.isfinite(values)
     with np.errstate(invalid="ignore"):
@@ -227,46 +227,50 @@ def test_a_scan_finds_what_numpy_finds(
         if found.count:
             assert mask[found.first]
     assert scan.is_counts == (not any(mask.any() for mask in masks.values()))
-    np.testing.assert_array_equal(scan.per_gene, (values != 0).sum(axis=0))
+    np.testing.assert_array_equal(scan.n_cells_by_gene, (values != 0).sum(axis=0))
     assert scan.n_nonzero == (values != 0).sum()
     if finite.all():
-        np.testing.assert_allclose(scan.per_cell, values.sum(axis=1))
-        assert scan.largest == max(values.max(), 0 if kind != "dense" else -np.inf)
+        np.testing.assert_allclose(scan.cell_totals, values.sum(axis=1))
+        in_storage = values if kind == "dense" else values[values != 0]
+        assert scan.largest == (in_storage.max() if in_storage.size else 0)
 
 
-def test_a_matrix_that_is_none_says_why() -> None:
-    for element, words in (
+def test_an_invalid_matrix_is_rejected_with_the_reason() -> None:
+    for element, message in (
         (np.zeros(3), "has 1 dimensions"),
-        (sp.coo_matrix(np.eye(3)), "sparse matrix in COO format: CSR is needed, call its tocsr"),
+        (sp.coo_matrix(np.eye(3)), "sparse matrix in COO format; convert it with its tocsr"),
         ([[1, 2]], "is of type list"),
     ):
-        with pytest.raises(BrokenMatrixError, match=words):
+        with pytest.raises(InvalidMatrixError, match=message):
             open_matrix(element)
 
 
-# --- where counts are found
+# --- search for counts
 
 
-def places(**layers: str) -> ad.AnnData:
-    """Tiny cells whose places hold counts, their logarithms, or scaled values."""
+def make_locations(**kinds: str) -> ad.AnnData:
+    """Tiny cells whose locations contain counts, log values or scaled values.
+
+    ``kinds`` maps ``X``, ``raw`` or the name of a layer to ``counts``, ``log`` or ``scaled``.
+    """
     adata = simulate_cells()
     counts = adata.X
-    kinds = {
+    matrices = {
         "counts": counts,
         "log": counts.log1p(),
         "scaled": counts.toarray() - counts.toarray().mean(axis=0),
     }
-    if "raw" in layers:
-        adata.X = kinds[layers.pop("raw")]
+    if "raw" in kinds:
+        adata.X = matrices[kinds.pop("raw")]
         adata.raw = adata
-    adata.X = kinds[layers.pop("X", "scaled")]
-    for name, kind in layers.items():
-        adata.layers[name] = kinds[kind]
+    adata.X = matrices[kinds.pop("X", "scaled")]
+    for name, kind in kinds.items():
+        adata.layers[name] = matrices[kind]
     return adata
 
 
 @pytest.mark.parametrize(
-    ("held", "place"),
+    ("kinds", "expected"),
     [
         ({"X": "counts"}, "X"),
         ({"counts": "counts", "X": "counts", "raw": "counts"}, "layer 'counts'"),
@@ -278,17 +282,17 @@ def places(**layers: str) -> ad.AnnData:
         ({"spliced": "counts", "raw": "counts"}, "raw"),
     ],
 )
-def test_counts_are_found_in_the_usual_places(
-    held: dict[str, str], place: str, tmp_path: Path, tiny_cells: Cells
+def test_default_locations_are_searched_in_order(
+    kinds: dict[str, str], expected: str, tmp_path: Path, tiny_cells: Cells
 ) -> None:
-    path = write(places(**held), tmp_path)
-    assert check_file(path, "cell_type").counts_in == place
+    path = write(make_locations(**kinds), tmp_path)
+    assert check_file(path, "cell_type").counts_in == expected
     cells = load(path)
     assert cells.fingerprint == tiny_cells.fingerprint
-    assert cells.origin == f"file {path}, counts in {place}"
+    assert cells.origin == f"file {path}, counts in {expected}"
 
 
-def test_the_genes_of_raw_are_its_own(tmp_path: Path, tiny_cells: Cells) -> None:
+def test_counts_in_raw_have_the_genes_of_raw(tmp_path: Path, tiny_cells: Cells) -> None:
     adata = simulate_cells()
     adata.raw = adata
     adata.X = adata.X.log1p()
@@ -297,34 +301,34 @@ def test_the_genes_of_raw_are_its_own(tmp_path: Path, tiny_cells: Cells) -> None
 
 
 @pytest.mark.parametrize("layer", ["X", "raw", "mine"])
-def test_a_place_that_is_named_is_the_one(layer: str, tmp_path: Path) -> None:
-    for kind, fits in (("counts", True), ("log", False)):
-        held = {"X": "log", "raw": "log", "mine": "log", "counts": "counts", layer: kind}
-        path = write(places(**held), tmp_path)
+def test_only_the_requested_location_is_used(layer: str, tmp_path: Path) -> None:
+    for kind, is_counts in (("counts", True), ("log", False)):
+        kinds = {"X": "log", "raw": "log", "mine": "log", "counts": "counts", layer: kind}
+        path = write(make_locations(**kinds), tmp_path)
         checked = check_file(path, "cell_type", layer)
         title = layer if layer != "mine" else "layer 'mine'"
-        assert (checked.counts_in == title) is fits
-        if not fits:
-            assert checked.problems[0].startswith(f"{title} holds ")
+        assert (checked.counts_in == title) is is_counts
+        if not is_counts:
+            assert checked.problems[0].startswith(f"{title} has ")
             assert "it looks log-normalised" in checked.problems[0]
-            assert checked.oddities == []
+            assert checked.warnings == []
 
 
-def test_a_layer_of_another_name_that_holds_counts_is_suggested(tmp_path: Path) -> None:
-    path = write(places(X="log", raw="scaled", umis="counts", norm="log"), tmp_path)
+def test_a_layer_with_counts_and_another_name_is_suggested(tmp_path: Path) -> None:
+    path = write(make_locations(X="log", raw="scaled", umis="counts", norm="log"), tmp_path)
     (problem,) = check_file(path, "cell_type").problems
-    assert problem.startswith("no place holds the raw counts that are needed: X (looks log-")
-    assert problem.endswith("; 'umis' of the layers looks like counts: name it with --layer umis")
+    assert problem.startswith("raw counts are needed, but no location has them: X (looks log-")
+    assert problem.endswith("; layer 'umis' looks like counts: pass --layer umis")
 
 
-# --- what looks odd
+# --- warnings
 
 
 def few_cells(adata: ad.AnnData) -> None:
     adata.obs["cell_type"] = ["rare"] * 6 + ["common"] * 114
 
 
-def nearly_a_class_a_cell(adata: ad.AnnData) -> None:
+def too_many_classes(adata: ad.AnnData) -> None:
     adata.obs["cell_type"] = [f"c{i // 5}" for i in range(120)]
 
 
@@ -332,36 +336,36 @@ def missing_as_text(adata: ad.AnnData) -> None:
     adata.obs["cell_type"] = ["nan"] * 20 + ["neuron"] * 50 + ["glia"] * 50
 
 
-def spaces(adata: ad.AnnData) -> None:
+def trailing_space(adata: ad.AnnData) -> None:
     adata.obs["cell_type"] = ["neuron "] * 60 + ["glia"] * 60
 
 
-def nearly_the_same_class(adata: ad.AnnData) -> None:
+def similar_classes(adata: ad.AnnData) -> None:
     adata.obs["cell_type"] = ["T cell"] * 40 + ["t-Cell"] * 40 + ["B cell"] * 40
 
 
-def two_cases(adata: ad.AnnData) -> None:
+def names_differing_in_case(adata: ad.AnnData) -> None:
     adata.var_names = ["Actb", "ACTB", *adata.var_names[2:]]
 
 
-def identifiers(adata: ad.AnnData) -> None:
+def ensembl_identifiers(adata: ad.AnnData) -> None:
     adata.var["gene_symbols"] = list(adata.var_names)
     adata.var_names = [f"ENSMUSG{i:011d}.2" for i in range(adata.n_vars)]
 
 
-def a_poor_cell(adata: ad.AnnData) -> None:
+def low_total_counts(adata: ad.AnnData) -> None:
     counts = adata.X.toarray()
     counts[5], counts[5, 0] = 0, 3
     adata.X = sp.csr_matrix(counts)
 
 
-def a_rich_cell(adata: ad.AnnData) -> None:
+def high_total_counts(adata: ad.AnnData) -> None:
     counts = adata.X.toarray()
     counts[5] += 1000
     adata.X = sp.csr_matrix(counts)
 
 
-def reads(adata: ad.AnnData) -> None:
+def read_counts(adata: ad.AnnData) -> None:
     adata.X.data[:] *= 60_000
 
 
@@ -369,14 +373,14 @@ def binarised(adata: ad.AnnData) -> None:
     adata.X = (adata.X > 0).astype(np.float32)
 
 
-def dense_zeros(adata: ad.AnnData) -> None:
+def dense_with_many_zeros(adata: ad.AnnData) -> None:
     counts = adata.X.toarray()
     counts[:, 3:] = np.where(counts[:, 3:] > 10, counts[:, 3:], 0)
     counts[:, 0] = 1
     adata.X = counts
 
 
-def a_layer_that_is_none(adata: ad.AnnData) -> None:
+def log_values_in_the_layer_counts(adata: ad.AnnData) -> None:
     adata.layers["counts"] = adata.X.log1p()
 
 
@@ -385,37 +389,38 @@ def more_genes_in_raw(adata: ad.AnnData) -> ad.AnnData:
     return adata[:, :30].copy()
 
 
-ODD: dict[Callable[[ad.AnnData], ad.AnnData | None], str] = {
-    few_cells: "1 classes of obs['cell_type'] have fewer than 10 cells, one or two of them test "
-    "cells: 'rare' 6",
-    nearly_a_class_a_cell: "obs['cell_type'] has 24 classes for 120 cells: is it the type?",
-    missing_as_text: "20 cells of obs['cell_type'] have the label 'nan': it is taken for a class",
-    spaces: "1 class names begin or end with a space, first 'neuron '",
-    nearly_the_same_class: "1 class names differ from another one in case, spaces or dashes",
-    two_cases: "1 gene names differ from another one in upper and lower case alone, first 'Actb'",
-    identifiers: "genes are named by Ensembl identifiers, and so will panels be; "
-    "var['gene_symbols'] seems to hold their symbols",
-    a_poor_cell: "1 cells have less than a twentieth of the counts of the median cell (",
-    a_rich_cell: "1 cells have more than twenty times the counts of the median cell (",
-    reads: "the largest count is ",
-    binarised: "X holds nothing but 0 and 1: were the counts binarised?",
-    dense_zeros: "X is dense, but 8",
-    a_layer_that_is_none: "layer 'counts' was passed over: layer 'counts' holds ",
-    more_genes_in_raw: "X has 30 genes, raw has 40: a cell's total counts are taken over the 30",
+WARNINGS: dict[Callable[[ad.AnnData], ad.AnnData | None], str] = {
+    few_cells: "1 classes of obs['cell_type'] have fewer than 10 cells, of which one or two are "
+    "test cells: 'rare' 6",
+    too_many_classes: "obs['cell_type'] has 24 classes for 120 cells: is it the column of the "
+    "cell types?",
+    missing_as_text: "20 cells of obs['cell_type'] have the label 'nan': it is treated as a class",
+    trailing_space: "1 class names begin or end with a space, first 'neuron '",
+    similar_classes: "1 class names differ from another one only in case, spaces or",
+    names_differing_in_case: "1 gene names differ from another one only in case, first 'Actb'",
+    ensembl_identifiers: "genes are named by Ensembl identifiers, so panels will list identifiers; "
+    "var['gene_symbols'] seems to contain the symbols",
+    low_total_counts: "1 cells have less than a twentieth of the counts of the median cell (",
+    high_total_counts: "1 cells have more than twenty times the counts of the median cell (",
+    read_counts: "the largest count is ",
+    binarised: "X has only the values 0 and 1: were the counts binarised?",
+    dense_with_many_zeros: "X is dense, but 8",
+    log_values_in_the_layer_counts: "layer 'counts' is not used: layer 'counts' has ",
+    more_genes_in_raw: "X has 30 genes, raw has 40: only the 30 genes can be chosen",
 }
 
 
-@pytest.mark.parametrize(("change", "start"), ODD.items(), ids=[c.__name__ for c in ODD])
-def test_what_looks_odd_is_told_and_stops_nobody(
+@pytest.mark.parametrize(("change", "start"), WARNINGS.items(), ids=[c.__name__ for c in WARNINGS])
+def test_unusual_properties_give_a_warning_and_no_problem(
     change: Callable[[ad.AnnData], ad.AnnData | None], start: str, tmp_path: Path
 ) -> None:
     adata = simulate_cells()
     changed = change(adata)
     checked = check_file(write(adata if changed is None else changed, tmp_path), "cell_type")
     assert checked.problems == []
-    assert any(oddity.startswith(start) for oddity in checked.oddities), checked.oddities
-    assert all("\n" not in oddity for oddity in checked.oddities)
+    assert any(warning.startswith(start) for warning in checked.warnings), checked.warnings
+    assert all("\n" not in warning for warning in checked.warnings)
 
 
-def test_good_cells_have_nothing_odd(tmp_path: Path) -> None:
-    assert check_file(write(simulate_cells(), tmp_path), "cell_type").oddities == []
+def test_cells_without_unusual_properties_give_no_warnings(tmp_path: Path) -> None:
+    assert check_file(write(simulate_cells(), tmp_path), "cell_type").warnings == []
