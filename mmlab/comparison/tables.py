@@ -198,13 +198,15 @@ def view_tables(
             header += [heading, "published", "diff."] if metric in has_published else [heading]
         body = []
         for method in order:
-            own = part[part["method"] == method].set_index("metric")
-            line = [method, str(int(own["n"].max()))]
+            by_metric = part[part["method"] == method].set_index("metric")
+            line = [method, str(int(by_metric["n"].max()))]
             for metric in view.columns:
                 texts = ["", "", ""] if metric in has_published else [""]
-                if metric in own.index:
+                if metric in by_metric.index:
                     texts = format_metric(
-                        own.loc[str(metric)], spread=view.spread, published=metric in has_published
+                        by_metric.loc[str(metric)],
+                        spread=view.spread,
+                        published=metric in has_published,
                     )
                 if best[metric] == method and metric != "fit_seconds":
                     texts[0] = bold(texts[0])

@@ -49,15 +49,15 @@ def curves(
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=share_y)
     for axes, (name, table) in zip(grid.flat, panels.items(), strict=True):
         for index, method in enumerate(methods):
-            own = table[table["method"] == method]
-            x = own["x"] if numeric else own["x"].map(list(ticks).index)
+            part = table[table["method"] == method]
+            x = part["x"] if numeric else part["x"].map(list(ticks).index)
             style = {
                 "color": f"C{index % 10}",
                 "linestyle": _LINE_STYLES[index // 10 % len(_LINE_STYLES)],
             }
-            axes.plot(x, own["mean"], marker=MARKERS[index % len(MARKERS)], label=method, **style)
-            spread = own["std"].fillna(0)
-            low, high = own["mean"] - spread, own["mean"] + spread
+            axes.plot(x, part["mean"], marker=MARKERS[index % len(MARKERS)], label=method, **style)
+            spread = part["std"].fillna(0)
+            low, high = part["mean"] - spread, part["mean"] + spread
             axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
         if not numeric:
             axes.set_xticks(range(len(ticks)), [escape_mathtext(str(tick)) for tick in ticks])

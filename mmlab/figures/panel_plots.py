@@ -31,16 +31,16 @@ def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
     import scanpy as sc
 
     rng = np.random.default_rng(0)
-    shown = np.concatenate(
+    indices = np.concatenate(
         [
             rng.permutation(np.flatnonzero(cells.y == c))[:_CELLS_PER_TYPE]
             for c in range(len(cells.classes))
         ]
     )
-    values = Expression(cells.adata.X, "log1p", cells.normalization)[shown, genes].toarray()
+    values = Expression(cells.adata.X, "log1p", cells.normalization)[indices, genes].toarray()
     names = [escape_mathtext(gene) for gene in cells.genes[genes]]
-    types = pd.Categorical([escape_mathtext(cells.classes[c]) for c in cells.y[shown]])
-    small = ad.AnnData(values, obs=pd.DataFrame({"type": types}, index=shown.astype(str)))
+    types = pd.Categorical([escape_mathtext(cells.classes[c]) for c in cells.y[indices]])
+    small = ad.AnnData(values, obs=pd.DataFrame({"type": types}, index=indices.astype(str)))
     small.var_names = names
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -56,10 +56,10 @@ def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
 
 def umaps(genes: NDArray[np.int64], cells: Cells, zscore: ZScores) -> Figure:
     """Draw UMAPs of the cells from the panel's genes and from all genes, side by side."""
-    shown = cells_to_embed(len(zscore), 0)
-    values = to_dense(zscore[shown])
+    indices = cells_to_embed(len(zscore), 0)
+    values = to_dense(zscore[indices])
     maps = {
         f"{len(genes)} genes of the panel": umap_coordinates(values[:, genes], 0),
         f"all {zscore.shape[1]} genes": umap_coordinates(values, 0),
     }
-    return cell_maps(maps, cells.y[shown], cells.classes, f"{cells.name}: UMAP")
+    return cell_maps(maps, cells.y[indices], cells.classes, f"{cells.name}: UMAP")

@@ -42,10 +42,10 @@ def cell_maps(
         axes.set_axis_off()
     for axes, (name, coordinates) in zip(grid.flat, maps.items(), strict=False):
         for index, label in enumerate(classes):
-            own = coordinates[y == index]
+            part = coordinates[y == index]
             color, marker = colors(index % colors.N), MARKERS[index // colors.N % len(MARKERS)]
             axes.scatter(
-                *own.T,
+                *part.T,
                 s=4,
                 color=color,
                 marker=marker,
