@@ -1,0 +1,1 @@
+"""Compare methods over finished trials: result table, paired tests, robustness, tables, curves."""

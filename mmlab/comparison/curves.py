@@ -1,4 +1,4 @@
-"""What a comparison along an axis shows: a line a method over noise, panel size or a parameter."""
+"""Curves of a comparison: one line per method over label noise, panel size or a parameter."""
 
 from __future__ import annotations
 
@@ -16,68 +16,94 @@ from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
 from mmlab.trial.evaluate import CLEAN_PREFIX
 
 _CLASSIFIERS = {"knn": "k-nearest neighbours", "random_forest": "random forest"}
+#: What has label noise, by the prefix of the classifier's metrics.
+_NOISY_PARTS = {"": "selection and classifier", CLEAN_PREFIX: "selection only"}
 
 
 @dataclass(frozen=True)
 class CurveView:
-    """A metric as curves: title, label of the axis, and the figure that it is a panel of."""
+    """A metric that is drawn as curves.
+
+    Attributes
+    ----------
+    metric
+        Name of the metric.
+    title
+        Title of the panel of the figure, and of the table.
+    ylabel
+        Label of the y-axis.
+    figure
+        Stem of the file name; views with the same stem are drawn side by side.
+    """
 
     metric: str
     title: str
-    label: str
+    ylabel: str
     figure: str
 
 
 def curve_views(spec: ComparisonSpec) -> list[CurveView]:
-    """What is drawn of a study."""
+    """Return the metrics of a comparison that are drawn as curves."""
     if spec.axis != NOISE_AXIS:
         accuracy = [
             CurveView(f"{name}/accuracy", title, "accuracy on test cells", "curves")
             for name, title in _CLASSIFIERS.items()
         ]
-        error = "mean squared error, z-scores"
+        error = "mean squared error (z-scores)"
         return [*accuracy, CurveView("linear/l2", "linear reconstruction", error, "curves")]
     return [
         CurveView(
-            f"{kind}{name}/accuracy",
-            f"{title}: wrong labels for {seen}",
+            f"{prefix}{name}/accuracy",
+            f"{title}: label noise in {noisy}",
             "accuracy on test cells",
             f"curves_{name}",
         )
         for name, title in _CLASSIFIERS.items()
-        for kind, seen in (("", "selection and classifier"), (CLEAN_PREFIX, "selection alone"))
+        for prefix, noisy in _NOISY_PARTS.items()
     ]
 
 
 def axis_label(spec: ComparisonSpec) -> str:
-    """Name of the axis, with its unit."""
+    """Return the label of the x-axis, with its unit."""
     if spec.axis == NOISE_AXIS:
-        return f"training cells with a redrawn label, % ({spec.noise})"
+        return f"label noise: training labels redrawn, % ({spec.noise})"
     return "genes in the panel" if spec.axis == SIZE_AXIS else spec.axis
 
 
 def curve_figures(spec: ComparisonSpec, summary: pd.DataFrame) -> dict[str, Figure]:
-    """The curves of a study by the names of their files; bands are one standard deviation."""
+    """Draw the curves of a comparison; bands are one standard deviation.
+
+    Parameters
+    ----------
+    spec
+        The comparison.
+    summary
+        From :func:`mmlab.comparison.result_table.summarise_rows`.
+
+    Returns
+    -------
+    Figures by the stem of their file names.
+    """
     values = [setting.value for setting in spec.settings]
     if spec.axis == NOISE_AXIS:
         values = [100 * float(value) for value in values]
-    places = {s.name: value for s, value in zip(spec.settings, values, strict=True)}
-    found: dict[str, dict[str, pd.DataFrame]] = {}
-    labels: dict[str, str] = {}
+    x_values = {s.name: value for s, value in zip(spec.settings, values, strict=True)}
+    tables: dict[str, dict[str, pd.DataFrame]] = {}
+    ylabels: dict[str, str] = {}
     for view in curve_views(spec):
         part = summary[summary["metric"] == view.metric]
         if len(part):
-            part = part.assign(x=part["setting"].map(places))
-            found.setdefault(view.figure, {})[view.title] = part
-            labels[view.title] = view.label
+            part = part.assign(x=part["setting"].map(x_values))
+            tables.setdefault(view.figure, {})[view.title] = part
+            ylabels[view.title] = view.ylabel
     heading = f"{spec.data.title}, {spec.study}"
     if spec.axis != SIZE_AXIS:
         heading += f", {spec.n_markers[0]} markers"
     return {
         name: figures.curves(
-            panels, values, axis_label(spec), {title: labels[title] for title in panels}, heading
+            panels, values, axis_label(spec), {title: ylabels[title] for title in panels}, heading
         )
-        for name, panels in found.items()
+        for name, panels in tables.items()
     }
 
 
@@ -87,8 +113,20 @@ def curve_tables(
     robustness: pd.DataFrame,
     bold: Callable[[str], str],
 ) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, header and rows of every metric: a column a setting, the best through ``bold``."""
-    shown = []
+    """Return title, header and rows of every metric: one row per method, one column per setting.
+
+    Parameters
+    ----------
+    spec
+        The comparison.
+    summary
+        From :func:`mmlab.comparison.result_table.summarise_rows`.
+    robustness
+        From :func:`mmlab.comparison.robustness.robustness`; empty if the axis is not label noise.
+    bold
+        Marks the text of the best method at a setting.
+    """
+    tables = []
     for view in curve_views(spec):
         part = summary[summary["metric"] == view.metric]
         if part.empty:
@@ -98,11 +136,11 @@ def curve_tables(
         n = part.groupby("method")["n"].min()
         settings = [s.name for s in spec.settings if s.name in means.columns]
         best = means.max() if metric_direction(view.metric) == "max" else means.min()
-        costs = pd.DataFrame()
+        by_method = pd.DataFrame()
         if len(robustness):
-            costs = robustness[robustness["metric"] == view.metric].set_index("method")
+            by_method = robustness[robustness["metric"] == view.metric].set_index("method")
         header = ["method", "n", *settings]
-        header += ["area", "loses 5 % at"] if len(costs) else []
+        header += ["area under curve", "noise at 5 % loss"] if len(by_method) else []
         body = []
         for method in means.index:
             line = [str(method), str(int(n[method]))]
@@ -110,15 +148,16 @@ def curve_tables(
                 mean = means.loc[method, setting]
                 text = "" if np.isnan(mean) else f"{mean:.3f}"
                 line.append(bold(text) if mean == best[setting] else text)
-            if len(costs):
-                line += _costs(costs.loc[method]) if method in costs.index else ["", ""]
+            if len(by_method):
+                known = method in by_method.index
+                line += _format_robustness(by_method.loc[method]) if known else ["", ""]
             body.append(line)
-        shown.append((view.title, header, body))
-    return shown
+        tables.append((view.title, header, body))
+    return tables
 
 
-def _costs(row: pd.Series) -> list[str]:
-    """Area under the curve, and the noise that costs 5 %, each with its interval."""
+def _format_robustness(row: pd.Series) -> list[str]:
+    """Format area under the curve and noise level at 5 % loss, each with its interval."""
     area = f"{row['auc']:.3f}"
     if np.isfinite(row["auc_low"]):
         area += f" ({row['auc_low']:.3f} to {row['auc_high']:.3f})"
@@ -129,11 +168,11 @@ def _costs(row: pd.Series) -> list[str]:
 
 
 def _percent(level: float) -> str:
-    return "never" if np.isinf(level) else f"{100 * level:.0f} %"
+    return "not reached" if np.isinf(level) else f"{100 * level:.0f} %"
 
 
 def curves_markdown(spec: ComparisonSpec, summary: pd.DataFrame, robustness: pd.DataFrame) -> str:
-    """All tables as Markdown."""
+    """Return all tables as Markdown; the best method at each setting is bold."""
     lines = []
     for title, header, body in curve_tables(spec, summary, robustness, "**{}**".format):
         lines += [f"### {title[0].upper()}{title[1:]}", ""]
@@ -150,9 +189,9 @@ def write_curves(
     robustness: pd.DataFrame,
     folder: Path,
 ) -> None:
-    """Write tables as Parquet and CSV, and the figures, into ``folder``.
+    """Write the tables as Parquet and CSV, and the figures as PNG, into ``folder``.
 
-    In ``curves``, ``step`` is the place of a setting on the axis as MLflow draws it.
+    The column ``step`` of ``curves`` is the x-value of a setting in charts of MLflow.
     """
     steps = {setting.name: setting.step for setting in spec.settings}
     summary = summary.assign(step=summary["setting"].map(steps))

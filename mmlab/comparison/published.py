@@ -1,4 +1,4 @@
-"""The tables of the paper, as data: Gregory et al., npj Syst Biol Appl 10:17 (2024)."""
+"""Published numbers: tables 1 to 3 of Gregory et al., npj Syst Biol Appl 10:17 (2024)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-#: File of a table, and mmlab's name of each of its columns of numbers.
+#: File of each table, and mmlab's metric name of each of its numeric columns.
 _TABLES = {
     "table1_knn.csv": {"accuracy": "knn/accuracy", "weighted_f1": "knn/weighted_f1"},
     "table2_reconstruction.csv": {"l2": "linear/l2", "l1": "linear/l1"},
@@ -18,7 +18,10 @@ _TABLES = {
 
 
 def published_numbers() -> pd.DataFrame:
-    """Tables 1 to 3: columns selector, dataset, metric (mmlab's name), published; tidy."""
+    """Return tables 1 to 3, one row per number.
+
+    Columns: selector, dataset, metric (mmlab's name), published.
+    """
     parts = []
     for file_name, metrics in _TABLES.items():
         with (files("mmlab.comparison") / "paper" / file_name).open("r") as stream:
@@ -34,20 +37,21 @@ def published_numbers() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def beside_published(summary: pd.DataFrame, selectors: dict[str, str]) -> pd.DataFrame:
-    """A summary with the columns published and difference (ours minus published).
+def add_published_numbers(summary: pd.DataFrame, selectors: dict[str, str]) -> pd.DataFrame:
+    """Add the columns published and difference (mmlab minus published) to a summary.
 
     Parameters
     ----------
     summary
-        Columns dataset, method, n_markers, metric, mean, ...
+        Columns dataset, method, n_markers, metric, mean and others; see
+        :func:`mmlab.comparison.result_table.summarise_rows`.
     selectors
-        Selector by method, as methods may have names of their own.
+        Name of the selector by the title of the method.
 
     Returns
     -------
-    The rows of ``summary``; published is NaN where the paper has no number. Its panels hold 50
-    markers: other sizes have none.
+    The rows of ``summary``. published is NaN where the paper has no number, and for panels that
+    do not have 50 markers: all panels of the paper have 50.
     """
     table = summary.assign(selector=[selectors.get(name, "") for name in summary["method"]])
     table = table.merge(published_numbers(), on=["selector", "dataset", "metric"], how="left")

@@ -1,7 +1,7 @@
-"""The rows of a comparison: one finished replicate of one method, as a table on disk or in memory.
+"""Table of finished replicates: one row per replicate of one method, in memory or as Parquet.
 
-A row is what ``TrialResult.replicates`` holds, with the trial's digest and what the tables need
-to know of its specification. Rows outlive their study: a later one takes up what is finished.
+A row is a row of ``TrialResult.replicates`` plus the trial's digest and the parts of its
+specification that the tables need. A later study with the same trials reuses the rows.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from mmlab.trial.evaluate import CLASSIFIERS, CLEAN_PREFIX
 
 ResultRow = dict[str, Any]
 
-#: What identifies a row; the rest is measured.
+#: Columns that identify a row; the others are results.
 _IDENTITY = (
     *("digest", "dataset", "fingerprint", "method", "setting"),
     *("selector", "params", "n_markers", "noise_level"),
 )
-#: The whole file is written anew: not for every row.
+#: Minimum time between two writes: each write replaces the whole file.
 _SECONDS_BETWEEN_WRITES = 5.0
 _PREFIXES = (
     *CLASSIFIERS,
@@ -41,7 +41,10 @@ _PREFIXES = (
 
 
 def make_row(spec: TrialSpec, digest: str, fingerprint: str, replicate: ResultRow) -> ResultRow:
-    """A row from a resolved trial of one replicate and its line of the replicates' table."""
+    """Return the row of a resolved trial with one replicate.
+
+    ``replicate`` is the row of that replicate in ``TrialResult.replicates``.
+    """
     return {
         "digest": digest,
         "dataset": spec.data.title,
@@ -55,35 +58,36 @@ def make_row(spec: TrialSpec, digest: str, fingerprint: str, replicate: ResultRo
 
 
 def is_metric(column: str) -> bool:
-    """Whether a column of the rows holds a registered metric."""
+    """Return whether a column of the table is a registered metric."""
     prefix, _, name = column.partition("/")
     return prefix in _PREFIXES and name in METRICS
 
 
 def read_rows(path: Path) -> list[ResultRow]:
-    """Rows of a Parquet file that an earlier comparison has written; none if there is no file.
+    """Read the rows that an earlier comparison wrote as Parquet; none if there is no file.
 
     Raises
     ------
     UserError
-        The file is not such a table.
+        The file is not a table of finished replicates.
     """
     if not path.exists():
         return []
     try:
         table = pd.read_parquet(path)
-    except Exception as error:  # whatever pyarrow raises
+    except Exception as error:  # pyarrow raises many types
         raise UserError(f"{path} cannot be read as Parquet: {error}.") from error
     missing = [name for name in ("digest", "replicate", "panel") if name not in table.columns]
     if missing:
         raise UserError(
-            f"{path} is not a table of finished replicates: it has no column {missing[0]!r}."
+            f"{path} is not a table of finished replicates: it has no column {missing[0]!r}. "
+            "Give a file that an earlier comparison wrote."
         )
     return [row_from_parquet(row) for row in table.to_dict(orient="records")]
 
 
 def row_from_parquet(row: Mapping[Any, Any]) -> ResultRow:
-    """A row as it was before pyarrow turned its lists into arrays; absent values are left out."""
+    """Return a Parquet row as plain values: lists instead of arrays, missing values left out."""
     plain: ResultRow = {}
     for key, value in row.items():
         if isinstance(value, np.ndarray):
@@ -94,7 +98,7 @@ def row_from_parquet(row: Mapping[Any, Any]) -> ResultRow:
 
 
 def write_rows(rows: Iterable[ResultRow], path: Path) -> None:
-    """Write rows as Parquet, sorted; the file is the old one or the new one, never half."""
+    """Write rows as Parquet, sorted by selector and digest; the file is replaced atomically."""
     table = pd.DataFrame(list(rows))
     known = [name for name in _IDENTITY if name in table.columns]
     table = table[known + [name for name in table.columns if name not in known]]
@@ -105,7 +109,7 @@ def write_rows(rows: Iterable[ResultRow], path: Path) -> None:
 
 @dataclass
 class ResultFile:
-    """Finished replicates by digest, and the file that holds them, if there is one."""
+    """Finished replicates by digest, and the Parquet file that they are written to, if any."""
 
     by_digest: dict[str, ResultRow]
     path: Path | None = None
@@ -113,44 +117,45 @@ class ResultFile:
 
     @classmethod
     def read(cls, path: Path | None) -> ResultFile:
-        """The rows of a file that may not be there yet; of none, no rows."""
+        """Read the rows of a file; no rows if the file does not exist or ``path`` is None."""
         rows = [] if path is None else read_rows(path)
         return cls({str(row["digest"]): row for row in rows}, path)
 
     def add(self, row: ResultRow) -> None:
-        """Take up a row; the file follows within seconds."""
+        """Add a row; the file is written at most every few seconds."""
         self.by_digest[row["digest"]] = row
         if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
             self.write()
 
     def write(self) -> None:
-        """Write all rows."""
+        """Write all rows to the file."""
         if self.path is not None and self.by_digest:
             write_rows(self.by_digest.values(), self.path)
             self._written_at = time.monotonic()
 
 
 def summarise_rows(rows: pd.DataFrame, n_genes: int) -> pd.DataFrame:
-    """Mean and spread of every metric of every method: a tidy table.
+    """Return mean and standard deviation of every metric of every method, one row per metric.
 
     Parameters
     ----------
     rows
-        Rows with the columns ``method`` and ``setting``.
+        One row per finished replicate, with the columns ``method`` and ``setting``.
     n_genes
-        Genes of the dataset, for the stability of the panels.
+        Number of genes of the dataset, for the stability of the panels.
 
     Returns
     -------
     Columns dataset, method, n_markers, setting, metric, mean, std (population), n (replicates),
-    low, high. Stability over the replicates is one of the metrics (``stability/nogueira`` with its
-    95 % confidence interval as low and high, ``stability/jaccard``), from two replicates on.
+    low, high. With two or more replicates the metrics include the stability of the panels:
+    ``stability/nogueira``, with its 95 % confidence interval as low and high, and
+    ``stability/jaccard``.
     """
     parts = []
     for (dataset, method, n_markers, setting), group in rows.groupby(
         ["dataset", "method", "n_markers", "setting"], sort=False
     ):
-        found = _metric_rows(group) + _stability_rows(group, n_genes)
+        metrics = _metric_rows(group) + _stability_rows(group, n_genes)
         parts += [
             {
                 "dataset": dataset,
@@ -159,7 +164,7 @@ def summarise_rows(rows: pd.DataFrame, n_genes: int) -> pd.DataFrame:
                 "setting": setting,
                 **row,
             }
-            for row in found
+            for row in metrics
         ]
     return pd.DataFrame(parts)
 

@@ -1,4 +1,4 @@
-"""What a comparison shows: tables beside the published numbers, paired tests, one figure."""
+"""Tables of a comparison: means next to published numbers, and paired tests between methods."""
 
 from __future__ import annotations
 
@@ -11,17 +11,27 @@ import numpy as np
 import pandas as pd
 
 from mmlab.comparison.paired_tests import paired_tests
-from mmlab.comparison.published import beside_published
+from mmlab.comparison.published import add_published_numbers
 from mmlab.figures.published_numbers import published_figure
 from mmlab.metrics import METRICS
 
-#: Metrics for which methods are tested against each other.
-TESTED = ("knn/accuracy", "random_forest/accuracy", "linear/l2")
+#: Metrics on which the methods are tested against the best one.
+TESTED_METRICS = ("knn/accuracy", "random_forest/accuracy", "linear/l2")
 
 
 @dataclass(frozen=True)
 class TableView:
-    """A table for people: title, headings by metric, and whether the spread is shown."""
+    """A table to display.
+
+    Attributes
+    ----------
+    title
+        Title of the table.
+    columns
+        Heading of each column by metric.
+    spread
+        Whether standard deviations are shown.
+    """
 
     title: str
     columns: dict[str, str]
@@ -42,15 +52,15 @@ TABLE_VIEWS = (
         {"linear/l2": "l2", "linear/l1": "l1"},
     ),
     TableView(
-        "the panel itself",
+        "panel: structure, stability and run time",
         {
             "knn/balanced_accuracy": "balanced acc.",
             "panel/mean_redundancy": "redundancy",
-            "panel/neighbourhood_preservation": "neighbours",
+            "panel/neighbourhood_preservation": "neighbourhood",
             "leiden/nmi": "NMI",
             "leiden/ari": "ARI",
             "stability/nogueira": "stability",
-            "fit_seconds": "fit seconds",
+            "fit_seconds": "fit time (s)",
         },
         spread=False,
     ),
@@ -64,11 +74,13 @@ class ComparisonTables:
     Attributes
     ----------
     table
-        Tidy: dataset, method, n_markers, metric, mean, std, n, low, high, published, difference.
+        One row per dataset, method, panel size, setting and metric: dataset, method, n_markers,
+        setting, metric, mean, std, n, low, high, published, difference.
     tests
-        Tidy: metric, n_markers, and the columns of :func:`mmlab.comparison.paired_tests.paired_tests`; every
-        method against the best one, controls left out. The best one is the best on these very
-        replicates: it is a little favoured.
+        One row per method, metric and panel size: metric, n_markers, and the columns of
+        :func:`mmlab.comparison.paired_tests.paired_tests`. Every method except controls is
+        tested against the best one. The best one is selected on the same replicates, which
+        biases the tests slightly in its favour.
     """
 
     table: pd.DataFrame
@@ -78,25 +90,25 @@ class ComparisonTables:
 def compare_methods(
     rows: pd.DataFrame, summary: pd.DataFrame, controls: set[str], protocol: str = "paper"
 ) -> ComparisonTables:
-    """Make the tables of a comparison from its rows and their summary.
+    """Return the tables of a comparison.
 
     Parameters
     ----------
     rows
-        A row a finished replicate, with the column ``method``.
+        One row per finished replicate, with the column ``method``.
     summary
         From :func:`mmlab.comparison.result_table.summarise_rows`.
     controls
-        Selectors that bound the others and do not compete.
+        Selectors that are lower or upper bounds and do not compete.
     protocol
-        Published numbers stand beside those of the paper's own.
+        Published numbers are added only under the protocol ``paper``.
     """
     selectors = dict(zip(rows["method"], rows["selector"], strict=True))
-    table = beside_published(summary, selectors if protocol == "paper" else {})
+    table = add_published_numbers(summary, selectors if protocol == "paper" else {})
     competing = rows[~rows["selector"].isin(controls)]
     parts = []
     for n_markers, group in competing.groupby("n_markers"):
-        for metric in TESTED:
+        for metric in TESTED_METRICS:
             best = best_method(table, metric, int(str(n_markers)), set(group["method"]))
             if best is not None:
                 tests = paired_tests(group, metric, best)
@@ -105,12 +117,12 @@ def compare_methods(
 
 
 def competing_methods(rows: pd.DataFrame, controls: set[str]) -> set[str]:
-    """Methods among finished replicates whose selectors compete."""
+    """Return the methods among finished replicates whose selectors are not controls."""
     return set(rows["method"][~rows["selector"].isin(controls)])
 
 
 def metric_direction(metric: str) -> str:
-    """``max`` where higher is better, else ``min``."""
+    """Return ``max`` if higher values of a metric are better, else ``min``."""
     if metric.startswith("stability/"):
         return "max"
     registered = METRICS.get(metric.partition("/")[2])
@@ -118,7 +130,7 @@ def metric_direction(metric: str) -> str:
 
 
 def best_method(table: pd.DataFrame, metric: str, n_markers: int, among: set[str]) -> str | None:
-    """The method with the best mean of a metric at a panel size; None if none has it."""
+    """Return the method with the best mean of a metric at a panel size, or None."""
     part = table[
         (table["metric"] == metric)
         & (table["n_markers"] == n_markers)
@@ -130,8 +142,8 @@ def best_method(table: pd.DataFrame, metric: str, n_markers: int, among: set[str
     return str(order["method"].iloc[0])
 
 
-def format_cells(row: Any, *, spread: bool, published: bool) -> list[str]:
-    """Mean (and spread) of a metric for people, then the published number and the difference."""
+def format_metric(row: Any, *, spread: bool, published: bool) -> list[str]:
+    """Format mean (± std), then published number and difference; one text per column."""
     digits = 1 if row.name == "fit_seconds" else 3
     texts = [f"{row['mean']:.{digits}f}"]
     if spread and np.isfinite(row["std"]):
@@ -143,7 +155,7 @@ def format_cells(row: Any, *, spread: bool, published: bool) -> list[str]:
 
 
 def tables_markdown(comparison: ComparisonTables, n_markers: int, competing: set[str]) -> str:
-    """All views as Markdown tables; best in bold, methods in order of the first column."""
+    """Return all tables as Markdown: best in bold, methods ordered by the first metric."""
     lines: list[str] = []
     for title, header, body in view_tables(comparison, n_markers, competing, "**{}**".format):
         lines += [f"### {title[0].upper()}{title[1:]}", ""]
@@ -156,47 +168,56 @@ def tables_markdown(comparison: ComparisonTables, n_markers: int, competing: set
 def view_tables(
     comparison: ComparisonTables, n_markers: int, competing: set[str], bold: Callable[[str], str]
 ) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, header and rows of every view that has numbers.
+    """Return title, header and rows of every table that has numbers.
 
     Parameters
     ----------
+    comparison
+        Tables of the comparison.
+    n_markers
+        Panel size.
     competing
-        Methods of which the best is marked by ``bold``.
+        Methods among which the best is marked.
+    bold
+        Marks the text of the best method in a column.
     """
     table = comparison.table[comparison.table["n_markers"] == n_markers]
-    shown = []
+    tables = []
     for view in TABLE_VIEWS:
         part = table[table["metric"].isin(view.columns)]
         if part.empty:
             continue
-        first = part[part["metric"] == next(iter(view.columns))]
-        up = metric_direction(next(iter(view.columns))) == "max"
-        order = first.sort_values("mean", ascending=not up, kind="stable")["method"].tolist()
+        first_metric = next(iter(view.columns))
+        first = part[part["metric"] == first_metric]
+        ascending = metric_direction(first_metric) == "min"
+        order = first.sort_values("mean", ascending=ascending, kind="stable")["method"].tolist()
         best = {m: best_method(table, m, n_markers, competing) for m in view.columns}
-        known = set(part.dropna(subset=["published"])["metric"])
+        has_published = set(part.dropna(subset=["published"])["metric"])
         header = ["method", "n"]
         for metric, heading in view.columns.items():
-            header += [heading, "published", "diff."] if metric in known else [heading]
+            header += [heading, "published", "diff."] if metric in has_published else [heading]
         body = []
         for method in order:
-            own = part[part["method"] == method].set_index("metric")
-            line = [method, str(int(own["n"].max()))]
+            by_metric = part[part["method"] == method].set_index("metric")
+            line = [method, str(int(by_metric["n"].max()))]
             for metric in view.columns:
-                texts = ["", "", ""] if metric in known else [""]
-                if metric in own.index:
-                    texts = format_cells(
-                        own.loc[str(metric)], spread=view.spread, published=metric in known
+                texts = ["", "", ""] if metric in has_published else [""]
+                if metric in by_metric.index:
+                    texts = format_metric(
+                        by_metric.loc[str(metric)],
+                        spread=view.spread,
+                        published=metric in has_published,
                     )
                 if best[metric] == method and metric != "fit_seconds":
                     texts[0] = bold(texts[0])
                 line += texts
             body.append(line)
-        shown.append((view.title, header, body))
-    return shown
+        tables.append((view.title, header, body))
+    return tables
 
 
 def write_comparison(comparison: ComparisonTables, rows: pd.DataFrame, folder: Path) -> None:
-    """Write the tables as Parquet and CSV, and the figure, into ``folder``."""
+    """Write the tables of a comparison as Parquet and CSV, and the figure, into ``folder``."""
     comparison.table.to_parquet(folder / "comparison.parquet", index=False)
     comparison.table.to_csv(folder / "comparison.csv", index=False)
     comparison.tests.to_parquet(folder / "paired_tests.parquet", index=False)

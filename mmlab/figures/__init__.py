@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from mmlab.figures.plots import (
-    cell_maps,
-    confusion_matrices,
-    confusion_matrix,
-    curves,
-    plain,
-    principal_components,
-    variances,
-)
+from mmlab.figures.confusion import confusion_matrices, confusion_matrix
+from mmlab.figures.decoder_plots import principal_components, variances
+from mmlab.figures.line_plots import curves
+from mmlab.figures.scatter_plots import cell_maps
 
 __all__ = [
     "cell_maps",
     "confusion_matrices",
     "confusion_matrix",
     "curves",
-    "plain",
     "principal_components",
     "variances",
 ]

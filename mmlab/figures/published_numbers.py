@@ -1,4 +1,4 @@
-"""Our numbers against the published ones."""
+"""Plot of mmlab's numbers against the published ones."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-#: Methods far from the published numbers that the figure names.
-_NAMED = 4
+#: Number of methods that are labelled: those furthest from the published numbers.
+_N_LABELLED = 4
 
 
 def published_figure(table: pd.DataFrame) -> Figure | None:
-    """Our numbers against the published, a point a cell of the tables; None without any."""
+    """Draw mmlab's means over the published numbers, one point per published number.
+
+    Error bars are one standard deviation.
+
+    Parameters
+    ----------
+    table
+        Columns method, metric, mean, std, published and difference; see
+        :class:`mmlab.comparison.tables.ComparisonTables`.
+
+    Returns
+    -------
+    None if no row has a published number.
+    """
     known = table.dropna(subset=["published"])
     if known.empty:
         return None
@@ -42,7 +55,7 @@ def published_figure(table: pd.DataFrame) -> Figure | None:
                 label=str(metric),
             )
         far = part.loc[part["difference"].abs().sort_values(ascending=False).index]
-        for row in far.drop_duplicates("method").head(_NAMED).itertuples():
+        for row in far.drop_duplicates("method").head(_N_LABELLED).itertuples():
             left = row.published > (low + high) / 2
             axes.annotate(
                 str(row.method),
@@ -52,7 +65,9 @@ def published_figure(table: pd.DataFrame) -> Figure | None:
                 textcoords="offset points",
                 fontsize=7,
             )
-        axes.set(xlim=ends, ylim=ends, xlabel="published", ylabel="mmlab", title=title)
+        axes.set(
+            xlim=ends, ylim=ends, xlabel="published value", ylabel="mmlab, mean ± std", title=title
+        )
         axes.set_aspect("equal")
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)

@@ -1,6 +1,6 @@
 """A fitted panel: predicts cell types and reconstructs expression from the panel's genes.
 
-Models in an MLflow registry import ``mmlab.model.Model`` when they are loaded: this name stays.
+Models in an MLflow registry import ``mmlab.model.Model`` when they are loaded: do not rename it.
 """
 
 from __future__ import annotations

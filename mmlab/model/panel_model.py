@@ -1,4 +1,4 @@
-"""A panel ready for use: it tells the types of new cells, and all their genes, from its own."""
+"""A fitted panel: predicts cell types and reconstructs expression from the panel's genes."""
 
 from __future__ import annotations
 
@@ -31,35 +31,37 @@ if TYPE_CHECKING:
     import anndata as ad
 
 _WEIGHTS, _CONFIG = "model.safetensors", "model.json"
-#: Missing genes that an error names.
-_NAMED = 10
+#: Maximum number of missing genes that an error lists.
+_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a benchmark fits on a panel, kept: 5 nearest neighbours and a linear regression.
+    """A panel with the fitted 5-nearest-neighbours classifier and linear regression of a benchmark.
 
     Attributes
     ----------
     genes
-        All genes of the data that it was fitted on.
+        Names of all genes of the training data.
     panel
-        Indices of the panel among them, best first, shape (n_markers,).
+        Indices of the panel's genes in ``genes``, best first, int64, shape (n_markers,).
     classes
         Names of the cell types.
     normalization
-        What happens to counts, see :func:`mmlab.preprocessing.normalization.log_normalize`.
+        Normalisation of counts, see :func:`mmlab.preprocessing.normalization.log_normalize`.
     mean, sd
-        Of each gene over the training cells, log1p-normalised, float32, shape (n_genes,).
+        Mean and standard deviation of each gene over the training cells, log1p-normalised
+        expression, float32, shape (n_genes,).
     cells
-        The cells that types are told by, z-scores of the panel, float32 (n_cells, n_markers).
+        Reference cells of the classifier, z-scores of the panel's genes, float32, shape
+        (n_cells, n_markers).
     labels
-        Their class indices, int64.
+        Class index of each reference cell, int64, shape (n_cells,).
     coefficients
-        Of the regression of the z-scores of all genes, float32, (n_markers + 1, n_genes); the last
-        row is the intercept.
+        Coefficients of the regression of the z-scores of all genes on those of the panel, float32,
+        shape (n_markers + 1, n_genes); the last row is the intercept.
     about
-        Where it comes from, for people and for the registry.
+        Origin of the model, for display and for the registry.
     """
 
     genes: list[str]
@@ -83,41 +85,52 @@ class Model:
         return KNeighborsClassifier().fit(self.cells, self.labels)
 
     def predict(self, data: ad.AnnData | pd.DataFrame) -> pd.DataFrame:
-        """Types of cells.
+        """Predict the types of cells.
 
         Parameters
         ----------
         data
-            AnnData with raw counts of all genes of the training data, in ``X``; or a data frame
-            with log1p-normalised expression, a column a gene of the panel. Other genes are
-            ignored, but for the total counts of AnnData.
+            AnnData with raw counts of all genes of the training data in ``X``, or a data frame
+            with log1p-normalised expression and one column per gene of the panel. Of AnnData,
+            the other genes of the training data are only used to normalise the counts. All
+            other genes are ignored.
 
         Returns
         -------
-        Columns cell_type and share (of the five nearest training cells that are of this type), a
-        row a cell.
+        One row per cell. Columns: cell_type, and share, the fraction of the five nearest
+        reference cells that are of this type.
 
         Raises
         ------
         UserError
-            Genes are missing (they are named), values are not finite, AnnData holds no counts, or
-            the data frame does.
+            Genes are missing, values are not finite, the AnnData has no counts in ``X``, or the
+            data frame has counts.
         """
         z, names = self._z_scores(data)
         shares = self._classifier.predict_proba(z)
-        # Every class has training cells: the columns of the shares are the classes.
+        # Every class has reference cells, so column i of the shares is class i.
         best = shares.argmax(axis=1)
         types = np.asarray(self.classes)[best]
         return pd.DataFrame({"cell_type": types, "share": shares.max(axis=1)}, index=names)
 
     def reconstruct(self, data: ad.AnnData | pd.DataFrame) -> pd.DataFrame:
-        """All genes from the panel, log1p-normalised expression; ``data`` as in :meth:`predict`."""
+        """Reconstruct the log1p-normalised expression of all genes from the panel's genes.
+
+        Parameters
+        ----------
+        data
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        One row per cell, one column per gene.
+        """
         z, names = self._z_scores(data)
-        rebuilt = with_intercept(z) @ self.coefficients
-        return pd.DataFrame(rebuilt * self.sd + self.mean, index=names, columns=self.genes)
+        reconstructed = with_intercept(z) @ self.coefficients
+        return pd.DataFrame(reconstructed * self.sd + self.mean, index=names, columns=self.genes)
 
     def _z_scores(self, data: ad.AnnData | pd.DataFrame) -> tuple[NDArray[np.float32], pd.Index]:
-        """z-scores of the panel's genes, shape (n_cells, n_markers), and the cells' names."""
+        """Return z-scores of the panel's genes, shape (n_cells, n_markers), and the cell names."""
         if isinstance(data, pd.DataFrame):
             _require(self.markers, data.columns, "the data frame")
             values = data[self.markers].to_numpy(dtype=np.float32, copy=True)
@@ -131,13 +144,13 @@ class Model:
             values = values if needed is self.markers else values[:, self.panel]
             names = data.obs_names
         if not np.isfinite(values).all():
-            raise UserError("the cells hold values that are not finite numbers.")
+            raise UserError("the cells have values that are not finite numbers (NaN or infinite).")
         return standardize(values, self.mean[self.panel], self.sd[self.panel]), names
 
     def save(self, folder: Path) -> None:
-        """Write ``model.safetensors`` and ``model.json``."""
+        """Write ``model.safetensors`` and ``model.json`` into ``folder``."""
         content = {field.name: getattr(self, field.name) for field in fields(self)}
-        # safetensors writes the memory of an array as it lies, whatever its strides say.
+        # safetensors writes the buffer of an array and ignores its strides.
         arrays = {
             name: np.ascontiguousarray(value)
             for name, value in content.items()
@@ -149,16 +162,28 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path) -> Model:
-        """What :meth:`save` wrote; nothing in it is executed."""
+        """Load a model that :meth:`save` wrote; no code is executed."""
         content: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         return cls(**content | load_file(folder / _WEIGHTS))
 
 
 def fit_model(panel: NDArray[np.int64], cells: Cells, split: Split, about: dict[str, Any]) -> Model:
-    """The classifier and the regression that the benchmark judges a panel by on this split.
+    """Fit the classifier and the regression by which a benchmark evaluates a panel on a split.
 
-    Statistics of the genes come from the training cells; both are fitted on the training and
-    validation cells.
+    Mean and standard deviation of the genes are computed on the training cells. Classifier and
+    regression are fitted on training and validation cells (a sample if there are more than
+    ``MAX_FIT_CELLS``).
+
+    Parameters
+    ----------
+    panel
+        Gene indices, best first.
+    cells
+        The dataset.
+    split
+        Training, validation and test cells; the test cells are not used.
+    about
+        Origin of the model, see :class:`Model`.
     """
     log1p = Expression(cells.adata.X, "log1p", cells.normalization)
     mean, sd = gene_statistics(log1p, split.train)
@@ -180,27 +205,29 @@ def fit_model(panel: NDArray[np.int64], cells: Cells, split: Split, about: dict[
 
 
 def _refuse_counts(values: NDArray[np.float32]) -> None:
-    """The logarithm of a count plus one is no integer, unless it is 0."""
+    """Raise ``UserError`` if all values are integers: log1p of a count is an integer only for 0."""
     if values.any() and np.isfinite(values).all() and (values == np.rint(values)).all():
         raise UserError(
-            f"the data frame looks like counts (integers up to {values.max():.0f}): "
-            "log1p-normalised expression is needed, or AnnData with the counts of all genes."
+            f"the data frame looks like counts (integers up to {values.max():.0f}); "
+            "pass log1p-normalised expression, or AnnData with the counts of all genes."
         )
 
 
 def _require_counts(adata: ad.AnnData) -> sp.csr_matrix:
+    """Return the raw counts in ``X``; raise ``UserError`` if these are not counts."""
     source = from_anndata(adata)
-    looked = inspect_location(replace(source.X, title="X of the AnnData"), source)
-    if looked.problems or looked.matrix is None:
-        raise UserError("; ".join(looked.problems) + ".")
-    return looked.matrix.load()
+    inspected = inspect_location(replace(source.X, title="X of the AnnData"), source)
+    if inspected.problems or inspected.matrix is None:
+        raise UserError("; ".join(inspected.problems) + ".")
+    return inspected.matrix.load()
 
 
 def _require(genes: Iterable[str], present: pd.Index, where: str) -> None:
+    """Raise ``UserError`` if gene names are not unique or genes are missing."""
     known = set(map(str, present))
     if len(known) < len(present):
-        raise UserError(f"{where} holds a gene twice: make the names unique first.")
+        raise UserError(f"{where} has duplicate gene names; make them unique first.")
     missing = [gene for gene in genes if gene not in known]
     if missing:
-        shown = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-        raise UserError(f"{where} lacks {len(missing)} genes that the model needs: {shown}.")
+        listed = ", ".join(missing[:_MAX_LISTED]) + (", ..." if len(missing) > _MAX_LISTED else "")
+        raise UserError(f"{where} lacks {len(missing)} genes that the model needs: {listed}.")

@@ -1,0 +1,1 @@
+"""One trial: choose a panel on training cells and evaluate it on other cells."""

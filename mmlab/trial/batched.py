@@ -1,4 +1,4 @@
-"""Several selectors at work, an epoch at a time; those that can be are trained as one."""
+"""Fit several selectors epoch by epoch; deep selectors are trained as one batch where possible."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Share of the free memory that a pack may take.
+#: Share of the free memory that a model batch may use.
 _MEMORY_SHARE = 0.8
 
-#: Parameters that each selector of a pack may have its own of.
-_OWN_IN_A_PACK = frozenset(
+#: Parameters that may differ between the models of a batch.
+_PER_MODEL_PARAMS = frozenset(
     {
         "seed",
         "learning_rate",
@@ -43,16 +43,18 @@ _OWN_IN_A_PACK = frozenset(
 
 @dataclass
 class Fit:
-    """A selector at work.
+    """A selector that is being fitted.
 
     Attributes
     ----------
-    selector, data
-        What is fitted, and on what.
+    selector
+        The selector to fit.
+    data
+        The data that it is fitted on.
     epochs
-        Those that are over; a method without epochs has none.
+        Finished epochs; empty for a method without epochs.
     seconds
-        Wall time so far; members of a pack share its time.
+        Wall time so far. The time of a model batch is divided equally among its models.
     """
 
     selector: Selector
@@ -60,50 +62,55 @@ class Fit:
     epochs: list[Epoch] = field(default_factory=list)
     seconds: float = 0.0
 
-    def at(self, number: int) -> Epoch | None:
-        """Epoch ``number``, counted from 1; the last one if training had ended by then."""
+    def epoch_at(self, number: int) -> Epoch | None:
+        """Return epoch ``number`` (from 1), or the last epoch if training ended before it.
+
+        None for a method without epochs.
+        """
         return self.epochs[min(number, len(self.epochs)) - 1] if self.epochs else None
 
 
 def run_fits(fits: Sequence[Fit]) -> Iterator[int]:
-    """Fit the selectors; an item is the number of an epoch that all have been through.
+    """Fit all selectors and yield the number of each epoch that all of them have finished.
 
-    Deep selectors that differ in no more than ``_OWN_IN_A_PACK`` are trained as one: the many
-    small operations of a step are done for all of them at once. Each becomes what it becomes
-    alone, up to the rounding of float32.
+    Deep selectors that differ only in ``_PER_MODEL_PARAMS`` are trained as one model batch: the
+    many small operations of a training step run once for all of them. Each selector gets the
+    same result as when it is trained alone, up to float32 rounding.
     """
-    under_way = [
-        _train_pack(group) if len(group) > 1 else _train_alone(group[0]) for group in _packs(fits)
+    running = [
+        _train_batch(batch) if len(batch) > 1 else _train_single(batch[0])
+        for batch in _model_batches(fits)
     ]
-    shown = 0
-    while under_way:
-        under_way = [steps for steps in under_way if next(steps, None) is not None]
-        if under_way:
-            shown += 1
-            yield shown
-    yield from range(shown + 1, max((len(fit.epochs) for fit in fits), default=0) + 1)
+    n_done = 0
+    while running:
+        running = [steps for steps in running if next(steps, None) is not None]
+        if running:
+            n_done += 1
+            yield n_done
+    yield from range(n_done + 1, max((len(fit.epochs) for fit in fits), default=0) + 1)
 
 
-def _packs(fits: Sequence[Fit]) -> list[list[Fit]]:
-    """Neighbours that can be trained as one; every other fit by itself."""
-    return [list(group) for _, group in groupby(fits, key=_pack_key)]
+def _model_batches(fits: Sequence[Fit]) -> list[list[Fit]]:
+    """Return consecutive fits that can be trained as one batch; any other fit stands alone."""
+    return [list(batch) for _, batch in groupby(fits, key=_batch_key)]
 
 
-def _pack_key(fit: Fit) -> tuple[Any, ...]:
-    """Equal for fits that one pack can hold; the parameters of a pack may differ in the rest."""
+def _batch_key(fit: Fit) -> tuple[Any, ...]:
+    """Return a key that is equal for fits that can be trained as one batch."""
     selector, data = fit.selector, fit.data
     if not isinstance(selector, VAESelector):
         return (id(fit),)
     params = selector.get_params()
-    shared = tuple((name, params[name]) for name in sorted(params.keys() - _OWN_IN_A_PACK))
-    finds_rate = params["learning_rate"] == "auto"
+    shared = tuple((name, params[name]) for name in sorted(params.keys() - _PER_MODEL_PARAMS))
+    uses_range_test = params["learning_rate"] == "auto"
     shapes = data.x.shape, None if data.x_val is None else data.x_val.shape
     n_classes = None if data.y is None else len(selector.classes_)
     lists = data.include.tobytes(), data.exclude.tobytes()
-    return (type(selector), shared, finds_rate, shapes, n_classes, lists)
+    return (type(selector), shared, uses_range_test, shapes, n_classes, lists)
 
 
-def _train_alone(fit: Fit) -> Iterator[bool]:
+def _train_single(fit: Fit) -> Iterator[bool]:
+    """Train one selector; yield True after each epoch."""
     steps = fit.selector.run(fit.data)
     while True:
         started = time.perf_counter()
@@ -115,42 +122,45 @@ def _train_alone(fit: Fit) -> Iterator[bool]:
         yield True
 
 
-def _train_pack(fits: Sequence[Fit]) -> Iterator[bool]:
-    """Train as one; in parts, one after the other, where the memory does not take all.
+def _train_batch(fits: Sequence[Fit]) -> Iterator[bool]:
+    """Train selectors as one batch; yield True after each epoch.
 
-    Parts but the last are trained to their end at once: their epochs are shown with its own.
+    If memory does not suffice, the batch is split into chunks that are trained one after the
+    other. All chunks but the last are trained to the end without a yield; the yields follow the
+    epochs of the last chunk.
     """
     import torch
 
-    waiting, size, shown = list(fits), _models_that_fit(fits[0]), 0
+    waiting, size, n_yielded = list(fits), _max_batch_size(fits[0]), 0
     while waiting:
-        part = waiting[:size]
+        chunk = waiting[:size]
         try:
-            for number in _train_part(part):
-                if len(part) == len(waiting) and number > shown:
-                    shown = number
+            for number in _train_chunk(chunk):
+                if len(chunk) == len(waiting) and number > n_yielded:
+                    n_yielded = number
                     yield True
         except torch.OutOfMemoryError:
-            if len(part) == 1:
+            if len(chunk) == 1:
                 raise
-            size = (len(part) + 1) // 2
+            size = (len(chunk) + 1) // 2
             torch.cuda.empty_cache()
-            _log.warning("Out of memory on the GPU: going on with %d models at a time.", size)
-            for fit in part:
+            _log.warning("Out of GPU memory: continuing with %d models at a time.", size)
+            for fit in chunk:
                 fit.epochs.clear()
         else:
-            waiting = waiting[len(part) :]
+            waiting = waiting[len(chunk) :]
 
 
-def _models_that_fit(fit: Fit) -> int:
-    """How many such models the free memory takes, by a rough count; at least one."""
+def _max_batch_size(fit: Fit) -> int:
+    """Return a rough estimate of how many such models the free memory can hold, at least 1."""
     selector, data = fit.selector, fit.data
     n_genes = data.x.shape[1]
     params = selector.get_params() | selector.settled_params(n_genes)
     n_cells = data.x.shape[0] + (0 if data.x_val is None else data.x_val.shape[0])
-    # In and out of the logit network, into the encoder, out of two decoders; Adam keeps each
-    # weight with two moments. Gradients and what a step makes are there twice: once for the CUDA
-    # graph, once for the last batch of an epoch.
+    # Five layers have n_genes inputs or outputs: two of the logit network, one of the encoder and
+    # one of each of two decoders. Gradients and activations exist twice, for the CUDA graph and
+    # for the last minibatch of an epoch. So each weight is stored five times: the value, two
+    # moments of Adam and two gradients.
     weights = 5 * 5 * params["hidden_size"] * n_genes
     step = 2 * (10 * params["batch_size"] + 3 * params["n_markers"]) * n_genes
     cells = 0 if isinstance(data.x, Expression) else n_cells * n_genes
@@ -159,7 +169,10 @@ def _models_that_fit(fit: Fit) -> int:
 
 
 def _free_memory(device: str) -> float:
-    """Free bytes of a GPU, or of this machine for each of its cores: they train too."""
+    """Return the free bytes of a GPU, or the free main memory divided by the number of cores.
+
+    Each core may run a worker that trains at the same time.
+    """
     import torch
 
     if device.startswith("cuda"):
@@ -167,8 +180,8 @@ def _free_memory(device: str) -> float:
     return free_memory() / (psutil.cpu_count() or 1)
 
 
-def _train_part(fits: Sequence[Fit]) -> Iterator[int]:
-    """Train as one; items are the numbers of the epochs."""
+def _train_chunk(fits: Sequence[Fit]) -> Iterator[int]:
+    """Train selectors as one batch; yield the number of each finished epoch."""
     selectors = [fit.selector for fit in fits]
     assert all(isinstance(selector, VAESelector) for selector in selectors)
     steps = train_batched(selectors, [fit.data for fit in fits])

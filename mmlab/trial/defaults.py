@@ -1,4 +1,4 @@
-"""A trial's specification with every default filled in, or everything that is wrong with it."""
+"""Resolve a trial's specification: fill in defaults and report every problem at once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from mmlab.trial.fit import make_selector
 
 
 def resolve_spec(spec: TrialSpec, cells: Cells) -> TrialSpec:
-    """Check a specification against the registries and its data, and fill in the defaults."""
+    """Return the specification with all defaults, checked against registries and data.
+
+    Raises
+    ------
+    UserError
+        The trial cannot run on these cells; the message lists all reasons.
+    """
     problems, full = [], spec
     takes_all_genes = spec.selector in SELECTORS and SELECTORS[spec.selector].takes_all_genes
     if takes_all_genes:
         spec = full = spec.model_copy(update={"n_markers": len(cells.genes)})
     if spec.noise.level == 0:
-        # Whatever its kind, no noise is the same trial.
+        # At level 0 the kind of noise makes no difference: all kinds share one digest.
         spec = full = spec.model_copy(update={"noise": LabelNoise()})
     try:
         params = resolve_params(spec.selector, spec.params)
@@ -54,18 +60,18 @@ def resolve_spec(spec: TrialSpec, cells: Cells) -> TrialSpec:
 
 
 def memory_problems(name: str, cells: Cells) -> list[str]:
-    """Whether a method would have more cells in memory than there is room for."""
+    """Return a message if the method needs all cells in memory and they do not fit, else none."""
     if name not in SELECTORS or SELECTORS[name].reads_from_disk:
         return []
     n_cells, n_genes = cells.adata.shape
-    # The z-scores, and what the method makes of them.
+    # float32 z-scores, twice: the method makes a working copy.
     needed = 2 * 4 * n_cells * n_genes
     free = free_memory()
     if not is_large(cells.adata.shape) or needed < free:
         return []
-    able = ", ".join(n for n, selector in SELECTORS.items() if selector.reads_from_disk)
+    alternatives = ", ".join(n for n, selector in SELECTORS.items() if selector.reads_from_disk)
     return [
-        f"it has all {n_cells:,} cells x {n_genes:,} genes in memory, which takes "
-        f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; these methods read them from "
-        f"disk: {able}"
+        f"it needs all {n_cells:,} cells x {n_genes:,} genes in memory, about "
+        f"{needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; these methods read the cells "
+        f"from disk: {alternatives}"
     ]

@@ -1,4 +1,4 @@
-"""What a panel is worth: classifiers and regressions that see the panel's genes alone."""
+"""Evaluate a panel: fit classifiers and a linear regression on its genes, compute all metrics."""
 
 from __future__ import annotations
 
@@ -18,29 +18,32 @@ from mmlab.metrics.reconstruction import linear_reconstruction, reconstruction_b
 from mmlab.metrics.structure import leiden_clusters
 from mmlab.preprocessing.expression import ZScores, to_dense
 
-#: The paper's classifiers, by the prefix of their metrics: seed -> unfitted estimator with
+#: The paper's classifiers by the prefix of their metrics: seed -> unfitted estimator with
 #: scikit-learn's defaults (5 neighbours; 100 trees).
 CLASSIFIERS: dict[str, Callable[[int], Any]] = {
     "knn": lambda seed: KNeighborsClassifier(),
     "random_forest": lambda seed: RandomForestClassifier(random_state=seed),
 }
 
-#: Before the prefix of a classifier that was fitted on true labels while the method was not.
+#: Prefix of a classifier that is fitted on true labels although the method saw noisy ones.
 CLEAN_PREFIX = "clean_"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a panel is worth.
+    """Metrics of a panel.
 
     Attributes
     ----------
     metrics
-        By name: ``knn/accuracy``, ...
-    confusion, per_class_f1
-        By classifier.
+        Value by name: ``knn/accuracy``, ...
+    confusion
+        Confusion matrix by classifier, int64, shape (n_classes, n_classes), rows are true classes.
+    per_class_f1
+        F1 of each class by classifier, shape (n_classes,).
     per_class_reconstruction
-        By what reconstructs and measure: ``linear/jaccard``, ..., ``decoder/l2``; a number a class.
+        Reconstruction metric of each class, shape (n_classes,), by source of the reconstruction
+        and measure: ``linear/jaccard``, ..., ``decoder/l2``.
     """
 
     metrics: dict[str, float]
@@ -50,7 +53,7 @@ class Evaluation:
 
 
 def compute_metrics(prefix: str, kind: Kind, *arrays: Any) -> dict[str, float]:
-    """All metrics of a kind, as ``prefix/name``."""
+    """Compute all metrics of one kind, named ``prefix/metric``."""
     return {
         f"{prefix}/{name}": metric.function(*arrays)
         for name, metric in METRICS.items()
@@ -61,13 +64,13 @@ def compute_metrics(prefix: str, kind: Kind, *arrays: Any) -> dict[str, float]:
 def metrics_by_type(
     prefix: str,
     x: NDArray[np.float32],
-    rebuilt: NDArray[np.float32],
+    reconstructed: NDArray[np.float32],
     y: NDArray[np.int64],
     n_classes: int,
 ) -> dict[str, NDArray[np.float64]]:
-    """Measures of a reconstruction on each type's cells, as ``prefix/measure``."""
-    found = reconstruction_by_type(x, rebuilt, y, n_classes)
-    return {f"{prefix}/{name}": values for name, values in found.items()}
+    """Compute reconstruction metrics on the cells of each type, named ``prefix/measure``."""
+    values_by_name = reconstruction_by_type(x, reconstructed, y, n_classes)
+    return {f"{prefix}/{name}": values for name, values in values_by_name.items()}
 
 
 def evaluate_panel(
@@ -81,45 +84,49 @@ def evaluate_panel(
     *,
     clean_labels: NDArray[np.int64] | None = None,
 ) -> Evaluation:
-    """Fit the paper's classifiers and its regression on the panel, judge them on other cells.
+    """Fit the paper's classifiers and regression on a panel and evaluate them on other cells.
 
     Parameters
     ----------
     panel
         Gene indices.
     x_fit, y_fit
-        Cells (n_cells, n_genes), z-scores, and class indices to fit on.
+        Cells to fit on, z-scores of shape (n_cells, n_genes), and their class indices.
     x, y
-        Cells and true class indices to judge on.
+        Cells to evaluate on, z-scores of shape (n_cells, n_genes), and their true class indices.
     n_classes
-        Rows and columns of the confusion matrices.
+        Number of rows and columns of the confusion matrices.
     seed
-        Of the random forest and of the clustering.
+        Seed of the random forest and of the clustering.
     clean_labels
-        True classes of the cells to fit on, where ``y_fit`` holds wrong ones: each classifier is
-        also fitted on these.
+        True classes of the cells to fit on, if ``y_fit`` has noisy labels: each classifier is
+        then also fitted on the true ones.
 
     Returns
     -------
-    ``knn/...`` and ``random_forest/...`` (classification), ``clean_knn/...`` and
-    ``clean_random_forest/...`` (the same with ``clean_labels``), ``linear/...`` (all genes from the
-    panel, the paper's table 2), ``leiden/...`` (clusters of the panel against the types) and
-    ``panel/...`` (redundancy, neighbourhoods); the last two on the cells to judge on alone.
+    Metrics ``knn/...`` and ``random_forest/...`` (classification), ``clean_knn/...`` and
+    ``clean_random_forest/...`` (the same classifiers fitted on ``clean_labels``), ``linear/...``
+    (all genes reconstructed from the panel, table 2 of the paper), ``leiden/...`` (clusters of
+    the panel compared with the cell types) and ``panel/...`` (redundancy, neighbourhoods). The
+    last two are computed on the cells to evaluate on and need no fit.
     """
     metrics: dict[str, float] = {}
     confusion: dict[str, NDArray[np.int64]] = {}
     f1: dict[str, NDArray[np.float64]] = {}
-    seen, fitted = x[:, panel], to_dense(x_fit[:, panel])
-    fitted_on = {"": y_fit} | ({} if clean_labels is None else {CLEAN_PREFIX: clean_labels})
-    for (kind, labels), (classifier, make) in product(fitted_on.items(), CLASSIFIERS.items()):
-        prefix = kind + classifier
-        predicted = make(seed).fit(fitted, labels).predict(seen)
+    x_panel, x_fit_panel = x[:, panel], to_dense(x_fit[:, panel])
+    labels_by_prefix = {"": y_fit} | ({} if clean_labels is None else {CLEAN_PREFIX: clean_labels})
+    for (label_prefix, labels), (name, make) in product(
+        labels_by_prefix.items(), CLASSIFIERS.items()
+    ):
+        prefix = label_prefix + name
+        predicted = make(seed).fit(x_fit_panel, labels).predict(x_panel)
         metrics |= compute_metrics(prefix, "classification", y, predicted)
         confusion[prefix] = confusion_matrix(y, predicted, n_classes)
         f1[prefix] = per_class_f1(y, predicted, n_classes)
-    rebuilt = linear_reconstruction(x_fit, x, panel)
-    metrics |= compute_metrics("linear", "reconstruction", x, rebuilt)
-    metrics |= compute_metrics("leiden", "clustering", y, leiden_clusters(seen, seed))
-    metrics |= compute_metrics("panel", "redundancy", seen)
-    metrics |= compute_metrics("panel", "neighbourhood", seen, x)
-    return Evaluation(metrics, confusion, f1, metrics_by_type("linear", x, rebuilt, y, n_classes))
+    reconstructed = linear_reconstruction(x_fit, x, panel)
+    metrics |= compute_metrics("linear", "reconstruction", x, reconstructed)
+    metrics |= compute_metrics("leiden", "clustering", y, leiden_clusters(x_panel, seed))
+    metrics |= compute_metrics("panel", "redundancy", x_panel)
+    metrics |= compute_metrics("panel", "neighbourhood", x_panel, x)
+    by_type = metrics_by_type("linear", x, reconstructed, y, n_classes)
+    return Evaluation(metrics, confusion, f1, by_type)

@@ -1,4 +1,4 @@
-"""From a trial's specification to a selector at work: its parameters, its genes, its cells."""
+"""Build the selector of a replicate and the data that it is fitted on."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mmlab.spec.trial import TrialSpec
 
 
 def make_selector(spec: TrialSpec, cells: Cells, replicate: int) -> Selector:
-    """The selector of one replicate, not fitted.
+    """Return the unfitted selector of one replicate.
 
     Raises
     ------
     UserError
-        The oracle is asked for on data whose markers are not known.
+        The selector is the oracle and the true markers of ``cells`` are not known.
     """
     stream = random_stream(spec.seed, replicate, Stream.SELECTOR)
     params: dict[str, Any] = {"seed": int(stream.integers(2**31)), **spec.params}
@@ -37,17 +37,17 @@ def make_selector(spec: TrialSpec, cells: Cells, replicate: int) -> Selector:
 
 
 def known_markers(cells: Cells) -> list[int]:
-    """Indices of the true markers of simulated cells.
+    """Return the gene indices of the true markers of simulated cells.
 
     Raises
     ------
     UserError
-        Nobody knows them.
+        The dataset is not simulated: ``var`` has no column ``is_marker``.
     """
     if "is_marker" not in cells.adata.var:
         raise UserError(
-            f"oracle needs data whose markers are known, and nobody knows those of {cells.name}; "
-            "simulated data have them."
+            f"oracle needs known true markers, but those of {cells.name} are not known; use a "
+            "simulated dataset."
         )
     return np.flatnonzero(cells.adata.var["is_marker"].to_numpy()).tolist()
 
@@ -61,26 +61,36 @@ def training_data(
     *,
     in_search: bool = False,
 ) -> TrainingData:
-    """What a selector is fitted on: the cells of a split that it may see.
+    """Return the checked data that a selector is fitted on: the cells of a split it may see.
 
-    In a search the validation cells are the ones to judge on: no method is fitted on them.
+    Test cells are never included. A selector with ``fits_on_validation`` is fitted on training
+    and validation cells; the others get the validation cells separately, to stop early.
 
     Parameters
     ----------
+    selector
+        The unfitted selector.
     layers
         Matrices of all cells by name, from :func:`mmlab.preprocessing.recipes.prepare_layers`.
+    y
+        Class index of each cell.
+    split
+        Training, validation and test cells.
     panel_constraints
-        What the panel holds.
+        Constraints that the panel satisfies.
+    in_search
+        Whether the trial belongs to a search. A search evaluates on the validation cells, so no
+        method is fitted on them.
     """
     layer = layers[selector.input_layer]
-    more: dict[str, Any] = {
+    options: dict[str, Any] = {
         name: getattr(panel_constraints, name) for name in ("include", "exclude", "rules")
     }
     cells = split.train
     if selector.fits_on_validation:
         cells = split.train if in_search else split.train_validation
     else:
-        more |= {"X_val": layer[split.validation], "y_val": y[split.validation]}
+        options |= {"X_val": layer[split.validation], "y_val": y[split.validation]}
     if selector.needs_counts:
-        more["counts"] = layers["counts"][cells]
-    return selector.checked(layer[cells], y[cells], **more)
+        options["counts"] = layers["counts"][cells]
+    return selector.checked(layer[cells], y[cells], **options)

@@ -1,34 +1,54 @@
-"""One replicate of a trial: its cells and labels, what its panel holds, what the panel is worth."""
+"""One replicate of a trial: a selector that is ready to be fitted, then evaluated."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmlab.constraints.measure import PanelConstraints, needs_labels
+from mmlab.constraints.measure import PanelConstraints, measure_constraints, needs_labels
 from mmlab.datasets.cells import Cells
+from mmlab.errors import UserError
 from mmlab.preprocessing.expression import ZScores, to_dense
 from mmlab.preprocessing.label_noise import replicate_labels
 from mmlab.preprocessing.random_streams import Stream, random_stream
-from mmlab.preprocessing.recipes import replicate_layers
-from mmlab.preprocessing.splits import Split, replicate_split, subsample
-from mmlab.selectors.controls import ShuffledLabels
+from mmlab.preprocessing.splits import Split, subsample
 from mmlab.spec.protocol import MAX_EVALUATION_CELLS, MAX_FIT_CELLS
 from mmlab.spec.trial import TrialSpec
 from mmlab.trial.batched import Fit
+from mmlab.trial.decoded_cells import DecodedCells, compare_reconstruction
 from mmlab.trial.evaluate import Evaluation, compute_metrics, evaluate_panel, metrics_by_type
-from mmlab.trial.fit import make_selector, training_data
-from mmlab.trial.result import DecodedCells, Replicate, decode_cells
+from mmlab.trial.result import ReplicateResult
 
 
 @dataclass(frozen=True)
 class PreparedReplicate:
-    """A replicate whose method is to be fitted, and what it will be judged on.
+    """One replicate of a trial, prepared by :func:`mmlab.trial.run.prepare_replicate`.
 
-    ``y_fit`` are the labels that the classifiers see; ``seconds`` went into preparing it.
+    Attributes
+    ----------
+    spec
+        Resolved specification of the trial.
+    cells
+        The dataset.
+    panel_constraints
+        Constraints that the panel satisfies.
+    index
+        Number of the replicate, from 0.
+    split
+        Training, validation and test cells.
+    zscore
+        z-scores of all cells, shape (n_cells, n_genes).
+    labels
+        Class index of each cell, with label noise: the selector and the classifiers are fitted
+        on these labels.
+    fit
+        The selector and its training data.
+    seconds
+        Wall time of the preparation.
     """
 
     spec: TrialSpec
@@ -37,40 +57,25 @@ class PreparedReplicate:
     index: int
     split: Split
     zscore: ZScores
-    y_fit: NDArray[np.int64]
+    labels: NDArray[np.int64]
     fit: Fit
     seconds: float
 
-    @classmethod
-    def of(
-        cls, spec: TrialSpec, cells: Cells, panel_constraints: PanelConstraints, index: int
-    ) -> PreparedReplicate:
-        """Replicate number ``index`` of a resolved trial."""
-        started = time.perf_counter()
-        split = replicate_split(spec, cells, index)
-        layers = replicate_layers(spec, cells, split)
-        zscore = layers["zscore"]
-        y = replicate_labels(spec, cells, split, zscore, index)
-        selector = make_selector(spec, cells, index)
-        if isinstance(selector, ShuffledLabels):
-            y = selector.shuffle(y, split.train_validation)
-        in_search = spec.protocol == "search"
-        data = training_data(selector, layers, y, split, panel_constraints, in_search=in_search)
-        fit, seconds = Fit(selector, data), time.perf_counter() - started
-        return cls(spec, cells, panel_constraints, index, split, zscore, y, fit, seconds)
+    def with_labels_of(self, spec: TrialSpec) -> PreparedReplicate:
+        """Return the same replicate, with the same fit, for a trial with other label noise.
 
-    def like(self, spec: TrialSpec) -> PreparedReplicate:
-        """The same replicate of a trial with other wrong labels, which the method ignores."""
-        y = replicate_labels(spec, self.cells, self.split, self.zscore, self.index)
-        return replace(self, spec=spec, y_fit=y)
+        Only valid for a method that does not use labels.
+        """
+        labels = replicate_labels(spec, self.cells, self.split, self.zscore, self.index)
+        return replace(self, spec=spec, labels=labels)
 
-    def finished(self) -> Replicate:
-        """The outcome, once the method has been fitted."""
+    def evaluate(self) -> ReplicateResult:
+        """Evaluate the panel of the fitted selector and return the result of the replicate."""
         started, fit = time.perf_counter(), self.fit
-        evaluation, seen = self._evaluate()
+        evaluation, decoded = self._evaluate_panel()
         rules, panel = self.panel_constraints.rules, fit.selector.panel_
-        asked = needs_labels(self.spec.constraints)
-        return Replicate(
+        needs_markers = needs_labels(self.spec.constraints)
+        return ReplicateResult(
             index=self.index,
             panel=panel,
             scores=fit.selector.scores_,
@@ -78,43 +83,72 @@ class PreparedReplicate:
             epochs=fit.epochs[-1].epoch if fit.epochs else 0,
             fit_seconds=fit.seconds,
             seconds=self.seconds + fit.seconds + time.perf_counter() - started,
-            decoded=seen,
-            marked=rules.marked_types(panel) if rules is not None and asked else None,
+            decoded=decoded,
+            marked=rules.marked_types(panel) if rules is not None and needs_markers else None,
         )
 
-    def _evaluate(self) -> tuple[Evaluation, DecodedCells | None]:
-        """On the test cells, or, in a search, on the validation cells with ``validation/`` names.
+    def _evaluate_panel(self) -> tuple[Evaluation, DecodedCells | None]:
+        """Compute all metrics on the test cells; in a search, on the validation cells.
 
-        With it goes what the decoder of a method makes of the first replicate's cells.
+        In a search the names of the metrics begin with ``validation/``. The second value compares
+        cells with their reconstruction, for replicate 0 of a method with a decoder.
         """
-        spec, cells, split, z, y = self.spec, self.cells, self.split, self.zscore, self.y_fit
-        selector, n_classes = self.fit.selector, len(cells.classes)
-        search = spec.protocol == "search"
-        fit_on = split.train if search else split.train_validation
+        spec, cells, split, zscore = self.spec, self.cells, self.split, self.zscore
+        labels, selector, n_classes = self.labels, self.fit.selector, len(cells.classes)
+        in_search = spec.protocol == "search"
+        fit_on = split.train if in_search else split.train_validation
         fit_on = fit_on[subsample(len(fit_on), MAX_FIT_CELLS)]
-        judge_on = split.validation if search else split.test
-        judge_on = judge_on[subsample(len(judge_on), MAX_EVALUATION_CELLS)]
-        judged = to_dense(z[judge_on])
-        truth = (y if search else cells.y)[judge_on]
+        evaluate_on = split.validation if in_search else split.test
+        evaluate_on = evaluate_on[subsample(len(evaluate_on), MAX_EVALUATION_CELLS)]
+        x = to_dense(zscore[evaluate_on])
+        # A search sees only noisy labels.
+        y = (labels if in_search else cells.y)[evaluate_on]
         rng = random_stream(spec.seed, self.index, Stream.EVALUATION)
         evaluation = evaluate_panel(
             selector.panel_,
-            z[fit_on],
-            y[fit_on],
-            judged,
-            truth,
+            zscore[fit_on],
+            labels[fit_on],
+            x,
+            y,
             n_classes,
             int(rng.integers(2**31)),
-            clean_labels=cells.y[fit_on] if spec.noise.level > 0 and not search else None,
+            clean_labels=cells.y[fit_on] if spec.noise.level > 0 and not in_search else None,
         )
-        metrics, per_class, seen = evaluation.metrics, evaluation.per_class_reconstruction, None
-        rebuilt = selector.reconstruct(judged)
-        if rebuilt is not None:
-            metrics |= compute_metrics("decoder", "reconstruction", judged, rebuilt)
-            per_class |= metrics_by_type("decoder", judged, rebuilt, truth, n_classes)
+        metrics, per_class = evaluation.metrics, evaluation.per_class_reconstruction
+        decoded = None
+        reconstructed = selector.reconstruct(x)
+        if reconstructed is not None:
+            metrics |= compute_metrics("decoder", "reconstruction", x, reconstructed)
+            per_class |= metrics_by_type("decoder", x, reconstructed, y, n_classes)
             if self.index == 0:
-                names = np.asarray(cells.classes)[truth]
-                seen = decode_cells(judged, rebuilt, cells.genes, names)
-        if search:
+                cell_types = np.asarray(cells.classes)[y]
+                decoded = compare_reconstruction(x, reconstructed, cells.genes, cell_types)
+        if in_search:
             metrics = {f"validation/{name}": value for name, value in metrics.items()}
-        return replace(evaluation, metrics=metrics), seen
+        return replace(evaluation, metrics=metrics), decoded
+
+
+def replicate_constraints(
+    spec: TrialSpec, cells: Cells, indices: Sequence[int]
+) -> dict[int, PanelConstraints]:
+    """Resolve the panel constraints of replicates on their training cells, by replicate index.
+
+    Raises
+    ------
+    UserError
+        The training cells of a replicate do not allow the constraints; every replicate is named.
+    """
+    resolved: dict[int, PanelConstraints] = {}
+    problems: dict[str, list[int]] = {}
+    for index in indices:
+        try:
+            resolved[index] = measure_constraints(spec, cells, index)
+        except UserError as error:
+            problems.setdefault(str(error).rstrip("."), []).append(index)
+    if problems:
+        listed = [
+            text + (f" (replicate {', '.join(map(str, failed))})" if len(indices) > 1 else "")
+            for text, failed in problems.items()
+        ]
+        raise UserError(f"{spec.selector} on {cells.name}: {'; '.join(listed)}.")
+    return resolved

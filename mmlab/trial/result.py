@@ -1,4 +1,4 @@
-"""What a trial leaves behind: its replicates, their means, and one panel for all of them."""
+"""Result of a trial: its replicates, mean metrics, and one panel for all replicates."""
 
 from __future__ import annotations
 
@@ -10,25 +10,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 from mmlab.constraints.measure import PanelConstraints
 from mmlab.constraints.solver import solve_panel
 from mmlab.spec.trial import TrialSpec
+from mmlab.trial.decoded_cells import DecodedCells
 from mmlab.trial.evaluate import Evaluation
 
-#: Begins the names of columns with confusion matrices, a nested list a replicate.
+#: Prefix of columns with confusion matrices: one nested list per replicate.
 CONFUSION = "confusion/"
-#: Begins the names of columns with a list of numbers, one a class, a replicate.
+#: Prefixes of columns with one value per class: one list per replicate.
 PER_CLASS_F1, PER_CLASS_RECONSTRUCTION = "per_class_f1/", "per_class_reconstruction/"
-#: Columns of lists, by the beginning of their names.
+#: Prefixes of all columns whose values are lists.
 NESTED_COLUMNS = (CONFUSION, PER_CLASS_F1, PER_CLASS_RECONSTRUCTION)
 _TABLES = ("panel", "replicates", "history", "variances", "components")
 
 
 @dataclass(frozen=True)
-class Replicate:
-    """Outcome of one replicate; ``fit_seconds`` went into the panel, ``seconds`` into all."""
+class ReplicateResult:
+    """Result of one replicate.
+
+    Attributes
+    ----------
+    index
+        Number of the replicate, from 0.
+    panel
+        Gene indices, best first, shape (n_markers,).
+    scores
+        Score of each gene, shape (n_genes,); higher is better.
+    evaluation
+        Metrics of the panel.
+    epochs
+        Number of epochs; 0 for a method without epochs.
+    fit_seconds
+        Wall time of the selection.
+    seconds
+        Wall time of the whole replicate: preparation, selection and evaluation.
+    decoded
+        Comparison of cells with their reconstruction, only of the replicate with index 0 and only
+        if the method has a decoder.
+    marked
+        Index of the type that each gene of the panel marks, -1 for none; None unless the
+        constraints have ``min_per_type``.
+    """
 
     index: int
     panel: NDArray[np.int64]
@@ -38,78 +62,41 @@ class Replicate:
     fit_seconds: float
     seconds: float
     decoded: DecodedCells | None = None
-    #: The type that each gene of the panel marks, -1 for none; None where nobody asks.
     marked: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
-class DecodedCells:
-    """Cells to judge on beside what the method's decoder makes of their panel (figure 3 C).
-
-    Attributes
-    ----------
-    variances
-        Columns gene, original, reconstructed: population variance of the z-scores.
-    components
-        Columns cell_type, pc1, pc2, reconstructed_pc1, reconstructed_pc2: principal components
-        of the original cells, and their reconstructions in the same plane.
-    """
-
-    variances: pd.DataFrame
-    components: pd.DataFrame
-
-
-def decode_cells(
-    x: NDArray[np.float32],
-    rebuilt: NDArray[np.float32],
-    genes: NDArray[np.str_],
-    cell_types: NDArray[np.str_],
-) -> DecodedCells:
-    """Compare cells (n_cells, n_genes), z-scores, with their reconstruction."""
-    plane = PCA(2, svd_solver="randomized", random_state=0).fit(x)
-    columns = {"pc1": plane.transform(x)[:, 0], "pc2": plane.transform(x)[:, 1]}
-    shown = plane.transform(rebuilt)
-    columns |= {"reconstructed_pc1": shown[:, 0], "reconstructed_pc2": shown[:, 1]}
-    variances = {
-        "gene": genes,
-        "original": x.var(axis=0, dtype=np.float64),
-        "reconstructed": rebuilt.var(axis=0, dtype=np.float64),
-    }
-    components = pd.DataFrame({"cell_type": cell_types} | columns)
-    return DecodedCells(pd.DataFrame(variances), components)
-
-
-@dataclass(frozen=True)
 class TrialResult:
-    """Outcome of a finished trial.
+    """Result of a finished trial.
 
     Attributes
     ----------
     spec
-        With every default filled in.
+        Specification with all defaults.
     digest, fingerprint
         Identity of the trial and of its data.
     panel
         Columns rank (from 1), gene, gene_index, score: the panel of the only replicate, or
         the consensus of all (:func:`consensus_panel`).
     replicates
-        A row a replicate: replicate, epochs, fit_seconds, seconds, panel (gene indices, best
-        first), with ``min_per_type`` marked (the index of the type that each of them marks, -1 for
-        none), every metric, by classifier ``confusion/...`` (nested list) and
-        ``per_class_f1/...``, and ``per_class_reconstruction/...`` (what reconstructs, measure).
+        One row per replicate. Columns: replicate, epochs, fit_seconds, seconds, panel (gene
+        indices, best first), marked (only with ``min_per_type``: index of the type that each gene
+        of the panel marks, -1 for none), every metric, ``confusion/<classifier>`` (nested list),
+        ``per_class_f1/<classifier>`` and ``per_class_reconstruction/<source>/<measure>``.
     metrics
-        Mean of every metric over the replicates and, for two or more, the population standard
-        deviation as ``..._std``. Under the search protocol the names begin with
-        ``validation/``: no test cell was seen.
+        Mean of every metric over the replicates and, for two or more replicates, the population
+        standard deviation as ``..._std``. Under the search protocol the names begin with
+        ``validation/``: no test cell was used.
     history
-        A row an epoch: epoch, temperature, train/loss, validation/loss, validation/score,
+        One row per epoch: epoch, temperature, train/loss, validation/loss, validation/score,
         means over the replicates; empty for a method without epochs.
     seconds
         Wall time of the trial.
     peak_memory
-        ``peak_memory_mb`` of the process and, where one was used, ``peak_gpu_memory_mb``.
+        ``peak_memory_mb`` of the process and, if a GPU was used, ``peak_gpu_memory_mb``.
     variances, components
-        From :class:`DecodedCells`, of the replicate with index 0; empty for a method without decoder.
+        From :class:`~mmlab.trial.decoded_cells.DecodedCells`, of the replicate with index 0; empty
+        for a method without decoder.
     """
 
     spec: TrialSpec
@@ -127,7 +114,7 @@ class TrialResult:
 
     @property
     def confusion(self) -> dict[str, NDArray[np.int64]]:
-        """By classifier, cells by true (row) and predicted (column) class, over all replicates."""
+        """Confusion matrix by classifier, summed over replicates; rows are true classes."""
         return {
             name.removeprefix(CONFUSION): sum_matrices(self.replicates[name])
             for name in map(str, self.replicates)
@@ -135,14 +122,14 @@ class TrialResult:
         }
 
     def to_json(self) -> str:
-        """All of it as one JSON document; numbers come back to the last bit."""
+        """Return the result as one JSON document; floats round-trip exactly."""
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         content |= {name: content[name].to_dict(orient="list") for name in _TABLES}
         return json.dumps(content | {"spec": self.spec.model_dump(mode="json")})
 
     @classmethod
     def from_json(cls, text: str) -> TrialResult:
-        """What :meth:`to_json` wrote."""
+        """Return the result that :meth:`to_json` wrote."""
         content = json.loads(text)
         for name in _TABLES:
             content[name] = pd.DataFrame(content[name])
@@ -150,12 +137,12 @@ class TrialResult:
 
 
 def sum_matrices(matrices: Iterable[Any]) -> NDArray[np.int64]:
-    """Sum of matrices of counts that a table holds as nested lists."""
+    """Return the elementwise sum of count matrices that are stored as nested lists."""
     return np.asarray(np.sum([np.asarray(matrix) for matrix in matrices], axis=0))
 
 
-def replicate_row(replicate: Replicate) -> dict[str, Any]:
-    """A replicate as a row of ``TrialResult.replicates``: plain numbers and lists."""
+def replicate_row(replicate: ReplicateResult) -> dict[str, Any]:
+    """Return a replicate as a row of ``TrialResult.replicates``: plain numbers and lists."""
     evaluation = replicate.evaluation
     return {
         "replicate": replicate.index,
@@ -175,16 +162,16 @@ def replicate_row(replicate: Replicate) -> dict[str, Any]:
 
 
 def consensus_panel(
-    replicates: list[Replicate],
+    replicates: list[ReplicateResult],
     n_genes: int,
     k: int,
     panel_constraints: PanelConstraints | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """One panel for all replicates, with a score a gene.
+    """Return one panel for all replicates, and one score per gene.
 
-    For one replicate its own panel and scores. For several, genes are ranked by their Borda
-    count: a gene gets (k - rank) / k from every replicate that chose it (rank from 0), and the
-    mean over the replicates, in [0, 1], is its score; ties go to the lower gene index.
+    A single replicate keeps its own panel and scores. For several, genes are ranked by their Borda
+    count: a gene gets (k - rank) / k from every replicate that chose it (rank from 0). Its score
+    is the mean over all replicates, in [0, 1]. Ties go to the lower gene index.
     """
     if len(replicates) == 1:
         return replicates[0].panel, replicates[0].scores
@@ -197,10 +184,10 @@ def borda_panel(
     k: int,
     panel_constraints: PanelConstraints | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The k genes with the largest Borda count over panels of k ranked genes, and the counts.
+    """Return the k genes with the highest Borda count over panels of k ranked genes, and counts.
 
-    With rules, from :func:`mmlab.constraints.measure.consensus_constraints`, those that hold them with the least sum of
-    ranks.
+    If ``panel_constraints`` (from :func:`mmlab.constraints.measure.consensus_constraints`) have
+    rules, the panel satisfies them with the smallest possible sum of ranks.
     """
     scores = np.zeros(n_genes)
     for panel in panels:
@@ -212,14 +199,14 @@ def borda_panel(
     include = np.array(panel_constraints.include, dtype=np.int64)
     free = order[(scores[order] > 0) & ~np.isin(order, include)]
     chosen = solve_panel(panel_constraints.rules, free, k - len(include), include)
-    assert chosen is not None  # the panel of each replicate holds them
+    assert chosen is not None  # the panel of each replicate satisfies the rules
     return np.concatenate([include, chosen]), scores
 
 
 def panel_table(
     panel: NDArray[np.int64], scores: NDArray[np.float64], genes: NDArray[np.str_]
 ) -> pd.DataFrame:
-    """Columns rank (from 1), gene, gene_index, score; a row a marker, best first."""
+    """Return columns rank (from 1), gene, gene_index, score; one row per marker, best first."""
     return pd.DataFrame(
         {
             "rank": np.arange(1, len(panel) + 1),
@@ -230,8 +217,11 @@ def panel_table(
     )
 
 
-def summarise(replicates: list[Replicate]) -> dict[str, float]:
-    """Mean and, for two or more, population standard deviation (``_std``) of every metric."""
+def summarise_metrics(replicates: list[ReplicateResult]) -> dict[str, float]:
+    """Return the mean of every metric and, for two or more replicates, its ``_std``.
+
+    ``_std`` is the population standard deviation.
+    """
     table = pd.DataFrame([r.evaluation.metrics for r in replicates])
     summary = {str(name): float(value) for name, value in table.mean().items()}
     if len(replicates) > 1:

@@ -1,3 +1,5 @@
+"""Paired tests: corrected t-test, Wilcoxon test, Holm's correction, pairing of methods."""
+
 from __future__ import annotations
 
 import math
@@ -24,7 +26,7 @@ differences = st.lists(st.integers(-50, 50), min_size=2, max_size=15).map(
 
 
 @given(differences)
-def test_without_shared_cells_the_t_test_is_scipys(values: Any) -> None:
+def test_without_correction_the_t_test_equals_scipys(values: Any) -> None:
     if np.var(values) < 1e-12:
         return
     t, p = corrected_resampled_t_test(values, test_share=0.0)
@@ -33,7 +35,7 @@ def test_without_shared_cells_the_t_test_is_scipys(values: Any) -> None:
     assert p == pytest.approx(expected.pvalue)
 
 
-def test_the_correction_by_hand() -> None:
+def test_the_corrected_t_test_matches_a_hand_computed_example() -> None:
     # Four splits, mean 0.02, variance 2e-4 / 3: t = 0.02 / sqrt((1/4 + 1/4) * 2e-4 / 3).
     values = np.array([0.01, 0.02, 0.02, 0.03])
     t, p = corrected_resampled_t_test(values)
@@ -55,13 +57,13 @@ def test_the_tests_are_symmetric_and_give_probabilities(values: Any) -> None:
 
 
 @given(differences)
-def test_shared_cells_make_the_test_more_careful(values: Any) -> None:
+def test_the_correction_never_lowers_the_p_value(values: Any) -> None:
     _, plain = corrected_resampled_t_test(values, test_share=0.0)
     _, corrected = corrected_resampled_t_test(values)
     assert corrected >= plain - 1e-12
 
 
-def test_equal_differences_have_no_variance() -> None:
+def test_equal_differences_have_p_0_or_1() -> None:
     assert corrected_resampled_t_test(np.zeros(3)) == (0.0, 1.0)
     assert corrected_resampled_t_test(np.full(3, -0.1)) == (-math.inf, 0.0)
     assert wilcoxon_signed_rank(np.zeros(3)) == (0.0, 1.0)
@@ -70,7 +72,7 @@ def test_equal_differences_have_no_variance() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 6, 40, 60])
-def test_wilcoxon_is_scipys(n: int) -> None:
+def test_wilcoxon_equals_scipys(n: int) -> None:
     values = np.random.default_rng(n).normal(0.3, 1, size=n)
     expected = stats.wilcoxon(values)
     assert wilcoxon_signed_rank(values) == (expected.statistic, pytest.approx(expected.pvalue))
@@ -83,11 +85,11 @@ def test_wilcoxon_is_exact_with_ties(values: list[int]) -> None:
     smaller = np.minimum(sums, ranks.sum() - sums)
     ours = ranks @ (np.array(values) > 0)
     expected = np.mean(smaller <= min(ours, ranks.sum() - ours))
-    # Zeros do not count.
+    # Differences of 0 are dropped.
     assert wilcoxon_signed_rank(np.array([0.0, *values]))[1] == pytest.approx(expected)
 
 
-def test_holm_by_hand() -> None:
+def test_holm_matches_a_hand_computed_example() -> None:
     found = holm(np.array([0.01, 0.04, math.nan, 0.03]))
     np.testing.assert_allclose(found, [0.03, 0.06, math.nan, 0.06])
     np.testing.assert_allclose(holm(np.array([0.9, 0.8])), [1.0, 1.0])
@@ -119,7 +121,7 @@ def test_methods_are_paired_over_the_replicates_that_both_have() -> None:
         paired_tests(pd.concat([rows, rows]), "score", "best")
 
 
-def test_without_rivals_the_table_has_its_columns_still() -> None:
+def test_with_a_single_method_the_table_is_empty_but_has_all_columns() -> None:
     rows = pd.DataFrame({"method": ["a", "a", "b", "b"], "replicate": [0, 1, 0, 1], "x": 0.5})
     full = paired_tests(rows, "x", "a")
     none = paired_tests(rows[rows["method"] == "a"], "x", "a")
@@ -127,21 +129,21 @@ def test_without_rivals_the_table_has_its_columns_still() -> None:
     assert none.dtypes.to_dict() == full.dtypes.to_dict()
 
 
-@pytest.mark.parametrize("unmeasured", ["a", "b"])
-def test_a_method_without_the_metric_is_not_left_out(unmeasured: str) -> None:
+@pytest.mark.parametrize("missing", ["a", "b"])
+def test_a_method_without_the_metric_is_in_the_table_with_nan(missing: str) -> None:
     rows = pd.DataFrame({"method": ["a", "a", "b", "b"], "replicate": [0, 1, 0, 1], "x": 0.5})
-    rows.loc[rows["method"] == unmeasured, "x"] = np.nan
+    rows.loc[rows["method"] == missing, "x"] = np.nan
     (row,) = paired_tests(rows, "x", "a").to_dict(orient="records")
     assert (row["method"], row["n"]) == ("b", 0)
     assert all(math.isnan(row[name]) for name in ("mean_difference", "t_p", "wilcoxon_p"))
 
 
 def test_differences_that_are_equal_but_for_rounding_are_ties() -> None:
-    right = {"a": [558, 552, 551, 552, 554], "b": [548, 557, 561, 562, 549]}
+    n_correct = {"a": [558, 552, 551, 552, 554], "b": [548, 557, 561, 562, 549]}
     rows = pd.DataFrame(
         [
             {"method": method, "replicate": r, "x": n / 602}
-            for method, numbers in right.items()
+            for method, numbers in n_correct.items()
             for r, n in enumerate(numbers)
         ]
     )

@@ -1,4 +1,4 @@
-"""Curves over noise: their area, the level that costs 5 %, and how they are shown."""
+"""Robustness to label noise: area under the curve, noise at 5 % loss, tables and figures."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mmlab.comparison.robustness import (
     loss_level,
     robustness,
     robustness_metrics,
+    with_clean_classifiers,
 )
-from mmlab.comparison.robustness import with_clean_classifiers as filled
 from mmlab.spec.comparison import ComparisonSpec
 
 LEVELS = (0.0, 0.2, 0.5, 1.0)
 
 
-def test_the_area_under_a_line_is_its_mean() -> None:
+def test_the_area_under_a_straight_line_is_its_mean() -> None:
     levels = np.array(LEVELS)
     assert area_under_curve(levels, np.stack([1 - levels, np.full(4, 0.7)])) == pytest.approx(
         [0.5, 0.7]
@@ -34,7 +34,7 @@ def test_the_area_under_a_line_is_its_mean() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
-def test_the_area_lies_between_the_ends(values: list[float]) -> None:
+def test_the_area_is_between_minimum_and_maximum(values: list[float]) -> None:
     (found,) = area_under_curve(np.array(LEVELS), np.array([values]))
     assert min(values) - 1e-12 <= found <= max(values) + 1e-12
 
@@ -50,7 +50,7 @@ def test_the_area_lies_between_the_ends(values: list[float]) -> None:
         ([0.0, 0.0, 0.0, 0.0], np.inf),
     ],
 )
-def test_the_level_at_which_5_percent_are_lost(values: list[float], expected: float) -> None:
+def test_loss_level_is_where_5_percent_are_lost(values: list[float], expected: float) -> None:
     assert loss_level(np.array(LEVELS), np.array(values)) == pytest.approx(expected)
 
 
@@ -74,13 +74,15 @@ def row(method: str, replicate: int, level: float, accuracy: float, clean: float
 
 @pytest.fixture
 def rows() -> pd.DataFrame:
-    """A method that wrong labels hurt, one that only its classifier feels, three splits."""
+    """Three splits of two methods: label noise changes the panels of the fragile one only."""
     found = []
     for replicate, shift in enumerate((0.0, 0.01, 0.02)):
         for level in LEVELS:
-            hurt, fell = 0.9 - 0.6 * level + shift, 0.9 - 0.3 * level + shift
-            found.append(filled(row("tender", replicate, level, hurt, fell)))
-            found.append(filled(row("tough", replicate, level, hurt, 0.8 + shift)))
+            noisy, clean = 0.9 - 0.6 * level + shift, 0.9 - 0.3 * level + shift
+            found.append(with_clean_classifiers(row("fragile", replicate, level, noisy, clean)))
+            found.append(
+                with_clean_classifiers(row("robust", replicate, level, noisy, 0.8 + shift))
+            )
     return pd.DataFrame(found)
 
 
@@ -93,42 +95,42 @@ def spec() -> ComparisonSpec:
             "levels": LEVELS,
             "replicates": 3,
             "methods": [
-                {"selector": "smash", "label": "tender"},
-                {"selector": "scanpy_hvg", "label": "tough"},
+                {"selector": "smash", "label": "fragile"},
+                {"selector": "scanpy_hvg", "label": "robust"},
             ],
         }
     )
 
 
-def test_without_noise_both_experiments_are_one() -> None:
-    clean = filled(row("tender", 0, 0.0, 0.9, 0.9))
+def test_without_noise_the_clean_classifiers_have_the_same_metrics() -> None:
+    clean = with_clean_classifiers(row("fragile", 0, 0.0, 0.9, 0.9))
     assert clean["clean_knn/accuracy"] == clean["knn/accuracy"] == 0.9
     assert clean["confusion/clean_knn"] == clean["confusion/knn"]
-    noisy = row("tender", 0, 0.5, 0.6, 0.75)
-    assert filled(noisy) == noisy
+    noisy = row("fragile", 0, 0.5, 0.6, 0.75)
+    assert with_clean_classifiers(noisy) == noisy
 
 
 def test_robustness_of_every_method_and_metric(rows: pd.DataFrame) -> None:
     found = robustness(rows).set_index(["method", "metric"])
     assert set(found.index) == {
-        (m, metric) for m in ("tender", "tough") for metric in ROBUSTNESS_METRICS
+        (m, metric) for m in ("fragile", "robust") for metric in ROBUSTNESS_METRICS
     }
     assert set(found["n"]) == {3}
-    hurt = found.loc[("tender", "knn/accuracy")]
-    assert hurt["clean"] == pytest.approx(0.91)
-    assert hurt["auc"] == pytest.approx(0.61)
-    assert hurt["loss_level"] == pytest.approx(0.05 * 0.91 / 0.6)
-    assert hurt["loss_level_low"] <= hurt["loss_level"] <= hurt["loss_level_high"]
-    # By hand: three areas, 0.01 apart, whose splits share cells.
+    fragile = found.loc[("fragile", "knn/accuracy")]
+    assert fragile["clean"] == pytest.approx(0.91)
+    assert fragile["auc"] == pytest.approx(0.61)
+    assert fragile["loss_level"] == pytest.approx(0.05 * 0.91 / 0.6)
+    assert fragile["loss_level_low"] <= fragile["loss_level"] <= fragile["loss_level_high"]
+    # Hand-computed interval: three areas, 0.01 apart, with the variance correction.
     half = stats.t.ppf(0.975, 2) * np.sqrt((1 / 3 + 0.25) * 0.01**2)
-    assert hurt["auc_high"] - hurt["auc"] == pytest.approx(half)
-    assert hurt["auc"] - hurt["auc_low"] == pytest.approx(half)
-    tough = found.loc[("tough", "clean_knn/accuracy")]
-    # 0.9 without noise and 0.8 with any: lost in the first interval.
-    assert 0 < tough["loss_level"] < 0.2
+    assert fragile["auc_high"] - fragile["auc"] == pytest.approx(half)
+    assert fragile["auc"] - fragile["auc_low"] == pytest.approx(half)
+    robust = found.loc[("robust", "clean_knn/accuracy")]
+    # 0.9 without noise and 0.8 at every other level: reached before the first of them.
+    assert 0 < robust["loss_level"] < 0.2
 
 
-def test_a_replicate_without_all_levels_does_not_count(rows: pd.DataFrame) -> None:
+def test_a_replicate_without_all_levels_is_left_out(rows: pd.DataFrame) -> None:
     part = rows[(rows["replicate"] != 1) | (rows["noise_level"] < 1)]
     assert set(robustness(part)["n"]) == {2}
     single = robustness(rows[rows["replicate"] == 0])
@@ -136,8 +138,8 @@ def test_a_replicate_without_all_levels_does_not_count(rows: pd.DataFrame) -> No
     assert single["auc"].notna().all()
 
 
-def test_metrics_of_a_run_are_named_after_what_they_summarise(rows: pd.DataFrame) -> None:
-    own = robustness(rows).query("method == 'tender'")
+def test_robustness_metrics_have_the_metric_in_their_names(rows: pd.DataFrame) -> None:
+    own = robustness(rows).query("method == 'fragile'")
     metrics = robustness_metrics(own)
     assert metrics["auc/knn/accuracy"] == pytest.approx(0.61)
     assert set(metrics) == {
@@ -145,38 +147,38 @@ def test_metrics_of_a_run_are_named_after_what_they_summarise(rows: pd.DataFrame
     }
 
 
-def test_tables_have_a_column_a_level_and_name_what_noise_costs(
+def test_tables_have_one_column_per_level_and_the_robustness(
     rows: pd.DataFrame, spec: ComparisonSpec
 ) -> None:
-    summary, costs = summarise_rows(rows, 100), robustness(rows)
+    summary, robust_table = summarise_rows(rows, 100), robustness(rows)
     tables = {
         title: (header, body)
-        for title, header, body in curve_tables(spec, summary, costs, "<{}>".format)
+        for title, header, body in curve_tables(spec, summary, robust_table, "<{}>".format)
     }
     assert len(tables) == 4
-    header, body = tables["k-nearest neighbours: wrong labels for selection alone"]
+    header, body = tables["k-nearest neighbours: label noise in selection only"]
     assert header == [
         "method",
         "n",
         *(f"noise {p} %" for p in (0, 20, 50, 100)),
-        "area",
-        "loses 5 % at",
+        "area under curve",
+        "noise at 5 % loss",
     ]
-    assert [line[0] for line in body] == ["tender", "tough"]
+    assert [line[0] for line in body] == ["fragile", "robust"]
     assert body[0][2:6] == ["<0.910>", "<0.850>", "0.760", "0.610"]
     assert body[1][2:6] == ["<0.910>", "0.810", "<0.810>", "<0.810>"]
-    text = curves_markdown(spec, summary, costs)
-    assert "### K-nearest neighbours: wrong labels for selection and classifier" in text
-    never = costs.assign(loss_level=np.inf, loss_level_low=0.4, loss_level_high=np.inf)
-    (_, _, body), *_ = curve_tables(spec, summary, never, "<{}>".format)
-    assert body[0][-1] == "never (40 % to never)"
+    text = curves_markdown(spec, summary, robust_table)
+    assert "### K-nearest neighbours: label noise in selection and classifier" in text
+    not_reached = robust_table.assign(loss_level=np.inf, loss_level_low=0.4, loss_level_high=np.inf)
+    (_, _, body), *_ = curve_tables(spec, summary, not_reached, "<{}>".format)
+    assert body[0][-1] == "not reached (40 % to not reached)"
 
 
-def test_files_hold_the_step_that_mlflow_draws(
+def test_written_tables_have_the_step_of_mlflow_charts(
     rows: pd.DataFrame, spec: ComparisonSpec, tmp_path: Any
 ) -> None:
-    summary, costs = summarise_rows(rows, 100), robustness(rows)
-    write_curves(spec, rows, summary, costs, tmp_path)
+    summary, robust_table = summarise_rows(rows, 100), robustness(rows)
+    write_curves(spec, rows, summary, robust_table, tmp_path)
     table = pd.read_parquet(tmp_path / "curves.parquet")
     assert set(table["step"]) == {0, 20, 50, 100}
     assert len(pd.read_parquet(tmp_path / "replicates.parquet")) == len(rows)
@@ -194,7 +196,9 @@ def test_files_hold_the_step_that_mlflow_draws(
         ({"over": {"hidden_size": ["auto", 64]}}, [0, 1]),
     ],
 )
-def test_curves_over_anything_are_drawn(content: dict[str, Any], steps: list[int]) -> None:
+def test_curves_are_drawn_over_every_kind_of_axis(
+    content: dict[str, Any], steps: list[int]
+) -> None:
     methods = [{"selector": "markermap_supervised"}]
     spec = ComparisonSpec.model_validate(
         {"study": "sweep", "data": {"name": "zeisel"}, "methods": methods} | content

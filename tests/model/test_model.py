@@ -1,4 +1,4 @@
-"""Panels ready for use: they predict what the benchmark measured, from files without code."""
+"""Fitted panels: they reproduce the metrics of the benchmark, and load without running code."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def model(result: TrialResult, tiny_cells: Cells) -> Model:
 
 
 @pytest.fixture(scope="module")
-def locked(tiny_cells: Cells) -> ad.AnnData:
-    """The cells that no search sees."""
+def held_out(tiny_cells: Cells) -> ad.AnnData:
+    """The cells of the held-out test set."""
     test = replicate_split(SPEC, tiny_cells, 0).test
     return tiny_cells.adata[test].copy()
 
 
-def test_the_locked_cells_are_the_same_for_every_replicate_and_in_no_search(
+def test_the_held_out_test_set_is_the_same_for_every_replicate_and_search(
     tiny_cells: Cells,
 ) -> None:
     search = SPEC.model_copy(update={"protocol": "search"})
@@ -52,65 +52,67 @@ def test_the_locked_cells_are_the_same_for_every_replicate_and_in_no_search(
     assert set(splits[0].train) != set(splits[1].train)
 
 
-def test_it_predicts_what_the_benchmark_has_measured(
-    model: Model, result: TrialResult, locked: ad.AnnData
+def test_predictions_have_the_accuracy_of_the_benchmark(
+    model: Model, result: TrialResult, held_out: ad.AnnData
 ) -> None:
-    predicted = model.predict(locked)
-    right = predicted["cell_type"].to_numpy() == locked.obs["cell_type"].astype(str).to_numpy()
-    assert right.mean() == pytest.approx(result.metrics["knn/accuracy"], abs=1e-12)
+    predicted = model.predict(held_out)
+    correct = predicted["cell_type"].to_numpy() == held_out.obs["cell_type"].astype(str).to_numpy()
+    assert correct.mean() == pytest.approx(result.metrics["knn/accuracy"], abs=1e-12)
     assert predicted["share"].between(0.2, 1).all()
-    assert list(predicted.index) == list(locked.obs_names)
+    assert list(predicted.index) == list(held_out.obs_names)
 
 
-def test_it_reconstructs_what_the_benchmark_has_measured(
-    model: Model, result: TrialResult, locked: ad.AnnData, tiny_cells: Cells
+def test_the_reconstruction_has_the_error_of_the_benchmark(
+    model: Model, result: TrialResult, held_out: ad.AnnData, tiny_cells: Cells
 ) -> None:
-    rebuilt = model.reconstruct(locked)
-    assert list(rebuilt.columns) == tiny_cells.genes.tolist()
-    true = log_normalize(locked.X, "total").toarray()
-    error = np.square((true - rebuilt.to_numpy()) / model.sd).mean()
+    reconstructed = model.reconstruct(held_out)
+    assert list(reconstructed.columns) == tiny_cells.genes.tolist()
+    true = log_normalize(held_out.X, "total").toarray()
+    error = np.square((true - reconstructed.to_numpy()) / model.sd).mean()
     assert error == pytest.approx(result.metrics["linear/l2"], rel=1e-3)
 
 
-def test_a_data_frame_of_the_panel_is_enough(model: Model, locked: ad.AnnData) -> None:
-    values = log_normalize(locked.X, "total").toarray()
-    frame = pd.DataFrame(values, index=locked.obs_names, columns=locked.var_names)
-    # Columns in any order, and only those of the panel.
+def test_a_data_frame_needs_only_the_genes_of_the_panel(model: Model, held_out: ad.AnnData) -> None:
+    values = log_normalize(held_out.X, "total").toarray()
+    frame = pd.DataFrame(values, index=held_out.obs_names, columns=held_out.var_names)
+    # The columns of the panel in another order.
     pd.testing.assert_frame_equal(
-        model.predict(frame[sorted(model.markers)]), model.predict(locked)
+        model.predict(frame[sorted(model.markers)]), model.predict(held_out)
     )
 
 
-def test_saved_and_loaded_it_is_the_same(model: Model, locked: ad.AnnData, tmp_path: Path) -> None:
+def test_a_loaded_model_equals_the_saved_one(
+    model: Model, held_out: ad.AnnData, tmp_path: Path
+) -> None:
     model.save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
     again = Model.load(tmp_path)
     assert again.markers == model.markers
-    pd.testing.assert_frame_equal(again.predict(locked), model.predict(locked))
-    pd.testing.assert_frame_equal(again.reconstruct(locked), model.reconstruct(locked))
+    pd.testing.assert_frame_equal(again.predict(held_out), model.predict(held_out))
+    pd.testing.assert_frame_equal(again.reconstruct(held_out), model.reconstruct(held_out))
 
 
-def test_missing_genes_are_named(model: Model, locked: ad.AnnData) -> None:
+def test_the_error_names_missing_genes(model: Model, held_out: ad.AnnData) -> None:
     missing = model.markers[0]
     with pytest.raises(UserError, match=f"the AnnData lacks 1 genes .*: {missing}"):
-        model.predict(locked[:, locked.var_names != missing])
-    # Total counts are those of all genes.
+        model.predict(held_out[:, held_out.var_names != missing])
+    # All genes are needed for the total counts.
     with pytest.raises(UserError, match="lacks 34 genes"):
-        model.predict(locked[:, model.markers])
+        model.predict(held_out[:, model.markers])
     frame = pd.DataFrame(np.zeros((2, 1)), columns=[missing])
     with pytest.raises(UserError, match=f"the data frame lacks 5 genes .*: {model.markers[1]}"):
         model.predict(frame)
 
 
-def test_what_is_no_number_is_refused(model: Model) -> None:
+def test_values_that_are_not_finite_and_duplicate_genes_are_errors(model: Model) -> None:
     frame = pd.DataFrame(np.full((2, 6), np.nan), columns=model.markers)
     with pytest.raises(UserError, match="not finite"):
         model.predict(frame)
-    twice = pd.DataFrame(np.zeros((2, 7)), columns=[*model.markers, model.markers[0]])
-    with pytest.raises(UserError, match="a gene twice"):
-        model.predict(twice)
+    duplicated = pd.DataFrame(np.zeros((2, 7)), columns=[*model.markers, model.markers[0]])
+    with pytest.raises(UserError, match="duplicate gene names"):
+        model.predict(duplicated)
 
 
-def test_the_paper_recipe_would_show_the_locked_cells() -> None:
+def test_the_recipe_of_the_paper_is_rejected_with_a_held_out_test_set() -> None:
     with pytest.raises(ValueError, match="locked"):
         TrialSpec(data=DataSpec(name="tiny"), selector="random", protocol="locked", recipe="paper")

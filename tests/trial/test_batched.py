@@ -1,4 +1,4 @@
-"""Training several models as one: what comes out is what each would have become alone."""
+"""Batched training gives the same models as training each model alone."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from mmlab.trial.batched import Fit, run_fits
 from mmlab.trial.run import run_trial
 
 
-def trained(
+def train_models(
     members: list[int], gate: str, alpha: float, **changes: Any
 ) -> tuple[list[list[Epoch]], list[PanelModel]]:
-    """Epochs and final model of each member of a pack."""
-    # In float32 Adam blows rounding up to steps wherever the gradient is nothing else.
+    """Train models as one batch; return the epochs and the final model of each."""
+    # In float32, where the gradient is only rounding error, Adam turns it into full steps.
     model = build(members, gate, alpha).double()
     scores = np.random.default_rng(0).random((N_MODELS, 20))
     plans = []
@@ -66,12 +66,12 @@ def trained(
 
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_a_model_becomes_in_a_pack_what_it_becomes_alone(gate: str, alpha: float) -> None:
-    together, models = trained([0, 1, 2], gate, alpha)
+def test_batched_training_equals_training_alone(gate: str, alpha: float) -> None:
+    together, models = train_models([0, 1, 2], gate, alpha)
     assert len(together[0]) == 6
-    assert len(together[2]) < 6, "the third should have stopped early"
+    assert len(together[2]) < 6, "the third model should have stopped early"
     for i in range(N_MODELS):
-        (alone,), (model,) = trained([i], gate, alpha)
+        (alone,), (model,) = train_models([i], gate, alpha)
         assert len(alone) == len(together[i])
         for one, other in zip(alone, together[i], strict=True):
             assert one.panel.tolist() == other.panel.tolist()
@@ -83,15 +83,15 @@ def test_a_model_becomes_in_a_pack_what_it_becomes_alone(gate: str, alpha: float
             torch.testing.assert_close(state[name], values, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_every_model_finds_its_own_learning_rate() -> None:
+def test_the_range_test_gives_each_model_its_own_learning_rate() -> None:
     changes = {"learning_rate": RangeTest(1e-2, steps=40), "max_epochs": 1}
-    together, _ = trained([0, 1, 2], "gene logits", 0.0, **changes)
+    together, _ = train_models([0, 1, 2], "gene logits", 0.0, **changes)
     for i in range(N_MODELS):
-        (alone,), _ = trained([i], "gene logits", 0.0, **changes)
+        (alone,), _ = train_models([i], "gene logits", 0.0, **changes)
         assert alone[0].train_loss == pytest.approx(together[i][0].train_loss, rel=1e-5)
 
 
-def test_each_model_of_a_pack_is_stepped_at_its_own_rate() -> None:
+def test_each_model_of_a_batch_has_its_own_learning_rate() -> None:
     model = build([0, 1, 2], "gene logits", 0.5)
     twins = [build([i], "gene logits", 0.5) for i in range(N_MODELS)]
     rates = [1e-3, 2e-2, 5e-3]
@@ -109,7 +109,7 @@ def test_each_model_of_a_pack_is_stepped_at_its_own_rate() -> None:
             torch.testing.assert_close(mine[name], values, rtol=1e-5, atol=1e-6)
 
 
-def test_a_single_model_of_a_pack_shares_nothing_with_it() -> None:
+def test_a_model_taken_from_a_batch_shares_no_memory_with_it() -> None:
     model = build([0, 1], "gene logits", 0.5)
     alone = model.single(1)
     before = {name: values.clone() for name, values in alone.state_dict().items()}
@@ -126,7 +126,7 @@ def test_a_single_model_of_a_pack_shares_nothing_with_it() -> None:
 # --- selectors
 
 
-def fits(n: int = N_MODELS, **params: Any) -> list[Fit]:
+def make_fits(n: int = N_MODELS, **params: Any) -> list[Fit]:
     (x, y), (x_val, y_val) = data(), data(30)
     made = []
     for i in range(n):
@@ -144,8 +144,11 @@ def panels(done: list[Fit]) -> list[list[int]]:
 
 
 @pytest.fixture
-def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the packs that were trained; a selector alone counts only with little memory."""
+def batch_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the model batches that are trained.
+
+    A selector that is trained alone appears only if memory was too small for its batch.
+    """
     sizes: list[int] = []
     train_batched = batched.train_batched
 
@@ -158,12 +161,12 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def test_selectors_are_trained_as_one(packed: list[int]) -> None:
-    done = fits()
+def test_equal_selectors_are_trained_as_one_batch(batch_sizes: list[int]) -> None:
+    done = make_fits()
     assert list(run_fits(done)) == [1, 2, 3]
-    assert packed == [3]
+    assert batch_sizes == [3]
     assert all(fit.seconds > 0 for fit in done)
-    each = [fit for i in range(N_MODELS) for fit in [fits()[i]]]
+    each = [fit for i in range(N_MODELS) for fit in [make_fits()[i]]]
     for fit in each:
         fit.selector.fit(fit.data.x, fit.data.y, X_val=fit.data.x_val, y_val=fit.data.y_val)
     assert panels(done) == panels(each)
@@ -171,28 +174,35 @@ def test_selectors_are_trained_as_one(packed: list[int]) -> None:
         np.testing.assert_allclose(
             fit.selector.reconstruct(fit.data.x), alone.selector.reconstruct(fit.data.x), atol=1e-3
         )
-        assert [fit.at(n).epoch for n in (1, 2, 3, 9)] == [1, 2, 3, 3]
+        assert [fit.epoch_at(n).epoch for n in (1, 2, 3, 9)] == [1, 2, 3, 3]
 
 
-def test_what_differs_in_more_than_it_may_is_not_packed(packed: list[int]) -> None:
-    mixed = [*fits(2), *fits(1, hidden_size=16), *fits(2, learning_rate=1e-2, beta=0.5)]
-    assert [len(group) for group in batched._packs(mixed)] == [2, 1, 2]
+def test_selectors_that_differ_in_shared_parameters_are_not_batched(batch_sizes: list[int]) -> None:
+    mixed = [
+        *make_fits(2),
+        *make_fits(1, hidden_size=16),
+        *make_fits(2, learning_rate=1e-2, beta=0.5),
+    ]
+    assert [len(group) for group in batched._model_batches(mixed)] == [2, 1, 2]
     list(run_fits(mixed))
-    assert packed == [2, 2]
+    assert batch_sizes == [2, 2]
 
 
-def test_models_that_stop_early_let_the_others_go_on(packed: list[int]) -> None:
-    done = [*fits(2, min_epochs=1, patience=1, max_epochs=8), *fits(1, max_epochs=8, min_epochs=8)]
+def test_early_stopping_of_one_model_does_not_stop_the_others(batch_sizes: list[int]) -> None:
+    done = [
+        *make_fits(2, min_epochs=1, patience=1, max_epochs=8),
+        *make_fits(1, max_epochs=8, min_epochs=8),
+    ]
     shown = list(run_fits(done))
-    assert packed == [3]
+    assert batch_sizes == [3]
     assert shown == list(range(1, 9))
     assert len(done[2].epochs) == 8
     assert min(len(fit.epochs) for fit in done) < 8
     assert all(hasattr(fit.selector, "model_") for fit in done)
 
 
-def test_a_gpu_that_is_too_small_trains_fewer_at_a_time(
-    packed: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_out_of_gpu_memory_halves_the_model_batch(
+    batch_sizes: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     train_batched = batched.train_batched
 
@@ -203,46 +213,46 @@ def test_a_gpu_that_is_too_small_trains_fewer_at_a_time(
                 raise torch.OutOfMemoryError("CUDA out of memory")
             yield epochs
 
-    whole = fits()
+    whole = make_fits()
     list(run_fits(whole))
     monkeypatch.setattr(batched, "train_batched", limited)
-    done = fits()
+    done = make_fits()
     with caplog.at_level(logging.WARNING):
         assert list(run_fits(done)) == [1, 2, 3]
-    assert packed == [3, 3, 2, 1, 1, 1]
+    assert batch_sizes == [3, 3, 2, 1, 1, 1]
     assert "with 1 models at a time" in caplog.text
     assert panels(done) == panels(whole)
     assert [len(fit.epochs) for fit in done] == [3, 3, 3]
 
 
 @pytest.mark.parametrize(("free", "expected"), [(1e9, [3]), (5e5, [2, 1]), (1.0, [1, 1, 1])])
-def test_a_pack_is_as_large_as_the_free_memory_takes(
-    packed: list[int], monkeypatch: pytest.MonkeyPatch, free: float, expected: list[int]
+def test_the_free_memory_limits_the_model_batch(
+    batch_sizes: list[int], monkeypatch: pytest.MonkeyPatch, free: float, expected: list[int]
 ) -> None:
     monkeypatch.setattr(batched, "_free_memory", lambda device: free)
-    done = fits(hidden_size=64)
+    done = make_fits(hidden_size=64)
     assert list(run_fits(done)) == [1, 2, 3]
-    assert packed == expected
+    assert batch_sizes == expected
 
 
-def test_a_model_that_does_not_fit_by_itself_is_an_error(
-    packed: list[int], monkeypatch: pytest.MonkeyPatch
+def test_a_single_model_that_does_not_fit_in_memory_is_an_error(
+    batch_sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(selectors: Any, data: Any) -> Iterator[Any]:
+    def fail(selectors: Any, data: Any) -> Iterator[Any]:
         raise torch.OutOfMemoryError("CUDA out of memory")
         yield
 
-    monkeypatch.setattr(batched, "train_batched", never)
+    monkeypatch.setattr(batched, "train_batched", fail)
     with pytest.raises(torch.OutOfMemoryError):
-        list(run_fits(fits()))
+        list(run_fits(make_fits()))
 
 
-def test_a_core_has_its_part_of_the_memory_of_the_machine() -> None:
+def test_the_free_main_memory_is_divided_among_the_cores() -> None:
     assert 2**20 < batched._free_memory("cpu") <= psutil.virtual_memory().total
 
 
-def test_a_trial_gives_the_same_result_packed(
-    packed: list[int], monkeypatch: pytest.MonkeyPatch, tiny_cells: Cells
+def test_a_trial_gives_the_same_result_batched_and_alone(
+    batch_sizes: list[int], monkeypatch: pytest.MonkeyPatch, tiny_cells: Cells
 ) -> None:
     spec = TrialSpec(
         data={"path": "tiny.h5ad", "label_key": "cell_type"},
@@ -252,11 +262,11 @@ def test_a_trial_gives_the_same_result_packed(
         params={"max_epochs": 3, "min_epochs": 3, "hidden_size": 8},
     )
     together = run_trial(spec, tiny_cells)
-    assert packed == [3]
-    packed.clear()
+    assert batch_sizes == [3]
+    batch_sizes.clear()
     monkeypatch.setattr(batched, "_free_memory", lambda device: 1.0)
     apart = run_trial(spec, tiny_cells)
-    assert packed == [1, 1, 1]
+    assert batch_sizes == [1, 1, 1]
     columns = ["replicate", "knn/accuracy", "epochs"]
     known = [column for column in columns if column in together.replicates]
     assert known

@@ -1,4 +1,4 @@
-"""Cells that are not in memory: the same panels as of cells that are."""
+"""Datasets that are read from disk give the same results as datasets in memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FROM_DISK = sorted(name for name, s in SELECTORS.items() if s.reads_from_disk an
 
 @pytest.fixture
 def mapped(tiny_cells: Cells, tmp_path: Path) -> Cells:
-    """The tiny cells, their counts in a file."""
+    """The tiny cells with their counts memory-mapped from a file."""
     adata = tiny_cells.adata
     write_counts(tmp_path / "counts.h5ad", [adata.X[:50], adata.X[50:]], adata.obs, adata.var)
     copy = adata.copy()
@@ -47,8 +47,8 @@ def as_cells_of(adata: Any, like: Cells) -> Cells:
 
 
 @pytest.fixture
-def nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even tiny cells are too large, and are gone through a few at a time."""
+def large_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat the tiny cells as too large for memory and read a few cells at a time."""
     monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
     monkeypatch.setattr(expression, "_AT_ONCE", 1000)
 
@@ -65,7 +65,7 @@ def spec_of(name: str, **more: Any) -> TrialSpec:
 def test_a_trial_on_disk_equals_one_in_memory(
     name: str, protocol: str, tiny_cells: Cells, mapped: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two replicates are a pack of two models.
+    # Two replicates are trained as a batch of two models.
     spec = spec_of(name, protocol=protocol, replicates=2 if protocol == "search" else 1)
     monkeypatch.setattr(expression, "_AT_ONCE", 1000)
     in_memory = run_trial(spec, tiny_cells)
@@ -78,7 +78,7 @@ def test_a_trial_on_disk_equals_one_in_memory(
 
 
 @pytest.mark.parametrize("name", ["scanpy_t_test", "persist_supervised"])
-def test_a_method_that_needs_all_cells_gets_them(
+def test_a_method_that_needs_all_cells_loads_them_into_memory(
     name: str, tiny_cells: Cells, mapped: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = {"elimination_epochs": 2, "selection_epochs": 3} if "persist" in name else {}
@@ -88,7 +88,7 @@ def test_a_method_that_needs_all_cells_gets_them(
     assert run_trial(spec, mapped).metrics == in_memory.metrics
 
 
-def test_a_range_test_reads_from_disk_too(
+def test_a_range_test_reads_from_disk(
     tiny_cells: Cells, mapped: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = SMALL | {"learning_rate": "auto"}
@@ -98,8 +98,8 @@ def test_a_range_test_reads_from_disk_too(
     assert run_trial(spec, mapped).metrics == in_memory.metrics
 
 
-def test_a_model_and_a_report_of_cells_on_disk(
-    tiny_cells: Cells, mapped: Cells, nothing_fits: None
+def test_model_and_panel_table_of_cells_on_disk(
+    tiny_cells: Cells, mapped: Cells, large_cells: None
 ) -> None:
     panel = np.array([3, 17, 31])
     split = replicate_split(spec_of("random"), tiny_cells, 0)
@@ -110,11 +110,11 @@ def test_a_model_and_a_report_of_cells_on_disk(
     assert tables[0].equals(tables[1])
 
 
-def test_what_does_not_fit_is_said_before_any_work(
-    mapped: Cells, nothing_fits: None, monkeypatch: pytest.MonkeyPatch
+def test_too_little_memory_is_an_error_before_any_work(
+    mapped: Cells, large_cells: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Free", (), {"available": 1000}))
-    with pytest.raises(UserError, match=r"in memory, which takes .* GB are free; these methods"):
+    with pytest.raises(UserError, match=r"in memory, about .* GB are free; these methods"):
         resolve_spec(spec_of("scanpy_t_test"), mapped)
     assert resolve_spec(spec_of("markermap_supervised"), mapped).n_markers == 6
 
@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_said_before_any_work(
 
 
 @pytest.mark.parametrize("layer", ["counts", "log1p", "zscore"])
-def test_a_layer_gives_the_values_of_the_dense_one(
+def test_a_layer_read_from_disk_equals_the_dense_one(
     layer: Any, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = np.arange(10, 90)
@@ -143,7 +143,7 @@ def test_a_layer_gives_the_values_of_the_dense_one(
     assert len(lazy[:40]) == 40
 
 
-def test_statistics_of_genes_are_numpys(tiny_cells: Cells) -> None:
+def test_gene_statistics_equal_numpys(tiny_cells: Cells) -> None:
     values = log_normalize(tiny_cells.adata.X, "total")
     mean, sd = gene_statistics(values, np.arange(70))
     dense = values[:70].toarray().astype(float)
@@ -151,7 +151,7 @@ def test_statistics_of_genes_are_numpys(tiny_cells: Cells) -> None:
     np.testing.assert_array_equal(sd, dense.std(axis=0, ddof=1).astype(np.float32))
 
 
-def test_a_reader_gives_batches_in_the_order_in_which_they_are_asked_for(
+def test_a_reader_returns_batches_in_the_requested_order(
     tiny_cells: Cells,
 ) -> None:
     everything = Expression(tiny_cells.adata.X, "log1p", "total")
@@ -166,7 +166,7 @@ def test_a_reader_gives_batches_in_the_order_in_which_they_are_asked_for(
 
     for indices in reader.ahead(batches):
         np.testing.assert_array_equal(reader.take(indices), expected(indices))
-        # Others may be asked for in between.
+        # Other batches may be read in between.
         np.testing.assert_array_equal(reader.take(batches[0]), expected(batches[0]))
     for ours, theirs in (
         (reader.split(50, dim=1), both.split(50, dim=1)),
@@ -177,7 +177,7 @@ def test_a_reader_gives_batches_in_the_order_in_which_they_are_asked_for(
             np.testing.assert_array_equal(part, other)
 
 
-def test_an_error_while_reading_ahead_ends_the_training(tiny_cells: Cells) -> None:
+def test_an_error_while_reading_ahead_is_raised(tiny_cells: Cells) -> None:
     reader = CellReader([Expression(tiny_cells.adata.X, "log1p", "total")], "cpu")
     batches = [torch.tensor([[0, 1]]), torch.tensor([[0, 500]])]
     with pytest.raises(IndexError):
@@ -185,10 +185,10 @@ def test_an_error_while_reading_ahead_ends_the_training(tiny_cells: Cells) -> No
             reader.take(indices)
 
 
-# --- samples
+# --- samples of large datasets
 
 
-def test_of_many_cells_a_sample_with_every_class_is_judged_on() -> None:
+def test_a_subsample_takes_both_ends_of_a_part() -> None:
     np.testing.assert_array_equal(subsample(10, 10), np.arange(10))
     assert subsample(11, 4).tolist() == [0, 1, 9, 10]
     assert len(subsample(1001, 7)) == 7
@@ -199,7 +199,7 @@ def test_of_many_cells_a_sample_with_every_class_is_judged_on() -> None:
     )
 
 
-def test_the_sample_is_what_is_judged_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_computed_on_the_subsample(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = as_cells(simulate_cells(n_cells=400))
     for module in ("mmlab.trial.replicate", "mmlab.selectors.vae"):
         monkeypatch.setattr(f"{module}.MAX_FIT_CELLS", 60)

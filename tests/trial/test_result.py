@@ -1,3 +1,5 @@
+"""Result of a trial: consensus panel, panel table, summary of the metrics."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmlab.trial.evaluate import Evaluation
-from mmlab.trial.result import Replicate, consensus_panel, panel_table, summarise
+from mmlab.trial.result import ReplicateResult, consensus_panel, panel_table, summarise_metrics
 
 N_GENES = 12
 
 
-def replicate(index: int, panel: list[int], metrics: dict[str, float] | None = None) -> Replicate:
-    return Replicate(
+def replicate(
+    index: int, panel: list[int], metrics: dict[str, float] | None = None
+) -> ReplicateResult:
+    return ReplicateResult(
         index=index,
         panel=np.asarray(panel, dtype=np.int64),
         scores=np.linspace(0, 1, N_GENES),
@@ -52,26 +56,26 @@ def test_a_consensus_does_not_depend_on_the_order_of_the_replicates(
     panels: list[list[int]],
 ) -> None:
     panel, scores = consensus(panels)
-    turned, turned_scores = consensus(panels[::-1])
-    np.testing.assert_allclose(scores, turned_scores)
+    reversed_panel, reversed_scores = consensus(panels[::-1])
+    np.testing.assert_allclose(scores, reversed_scores)
     if len({round(score, 9) for score in scores}) == N_GENES:
-        assert panel == turned
+        assert panel == reversed_panel
 
 
 @given(several_panels())
-def test_replicates_that_agree_are_their_own_consensus(panels: list[list[int]]) -> None:
+def test_identical_panels_are_their_own_consensus(panels: list[list[int]]) -> None:
     panel, _ = consensus([panels[0]] * 3)
     assert panel == panels[0]
 
 
 @given(several_panels())
-def test_only_chosen_genes_have_a_score(panels: list[list[int]]) -> None:
+def test_only_chosen_genes_have_a_positive_score(panels: list[list[int]]) -> None:
     _, scores = consensus(panels)
     assert {g for g, score in enumerate(scores) if score > 0} == set().union(*panels)
 
 
-def test_the_borda_count_on_an_example_worked_by_hand() -> None:
-    # Gene 5: (3 + 2) / 3 points, gene 1: (2 + 3) / 3, gene 7: 1 / 3, gene 2: 1 / 3, over 2.
+def test_the_borda_count_matches_a_hand_computed_example() -> None:
+    # Points: gene 5 (3 + 2) / 3, gene 1 (2 + 3) / 3, genes 7 and 2 1 / 3; the score is half.
     panel, scores = consensus([[5, 1, 7], [1, 5, 2]])
     assert panel == [1, 5, 2]
     assert scores[5] == scores[1] == pytest.approx(5 / 6)
@@ -93,9 +97,11 @@ def test_the_panel_table_is_ranked_from_one() -> None:
     assert table.to_numpy().tolist() == [[1, "Gene7", 7, 7.0], [2, "Gene3", 3, 3.0]]
 
 
-def test_a_summary_holds_mean_and_population_standard_deviation() -> None:
+def test_a_summary_has_mean_and_population_standard_deviation() -> None:
     values = [0.5, 0.75, 1.0]
-    summary = summarise([replicate(i, [0], {"knn/accuracy": v}) for i, v in enumerate(values)])
+    summary = summarise_metrics(
+        [replicate(i, [0], {"knn/accuracy": v}) for i, v in enumerate(values)]
+    )
     assert summary == {
         "knn/accuracy": pytest.approx(0.75),
         "knn/accuracy_std": pytest.approx(np.std(values)),
@@ -103,4 +109,4 @@ def test_a_summary_holds_mean_and_population_standard_deviation() -> None:
 
 
 def test_the_summary_of_one_replicate_has_no_standard_deviation() -> None:
-    assert summarise([replicate(0, [0], {"knn/accuracy": 0.5})]) == {"knn/accuracy": 0.5}
+    assert summarise_metrics([replicate(0, [0], {"knn/accuracy": 0.5})]) == {"knn/accuracy": 0.5}

@@ -1,3 +1,5 @@
+"""Trials: results, pairing of methods, label noise, held-out cells, epochs, errors."""
+
 from __future__ import annotations
 
 import math
@@ -30,7 +32,7 @@ from mmlab.trial.run import OBJECTIVE, Trial, final_objective, run_trial, run_tr
 
 DEEP = "markermap_joint"
 
-#: Of a replicate's row: what is never the same twice.
+#: Columns of a replicate that differ between identical runs.
 SECONDS = ["seconds", "fit_seconds"]
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
@@ -41,7 +43,7 @@ every_epochless_selector = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Growing the paper's 100 trees would take most of the time of these tests."""
+    """Use 8 trees: growing the paper's 100 would take most of the time of these tests."""
     monkeypatch.setitem(
         CLASSIFIERS, "random_forest", lambda seed: RandomForestClassifier(8, random_state=seed)
     )
@@ -59,7 +61,7 @@ def trial_spec(selector: str = "scanpy_t_test", **changes: Any) -> TrialSpec:
 
 
 def split_of(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
-    """The split of a replicate, by the public functions alone."""
+    """Return the split of a replicate, computed with the public functions only."""
     rng = random_stream(spec.seed, replicate, Stream.SPLIT)
     if spec.protocol == "search":
         return search_split(cells.y, cells.fingerprint, rng)
@@ -67,7 +69,7 @@ def split_of(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
 
 
 def assert_same_outcome(one: TrialResult, other: TrialResult) -> None:
-    """Everything but seconds is equal to the last bit."""
+    """Assert that everything except wall times is bitwise equal."""
     assert (one.spec, one.digest, one.fingerprint) == (other.spec, other.digest, other.fingerprint)
     assert one.metrics == other.metrics
     pd.testing.assert_frame_equal(one.panel, other.panel, check_exact=True)
@@ -81,7 +83,7 @@ def assert_same_outcome(one: TrialResult, other: TrialResult) -> None:
         np.testing.assert_array_equal(matrix, other.confusion[name])
 
 
-# --- what a trial gives
+# --- results
 
 
 @every_selector
@@ -99,7 +101,7 @@ def test_another_seed_gives_other_splits_and_panels(tiny_cells: Cells) -> None:
     assert one.panel["gene"].tolist() != other.panel["gene"].tolist()
 
 
-def test_a_result_is_complete(tiny_cells: Cells) -> None:
+def test_a_result_has_all_fields(tiny_cells: Cells) -> None:
     spec = trial_spec(DEEP, replicates=2)
     result = run_trial(spec, tiny_cells)
     assert result.spec.params == default_params(DEEP) | SMALL
@@ -115,7 +117,7 @@ def test_a_result_is_complete(tiny_cells: Cells) -> None:
     assert result.seconds > 0
 
 
-def test_the_digest_does_not_depend_on_whether_defaults_are_written_out(
+def test_explicit_defaults_do_not_change_the_digest(
     tiny_cells: Cells,
 ) -> None:
     short = trial_spec(DEEP)
@@ -127,7 +129,7 @@ def test_the_digest_does_not_depend_on_whether_defaults_are_written_out(
 
 @pytest.mark.parametrize("protocol", ["paper", "search"])
 @pytest.mark.parametrize("replicates", [1, 2])
-def test_the_names_of_the_metrics_tell_the_protocol_and_the_replicates(
+def test_metric_names_depend_on_protocol_and_number_of_replicates(
     protocol: Any, replicates: int, tiny_cells: Cells
 ) -> None:
     result = run_trial(trial_spec(DEEP, protocol=protocol, replicates=replicates), tiny_cells)
@@ -142,7 +144,7 @@ def test_the_names_of_the_metrics_tell_the_protocol_and_the_replicates(
     assert all(math.isfinite(value) for value in result.metrics.values())
 
 
-def test_the_metrics_are_means_over_the_rows_of_the_replicates(tiny_cells: Cells) -> None:
+def test_metrics_are_means_over_replicates(tiny_cells: Cells) -> None:
     result = run_trial(trial_spec("random", replicates=3), tiny_cells)
     column = result.replicates["knn/accuracy"]
     assert column.nunique() > 1
@@ -150,7 +152,7 @@ def test_the_metrics_are_means_over_the_rows_of_the_replicates(tiny_cells: Cells
     assert result.metrics["knn/accuracy_std"] == pytest.approx(column.std(ddof=0))
 
 
-def test_the_confusion_matrices_count_every_judged_cell(tiny_cells: Cells) -> None:
+def test_confusion_matrices_count_every_evaluated_cell(tiny_cells: Cells) -> None:
     paper, search = (
         run_trial(trial_spec("random", protocol=protocol, replicates=3), tiny_cells)
         for protocol in ("paper", "search")
@@ -159,8 +161,8 @@ def test_the_confusion_matrices_count_every_judged_cell(tiny_cells: Cells) -> No
     assert {int(matrix.sum()) for matrix in search.confusion.values()} == {3 * 12}
 
 
-def test_a_trial_is_what_its_parts_give_one_after_the_other(tiny_cells: Cells) -> None:
-    """Split, noise, recipe, selector and evaluation once more, by hand."""
+def test_a_trial_equals_its_steps_run_by_hand(tiny_cells: Cells) -> None:
+    """Split, label noise, layers, selector and evaluation, called one after the other."""
     spec = trial_spec("scanpy_t_test", noise=LabelNoise(level=0.3), replicates=2, seed=5)
     result = run_trial(spec, tiny_cells)
     for replicate in range(2):
@@ -195,18 +197,18 @@ def test_a_trial_does_not_change_its_cells(tiny_cells: Cells) -> None:
     assert list(tiny_cells.adata.layers) == []
 
 
-def test_true_markers_are_found_and_judged_well(tiny_cells: Cells, true_markers: set[int]) -> None:
-    good = run_trial(trial_spec("scanpy_t_test", n_markers=9, replicates=3), tiny_cells)
+def test_true_markers_are_found_and_score_well(tiny_cells: Cells, true_markers: set[int]) -> None:
+    markers = run_trial(trial_spec("scanpy_t_test", n_markers=9, replicates=3), tiny_cells)
     chance = run_trial(trial_spec("random", n_markers=9, replicates=3), tiny_cells)
-    assert set(good.panel["gene_index"]) == true_markers
-    assert good.metrics["knn/accuracy"] > chance.metrics["knn/accuracy"] + 0.1
+    assert set(markers.panel["gene_index"]) == true_markers
+    assert markers.metrics["knn/accuracy"] > chance.metrics["knn/accuracy"] + 0.1
 
 
 # --- pairing
 
 
-def test_replicates_of_all_methods_share_splits_and_wrong_labels(tiny_cells: Cells) -> None:
-    """With all genes as the panel a method leaves no trace but its split and its noise."""
+def test_replicates_of_all_methods_share_splits_and_noisy_labels(tiny_cells: Cells) -> None:
+    """If the panel is all genes, metrics depend only on the split and on the label noise."""
     n_genes = len(tiny_cells.genes)
     results = {
         name: run_trial(
@@ -214,11 +216,11 @@ def test_replicates_of_all_methods_share_splits_and_wrong_labels(tiny_cells: Cel
             tiny_cells,
         )
         for name in SELECTORS
-        if name != "shuffled_labels"  # the one control that is fitted on other labels
+        if name != "shuffled_labels"  # the only control that is fitted on other labels
     }
     columns = ["knn/accuracy", "knn/weighted_f1", "linear/l2"]
     tables = [result.replicates[columns].to_numpy() for result in results.values()]
-    # A panel has an order, and sums over genes round by it.
+    # Rounding of sums over genes depends on the order of the panel.
     for table in tables[1:]:
         np.testing.assert_allclose(table, tables[0], atol=1e-5)
     assert (tables[0][0] != tables[0][1]).any()
@@ -231,21 +233,21 @@ def test_more_replicates_keep_the_first_ones(tiny_cells: Cells) -> None:
         )
         for n in (2, 3)
     )
-    # What a replicate becomes in a larger pack differs by no more than rounding.
+    # A replicate trained in a larger model batch differs only by rounding.
     pd.testing.assert_frame_equal(three.iloc[:2], two, rtol=1e-5)
 
 
 # --- label noise
 
 
-def test_wrong_labels_reach_one_classifier_and_the_other_is_kept_clean(tiny_cells: Cells) -> None:
+def test_label_noise_affects_the_classifiers_but_not_the_clean_ones(tiny_cells: Cells) -> None:
     spec = trial_spec("scanpy_t_test", n_markers=20, noise=LabelNoise(level=1.0), replicates=3)
     metrics = run_trial(spec, tiny_cells).metrics
     for name in ("knn/accuracy", "random_forest/accuracy", "knn/mean_f1"):
         assert metrics[f"clean_{name}"] > metrics[name] + 0.2
 
 
-def test_without_noise_there_is_one_classifier_and_one_identity(tiny_cells: Cells) -> None:
+def test_without_noise_there_are_no_clean_classifiers_and_one_digest(tiny_cells: Cells) -> None:
     specs = [
         trial_spec("scanpy_t_test", noise=LabelNoise.model_validate({"kind": kind}))
         for kind in ("uniform", "pairwise")
@@ -256,7 +258,9 @@ def test_without_noise_there_is_one_classifier_and_one_identity(tiny_cells: Cell
 
 
 @pytest.mark.parametrize("kind", ["uniform_other", "pairwise", "class_dependent"])
-def test_every_kind_of_noise_misleads(kind: str, tiny_cells: Cells, true_markers: set[int]) -> None:
+def test_every_kind_of_noise_lowers_the_accuracy(
+    kind: str, tiny_cells: Cells, true_markers: set[int]
+) -> None:
     swapped = {"astrocyte": {"neuron": 1.0}, "neuron": {"astrocyte": 1.0}}
     matrix = swapped if kind == "class_dependent" else {}
     noise = LabelNoise.model_validate({"level": 0.5, "kind": kind, "matrix": matrix})
@@ -264,20 +268,20 @@ def test_every_kind_of_noise_misleads(kind: str, tiny_cells: Cells, true_markers
     assert result.metrics["knn/accuracy"] < result.metrics["clean_knn/accuracy"]
 
 
-def test_wrong_labels_reach_the_selector(tiny_cells: Cells, true_markers: set[int]) -> None:
+def test_label_noise_affects_the_selector(tiny_cells: Cells, true_markers: set[int]) -> None:
     spec = trial_spec("scanpy_t_test", n_markers=9, replicates=3, noise=LabelNoise(level=1.0))
-    misled = run_trial(spec, tiny_cells)
-    assert set(misled.panel["gene_index"]) != true_markers
+    noisy = run_trial(spec, tiny_cells)
+    assert set(noisy.panel["gene_index"]) != true_markers
 
 
 @pytest.mark.parametrize(("name", "n_fits"), [("markermap_unsupervised", 1), (DEEP, 3)])
-def test_levels_that_a_method_does_not_see_share_a_fit(
+def test_noise_levels_share_one_fit_if_the_method_ignores_labels(
     name: str, n_fits: int, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specs = [trial_spec(name, replicates=1, noise=LabelNoise(level=p)) for p in (0.0, 0.5, 1.0)]
     fitted = []
-    one_by_one = trial_run.run_fits
-    monkeypatch.setattr(trial_run, "run_fits", lambda fits: one_by_one(fitted.extend(fits) or fits))
+    original = trial_run.run_fits
+    monkeypatch.setattr(trial_run, "run_fits", lambda fits: original(fitted.extend(fits) or fits))
     trials = [Trial(spec, tiny_cells) for spec in specs]
     for _ in run_trials(trials):
         pass
@@ -290,7 +294,7 @@ def test_levels_that_a_method_does_not_see_share_a_fit(
         assert shared.metrics["knn/accuracy"] == alone.metrics["knn/accuracy"]
 
 
-def test_a_method_without_labels_does_not_feel_the_noise_in_its_panel(tiny_cells: Cells) -> None:
+def test_label_noise_does_not_change_the_panel_of_an_unsupervised_method(tiny_cells: Cells) -> None:
     name = "markermap_unsupervised"
     clean, noisy = (
         run_trial(
@@ -302,13 +306,13 @@ def test_a_method_without_labels_does_not_feel_the_noise_in_its_panel(tiny_cells
     assert noisy.metrics["knn/accuracy"] < clean.metrics["knn/accuracy"] - 0.2
 
 
-# --- no test cell is seen
+# --- test cells are not used for selection
 
 
 def with_other_counts(cells: Cells, changed: NDArray[np.int64]) -> Cells:
-    """The same cells with other counts in ``changed``, under the fingerprint of the old ones.
+    """Return the cells with other counts in ``changed`` but the original fingerprint.
 
-    The fingerprint fixes the locked test set: without it the two trials would not compare.
+    The held-out test set depends on the fingerprint: another one would give another split.
     """
     adata = cells.adata.copy()
     counts = adata.X.toarray()
@@ -321,17 +325,17 @@ def with_other_counts(cells: Cells, changed: NDArray[np.int64]) -> Cells:
 
 
 @every_selector
-def test_the_locked_test_cells_do_not_reach_a_search(name: str, tiny_cells: Cells) -> None:
+def test_a_search_does_not_depend_on_the_held_out_test_cells(name: str, tiny_cells: Cells) -> None:
     spec = trial_spec(name, protocol="search", replicates=2)
-    locked = split_of(spec, tiny_cells, 0).test
-    assert len(locked) == 24
+    held_out = split_of(spec, tiny_cells, 0).test
+    assert len(held_out) == 24
     before = run_trial(spec, tiny_cells)
-    after = run_trial(spec, with_other_counts(tiny_cells, locked))
+    after = run_trial(spec, with_other_counts(tiny_cells, held_out))
     assert_same_outcome(before, after)
 
 
-def test_open_cells_do_reach_a_search(tiny_cells: Cells) -> None:
-    """The counterpart of the test above: it would pass for a trial that reads nothing."""
+def test_a_search_depends_on_the_training_cells(tiny_cells: Cells) -> None:
+    """Counterpart of the test above, which would also pass for a trial that reads no cells."""
     spec = trial_spec("scanpy_t_test", protocol="search", replicates=2)
     train = split_of(spec, tiny_cells, 0).train
     before = run_trial(spec, tiny_cells)
@@ -340,7 +344,7 @@ def test_open_cells_do_reach_a_search(tiny_cells: Cells) -> None:
 
 
 @every_selector
-def test_the_test_cells_do_not_reach_the_panel(name: str, tiny_cells: Cells) -> None:
+def test_the_panel_does_not_depend_on_the_test_cells(name: str, tiny_cells: Cells) -> None:
     spec = trial_spec(name)
     test = split_of(spec, tiny_cells, 0).test
     before = run_trial(spec, tiny_cells)
@@ -350,10 +354,10 @@ def test_the_test_cells_do_not_reach_the_panel(name: str, tiny_cells: Cells) -> 
 
 
 @every_epochless_selector
-def test_in_a_search_no_method_is_judged_on_cells_that_it_was_fitted_on(
+def test_a_search_does_not_evaluate_a_method_on_cells_that_it_was_fitted_on(
     name: str, tiny_cells: Cells
 ) -> None:
-    """Validation cells may stop a training; they may not be what a panel is learned from."""
+    """In a search, validation cells may stop the training, but no method is fitted on them."""
     spec = trial_spec(name, protocol="search")
     split = split_of(spec, tiny_cells, 0)
     z = prepare_layers(tiny_cells.adata, "total", "train_only", split.train)
@@ -384,7 +388,7 @@ def epochs_by_hand(spec: TrialSpec, cells: Cells, replicate: int) -> list[Any]:
 
 
 def test_the_history_is_the_mean_over_the_replicates(tiny_cells: Cells) -> None:
-    # A replicate that stops before the others counts with its last epoch.
+    # A replicate that stops early counts with its last epoch.
     params = SMALL | {"max_epochs": 8, "patience": 3}
     spec = trial_spec(DEEP, params=params, n_markers=2, replicates=3)
     by_hand = [epochs_by_hand(spec, tiny_cells, r) for r in range(3)]
@@ -395,7 +399,7 @@ def test_the_history_is_the_mean_over_the_replicates(tiny_cells: Cells) -> None:
     assert result.history["epoch"].tolist() == list(range(1, max(lengths) + 1))
     for i, row in result.history.iterrows():
         current = [epochs[min(int(str(i)), len(epochs) - 1)] for epochs in by_hand]
-        # The replicates were trained as one, those by hand each alone: they differ by rounding.
+        # The replicates were trained as one batch, those by hand alone: they differ by rounding.
         assert row["train/loss"] == pytest.approx(
             np.mean([e.train_loss for e in current]), rel=1e-4
         )
@@ -407,7 +411,9 @@ def test_the_history_is_the_mean_over_the_replicates(tiny_cells: Cells) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in SELECTORS if SELECTORS[n].trains_in_epochs])
-def test_the_last_objective_is_the_final_metric_of_a_search(name: str, tiny_cells: Cells) -> None:
+def test_the_last_objective_equals_the_final_metric_of_a_search(
+    name: str, tiny_cells: Cells
+) -> None:
     spec = trial_spec(name, protocol="search", replicates=2, noise=LabelNoise(level=0.1))
     result = run_trial(spec, tiny_cells)
     assert result.history[OBJECTIVE].iloc[-1] == pytest.approx(
@@ -439,9 +445,9 @@ def denormals_are_flushed() -> bool:
     return bool((tiny / 4 == 0).all())
 
 
-def test_a_trial_that_is_abandoned_leaves_no_trace(tiny_cells: Cells) -> None:
+def test_an_abandoned_trial_restores_threads_and_floating_point_mode(tiny_cells: Cells) -> None:
     spec = trial_spec(DEEP, replicates=2)
-    undisturbed = run_trial(spec, tiny_cells)
+    expected = run_trial(spec, tiny_cells)
     threads = torch.get_num_threads()
     trial = Trial(spec, tiny_cells)
     with limit_threads(1):
@@ -451,10 +457,10 @@ def test_a_trial_that_is_abandoned_leaves_no_trace(tiny_cells: Cells) -> None:
     assert len(trial.history) == 1
     assert not denormals_are_flushed()
     assert torch.get_num_threads() == threads
-    assert_same_outcome(run_trial(spec, tiny_cells), undisturbed)
+    assert_same_outcome(run_trial(spec, tiny_cells), expected)
 
 
-def test_an_error_while_watching_ends_the_trial_and_leaves_no_trace(tiny_cells: Cells) -> None:
+def test_an_error_in_on_epoch_ends_the_trial_and_restores_threads(tiny_cells: Cells) -> None:
     def stop(epoch: dict[str, float]) -> None:
         raise KeyboardInterrupt
 
@@ -465,7 +471,7 @@ def test_an_error_while_watching_ends_the_trial_and_leaves_no_trace(tiny_cells: 
     assert not denormals_are_flushed()
 
 
-def test_threads_are_limited_inside_the_block_alone() -> None:
+def test_limit_threads_restores_the_number_of_threads() -> None:
     before = torch.get_num_threads()
     with limit_threads(before + 1):
         assert torch.get_num_threads() == before + 1
@@ -491,7 +497,7 @@ def test_threads_are_limited_inside_the_block_alone() -> None:
     ],
     ids=["method", "parameters", "ranges", "k"],
 )
-def test_what_cannot_be_run_is_refused_before_any_work(
+def test_an_invalid_specification_is_rejected_before_any_work(
     changes: dict[str, Any], parts: list[str], tiny_cells: Cells
 ) -> None:
     spec = TrialSpec(
@@ -509,7 +515,7 @@ def test_what_cannot_be_run_is_refused_before_any_work(
     ("params", "mistake"),
     [({"betta": 0.5}, "betta is not a parameter"), ({"hidden_size": 0}, "hidden_size is 0")],
 )
-def test_all_mistakes_of_a_specification_come_in_one_error(
+def test_one_error_lists_all_mistakes_of_a_specification(
     params: dict[str, Any], mistake: str, tiny_cells: Cells
 ) -> None:
     spec = TrialSpec(
@@ -523,7 +529,7 @@ def test_all_mistakes_of_a_specification_come_in_one_error(
     assert mistake in str(caught.value)
 
 
-def test_a_class_that_is_too_small_to_split_is_named(tiny_cells: Cells) -> None:
+def test_the_error_names_a_class_that_is_too_small_to_split(tiny_cells: Cells) -> None:
     adata = simulate_cells()
     rare = np.flatnonzero((adata.obs["cell_type"] == "neuron").to_numpy())[3:]
     few = as_cells(adata[np.setdiff1d(np.arange(120), rare)].copy())
@@ -531,16 +537,16 @@ def test_a_class_that_is_too_small_to_split_is_named(tiny_cells: Cells) -> None:
         resolve_spec(trial_spec("random"), few)
 
 
-def test_resolving_fills_in_the_defaults_and_changes_nothing_else(tiny_cells: Cells) -> None:
+def test_resolve_spec_fills_in_defaults_and_changes_nothing_else(tiny_cells: Cells) -> None:
     spec = trial_spec(DEEP, params={"beta": 0.5})
     full = resolve_spec(spec, tiny_cells)
-    # The published width of the hidden layers for fewer than 1000 genes.
+    # 64 is the published width of the hidden layers for fewer than 1000 genes.
     assert full.params == default_params(DEEP) | {"beta": 0.5, "hidden_size": 64}
     assert full.model_copy(update={"params": spec.params}) == spec
     assert resolve_spec(full, tiny_cells) == full
 
 
-def test_every_replicate_gets_a_selector_with_a_seed_of_its_own(tiny_cells: Cells) -> None:
+def test_each_replicate_has_a_selector_with_its_own_seed(tiny_cells: Cells) -> None:
     spec = trial_spec("random", seed=0)
     seeds = [make_selector(spec, tiny_cells, r).seed for r in range(4)]
     assert len(set(seeds)) == 4
@@ -548,7 +554,7 @@ def test_every_replicate_gets_a_selector_with_a_seed_of_its_own(tiny_cells: Cell
     assert make_selector(spec, tiny_cells, 0).n_markers == 6
 
 
-def test_a_named_dataset_is_loaded_when_no_cells_are_given() -> None:
+def test_the_dataset_is_loaded_if_no_cells_are_given() -> None:
     spec = TrialSpec(data=DataSpec(name="pbmc68k_reduced"), selector="random", n_markers=5)
     result = run_trial(spec)
     assert result.fingerprint.startswith("342d9c62")

@@ -1,4 +1,4 @@
-"""The tables of a comparison, and the published numbers beside them."""
+"""Tables of a comparison: finished replicates, summaries, published numbers, displayed tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from mmlab.comparison.published import beside_published, published_numbers
+from mmlab.comparison.published import add_published_numbers, published_numbers
 from mmlab.comparison.result_table import (
     is_metric,
     read_rows,
@@ -68,23 +68,25 @@ def rows() -> pd.DataFrame:
     )
 
 
-# --- rows
+# --- finished replicates
 
 
-def test_rows_survive_a_trip_through_parquet(rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_rows_are_unchanged_after_writing_and_reading_parquet(
+    rows: pd.DataFrame, tmp_path: Path
+) -> None:
     before: list[Any] = rows.drop(columns="method").to_dict(orient="records")
-    before[0]["decoder/l2"] = 0.5  # a metric that the other rows lack
+    before[0]["decoder/l2"] = 0.5  # a metric that only one row has
     write_rows(before, tmp_path / "rows.parquet")
     after = read_rows(tmp_path / "rows.parquet")
     assert sorted(after, key=lambda r: r["digest"]) == sorted(before, key=lambda r: r["digest"])
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
 
 
-def test_no_file_holds_no_rows(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_rows(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "none.parquet") == []
 
 
-def test_a_file_that_holds_no_rows_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_finished_replicates_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("not a table")
     with pytest.raises(UserError, match="cannot be read as Parquet"):
         read_rows(tmp_path / "text.parquet")
@@ -93,7 +95,7 @@ def test_a_file_that_holds_no_rows_is_refused(tmp_path: Path) -> None:
         read_rows(tmp_path / "other.parquet")
 
 
-def test_a_failed_write_leaves_the_old_file(rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(rows: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     write_rows(rows.to_dict(orient="records"), path)
     before = path.read_bytes()
@@ -103,18 +105,18 @@ def test_a_failed_write_leaves_the_old_file(rows: pd.DataFrame, tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["rows.parquet"]
 
 
-def test_absent_values_are_left_out_of_a_row() -> None:
+def test_missing_values_are_left_out_of_a_row() -> None:
     found = row_from_parquet({"a": float("nan"), "b": None, "c": np.array([1, 2]), "d": 0})
     assert found == {"c": [1, 2], "d": 0}
 
 
-def test_metrics_are_told_from_other_columns() -> None:
+def test_is_metric_accepts_only_registered_metrics() -> None:
     assert is_metric("knn/accuracy")
     assert is_metric("panel/mean_redundancy")
     assert not any(map(is_metric, ("seconds", "confusion/knn", "per_class_f1/knn", "knn/none")))
 
 
-def test_a_summary_has_mean_and_spread_of_every_metric(rows: pd.DataFrame) -> None:
+def test_a_summary_has_mean_and_standard_deviation_of_every_metric(rows: pd.DataFrame) -> None:
     summary = summarise_rows(rows, n_genes=100).set_index(["method", "metric"])
     own = rows.loc[rows["method"] == "smash", "knn/accuracy"]
     found = summary.loc[("smash", "knn/accuracy")]
@@ -144,25 +146,25 @@ def test_published_numbers_are_those_of_the_paper() -> None:
     assert set(table.index.get_level_values("selector")) <= set(SELECTORS)
 
 
-def test_published_numbers_stand_beside_ours(rows: pd.DataFrame) -> None:
+def test_published_numbers_and_differences_are_added(rows: pd.DataFrame) -> None:
     summary = summarise_rows(rows.assign(method="mine"), n_genes=100)
-    table = beside_published(summary, {"mine": "smash"}).set_index("metric")
+    table = add_published_numbers(summary, {"mine": "smash"}).set_index("metric")
     assert table.loc["knn/accuracy", "published"] == 0.952
     expected = table.loc["knn/accuracy", "mean"] - 0.952
     assert table.loc["knn/accuracy", "difference"] == pytest.approx(expected)
     assert np.isnan(table.loc["fit_seconds", "published"])
 
 
-def test_panels_of_another_size_have_no_published_number(rows: pd.DataFrame) -> None:
+def test_panels_of_other_sizes_have_no_published_number(rows: pd.DataFrame) -> None:
     summary = summarise_rows(rows.assign(n_markers=25), n_genes=100)
-    table = beside_published(summary, {name: name for name in SELECTORS})
+    table = add_published_numbers(summary, {name: name for name in SELECTORS})
     assert table["published"].isna().all()
 
 
 # --- comparison
 
 
-def test_methods_are_tested_against_the_best_one_and_controls_left_out(rows: pd.DataFrame) -> None:
+def test_methods_except_controls_are_tested_against_the_best_one(rows: pd.DataFrame) -> None:
     comparison = compare_methods(rows, summarise_rows(rows, 100), {"random"})
     tests = comparison.tests
     assert set(tests["reference"]) == {"smash"}
@@ -171,18 +173,18 @@ def test_methods_are_tested_against_the_best_one_and_controls_left_out(rows: pd.
     assert (tests["n"] == 4).all()
 
 
-def test_the_best_method_is_by_the_direction_of_the_metric(rows: pd.DataFrame) -> None:
+def test_the_best_method_depends_on_the_direction_of_the_metric(rows: pd.DataFrame) -> None:
     summary = summarise_rows(rows, 100)
-    everybody = {"smash", "rankcorr", "random"}
-    assert best_method(summary, "knn/accuracy", 50, everybody) == "random"
-    assert best_method(summary, "linear/l2", 50, everybody) == "random"
+    all_methods = {"smash", "rankcorr", "random"}
+    assert best_method(summary, "knn/accuracy", 50, all_methods) == "random"
+    assert best_method(summary, "linear/l2", 50, all_methods) == "random"
     assert best_method(summary, "linear/l2", 50, {"smash", "rankcorr"}) == "smash"
-    assert best_method(summary, "linear/l2", 25, everybody) is None
+    assert best_method(summary, "linear/l2", 25, all_methods) is None
     assert metric_direction("stability/nogueira") == metric_direction("knn/accuracy") == "max"
     assert metric_direction("linear/l2") == metric_direction("panel/mean_redundancy") == "min"
 
 
-def test_the_best_competing_method_is_bold(rows: pd.DataFrame) -> None:
+def test_the_best_method_that_is_not_a_control_is_bold(rows: pd.DataFrame) -> None:
     comparison = compare_methods(rows, summarise_rows(rows, 100), {"random"})
     text = tables_markdown(comparison, 50, {"smash", "rankcorr"})
     bold = [line for line in text.splitlines() if "**" in line]
@@ -196,7 +198,7 @@ def test_the_best_competing_method_is_bold(rows: pd.DataFrame) -> None:
     assert body[1][3] == "0.952"
 
 
-def test_the_figure_has_a_point_a_published_cell(rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_figure_has_one_point_per_published_number(rows: pd.DataFrame, tmp_path: Path) -> None:
     comparison = compare_methods(rows, summarise_rows(rows, 100), {"random"})
     figure = published_figure(comparison.table)
     assert figure is not None
@@ -218,30 +220,30 @@ def test_the_figure_has_a_point_a_published_cell(rows: pd.DataFrame, tmp_path: P
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_shipped_studies_name_what_exists(path: Path) -> None:
+def test_shipped_studies_name_existing_selectors_and_datasets(path: Path) -> None:
     spec = read_spec(path, ComparisonSpec)
     assert {method.selector for method in spec.methods} <= set(SELECTORS)
     assert spec.data.name in DATASETS
     assert spec.data.name in path.stem
 
 
-def test_every_data_set_of_the_paper_has_its_studies() -> None:
-    papers = set(published_numbers()["dataset"])
-    assert len(papers) == 7
+def test_every_dataset_of_the_paper_has_two_studies() -> None:
+    datasets = set(published_numbers()["dataset"])
+    assert len(datasets) == 7
     for table in ("table1_3", "table2_reconstruction"):
-        assert {f"{table}_{name}" for name in papers} <= {path.stem for path in EXPERIMENTS}
+        assert {f"{table}_{name}" for name in datasets} <= {path.stem for path in EXPERIMENTS}
 
 
-def test_a_classification_study_holds_every_method_of_the_paper() -> None:
+def test_the_studies_include_every_method_of_the_paper() -> None:
     published = published_numbers()
     for path in (path for path in EXPERIMENTS if path.stem.startswith("table")):
         spec = read_spec(path, ComparisonSpec)
         metric = "linear/l2" if "table2" in path.stem else "knn/accuracy"
-        here = (published["dataset"] == spec.data.name) & (published["metric"] == metric)
-        assert set(published[here]["selector"]) <= {method.selector for method in spec.methods}
+        own = (published["dataset"] == spec.data.name) & (published["metric"] == metric)
+        assert set(published[own]["selector"]) <= {method.selector for method in spec.methods}
 
 
-def test_a_study_file_names_all_its_mistakes(tmp_path: Path) -> None:
+def test_an_invalid_study_file_is_an_error_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     content = {"data": {"name": "zeisel"}, "methods": ["random", "random"], "replicas": 3}
     path.write_text(yaml.safe_dump(content))
