@@ -9,16 +9,18 @@ from mmlab.errors import UserError
 
 @dataclass(frozen=True)
 class Resources:
-    """Where trials run and what each of them gets.
+    """Where trials run and the resources of each trial.
 
     Attributes
     ----------
     address
         Address of a Ray cluster; None starts Ray on this machine.
-    cpus_per_trial, gpus_per_trial
-        CPU threads and GPUs per trial; with a fraction of a GPU, trials share one.
+    cpus_per_trial
+        CPUs, and CPU threads, of a trial.
+    gpus_per_trial
+        GPUs of a trial; a fraction lets several trials share a GPU.
     max_concurrent
-        Trials that run at the same time; None: as many as fit.
+        Maximum number of trials that run at the same time; None runs as many as fit.
     """
 
     address: str | None = None
@@ -28,8 +30,8 @@ class Resources:
 
     def __post_init__(self) -> None:
         if self.cpus_per_trial < 1:
-            raise UserError(f"cpus-per-trial is {self.cpus_per_trial}; it must be at least 1.")
+            raise UserError(f"--cpus-per-trial is {self.cpus_per_trial}, but must be at least 1.")
         if self.gpus_per_trial < 0:
-            raise UserError(f"gpus-per-trial is {self.gpus_per_trial}; it must not be negative.")
+            raise UserError(f"--gpus-per-trial is {self.gpus_per_trial}, but must not be negative.")
         if self.max_concurrent is not None and self.max_concurrent < 1:
-            raise UserError(f"max-concurrent is {self.max_concurrent}; it must be at least 1.")
+            raise UserError(f"--max-concurrent is {self.max_concurrent}, but must be at least 1.")

@@ -1,14 +1,14 @@
-"""MLflow: where studies and trials are kept, and read back from.
+"""Experiment tracking with MLflow: studies, trials and the model registry.
 
-The only part of mmlab that imports mlflow. A study is a parent run, a trial a nested child,
-the experiment is the dataset. The store is also mmlab's own record of what is finished.
+The only package of mmlab that imports mlflow. A dataset is an experiment, a study a parent run, a
+trial a nested run. The tracking store is also mmlab's own record of which trials have ended.
 """
 
 from __future__ import annotations
 
 import os
 
-# Read by mlflow when it is imported.
+# MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -18,7 +18,7 @@ from mmlab.tracking.method import MethodRun
 from mmlab.tracking.model_registry import Champion, find_champion, load_model, register_champion
 from mmlab.tracking.outbox import EndedTrial, Outbox
 from mmlab.tracking.promotion import promotions, record_promotion
-from mmlab.tracking.search_page import describe_search, format_value
+from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore, resolve_uri
 from mmlab.tracking.study import (
@@ -30,15 +30,8 @@ from mmlab.tracking.study import (
     open_study,
 )
 from mmlab.tracking.study_lock import lock_study
-from mmlab.tracking.trial import (
-    ENDED,
-    Outcome,
-    TrialRecord,
-    TrialRun,
-    close_trial,
-    constraint_params,
-    run_tracked,
-)
+from mmlab.tracking.trial import TrialRun, close_trial, constraint_params, run_tracked
+from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
 
 __all__ = [
     "ENDED",
@@ -56,13 +49,13 @@ __all__ = [
     "close_trial",
     "constraint_params",
     "create_study",
-    "describe_search",
     "find_champion",
     "find_study",
     "finished_rows",
     "format_value",
     "load_model",
     "lock_study",
+    "log_search_summary",
     "open_study",
     "promotions",
     "record_promotion",
