@@ -249,5 +249,5 @@ def test_a_study_file_names_all_its_mistakes(tmp_path: Path) -> None:
         read_spec(path, ComparisonSpec)
     assert "replicas is not a known key" in str(caught.value)
     path.write_text(yaml.safe_dump({"data": {"name": "zeisel"}, "methods": ["random", "random"]}))
-    with pytest.raises(UserError, match="methods named twice: random"):
+    with pytest.raises(UserError, match="duplicate methods: random"):
         read_spec(path, ComparisonSpec)
