@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""Errors caused by user input."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: what, where, which value, and what would be right.
+    """Invalid user input; the message names the location, the value and a remedy.
 
-    The command line prints its message alone and ends with exit code 2.
+    The command line prints the message without a traceback and exits with code 2.
     """
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
-    """Error for a name that is not among the known ones; names the nearest and lists all."""
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for an unknown name; it lists all known names and suggests the nearest."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UserError(f"{what} {name!r} is not among {', '.join(names)}.{hint}")
+    return UserError(f"{kind} {name!r} is not among {', '.join(names)}.{hint}")

@@ -1,4 +1,4 @@
-"""Panel constraints as sentences, in plain text or Markdown."""
+"""Describe panel constraints in sentences, as plain text or Markdown."""
 
 from __future__ import annotations
 
@@ -9,60 +9,70 @@ from collections.abc import Callable, Sequence
 from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import TrialSpec
 
-#: Names that a sentence lists.
-MOST_NAMED = 5
+#: Maximum number of names that a message lists.
+MAX_NAMES = 5
+
+#: The same for the descriptions on pages and in reports.
+_MAX_NAMES_ON_PAGE = 20
 
 
 def describe_constraints(
-    spec: TrialSpec | ConstrainedSpec, shown: Callable[[str], str] = str
+    spec: TrialSpec | ConstrainedSpec, format_name: Callable[[str], str] = str
 ) -> list[str]:
-    """What every panel holds, a sentence each, for people; empty where nothing is asked.
+    """Return one or two sentences for each panel constraint; [] without constraints.
 
-    ``shown`` gives the name of a gene as it stands there: :func:`escape_markdown` for that.
+    Parameters
+    ----------
+    format_name
+        Function that formats the name of a gene; :func:`escape_markdown` for Markdown.
     """
-    asked, text = spec.constraints, []
+    constraints, text = spec.constraints, []
+
+    def names(genes: Sequence[str]) -> str:
+        return list_names(list(map(format_name, genes)), _MAX_NAMES_ON_PAGE)
+
     if spec.include:
-        text.append(f"Every panel holds {list_names(list(map(shown, spec.include)), 20)}.")
+        text.append(f"Every panel includes {names(spec.include)}.")
     if spec.exclude:
-        text.append(f"No panel holds {list_names(list(map(shown, spec.exclude)), 20)}.")
-    if asked.groups:
-        n_groups = len(set(asked.groups.values()))
+        text.append(f"No panel includes {names(spec.exclude)}.")
+    if constraints.groups:
+        n_groups = len(set(constraints.groups.values()))
         text.append(
-            f"Genes of a group: at most {asked.max_per_group}; {len(asked.groups)} genes are in "
-            f"{n_groups} groups."
+            f"At most {constraints.max_per_group} genes per group ({len(constraints.groups)} "
+            f"genes in {n_groups} groups)."
         )
-    if asked.max_mean_counts is not None:
+    if constraints.max_mean_counts is not None:
         text.append(
-            f"No gene with more than {asked.max_mean_counts:g} counts a cell, on average over the "
-            "training cells."
+            f"Genes with a mean of more than {constraints.max_mean_counts:g} counts per training "
+            "cell are excluded."
         )
-    if asked.min_per_type is not None:
+    if constraints.min_per_type is not None:
         text.append(
-            f"Genes that mark each cell type: at least {asked.min_per_type}. A gene marks the type "
-            "where its mean log1p expression over the training cells is highest, if it is at least "
-            "log(2) above that in all other cells."
+            f"At least {constraints.min_per_type} marker genes per cell type. A gene is a marker "
+            "of the type in which its mean log1p expression over the training cells is highest, "
+            "if this mean exceeds the mean over all other cells by at least log(2)."
         )
-    weights = [weight for weight in asked.weights.values() if weight]
+    weights = [weight for weight in constraints.weights.values() if weight]
     if weights:
         text.append(
-            f"Genes with a weight: {len(weights)}, {min(weights):g} to {max(weights):g}; a gene of "
-            "weight w that is ranked r-th counts as r / w."
+            f"Weighted genes: {len(weights)}, with weights from {min(weights):g} to "
+            f"{max(weights):g}. A gene of weight w at rank r counts as rank r / w."
         )
-    weightless = [shown(name) for name, weight in asked.weights.items() if not weight]
+    weightless = [name for name, weight in constraints.weights.items() if not weight]
     if weightless:
-        text.append(f"No panel holds the genes of weight 0: {list_names(weightless, 20)}.")
+        text.append(f"Genes of weight 0 are excluded: {names(weightless)}.")
     return text
 
 
 def escape_markdown(name: str) -> str:
-    """A name in Markdown, shown as it is: neither a picture nor a link, whatever it holds.
+    """Escape a name for Markdown and HTML, so that it is displayed literally.
 
-    Not as code: MLflow shows the first characters of a page, and code that is cut is no code.
+    It is not formatted as code: MLflow shortens long descriptions, which could cut a code span.
     """
     return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", html.escape(name, quote=False))
 
 
-def list_names(names: Sequence[str], most: int = MOST_NAMED) -> str:
-    """The first of some names, for a sentence, and how many there are more."""
-    more = f", and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def list_names(names: Sequence[str], maximum: int = MAX_NAMES) -> str:
+    """Join the first ``maximum`` names and add the number of the others."""
+    more = f", and {len(names) - maximum} more" if len(names) > maximum else ""
+    return ", ".join(names[:maximum]) + more

@@ -1,4 +1,4 @@
-"""What the panel of a replicate has to hold, measured on its training cells."""
+"""Panel constraints of a replicate as gene indices, measured on its training cells."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmlab.constraints.check import forbidden_genes, shortage_problems
-from mmlab.constraints.describe import list_names
+from mmlab.constraints.check import excluded_genes, marker_problems, mean_count_problems
 from mmlab.constraints.solver import Indices, PanelRules, solve_panel
 from mmlab.datasets.cache.mapped_counts import take_cells
 from mmlab.datasets.cells import Cells
@@ -24,40 +23,41 @@ from mmlab.preprocessing.splits import replicate_split
 from mmlab.spec.constraints import ConstrainedSpec, Constraints
 from mmlab.spec.trial import TrialSpec
 
-#: What a marker's mean log1p value in its type is above that in all other cells, at least.
+#: Minimum difference of the mean log1p expression of a marker gene, its type against all others.
 MARKER_LIFT = math.log(2)
 _CELLS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class GeneMeasurements:
-    """What constraints read of training cells.
+    """Properties of the genes on the training cells that the constraints depend on.
 
     Attributes
     ----------
     mean_counts
-        Raw counts a cell of each gene, shape (n_genes,).
-    marked
-        The type that each gene marks, -1 for none; see :func:`marked_types`.
+        Mean raw count of each gene per cell, shape (n_genes,).
+    marked_types
+        Type of which each gene is a marker, -1 for none; see :func:`marked_types`.
     """
 
     mean_counts: NDArray[np.float64]
-    marked: Indices
+    marked_types: Indices
 
 
 def measure_genes(
     counts: sp.csr_matrix, train: Indices, y: NDArray[np.int64], n_types: int
 ) -> GeneMeasurements:
-    """What constraints read of training cells.
+    """Return the mean count and the marked type of each gene on the training cells.
 
     Parameters
     ----------
     counts
-        Raw counts of all cells, CSR of shape (n_cells, n_genes); mapped ones are read in parts.
+        Raw counts of all cells, CSR of shape (n_cells, n_genes). The cells are read in blocks,
+        so memory-mapped counts are never loaded at once.
     train
         Indices of the training cells.
     y
-        Class index of each of all cells, as the method gets it.
+        Class index of each cell as the method gets it (with label noise), shape (n_cells,).
     """
     totals, sums = np.zeros(counts.shape[1]), np.zeros((n_types, counts.shape[1]))
     for start in range(0, len(train), _CELLS_AT_ONCE):
@@ -70,17 +70,19 @@ def measure_genes(
 
 
 def marked_types(sums: NDArray[np.float64], sizes: NDArray[np.int64]) -> Indices:
-    """The type that each gene marks, -1 for none; int64 of shape (n_genes,).
+    """Return the type of which each gene is a marker, -1 for none; int64 of shape (n_genes,).
 
-    A gene marks the type in which its mean is highest, if that is at least log(2) above its mean
-    over all other cells: one type against the rest, with a fold change of two, as is usual.
+    A gene is a marker of the type in which its mean is highest, if this mean exceeds the mean
+    over all other cells by at least log(2): one type against the rest, with the usual fold
+    change of two.
 
     Parameters
     ----------
     sums
-        Over the cells of each type, of log1p of counts scaled to 10,000 a cell, (n_types, n_genes).
+        Sums over the cells of each type of log1p values (counts scaled to 10,000 per cell),
+        shape (n_types, n_genes).
     sizes
-        Cells of each type.
+        Number of cells of each type, shape (n_types,).
     """
     means = sums / np.maximum(sizes, 1)[:, None]
     others = (sums.sum(axis=0) - sums) / np.maximum(sizes.sum() - sizes, 1)[:, None]
@@ -92,10 +94,17 @@ def marked_types(sums: NDArray[np.float64], sizes: NDArray[np.int64]) -> Indices
 
 @dataclass(frozen=True)
 class PanelConstraints:
-    """What the panel of a replicate holds, in indices of genes.
+    """Panel constraints of a replicate as gene indices.
 
-    ``exclude`` has every gene that no panel may hold: excluded by name, by the weight 0, or by its
-    mean count. ``rules`` is what else there is; None for nothing.
+    Attributes
+    ----------
+    include
+        Genes that the panel includes.
+    exclude
+        Genes that the panel does not include: excluded by name, by the weight 0, or by their
+        mean count.
+    rules
+        All other constraints; None if there are none.
     """
 
     include: list[int]
@@ -104,155 +113,25 @@ class PanelConstraints:
 
 
 def needs_cells(constraints: Constraints) -> bool:
-    """Whether they depend on the training cells: :func:`resolve_constraints` then needs their measured."""
+    """Return whether the constraints depend on the training cells.
+
+    :func:`resolve_constraints` then requires the result of :func:`measure_genes`.
+    """
     return constraints.max_mean_counts is not None or needs_labels(constraints)
 
 
 def needs_labels(constraints: Constraints) -> bool:
-    """Whether they depend on the labels of the training cells."""
+    """Return whether the constraints depend on the labels of the training cells."""
     return constraints.min_per_type is not None
 
 
-def resolve_constraints(
-    spec: TrialSpec, cells: Cells, measured: GeneMeasurements | None
-) -> PanelConstraints:
-    """What the panel of a replicate holds; names and contradictions have been checked.
-
-    Parameters
-    ----------
-    measured
-        Of its training cells, from :func:`measure_genes`; None where :func:`needs_cells` says no.
-
-    Raises
-    ------
-    UserError
-        No panel can hold it on these cells; every reason is named.
-    """
-    asked = spec.constraints
-    position = {gene: index for index, gene in enumerate(cells.genes.tolist())}
-    include = [position[name] for name in spec.include]
-    exclude = [position[name] for name in dict.fromkeys(spec.exclude)]
-    exclude += sorted(position[name] for name in forbidden_genes(spec) - set(spec.exclude))
-    problems: list[str] = []
-    if measured is not None and asked.max_mean_counts is not None:
-        means, most = measured.mean_counts, asked.max_mean_counts
-        exclude += np.setdiff1d(np.flatnonzero(means > most), exclude).tolist()
-        problems += _crowding(spec, cells, means, most, exclude)
-    rules = _rules(asked, cells)
-    if rules is not None and measured is not None and asked.min_per_type is not None:
-        marks = measured.marked == np.arange(len(cells.classes))[:, None]
-        rules = replace(rules, marks=marks, min_per_type=asked.min_per_type)
-    if rules is not None:
-        free = np.setdiff1d(np.arange(len(cells.genes)), [*include, *exclude])
-        included = _array(include)
-        problems += _type_problems(rules, np.concatenate([included, free]), cells)
-        if (
-            not problems
-            and solve_panel(rules, free, spec.n_markers - len(included), included) is None
-        ):
-            problems.append(f"no panel of {spec.n_markers} genes holds all constraints together")
-    if problems:
-        raise UserError("; ".join(problems) + ".")
-    return PanelConstraints(include, exclude, rules)
-
-
-def _rules(asked: Constraints, cells: Cells) -> PanelRules | None:
-    """Groups and weights in indices of genes; None where nothing but lists of genes is asked."""
-    if not (asked.groups or asked.weights or needs_labels(asked)):
-        return None
-    rules, genes = PanelRules.none(len(cells.genes)), cells.genes.tolist()
-    if asked.groups:
-        number = {name: i for i, name in enumerate(dict.fromkeys(asked.groups.values()))}
-        own = [number[asked.groups[gene]] if gene in asked.groups else -1 for gene in genes]
-        rules = replace(rules, groups=_array(own), max_per_group=asked.max_per_group or 0)
-    # What has no weight is among no genes to choose from.
-    weights = np.array([asked.weights.get(gene, 1.0) or 1.0 for gene in genes])
-    return replace(rules, weights=weights)
-
-
-def consensus_constraints(
-    spec: TrialSpec | ConstrainedSpec,
-    cells: Cells,
-    panels: Sequence[Indices],
-    marked: Sequence[Sequence[int] | Indices | None],
-) -> PanelConstraints:
-    """What one panel for several replicates holds, if its genes are from their panels.
-
-    A gene counts as a marker of a type if it was one in a replicate that chose it. So the panel
-    of each replicate holds these rules, and there always is one.
-
-    Parameters
-    ----------
-    panels
-        Of the replicates.
-    marked
-        The type that each gene of a panel marked in its replicate, -1 for none; not read without
-        ``min_per_type``.
-    """
-    rules, least = _rules(spec.constraints, cells), spec.constraints.min_per_type
-    if rules is None:
-        return PanelConstraints([], [], None)
-    # The panels have been weighted.
-    rules = replace(rules, weights=np.ones(len(cells.genes)))
-    if least is not None:
-        marks = np.zeros((len(cells.classes), len(cells.genes)), dtype=bool)
-        for panel, types in zip(panels, marked, strict=True):
-            own = np.asarray(types, dtype=np.int64)
-            marks[own[own >= 0], np.asarray(panel)[own >= 0]] = True
-        rules = replace(rules, marks=marks, min_per_type=least)
-    position = {gene: index for index, gene in enumerate(cells.genes.tolist())}
-    return PanelConstraints([position[name] for name in spec.include], [], rules)
-
-
-def _crowding(
-    spec: TrialSpec, cells: Cells, mean_counts: NDArray[np.float64], most: float, exclude: list[int]
-) -> list[str]:
-    """Included genes above the largest mean count, and too few genes below it."""
-    means = dict(zip(cells.genes.tolist(), mean_counts.tolist(), strict=True))
-    above = [f"{name} ({means[name]:.3g})" for name in spec.include if means[name] > most]
-    problems = []
-    if above:
-        problems.append(
-            f"{list_names(above)}: included, but with more than max_mean_counts {most:g} counts a cell"
-        )
-    left = set(np.delete(cells.genes, exclude).tolist())
-    return problems + shortage_problems(spec, left, f"max_mean_counts {most:g}")
-
-
-def _type_problems(rules: PanelRules, genes: Indices, cells: Cells) -> list[str]:
-    """Types with too few genes that mark them, in all or within the limits of the groups."""
-    least = rules.min_per_type
-    marks = rules.marks[:, genes]
-    found = marks.sum(axis=1)
-    few = [f"{cells.classes[t]!r} {n}" for t, n in enumerate(found) if n < least]
-    if few:
-        return [f"min_per_type {least}: fewer genes mark these types: {', '.join(few)}"]
-    groups = rules.groups[genes]
-    usable = [
-        np.minimum(np.bincount(groups[own] + 1)[1:], rules.max_per_group).sum()
-        + (own & (groups < 0)).sum()
-        for own in marks
-    ]
-    few = [f"{cells.classes[t]!r} {n}" for t, n in enumerate(usable) if n < least]
-    if not few:
-        return []
-    return [
-        f"min_per_type {least}: with max_per_group {rules.max_per_group} a panel can have fewer "
-        f"genes that mark these types: {', '.join(few)}"
-    ]
-
-
-def _array(indices: Sequence[int]) -> Indices:
-    return np.array(indices, dtype=np.int64)
-
-
 def measure_constraints(spec: TrialSpec, cells: Cells, index: int) -> PanelConstraints:
-    """What the panel of a replicate has to hold.
+    """Return the panel constraints of a replicate, measured on its training cells.
 
     Raises
     ------
     UserError
-        Its training cells do not allow it.
+        No panel satisfies the constraints on its training cells.
     """
     if not needs_cells(spec.constraints):
         return resolve_constraints(spec, cells, None)
@@ -264,3 +143,102 @@ def measure_constraints(spec: TrialSpec, cells: Cells, index: int) -> PanelConst
     return resolve_constraints(
         spec, cells, measure_genes(cells.adata.X, split.train, y, len(cells.classes))
     )
+
+
+def resolve_constraints(
+    spec: TrialSpec, cells: Cells, measurements: GeneMeasurements | None
+) -> PanelConstraints:
+    """Return the panel constraints of a replicate as gene indices.
+
+    Names and contradictions must have been checked by
+    :func:`mmlab.constraints.check.constraint_problems`.
+
+    Parameters
+    ----------
+    measurements
+        Result of :func:`measure_genes` on the training cells of the replicate; None if
+        :func:`needs_cells` is false.
+
+    Raises
+    ------
+    UserError
+        No panel satisfies the constraints on these cells; the message lists every reason.
+    """
+    constraints = spec.constraints
+    position = {gene: index for index, gene in enumerate(cells.genes.tolist())}
+    include = [position[name] for name in spec.include]
+    exclude = [position[name] for name in dict.fromkeys(spec.exclude)]
+    exclude += sorted(position[name] for name in excluded_genes(spec) - set(spec.exclude))
+    problems: list[str] = []
+    if measurements is not None and constraints.max_mean_counts is not None:
+        means, limit = measurements.mean_counts, constraints.max_mean_counts
+        exclude += np.setdiff1d(np.flatnonzero(means > limit), exclude).tolist()
+        problems += mean_count_problems(spec, cells, means, limit, exclude)
+    rules = _panel_rules(constraints, cells)
+    if rules is not None and measurements is not None and constraints.min_per_type is not None:
+        is_marker = measurements.marked_types == np.arange(len(cells.classes))[:, None]
+        rules = replace(rules, is_marker=is_marker, min_per_type=constraints.min_per_type)
+    if rules is not None:
+        candidates = np.setdiff1d(np.arange(len(cells.genes)), [*include, *exclude])
+        included = np.array(include, dtype=np.int64)
+        problems += marker_problems(rules, np.concatenate([included, candidates]), cells)
+        n_missing = spec.n_markers - len(included)
+        if not problems and solve_panel(rules, candidates, n_missing, included) is None:
+            problems.append(f"no panel of {spec.n_markers} genes satisfies all constraints")
+    if problems:
+        raise UserError("; ".join(problems) + ".")
+    return PanelConstraints(include, exclude, rules)
+
+
+def _panel_rules(constraints: Constraints, cells: Cells) -> PanelRules | None:
+    """Return groups and weights as gene indices; None if only genes are included or excluded."""
+    if not (constraints.groups or constraints.weights or needs_labels(constraints)):
+        return None
+    rules, genes = PanelRules.none(len(cells.genes)), cells.genes.tolist()
+    groups = constraints.groups
+    if groups:
+        number = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}
+        own = [number[groups[gene]] if gene in groups else -1 for gene in genes]
+        rules = replace(
+            rules,
+            groups=np.array(own, dtype=np.int64),
+            max_per_group=constraints.max_per_group or 0,
+        )
+    # Genes of weight 0 are excluded and never among the candidates: their value does not matter.
+    weights = np.array([constraints.weights.get(gene, 1.0) or 1.0 for gene in genes])
+    return replace(rules, weights=weights)
+
+
+def consensus_constraints(
+    spec: TrialSpec | ConstrainedSpec,
+    cells: Cells,
+    panels: Sequence[Indices],
+    types: Sequence[Sequence[int] | Indices | None],
+) -> PanelConstraints:
+    """Return the constraints of a consensus panel, whose genes come from the panels of replicates.
+
+    A gene counts as a marker of a type if it was a marker of this type in a replicate that
+    selected it. The panel of each replicate therefore satisfies these constraints, so that a
+    consensus panel always exists.
+
+    Parameters
+    ----------
+    panels
+        Panels of the replicates.
+    types
+        For each panel, the type of which each of its genes was a marker, -1 for none; not read
+        without ``min_per_type``.
+    """
+    rules, min_per_type = _panel_rules(spec.constraints, cells), spec.constraints.min_per_type
+    if rules is None:
+        return PanelConstraints([], [], None)
+    # The weights have already been applied in the panels of the replicates.
+    rules = replace(rules, weights=np.ones(len(cells.genes)))
+    if min_per_type is not None:
+        is_marker = np.zeros((len(cells.classes), len(cells.genes)), dtype=bool)
+        for panel, types_of_panel in zip(panels, types, strict=True):
+            own = np.asarray(types_of_panel, dtype=np.int64)
+            is_marker[own[own >= 0], np.asarray(panel)[own >= 0]] = True
+        rules = replace(rules, is_marker=is_marker, min_per_type=min_per_type)
+    position = {gene: index for index, gene in enumerate(cells.genes.tolist())}
+    return PanelConstraints([position[name] for name in spec.include], [], rules)

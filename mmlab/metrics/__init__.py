@@ -1,4 +1,4 @@
-"""Metrics by name, each with its direction and its range."""
+"""Registry of metrics by name, each with its inputs, direction and range."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ Kind = Literal["classification", "clustering", "reconstruction", "neighbourhood"
 
 @dataclass(frozen=True)
 class Metric:
-    """A plain function of arrays, and what its number means.
+    """A metric: a function of arrays, its direction and its range.
 
     Attributes
     ----------
     function
-        Of the arrays that ``kind`` names -> float.
+        Function that takes the arrays of its ``kind`` and returns a float.
     kind
-        ``classification``: true and predicted class indices. ``clustering``: true class indices
-        and clusters. ``reconstruction``: expression and its reconstruction. ``neighbourhood``:
-        the panel's genes and all genes. ``redundancy``: the panel's genes alone.
+        Arguments of the function. ``classification``: true and predicted class indices.
+        ``clustering``: true class indices and clusters. ``reconstruction``: expression and its
+        reconstruction. ``neighbourhood``: expression of the panel genes and of all genes.
+        ``redundancy``: expression of the panel genes.
     direction
-        ``max`` where higher is better, else ``min``.
+        ``max`` if higher is better, ``min`` if lower is better.
     low, high
         Smallest and largest possible value.
     """

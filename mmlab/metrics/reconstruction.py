@@ -1,4 +1,4 @@
-"""How well all genes can be told from the panel."""
+"""Reconstruction metrics: how well the expression of all genes is predicted from the panel."""
 
 from __future__ import annotations
 
@@ -12,41 +12,45 @@ Matrix = NDArray[np.float32]
 
 
 def mean_squared_error(x: Matrix, reconstructed: Matrix) -> float:
-    """Mean over all cells and genes of the squared error ("l2" of the paper's table 2).
+    """Return the squared error averaged over all cells and genes ("l2" in table 2 of the paper).
 
-    Both arguments have shape (n_cells, n_genes), z-scores.
+    Both arguments are z-scores of shape (n_cells, n_genes).
     """
     return float(np.mean(np.square(x - reconstructed), dtype=np.float64))
 
 
 def mean_absolute_error(x: Matrix, reconstructed: Matrix) -> float:
-    """Mean over all cells and genes of the absolute error ("l1" of the paper's table 2)."""
+    """Return the absolute error averaged over all cells and genes ("l1" in table 2)."""
     return float(np.mean(np.abs(x - reconstructed), dtype=np.float64))
 
 
 def linear_reconstruction(x_fit: ZScores, x: Matrix, panel: NDArray[np.int64]) -> Matrix:
-    """All genes of ``x`` predicted from its panel genes by ordinary least squares.
+    """Predict all genes of ``x`` from its panel genes by ordinary least squares.
 
     Parameters
     ----------
     x_fit
-        Cells that the regression (with intercept, one a gene) is fitted on.
+        Cells on which the regressions are fitted, one with intercept per gene, shape
+        (n_fit_cells, n_genes).
     x
         Cells to reconstruct, shape (n_cells, n_genes).
     panel
-        Gene indices.
+        Indices of the panel genes.
 
     Returns
     -------
-    float32, shape of ``x``.
+    float32 of the shape of ``x``.
     """
-    rebuilt: Matrix = with_intercept(x[:, panel]) @ linear_coefficients(x_fit, panel)
-    return rebuilt
+    reconstructed: Matrix = with_intercept(x[:, panel]) @ linear_coefficients(x_fit, panel)
+    return reconstructed
 
 
 def linear_coefficients(x_fit: ZScores, panel: NDArray[np.int64]) -> Matrix:
-    """Coefficients of :func:`linear_reconstruction`, (n_markers + 1, n_genes); intercept last."""
-    # The normal equations are a problem of the panel's size, whatever the cells and genes.
+    """Return the coefficients of :func:`linear_reconstruction`.
+
+    float32 of shape (n_markers + 1, n_genes); the last row is the intercept.
+    """
+    # The size of the normal equations depends only on the panel, not on the number of cells.
     n = len(panel) + 1
     squares, products = np.zeros((n, n)), np.zeros((n, x_fit.shape[1]), dtype=np.float32)
     for block in dense_blocks(x_fit):
@@ -55,22 +59,24 @@ def linear_coefficients(x_fit: ZScores, panel: NDArray[np.int64]) -> Matrix:
         squares += exact.T @ exact
         products += design.T @ block
     coefficients, *_ = linalg.lstsq(squares, products)
-    found: Matrix = coefficients.astype(np.float32)
-    return found
+    result: Matrix = coefficients.astype(np.float32)
+    return result
 
 
 def with_intercept(x: Matrix) -> Matrix:
-    """Cells with a column of ones, the last."""
+    """Append a column of ones."""
     return np.column_stack([x, np.ones(len(x), dtype=np.float32)])
 
 
 def explained_variance(x: Matrix, reconstructed: Matrix) -> float:
-    """One minus squared error over variance, all genes pooled; 1 is perfect, 0 is the mean.
+    """Return one minus squared error over variance, both averaged over all genes.
+
+    1 is a perfect reconstruction; 0 is as good as the mean of each gene.
 
     Raises
     ------
     ValueError
-        No gene varies over the cells ``x``: there is nothing to explain.
+        No gene varies over the cells ``x``, so there is no variance to explain.
     """
     variance = np.mean(np.square(x - x.mean(axis=0)), dtype=np.float64)
     if variance == 0:
@@ -79,40 +85,40 @@ def explained_variance(x: Matrix, reconstructed: Matrix) -> float:
 
 
 def top_variance_jaccard(x: Matrix, reconstructed: Matrix) -> float:
-    """Jaccard index of the fifth of the genes with the highest variance, true and reconstructed.
+    """Return the Jaccard index of the 20 % most variable genes, true and reconstructed.
 
-    Table 4 of Gregory et al. 2024. Population variance over the cells; of n genes, the
-    floor(n / 5) highest, at least one.
+    Table 4 of Gregory et al. 2024. Population variance over the cells; of n genes the
+    floor(n / 5) with the highest variance, at least one.
     """
     n_top = max(x.shape[1] // 5, 1)
-    true, rebuilt = (
+    true, predicted = (
         set(np.argsort(-_variances(m), kind="stable")[:n_top]) for m in (x, reconstructed)
     )
-    return len(true & rebuilt) / len(true | rebuilt)
+    return len(true & predicted) / len(true | predicted)
 
 
 def variance_rank_correlation(x: Matrix, reconstructed: Matrix) -> float:
-    """Spearman correlation of the genes' variances, true and reconstructed.
+    """Return the Spearman correlation of the variances of the genes, true and reconstructed.
 
-    Table 4 of Gregory et al. 2024. NaN where either has the same variance for all genes.
+    Table 4 of Gregory et al. 2024. NaN if all genes have the same variance in either.
     """
-    true, rebuilt = (stats.rankdata(_variances(m)) for m in (x, reconstructed))
-    if np.ptp(true) == 0 or np.ptp(rebuilt) == 0:
+    true, predicted = (stats.rankdata(_variances(m)) for m in (x, reconstructed))
+    if np.ptp(true) == 0 or np.ptp(predicted) == 0:
         return float("nan")
-    return float(np.corrcoef(true, rebuilt)[0, 1])
+    return float(np.corrcoef(true, predicted)[0, 1])
 
 
 def mean_l1_distance(x: Matrix, reconstructed: Matrix) -> float:
-    """Mean over the cells of the l1 distance to their reconstruction (equation 10 of the paper)."""
+    """Return the mean l1 distance of a cell to its reconstruction (equation 10 of the paper)."""
     return float(np.abs(x - reconstructed).sum(axis=1, dtype=np.float64).mean())
 
 
 def mean_l2_distance(x: Matrix, reconstructed: Matrix) -> float:
-    """Mean over the cells of the Euclidean distance to their reconstruction (equation 11)."""
+    """Return the mean Euclidean distance of a cell to its reconstruction (equation 11)."""
     return float(np.sqrt(np.square(x - reconstructed).sum(axis=1, dtype=np.float64)).mean())
 
 
-#: Of each cell type, what table 4 of the paper reports.
+#: Metrics that table 4 of the paper reports for each cell type.
 BY_TYPE = {
     "jaccard": top_variance_jaccard,
     "spearman": variance_rank_correlation,
@@ -124,26 +130,27 @@ BY_TYPE = {
 def reconstruction_by_type(
     x: Matrix, reconstructed: Matrix, y: NDArray[np.int64], n_classes: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Every measure of :data:`BY_TYPE` on the cells of each type alone.
+    """Return each metric of :data:`BY_TYPE`, computed separately on the cells of each type.
 
     Parameters
     ----------
     x, reconstructed
         Expression and its reconstruction, shape (n_cells, n_genes).
     y
-        Class index of each cell.
+        Class index of each cell, shape (n_cells,).
 
     Returns
     -------
-    Shape (n_classes,) each; NaN for a type with fewer than two cells, which has no variance.
+    Arrays of shape (n_classes,) by name of the metric; NaN for a type with fewer than two cells,
+    which has no variance.
     """
-    found = {name: np.full(n_classes, np.nan) for name in BY_TYPE}
+    values = {name: np.full(n_classes, np.nan) for name in BY_TYPE}
     for c in range(n_classes):
         own = y == c
         if own.sum() >= 2:
-            for name, measure in BY_TYPE.items():
-                found[name][c] = measure(x[own], reconstructed[own])
-    return found
+            for name, metric in BY_TYPE.items():
+                values[name][c] = metric(x[own], reconstructed[own])
+    return values
 
 
 def _variances(x: Matrix) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
-"""How much panels agree over the replicates.
+"""Stability of gene selection: agreement of the panels of replicates.
 
-All functions take the panels as arrays of gene indices, each holding distinct genes.
+All functions take panels as arrays of distinct gene indices.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Panels = Sequence[NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Stability:
-    """Nogueira's index with its variance and confidence interval."""
+    """Nogueira's stability index with its variance and confidence interval."""
 
     value: float
     variance: float
@@ -27,24 +27,25 @@ class Stability:
 
 
 def nogueira_stability(panels: Panels, n_genes: int, confidence: float = 0.95) -> Stability:
-    """Stability of feature selection, corrected for chance (Nogueira et al. 2018).
+    """Return the stability of feature selection, corrected for chance (Nogueira et al. 2018).
 
-    1 minus the variance of a gene's selection, summed over the genes, divided by what that sum
-    is for random panels of the same mean size. 1 for equal panels, 0 on average for random ones.
+    The index is 1 minus the summed variances of the selection of each gene, divided by the
+    expected sum for random panels of the same mean size. It is 1 for identical panels and 0 on
+    average for random panels.
 
     Parameters
     ----------
     panels
-        At least two.
+        At least two panels.
     n_genes
-        Number of genes that were chosen from.
+        Number of genes that the panels were selected from.
     confidence
-        Of the interval, which rests on the asymptotic normality of the estimate.
+        Confidence level of the interval, which assumes asymptotic normality of the estimate.
 
     Raises
     ------
     ValueError
-        Fewer than two panels, or panels of no or of all genes: there is no choice to agree on.
+        There are fewer than two panels, or all panels are empty or contain all genes.
 
     References
     ----------
@@ -53,34 +54,34 @@ def nogueira_stability(panels: Panels, n_genes: int, confidence: float = 0.95) -
     m = len(panels)
     if m < 2:
         raise ValueError(f"stability needs at least two panels, got {m}")
-    chosen = np.zeros((m, n_genes))
-    for row, panel in zip(chosen, panels, strict=True):
+    selected = np.zeros((m, n_genes))
+    for row, panel in zip(selected, panels, strict=True):
         row[panel] = 1
-    sizes, frequency = chosen.sum(axis=1), chosen.mean(axis=0)
-    share = sizes.mean() / n_genes
-    chance = share * (1 - share)
+    sizes, frequency = selected.sum(axis=1), selected.mean(axis=0)
+    fraction = sizes.mean() / n_genes
+    chance = fraction * (1 - fraction)
     if chance == 0:
-        raise ValueError("stability is not defined for panels of no or of all genes")
+        raise ValueError("stability is not defined for empty panels or panels of all genes")
     value = 1 - float(np.mean(m / (m - 1) * frequency * (1 - frequency))) / chance
-    # Theorem 7: phi_i for each panel, and the variance of their mean.
+    # Theorem 7: phi_i of each panel, and the variance of their mean.
     agreement = (
-        chosen @ frequency / n_genes
+        selected @ frequency / n_genes
         - sizes * sizes.mean() / n_genes**2
-        + value / 2 * (2 * sizes.mean() * sizes / n_genes**2 - sizes / n_genes - share + 1)
+        + value / 2 * (2 * sizes.mean() * sizes / n_genes**2 - sizes / n_genes - fraction + 1)
     )
     phi = agreement / chance
     variance = float(4 / m**2 * np.square(phi - phi.mean()).sum())
-    half = float(norm.ppf((1 + confidence) / 2)) * variance**0.5
-    return Stability(value, variance, value - half, value + half)
+    half_width = float(norm.ppf((1 + confidence) / 2)) * variance**0.5
+    return Stability(value, variance, value - half_width, value + half_width)
 
 
 def mean_jaccard(panels: Panels) -> float:
-    """Mean over all pairs of panels of shared genes divided by genes in either; in [0, 1].
+    """Return the Jaccard index averaged over all pairs of panels, in [0, 1].
 
     Raises
     ------
     ValueError
-        Fewer than two panels.
+        There are fewer than two panels.
     """
     if len(panels) < 2:
         raise ValueError(f"stability needs at least two panels, got {len(panels)}")

@@ -1,4 +1,4 @@
-"""What a panel keeps of the cells, and how much its genes repeat each other."""
+"""Structure metrics: redundancy, neighbourhood preservation, agreement of clusters and types."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ N_NEIGHBORS = 15
 
 
 def _absolute_correlations(x_panel: Matrix) -> NDArray[np.float64]:
-    """|Pearson correlation| of every pair of different genes; 0 for a gene that does not vary."""
+    """Return the absolute Pearson correlation of each pair of genes; 0 for a constant gene."""
     centred = x_panel - x_panel.mean(axis=0, dtype=np.float64)
-    centred[:, np.ptp(x_panel, axis=0) == 0] = 0  # their mean may be off by rounding
+    centred[:, np.ptp(x_panel, axis=0) == 0] = 0  # the mean of a constant gene may be inexact
     norms = np.linalg.norm(centred, axis=0)
     scaled = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
-    correlations = np.minimum(np.abs(scaled.T @ scaled), 1)  # rounding goes beyond 1
+    correlations = np.minimum(np.abs(scaled.T @ scaled), 1)  # rounding may exceed 1
     return np.asarray(correlations[np.triu_indices(len(norms), k=1)])
 
 
 def mean_redundancy(x_panel: Matrix) -> float:
-    """Mean absolute correlation between different genes of the panel, in [0, 1].
+    """Return the mean absolute correlation between different genes of the panel, in [0, 1].
 
-    ``x_panel`` has shape (n_cells, k). One gene alone repeats nothing: 0.
+    ``x_panel`` has shape (n_cells, k). A panel of a single gene has redundancy 0.
     """
     pairs = _absolute_correlations(x_panel)
     return float(pairs.mean()) if len(pairs) else 0.0
 
 
 def max_redundancy(x_panel: Matrix) -> float:
-    """Largest absolute correlation between different genes of the panel, in [0, 1].
+    """Return the largest absolute correlation between different genes of the panel, in [0, 1].
 
-    ``x_panel`` has shape (n_cells, k). One gene alone repeats nothing: 0.
+    ``x_panel`` has shape (n_cells, k). A panel of a single gene has redundancy 0.
     """
     return float(_absolute_correlations(x_panel).max(initial=0.0))
 
@@ -47,19 +47,22 @@ def max_redundancy(x_panel: Matrix) -> float:
 def neighbourhood_preservation(
     x_panel: Matrix, x_all: Matrix, n_neighbors: int = N_NEIGHBORS
 ) -> float:
-    """Share of a cell's nearest neighbours by all genes that the panel finds too; mean over cells.
+    """Return the fraction of nearest neighbours by all genes that are neighbours by the panel too.
+
+    The fraction is averaged over the cells, in [0, 1].
 
     Parameters
     ----------
     x_panel, x_all
-        The same cells by the panel's genes and by all genes, z-scores.
+        z-scores of the same cells: panel genes (n_cells, k) and all genes (n_cells, n_genes).
     n_neighbors
-        Euclidean neighbours, the cell itself left out; at most all other cells.
+        Number of neighbours by Euclidean distance, without the cell itself; capped at the
+        number of other cells.
 
     Raises
     ------
     ValueError
-        A single cell has no neighbours.
+        There are fewer than two cells.
     """
     n_cells = len(x_all)
     if n_cells < 2:
@@ -74,36 +77,36 @@ def neighbourhood_preservation(
 
 
 def leiden_clusters(x_panel: Matrix, seed: int, n_neighbors: int = N_NEIGHBORS) -> Labels:
-    """Clusters of the cells by Leiden's algorithm on the neighbour graph of the panel.
+    """Cluster the cells with the Leiden algorithm on the k-nearest-neighbour graph of the panel.
 
-    The graph joins a cell with its ``n_neighbors`` nearest ones (Euclidean), without weights;
-    modularity at resolution 1 is optimised until it no longer rises.
+    The graph connects each cell with its ``n_neighbors`` nearest cells (Euclidean distance,
+    unweighted edges). Modularity at resolution 1 is optimised until it no longer increases.
 
     Parameters
     ----------
     x_panel
-        Cells by the panel's genes, z-scores, shape (n_cells, k).
+        z-scores of the panel genes, shape (n_cells, k).
     seed
-        Of the algorithm's random order.
+        Seed of the random generator of igraph.
 
     Returns
     -------
-    Cluster of each cell, shape (n_cells,).
+    Cluster index of each cell, shape (n_cells,).
     """
     import igraph
 
     graph = kneighbors_graph(x_panel, min(n_neighbors, len(x_panel) - 1))
     rows, columns = graph.maximum(graph.T).nonzero()
     upper = rows < columns
-    joined = igraph.Graph(len(x_panel), list(zip(rows[upper], columns[upper], strict=True)))
+    undirected = igraph.Graph(len(x_panel), list(zip(rows[upper], columns[upper], strict=True)))
     with _igraph_seed(seed):
-        found = joined.community_leiden("modularity", n_iterations=-1)
-    return np.asarray(found.membership, dtype=np.int64)
+        clustering = undirected.community_leiden("modularity", n_iterations=-1)
+    return np.asarray(clustering.membership, dtype=np.int64)
 
 
 @contextmanager
 def _igraph_seed(seed: int) -> Iterator[None]:
-    """Let igraph draw from a generator of its own: by default it draws from Python's global."""
+    """Make igraph use its own generator within the block, instead of Python's global generator."""
     import igraph
 
     igraph.set_random_number_generator(random.Random(seed))
@@ -114,10 +117,13 @@ def _igraph_seed(seed: int) -> Iterator[None]:
 
 
 def nmi(y_true: Labels, clusters: Labels) -> float:
-    """Normalised mutual information between types and clusters, in [0, 1]."""
+    """Return the normalised mutual information between types and clusters, in [0, 1]."""
     return float(sk.normalized_mutual_info_score(y_true, clusters))
 
 
 def ari(y_true: Labels, clusters: Labels) -> float:
-    """Adjusted Rand index between types and clusters: 1 for equal partitions, 0 by chance."""
+    """Return the adjusted Rand index between types and clusters, in [-0.5, 1].
+
+    It is 1 for identical partitions and 0 on average for random ones.
+    """
     return float(sk.adjusted_rand_score(y_true, clusters))

@@ -1,4 +1,4 @@
-"""Expression of cells in a layer, computed on demand from counts in memory or mapped from disk."""
+"""Expression layers computed on demand from raw counts, in memory or memory-mapped."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from mmlab.datasets.cache.mapped_counts import take_cells
 from mmlab.datasets.cells import Normalization
 from mmlab.preprocessing.normalization import Layer, log_normalize, standardize
 
-#: Values that are in memory at once while all cells are gone through.
+#: Maximum number of values in a dense block.
 _AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A layer of cells, of which only what is asked for is made.
+    """A lazy expression layer: values are computed from the counts when they are needed.
 
-    It is indexed by cells, or by cells and genes, which makes nothing: ``[cells, genes]`` are all
-    of these genes of all of these cells. :meth:`toarray` and :meth:`tocsr` make the values, the
-    same to the last bit however many are made at once.
+    Indexing by cells, or by cells and genes, only selects and computes nothing. ``[cells, genes]``
+    selects the given genes of the given cells (like ``np.ix_``). :meth:`toarray` and
+    :meth:`tocsr` compute the values, bitwise identical for any selection and block size.
 
     Attributes
     ----------
     counts
-        Raw counts of all cells and genes, CSR; in memory or mapped.
+        Raw counts of all cells and genes, CSR; in memory or memory-mapped.
     layer
-        What the values are.
+        Layer of the values: ``counts``, ``log1p`` or ``zscore``.
     normalization
         See :func:`log_normalize`.
     mean, sd
-        Of each gene, for z-scores: float32, shape (n_genes,).
+        Statistics of each gene for z-scores, float32 of shape (n_genes,).
     cells, genes
-        Indices of those that this is of; None is all of them.
+        Indices of the selected cells and genes; None selects all.
     """
 
     counts: sp.csr_matrix
@@ -50,7 +50,7 @@ class Expression:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Cells and genes."""
+        """Number of selected cells and genes."""
         n_cells, n_genes = self.counts.shape
         return (
             n_cells if self.cells is None else len(self.cells),
@@ -65,19 +65,19 @@ class Expression:
         n_cells, n_genes = self.counts.shape
         return replace(
             self,
-            cells=_narrow(n_cells, self.cells, cells),
-            genes=_narrow(n_genes, self.genes, genes),
+            cells=_select(n_cells, self.cells, cells),
+            genes=_select(n_genes, self.genes, genes),
         )
 
     def tocsr(self) -> sp.csr_matrix:
-        """Values of the layers counts and log1p, CSR float32."""
+        """Return the values of the layer ``counts`` or ``log1p`` as CSR float32."""
         values = self.counts if self.cells is None else take_cells(self.counts, self.cells)
         if self.layer != "counts":
             values = log_normalize(values, self.normalization)
         return values if self.genes is None else values[:, self.genes]
 
     def toarray(self) -> NDArray[np.float32]:
-        """Values, dense float32."""
+        """Return the values as a dense float32 array, computed block by block."""
         values, start = np.empty(self.shape, dtype=np.float32), 0
         for block in dense_blocks(self):
             values[start : start + len(block)] = block
@@ -85,7 +85,10 @@ class Expression:
         return values
 
     def materialize(self) -> NDArray[np.float32]:
-        """Values, dense float32, all at once: :meth:`toarray` takes less memory meanwhile."""
+        """Return the values as a dense float32 array, computed in one block.
+
+        :meth:`toarray` has a lower peak memory.
+        """
         values: NDArray[np.float32] = self.tocsr().toarray()
         if self.mean is None or self.sd is None:
             return values
@@ -93,24 +96,24 @@ class Expression:
         return standardize(values, self.mean[genes], self.sd[genes])
 
 
-#: z-scores of cells (n_cells, n_genes), in memory or not.
+#: z-scores of shape (n_cells, n_genes): a dense array, or computed on demand.
 ZScores = NDArray[np.float32] | Expression
 
 
-def _narrow(n: int, chosen: NDArray[np.int64] | None, key: Any) -> NDArray[np.int64] | None:
-    """Indices that are left of ``chosen`` (None: all n)."""
+def _select(n: int, selected: NDArray[np.int64] | None, key: Any) -> NDArray[np.int64] | None:
+    """Return the indices that ``key`` selects of ``selected`` (None: all of n)."""
     if isinstance(key, slice) and key == slice(None):
-        return chosen
-    if chosen is None and isinstance(key, slice):
+        return selected
+    if selected is None and isinstance(key, slice):
         return np.arange(*key.indices(n))
-    return np.asarray((np.arange(n) if chosen is None else chosen)[key])
+    return np.asarray((np.arange(n) if selected is None else selected)[key])
 
 
 def dense_blocks(
     values: NDArray[np.float32] | sp.csr_matrix | Expression,
 ) -> Iterator[NDArray[np.float32]]:
-    """Consecutive cells of whatever holds them, dense: the same blocks of the same shape."""
-    # An expression makes all genes of its cells before it chooses among them.
+    """Yield dense float32 blocks of consecutive cells; their sizes depend only on the shape."""
+    # Expression computes all genes of a cell before it selects some of them.
     width = values.counts.shape[1] if isinstance(values, Expression) else values.shape[1]
     step = max(_AT_ONCE // width, 1)
     for start in range(0, values.shape[0], step):
@@ -122,10 +125,10 @@ def dense_blocks(
 
 
 def to_memory(X: Expression) -> Any:
-    """All values of a layer: z-scores dense, the others CSR."""
+    """Return all values of a layer: z-scores as a dense array, other layers as CSR."""
     return X.toarray() if X.layer == "zscore" else X.tocsr()
 
 
 def to_dense(X: Any) -> NDArray[np.float32]:
-    """Dense float32 array of dense or sparse cells."""
+    """Return dense or sparse expression as a dense float32 array."""
     return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float32)

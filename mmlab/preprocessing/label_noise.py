@@ -1,4 +1,4 @@
-"""Wrong labels: which cells get one, and which."""
+"""Label noise: transition matrices, and the noisy labels of a replicate."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from mmlab.spec.trial import LabelNoise, TrialSpec
 def transition_matrix(
     noise: LabelNoise, classes: list[str], x: ZScores, y: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Probability of every class in the place of a true one.
+    """Return the probability of each new label, given the true class.
 
     Parameters
     ----------
     noise
-        Its kind and, for ``class_dependent``, its matrix.
+        Kind of the label noise and, for ``class_dependent``, its matrix.
     classes
-        Names by class index.
+        Class names by class index.
     x, y
-        z-scores (n_cells, n_genes) and true class indices of the training cells: for
-        ``pairwise`` the nearest class is the one whose mean is nearest, by Euclidean distance.
+        z-scores (n_cells, n_genes) and true class indices (n_cells,) of the training cells. Only
+        ``pairwise`` uses them: its new label is the class with the nearest mean, by Euclidean
+        distance.
 
     Returns
     -------
-    Shape (n_classes, n_classes), a true class a row; rows add up to 1.
+    float64 of shape (n_classes, n_classes), one row per true class; each row sums to 1.
     """
     n = len(classes)
     if noise.kind == "uniform":
@@ -48,7 +49,10 @@ def transition_matrix(
 
 
 def nearest_classes(x: ZScores, y: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
-    """For each class the other one whose mean expression is nearest; shape (n_classes,)."""
+    """Return for each class the other class with the nearest mean expression.
+
+    Distances are Euclidean; the result has shape (n_classes,).
+    """
     sums, start = np.zeros((n_classes, x.shape[1])), 0
     for block in dense_blocks(x):
         own = y[start : start + len(block)]
@@ -63,11 +67,11 @@ def nearest_classes(x: ZScores, y: NDArray[np.int64], n_classes: int) -> NDArray
 
 
 def label_noise_problems(noise: LabelNoise, classes: list[str]) -> list[str]:
-    """Classes that a matrix names and the data do not have, a sentence each."""
-    named = {*noise.matrix, *(given for row in noise.matrix.values() for given in row)}
+    """Return a message for each class of the noise matrix that the data do not have."""
+    listed = {*noise.matrix, *(given for row in noise.matrix.values() for given in row)}
     return [
-        f"the noise matrix names the class {name!r}, which is none of {', '.join(classes)}"
-        for name in sorted(named - set(classes))
+        f"class {name!r} of the noise matrix is not in the data; classes: {', '.join(classes)}"
+        for name in sorted(listed - set(classes))
     ]
 
 
@@ -78,43 +82,45 @@ def draw_label_noise(
     matrix: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Labels of which a share is drawn anew.
+    """Return labels of which a fraction is replaced by randomly drawn labels.
 
-    ``floor(level * len(cells))`` of ``cells`` get a class drawn with the probabilities of their
-    true class, so of all labels a share of (1 - level) I + level * matrix is given. With the same
-    generator, the cells and wrong labels at a higher level contain those at a lower one.
+    ``floor(level * len(cells))`` randomly chosen cells of ``cells`` get a label drawn with the
+    probabilities of their true class, so the expected confusion of the labels of ``cells`` is
+    (1 - level) I + level * matrix. The noise is nested: with generators of the same state, every
+    label drawn at a lower level is also drawn, with the same value, at a higher level.
 
     Parameters
     ----------
     y
-        True class indices of all cells.
+        True class indices of all cells, shape (n_cells,).
     cells
-        Indices of those whose labels may be wrong.
+        Indices of the cells that may get a noisy label; their order does not matter.
     level
-        In [0, 1].
+        Noise level, in [0, 1].
     matrix
-        From :func:`transition_matrix`.
+        Transition probabilities from :func:`transition_matrix`.
 
     Returns
     -------
     A new array of the shape of ``y``; cells outside ``cells`` keep their label.
     """
     order = rng.permutation(np.sort(cells))
-    heights = rng.random(len(cells))
-    drawn_anew = order[: int(level * len(cells))]
-    # Divided by the last, so that a class of probability 0 at the end is never drawn.
-    ends = np.cumsum(matrix, axis=1)
-    ends /= ends[:, -1:]
+    uniform = rng.random(len(cells))
+    relabelled = order[: int(level * len(cells))]
+    # Inverse transform sampling. Dividing by the last sum ensures that a last class of
+    # probability 0 is never drawn.
+    cumulative = np.cumsum(matrix, axis=1)
+    cumulative /= cumulative[:, -1:]
     noisy = y.copy()
-    above = heights[: len(drawn_anew), None] >= ends[y[drawn_anew], :-1]
-    noisy[drawn_anew] = above.sum(axis=1)
+    exceeded = uniform[: len(relabelled), None] >= cumulative[y[relabelled], :-1]
+    noisy[relabelled] = exceeded.sum(axis=1)
     return noisy
 
 
 def replicate_labels(
     spec: TrialSpec, cells: Cells, split: Split, zscore: ZScores, index: int
 ) -> NDArray[np.int64]:
-    """Class indices of all cells with the wrong labels of a replicate."""
+    """Return the class indices of all cells with the label noise of a replicate."""
     if spec.noise.level == 0:
         return cells.y
     matrix = transition_matrix(spec.noise, cells.classes, zscore[split.train], cells.y[split.train])

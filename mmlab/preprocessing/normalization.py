@@ -1,8 +1,4 @@
-"""From raw counts to the layers that the selectors read, by a named recipe.
-
-Layers of many cells are not made at once: :class:`Expression` makes what is asked for, from counts
-that can be mapped into memory.
-"""
+"""Normalisation of raw counts: log1p values and z-scores."""
 
 from __future__ import annotations
 
@@ -22,11 +18,11 @@ Layer = Literal["zscore", "log1p", "counts"]
 
 
 def log_normalize(counts: sp.csr_matrix, normalization: Normalization) -> sp.csr_matrix:
-    """Natural log1p of counts, float32 CSR of the same shape.
+    """Return the natural log1p of counts as float32 CSR of the same shape.
 
-    ``total`` scales every cell to 1e4 counts before the log; ``none`` takes the counts as they
-    are; ``l2`` takes the counts as they are and divides every cell by its Euclidean norm after
-    the log (how the published CITE-seq matrix was made).
+    ``total`` scales each cell to 1e4 counts before the logarithm (as ``sc.pp.normalize_total``).
+    ``none`` does not scale. ``l2`` does not scale the counts, but divides each cell by its
+    Euclidean norm after the logarithm, as in the published CITE-seq matrix.
     """
     if normalization == "total":
         counts = normalize(counts, norm="l1") * TARGET_SUM
@@ -37,7 +33,7 @@ def log_normalize(counts: sp.csr_matrix, normalization: Normalization) -> sp.csr
 def standardize(
     values: NDArray[np.float32], mean: NDArray[np.float32], sd: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """z-scores clipped at +-10, in place of ``values`` (n_cells, n_genes)."""
+    """Replace ``values`` (n_cells, n_genes) in place by z-scores clipped to [-10, 10]."""
     values -= mean
     values /= sd
     return np.clip(values, -MAX_Z_SCORE, MAX_Z_SCORE, out=values)

@@ -1,4 +1,4 @@
-"""Independent random streams of a replicate, from one seed."""
+"""Independent random generators for each replicate, derived from one seed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ class Stream(IntEnum):
 
 
 def random_stream(seed: int, replicate: int, stream: Stream) -> np.random.Generator:
-    """Generator of one stream; it depends on nothing but its three arguments."""
+    """Return the generator of a stream; it depends only on the three arguments."""
     sequence = np.random.SeedSequence(seed, spawn_key=(replicate, int(stream)))
     return np.random.default_rng(sequence)

@@ -1,4 +1,4 @@
-"""The layers that selectors read, by a named recipe: train_only or paper."""
+"""Expression layers for the selectors, by recipe: ``train_only`` or ``paper``."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from mmlab.preprocessing.splits import Split, replicate_split
 from mmlab.spec.protocol import Recipe
 from mmlab.spec.trial import TrialSpec
 
-#: Bytes of the z-scores of all cells above which they are not kept in memory: a training takes
-#: about four times as much.
+#: Maximum size in bytes of the dense z-scores of all cells; larger layers are computed on demand.
+#: Training a model takes about four times this memory.
 LARGEST_DENSE = 2**30
 
 
 def z_score(log_values: sp.csr_matrix, fit_on: NDArray[np.int64] | slice) -> NDArray[np.float32]:
-    """Per-gene z-score clipped at +-10, dense float32, statistics from the cells ``fit_on``."""
+    """Return dense float32 z-scores, clipped to [-10, 10].
+
+    The mean and standard deviation of each gene are computed over the cells ``fit_on``.
+    """
     return standardize(log_values.toarray(), *gene_statistics(log_values, fit_on))
 
 
 def gene_statistics(
     log_values: sp.csr_matrix | Expression, fit_on: NDArray[np.int64] | slice
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation of each gene over the cells ``fit_on``.
+    """Return mean and standard deviation of each gene over the cells ``fit_on``, float32.
 
-    Sample standard deviation (ddof 1); that of a gene without variance is 1.
+    The sample standard deviation (ddof 1) is used; for a gene without variance it is set to 1.
     """
     values = log_values[fit_on]
     n_cells, n_genes = values.shape
@@ -53,9 +56,9 @@ def prepare_layers(
     recipe: Recipe,
     train: NDArray[np.int64],
 ) -> dict[Layer, Any]:
-    """Layers ``counts``, ``log1p`` (both CSR) and ``zscore`` (dense) of all cells, by name.
+    """Return the layers ``counts``, ``log1p`` (both CSR) and ``zscore`` (dense) of all cells.
 
-    Of many cells (:data:`LARGEST_DENSE`) each layer is an :class:`Expression`.
+    If the z-scores would exceed :data:`LARGEST_DENSE` bytes, each layer is an :class:`Expression`.
 
     Parameters
     ----------
@@ -64,8 +67,8 @@ def prepare_layers(
     normalization
         See :func:`log_normalize`.
     recipe
-        ``train_only`` takes every statistic over genes from the cells ``train``; ``paper``
-        takes it from all cells, test cells included, as the published tables did.
+        ``train_only`` computes the gene statistics over the cells ``train``; ``paper`` computes
+        them over all cells, test cells included, as in the published tables.
     train
         Indices of the training cells.
     """
@@ -84,17 +87,17 @@ def prepare_layers(
 
 
 def is_large(shape: tuple[int, int]) -> bool:
-    """Whether the z-scores of so many cells and genes are too many to be kept in memory."""
+    """Return whether z-scores of shape (n_cells, n_genes) exceed :data:`LARGEST_DENSE` bytes."""
     return shape[0] * shape[1] * np.dtype(np.float32).itemsize > LARGEST_DENSE
 
 
 def first_replicate_zscore(spec: TrialSpec, cells: Cells) -> ZScores:
-    """z-scores of all cells by the recipe and split of a trial's first replicate."""
+    """Return the z-scores of all cells for the first replicate of a trial."""
     layers = replicate_layers(spec, cells, replicate_split(spec, cells, spec.first_replicate))
-    found: ZScores = layers["zscore"]
-    return found
+    zscore: ZScores = layers["zscore"]
+    return zscore
 
 
 def replicate_layers(spec: TrialSpec, cells: Cells, split: Split) -> dict[Layer, Any]:
-    """Layers of all cells by the recipe of a trial, with the statistics of one split."""
+    """Return the layers of all cells for one split, by the recipe of a trial."""
     return prepare_layers(cells.adata, cells.normalization, spec.recipe, split.train)

@@ -1,4 +1,4 @@
-"""Which cells train, validate and test."""
+"""Train, validation and test splits of the cells."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mmlab.spec.protocol import (
     MAX_FIT_CELLS,
     MIN_CELLS_PER_CLASS,
     MIN_CELLS_PER_PART,
-    TRAIN_SHARE,
-    VALIDATION_SHARE,
+    TRAIN_FRACTION,
+    VALIDATION_FRACTION,
 )
 from mmlab.spec.trial import TrialSpec
 
@@ -27,12 +27,12 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Disjoint cell indices, int64.
+    """Disjoint train, validation and test sets: int64 cell indices.
 
     Raises
     ------
     UserError
-        A cell is in two of the parts.
+        A cell occurs more than once.
     """
 
     train: Indices
@@ -40,22 +40,22 @@ class Split:
     test: Indices
 
     def __post_init__(self) -> None:
-        dealt = np.concatenate([self.train, self.validation, self.test])
-        if len(np.unique(dealt)) == len(dealt):
+        cells = np.concatenate([self.train, self.validation, self.test])
+        if len(np.unique(cells)) == len(cells):
             return
         names = ("train", "validation", "test")
         for one, other in combinations(names, 2):
             shared = np.intersect1d(getattr(self, one), getattr(self, other))
             if len(shared):
                 raise UserError(
-                    f"{len(shared)} cells are in {one} and in {other}, first cell {shared[0]}: "
-                    "what is measured on them would say nothing."
+                    f"{len(shared)} cells are in both {one} and {other}, the first is cell "
+                    f"{shared[0]}; the sets of a split must be disjoint."
                 )
-        raise UserError("a cell is twice in one part of the split.")
+        raise UserError("a cell occurs twice in the same set of the split.")
 
     @property
     def train_validation(self) -> Indices:
-        """Train cells, then validation cells."""
+        """Indices of the train cells followed by the validation cells."""
         return np.concatenate([self.train, self.validation])
 
 
@@ -66,10 +66,10 @@ def partition(
     minimum: Sequence[int],
     rng: np.random.Generator,
 ) -> list[Indices]:
-    """Deal ``cells`` into parts of given sizes that each hold some cells of every class.
+    """Partition ``cells`` randomly into parts of given sizes with a minimum of every class.
 
-    As in the code of Gregory et al. 2024: for each part, for each class, ``minimum`` cells
-    are reserved; the rest is shuffled once and fills the parts in order. Beyond the minimum
+    As in the code of Gregory et al. 2024: ``minimum`` cells of each class are reserved for each
+    part; the remaining cells are shuffled once and fill the parts in order. Beyond the minimum
     the parts are not stratified.
 
     Parameters
@@ -77,11 +77,15 @@ def partition(
     y
         Class index of all cells, shape (n_cells,).
     cells
-        The cells to deal out.
+        Indices of the cells to partition.
     sizes
-        Cells of each part; they add up to ``len(cells)``.
+        Number of cells of each part; their sum is ``len(cells)``.
     minimum
-        Cells of every class that each part gets at least.
+        Minimum number of cells of each class in each part.
+
+    Returns
+    -------
+    Cell indices of each part. The reserved cells come last, after the shuffled ones.
 
     Raises
     ------
@@ -92,8 +96,8 @@ def partition(
     for size, least in zip(sizes, minimum, strict=True):
         if size < least * len(classes):
             raise UserError(
-                f"a part of {size} cells cannot hold {least} cells of each of {len(classes)} "
-                f"classes: {len(cells)} cells are too few for a 70/10/20 split."
+                f"a part of {size} cells is too small for {len(classes)} classes with at least "
+                f"{least} cells each: {len(cells)} cells are too few for a 70/10/20 split."
             )
     pools = {c: rng.permutation(cells[y[cells] == c]) for c in classes}
     reserved: list[list[Indices]] = [[] for _ in sizes]
@@ -108,39 +112,40 @@ def partition(
             pools[c] = pools[c][least:]
     rest = rng.permutation(np.concatenate(list(pools.values())))
     parts, start = [], 0
-    for size, kept in zip(sizes, reserved, strict=True):
-        own = np.concatenate(kept)
+    for size, by_class in zip(sizes, reserved, strict=True):
+        own = np.concatenate(by_class)
         end = start + size - len(own)
         parts.append(np.concatenate([rest[start:end], own]))
         start = end
     return parts
 
 
-def subsample(n: int, most: int) -> Indices:
-    """Positions of all of ``n`` cells of a part of a split or, of more than ``most``, of so many.
+def subsample(n: int, maximum: int) -> Indices:
+    """Return the positions of at most ``maximum`` of the ``n`` cells of a part of a split.
 
-    The order within a part is random, but for the cells that are reserved for each class, which
-    come last: the first half and the last half are a random sample with every class.
+    These are the first and the last ``maximum / 2`` cells. A part is in random order, except
+    that the cells reserved for each class come last (see :func:`partition`). The positions are
+    therefore a random sample that includes every class.
     """
-    if n <= most:
+    if n <= maximum:
         return np.arange(n)
-    return np.concatenate([np.arange(most // 2), np.arange(n - (most - most // 2), n)])
+    return np.concatenate([np.arange(maximum // 2), np.arange(n - (maximum - maximum // 2), n)])
 
 
 def sampling_note(n_cells: int) -> str:
-    """What is judged on a sample of so many cells, in a sentence; empty where nothing is."""
-    n_fitted = int(TRAIN_SHARE * n_cells) + int(VALIDATION_SHARE * n_cells)
+    """Return a note for reports if splits of ``n_cells`` cells are subsampled, otherwise ""."""
+    n_fitted = int(TRAIN_FRACTION * n_cells) + int(VALIDATION_FRACTION * n_cells)
     if n_fitted <= MAX_FIT_CELLS and n_cells - n_fitted <= MAX_EVALUATION_CELLS:
         return ""
     return (
-        f"Methods see all cells of a split; classifiers and regressions are fitted on at most "
-        f"{MAX_FIT_CELLS:,} of them and judged on at most {MAX_EVALUATION_CELLS:,}, the same random ones for "
-        "every method."
+        f"Methods use all cells of a split. Classifiers and regressions are fitted on at most "
+        f"{MAX_FIT_CELLS:,} cells and evaluated on at most {MAX_EVALUATION_CELLS:,}; these "
+        "random cells are the same for every method."
     )
 
 
 def split_problems(y: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
-    """Everything that keeps labelled cells from being split, a sentence each."""
+    """Return a message for each class with too few cells for a split."""
     return [
         f"class {name!r} has {size} cells, fewer than the {MIN_CELLS_PER_CLASS} that the split "
         "needs"
@@ -150,32 +155,32 @@ def split_problems(y: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
 
 
 def paper_split(y: NDArray[np.int64], rng: np.random.Generator) -> Split:
-    """Random 70/10/20 split of all cells, at least 2/1/1 cells of every class."""
+    """Return a random 70/10/20 split of all cells with at least 2/1/1 cells of every class."""
     n = len(y)
-    n_train, n_validation = int(TRAIN_SHARE * n), int(VALIDATION_SHARE * n)
+    n_train, n_validation = int(TRAIN_FRACTION * n), int(VALIDATION_FRACTION * n)
     sizes = (n_train, n_validation, n - n_train - n_validation)
     return Split(*partition(y, np.arange(n), sizes, MIN_CELLS_PER_PART, rng))
 
 
 def search_split(y: NDArray[np.int64], fingerprint: str, rng: np.random.Generator) -> Split:
-    """Random train and validation cells beside a test set that the data alone fix.
+    """Return a split with random train and validation sets and a fixed held-out test set.
 
-    The test set (20 % of the cells) depends on ``fingerprint`` and nothing else: it is the
-    same for every trial of every search, and none of them may look at it.
+    The test set (20 % of the cells) depends only on the data (``y`` and ``fingerprint``): it is
+    the same for every trial of every search, and no search uses it.
     """
     n = len(y)
-    n_train, n_validation = int(TRAIN_SHARE * n), int(VALIDATION_SHARE * n)
-    locked = np.random.default_rng(int(fingerprint, 16))
-    n_open = n_train + n_validation
-    seen, test = partition(
-        y, np.arange(n), (n_open, n - n_open), (sum(MIN_CELLS_PER_PART[:2]), 1), locked
+    n_train, n_validation = int(TRAIN_FRACTION * n), int(VALIDATION_FRACTION * n)
+    test_rng = np.random.default_rng(int(fingerprint, 16))
+    n_search = n_train + n_validation
+    search, test = partition(
+        y, np.arange(n), (n_search, n - n_search), (sum(MIN_CELLS_PER_PART[:2]), 1), test_rng
     )
-    train, validation = partition(y, seen, (n_train, n_validation), MIN_CELLS_PER_PART[:2], rng)
+    train, validation = partition(y, search, (n_train, n_validation), MIN_CELLS_PER_PART[:2], rng)
     return Split(train, validation, test)
 
 
 def replicate_split(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
-    """The cells of a replicate, by the protocol of its trial."""
+    """Return the split of a replicate, by the protocol of its trial."""
     rng = random_stream(spec.seed, replicate, Stream.SPLIT)
     if spec.protocol == "paper":
         return paper_split(cells.y, rng)

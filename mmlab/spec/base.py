@@ -1,4 +1,4 @@
-"""What specifications are made of: frozen models, plain values, canonical JSON."""
+"""Building blocks of specifications: frozen pydantic models, scalar types, canonical JSON."""
 
 from __future__ import annotations
 
@@ -14,40 +14,38 @@ from pydantic import (
 )
 
 
-def _plain(value: Any) -> Any:
+def _check_scalar(value: Any) -> Any:
     if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"must be a text, true, false or a finite number, got {value!r}")
+        raise ValueError(f"must be a string, a boolean or a finite number, got {value!r}")
     return value
 
 
 Scalar = bool | int | float | str
 
+#: A scalar that can be written as JSON: no NaN, no infinity.
+Value = Annotated[Scalar, BeforeValidator(_check_scalar)]
 
-#: A scalar that JSON can hold.
-Value = Annotated[Scalar, BeforeValidator(_plain)]
-
-
+#: A positive integer.
 Count = Annotated[int, Field(strict=True, ge=1)]
 
-
+#: A non-negative integer.
 Seed = Annotated[int, Field(strict=True, ge=0)]
 
-
-#: A gene's or a group's name.
+#: Name of a gene or of a group of genes.
 Name = Annotated[str, Field(min_length=1)]
 
 
 class Spec(BaseModel):
-    """Base of all specifications: frozen, and an unknown key is an error."""
+    """Base class of all specifications: frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def is_nothing(value: object) -> bool:
-    """Whether a value is empty: such fields are left out of the JSON."""
+def is_empty(value: object) -> bool:
+    """Return whether a value is empty; empty fields are left out of the JSON."""
     return not value
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal content gives an equal string."""
+    """Return JSON with sorted keys and no spaces, so that equal content gives equal strings."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

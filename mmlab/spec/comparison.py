@@ -1,4 +1,4 @@
-"""Comparisons: which methods, at which settings, how often; and the trials that makes."""
+"""Specification of a comparison: methods, the axis that varies, replicates, and its trials."""
 
 from __future__ import annotations
 
@@ -16,44 +16,47 @@ from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import DataSpec, LabelNoise, LabelNoiseKind, TrialSpec
 
 Level = Annotated[float, Field(ge=0, le=1)]
-#: What changes along the curves of a comparison; else the name of a parameter.
+#: Axis of a comparison: label noise or panel size. Otherwise it is the name of a parameter.
 NOISE_AXIS, SIZE_AXIS = "noise", "n_markers"
 
 
 class MethodSpec(Spec):
-    """A line of a comparison: a selector with its parameters, under a name for the tables."""
+    """A method of a comparison: a selector with its parameters and a label for tables."""
 
     selector: str
-    params: dict[str, Value] = Field({}, description="other than its defaults")
-    label: str = Field("", description="name in tables; default: the selector's")
-    replicates: Count | None = Field(None, description="fewer for a slow method")
+    params: dict[str, Value] = Field({}, description="parameters that differ from the defaults")
+    label: str = Field("", description="name in tables; default: the name of the selector")
+    replicates: Count | None = Field(
+        None, description="replicates of this method, for example fewer for a slow one"
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _from_name(cls, value: Any) -> Any:
+    def _from_selector_name(cls, value: Any) -> Any:
         return {"selector": value} if isinstance(value, str) else value
 
     @property
     def title(self) -> str:
-        """Name in tables."""
+        """Name of the method in tables."""
         return self.label or self.selector
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One point of a comparison's axis.
+    """A point on the axis of a comparison.
 
     Attributes
     ----------
     value
-        The noise level, the panel size, or the value of the parameter.
+        Noise level, panel size, or value of the parameter.
     step
-        Its place on the axis of MLflow's curves, a whole number: the noise in percent, the panel
-        size, the value of a parameter of whole numbers, else its place in the list from 0.
+        Integer step of the MLflow metric: the noise level in percent, the panel size, or the
+        value of the parameter if all its values are non-negative integers, otherwise its index
+        in the list.
     name
-        For people, such as ``k=50``.
+        Name for display, such as ``k=50``.
     n_markers, noise, params
-        What a trial has from it.
+        Panel size, label noise and parameters of a trial at this setting.
     """
 
     value: Scalar
@@ -65,36 +68,42 @@ class Setting:
 
 
 class ComparisonSpec(ConstrainedSpec):
-    """Methods compared on the same splits of one dataset, along one axis.
+    """Comparison of methods on the same splits of one dataset, along one axis.
 
-    A ``benchmark`` compares them at one panel size or a few, ``robustness`` at levels of label
-    noise, a ``sweep`` at many panel sizes or values of one parameter.
+    ``benchmark`` compares methods at one or a few panel sizes, ``robustness`` at several levels
+    of label noise, ``sweep`` at many panel sizes or at several values of one parameter.
     """
 
     study: Literal["benchmark", "robustness", "sweep"] = "benchmark"
     data: DataSpec
     methods: Annotated[list[MethodSpec], Field(min_length=1)]
     n_markers: list[Count] = Field([50], min_length=1)
-    levels: list[Level] = Field([], description="of label noise, each a share of the cells")
+    levels: list[Level] = Field(
+        [], description="levels of label noise: fractions of the cells, in [0, 1]"
+    )
     noise: LabelNoiseKind = "uniform"
-    matrix: dict[str, dict[str, float]] = Field({}, description="of the noise class_dependent")
+    matrix: dict[str, dict[str, float]] = Field(
+        {}, description="transition probabilities of the noise class_dependent"
+    )
     over: dict[str, Annotated[list[Value], Field(min_length=1)]] = Field(
-        {}, description="the parameter that a sweep varies, with its values"
+        {}, description="the parameter that a sweep varies, and its values"
     )
     replicates: Count = 10
     recipe: Recipe = "train_only"
     protocol: Literal["paper", "locked"] = Field(
-        "paper", description="locked: judged on the cells that no search has seen"
+        "paper", description="locked: evaluated on the held-out test set that no search uses"
     )
     seed: Seed = 0
-    umap: bool = Field(False, description="draw UMAPs of the panels of every method")
+    umap: bool = Field(False, description="plot a UMAP of the panel of each method")
 
     @model_validator(mode="after")
-    def _distinct(self) -> Self:
+    def _check_duplicates(self) -> Self:
         titles = [method.title for method in self.methods]
-        twice = sorted({title for title in titles if titles.count(title) > 1})
-        if twice:
-            raise ValueError(f"methods named twice: {', '.join(twice)}; give each a label")
+        duplicates = sorted({title for title in titles if titles.count(title) > 1})
+        if duplicates:
+            raise ValueError(
+                f"duplicate methods: {', '.join(duplicates)}; give each method a different label"
+            )
         lists: dict[str, Sequence[Scalar]] = {
             "n_markers": self.n_markers,
             "levels": self.levels,
@@ -102,36 +111,39 @@ class ComparisonSpec(ConstrainedSpec):
         }
         for name, values in lists.items():
             if len(set(values)) < len(values):
-                raise ValueError(f"{name} holds a value twice: {values}")
+                raise ValueError(f"{name} contains duplicate values: {values}")
         return self
 
     @model_validator(mode="after")
-    def _one_axis(self) -> Self:
-        if (self.study == "robustness") != bool(self.levels):
-            raise ValueError("levels belong to the study robustness, and that needs some")
+    def _check_axis(self) -> Self:
+        if self.study == "robustness" and not self.levels:
+            raise ValueError("the study robustness requires levels, such as [0, 0.1, 0.2]")
+        if self.levels and self.study != "robustness":
+            raise ValueError(f"levels are valid only for the study robustness, not {self.study}")
         if self.levels and 0 not in self.levels:
-            raise ValueError("levels need 0: what noise costs is measured against it")
+            raise ValueError("levels must include 0, the reference for the effect of label noise")
         if self.over and self.study != "sweep":
-            raise ValueError(f"over belongs to the study sweep, not to {self.study}")
+            raise ValueError(f"over is valid only for the study sweep, not {self.study}")
         if len(self.over) > 1:
-            raise ValueError(f"over varies one parameter at a time, got {', '.join(self.over)}")
+            raise ValueError(f"over can vary only one parameter, got {', '.join(self.over)}")
         if (self.over or self.levels) and len(self.n_markers) > 1:
             raise ValueError(
-                f"one thing varies at a time: with {self.axis}, give a single n_markers"
+                f"only one axis can vary: with {self.axis}, n_markers must be a single value, "
+                f"got {self.n_markers}"
             )
         if not self.levels and (self.noise != "uniform" or self.matrix):
-            raise ValueError("noise and matrix belong to the study robustness")
+            raise ValueError("noise and matrix are valid only for the study robustness")
         LabelNoise(kind=self.noise, matrix=self.matrix)
         return self
 
     @property
     def axis(self) -> str:
-        """What varies: :data:`NOISE_AXIS`, :data:`SIZE_AXIS`, or the name of a parameter."""
+        """Axis that varies: :data:`NOISE_AXIS`, :data:`SIZE_AXIS`, or the name of a parameter."""
         return NOISE_AXIS if self.levels else next(iter(self.over), SIZE_AXIS)
 
     @property
     def settings(self) -> list[Setting]:
-        """The points of the axis, in the order given."""
+        """Points on the axis: noise levels ascending, other values in their given order."""
         clean, (k, *_) = LabelNoise(), self.n_markers
         if self.levels:
             return [
@@ -148,11 +160,11 @@ class ComparisonSpec(ConstrainedSpec):
         if not self.over:
             return [Setting(k, k, f"k={k}", k, clean, {}) for k in self.n_markers]
         ((name, values),) = self.over.items()
-        whole = all(type(value) is int and value >= 0 for value in values)
+        integers = all(type(value) is int and value >= 0 for value in values)
         return [
             Setting(
                 value=value,
-                step=int(value) if whole else index,
+                step=int(value) if integers else index,
                 name=f"{name}={value}",
                 n_markers=k,
                 noise=clean,
@@ -162,7 +174,7 @@ class ComparisonSpec(ConstrainedSpec):
         ]
 
     def trial(self, method: MethodSpec, setting: Setting, replicate: int) -> TrialSpec:
-        """One replicate of a method at a setting."""
+        """Return the trial of one replicate of a method at a setting."""
         return TrialSpec(
             data=self.data,
             selector=method.selector,
@@ -177,12 +189,15 @@ class ComparisonSpec(ConstrainedSpec):
         )
 
     def digest(self, fingerprint: str) -> str:
-        """Identity of the study: what it compares, on which cells, by which protocol."""
-        asked_nothing = {name for name, value in self.constraint_fields.items() if not value}
-        content = self.model_dump(mode="json", exclude={"data", "umap", *asked_nothing})
+        """Return the SHA-256 that identifies the study: its content, data and protocol number.
+
+        The name or path of the data, ``umap`` and empty constraints are not part of it.
+        """
+        empty = {name for name, value in self.constraint_fields.items() if not value}
+        content = self.model_dump(mode="json", exclude={"data", "umap", *empty})
         content |= {"fingerprint": fingerprint, "protocol_number": PROTOCOL_NUMBER}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
-#: Any study, told apart by its key ``study``.
+#: Any study; the value of ``study`` identifies its type.
 AnyStudy = SearchSpec | ComparisonSpec

@@ -1,4 +1,4 @@
-"""Panel constraints as a specification: genes to include and exclude, groups, limits, weights."""
+"""Specification of panel constraints: included and excluded genes, groups, limits, weights."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from pydantic import (
     model_validator,
 )
 
-from mmlab.spec.base import Count, Name, Spec, canonical_json, is_nothing
+from mmlab.spec.base import Count, Name, Spec, canonical_json, is_empty
 
 if TYPE_CHECKING:
     from mmlab.spec.trial import TrialSpec
 
-#: Smallest and largest weight of a gene that is not forbidden.
+#: Smallest and largest weight of a gene. A weight of 0 excludes the gene.
 MIN_WEIGHT, MAX_WEIGHT = 1e-3, 1e3
 
 
 def check_weight(value: float) -> float:
-    """A gene's weight, unless it is out of its range (``ValueError``)."""
+    """Return the weight of a gene.
+
+    Raises
+    ------
+    ValueError
+        The weight is neither 0 nor in [:data:`MIN_WEIGHT`, :data:`MAX_WEIGHT`].
+    """
     if value and not MIN_WEIGHT <= value <= MAX_WEIGHT:
         raise ValueError(
-            f"a weight is 0 (the gene is forbidden) or from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}, "
+            f"a weight must be 0 (excludes the gene) or between {MIN_WEIGHT:g} and {MAX_WEIGHT:g}, "
             f"got {value:g}"
         )
     return value
@@ -35,31 +41,36 @@ Weight = Annotated[FiniteFloat, AfterValidator(check_weight)]
 
 
 class Constraints(Spec):
-    """What every panel has to hold beside the genes that it must and must not have.
+    """Constraints on every panel, in addition to the included and excluded genes.
 
-    Everything is measured on the training cells of a replicate, with the labels that its method
-    gets. A gene marks the type in which the mean of its log1p values (counts of every cell scaled
-    to 10,000) is highest, if that mean is at least log(2), a fold change of two, above the mean
-    over all other cells. So a gene marks one type or none.
+    Mean counts and marker genes are computed from the training cells of a replicate, with the
+    labels that the method gets (noisy ones under label noise). A gene is a marker of the cell
+    type in which its mean log1p expression (counts scaled to 10,000 per cell) is highest, if
+    this mean exceeds the mean over all other cells by at least log(2), a fold change of two. A
+    gene is thus a marker of at most one type.
 
-    Of all panels that hold the constraints a trial gets the one with the least sum of weighted
-    ranks: a gene of weight w that its method has ranked r-th counts as r / w.
+    Of all panels that satisfy the constraints, a trial returns the one with the smallest sum of
+    weighted ranks: a gene of weight w at rank r of the method's ranking counts as r / w.
     """
 
     groups: dict[Name, Name] = Field(
-        {}, description="group of a gene; a gene that is not named is in none"
+        {}, description="group of each gene; a gene that is not listed belongs to no group"
     )
-    max_per_group: Count | None = Field(None, description="most genes of a group")
+    max_per_group: Count | None = Field(
+        None, description="maximum number of genes per group in a panel"
+    )
     max_mean_counts: Annotated[FiniteFloat, Field(gt=0)] | None = Field(
-        None, description="genes with more counts a cell, on average, are left out"
+        None, description="exclude genes with a higher mean count per training cell"
     )
-    min_per_type: Count | None = Field(None, description="fewest genes that mark each cell type")
+    min_per_type: Count | None = Field(
+        None, description="minimum number of marker genes of each cell type in a panel"
+    )
     weights: dict[Name, Weight] = Field(
-        {}, description="priority of a gene, 1 where it is not named; 0 forbids it"
+        {}, description="priority of each gene; 1 if it is not listed, 0 excludes it"
     )
 
     @model_validator(mode="after")
-    def _groups_with_their_most(self) -> Self:
+    def _check_groups(self) -> Self:
         if bool(self.groups) != (self.max_per_group is not None):
             raise ValueError("groups and max_per_group go together: give both, or neither")
         return self
@@ -71,25 +82,25 @@ class Constraints(Spec):
 NO_CONSTRAINTS = Constraints()
 
 
-#: Fields of trials and studies that say what panels hold.
+#: Fields of trials and studies that constrain their panels.
 CONSTRAINT_FIELDS = frozenset({"include", "exclude", "constraints"})
 
 
 class ConstrainedSpec(Spec):
-    """Base of studies: what the panels of all their trials hold."""
+    """Base class of studies: the panel constraints that all their trials share."""
 
-    include: list[str] = Field([], description="genes that every panel must hold")
-    exclude: list[str] = Field([], description="genes that no panel may hold")
-    constraints: Constraints = Field(NO_CONSTRAINTS, exclude_if=is_nothing)
+    include: list[str] = Field([], description="genes that every panel must include")
+    exclude: list[str] = Field([], description="genes that no panel may include")
+    constraints: Constraints = Field(NO_CONSTRAINTS, exclude_if=is_empty)
 
     @property
     def constraint_fields(self) -> dict[str, Any]:
-        """These three, for a trial or for another study."""
+        """Values of :data:`CONSTRAINT_FIELDS`, as keyword arguments of a trial or study."""
         return {name: getattr(self, name) for name in CONSTRAINT_FIELDS}
 
 
 def constraints_key(spec: TrialSpec | ConstrainedSpec) -> str:
-    """Eight letters and digits that tell constrained panels apart; empty without constraints."""
+    """Return eight hexadecimal digits that identify the constraints; "" without constraints."""
     content = spec.model_dump(mode="json", include=set(CONSTRAINT_FIELDS))
     if not any(content.values()):
         return ""

@@ -1,4 +1,4 @@
-"""What a search is: which parameters of a selector vary over which space, for how many trials."""
+"""Specification of a hyperparameter search: search space, number of trials, baselines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmlab.spec.trial import DataSpec, TrialSpec
 
 
 class Range(Spec):
-    """An interval of a search space, both ends included."""
+    """An interval of parameter values, both bounds included."""
 
     low: FiniteFloat
     high: FiniteFloat
@@ -21,18 +21,20 @@ class Range(Spec):
     integer: bool = False
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_bounds(self) -> Self:
         if not self.low < self.high:
             raise ValueError(f"low must be smaller than high, got {self.low} and {self.high}")
         if self.log and self.low <= 0:
-            raise ValueError(f"a log range needs low above 0, got {self.low}")
+            raise ValueError(f"a log range requires low > 0, got {self.low}")
         if self.integer and not (self.low.is_integer() and self.high.is_integer()):
-            raise ValueError(f"an integer range needs integers, got {self.low} and {self.high}")
+            raise ValueError(
+                f"an integer range requires integer bounds, got {self.low} and {self.high}"
+            )
         return self
 
 
 class Choices(Spec):
-    """A list of values of a search space."""
+    """A list of categorical parameter values."""
 
     choices: Annotated[list[Value], Field(min_length=1)]
 
@@ -49,11 +51,11 @@ Parameter = Annotated[
 
 
 class SearchSpace(Spec):
-    """A search space: which parameters of a selector vary, and which are fixed.
+    """Search space of a selector: parameters that vary and parameters that are fixed.
 
-    ``min_epochs_before_stop`` and ``reduction_factor`` steer asynchronous successive halving:
-    a trial is compared with the others after min, min * factor, ... epochs (min is at most a
-    third of the epochs), and goes on if it is among the best 1 / factor.
+    ``min_epochs_before_stop`` and ``reduction_factor`` configure asynchronous successive halving
+    (ASHA): a trial is compared with the others after min, min * factor, ... epochs (min is at
+    most a third of the epochs) and continues if it is among the best 1 / factor.
     """
 
     selector: str
@@ -63,9 +65,9 @@ class SearchSpace(Spec):
     reduction_factor: Annotated[float, Field(gt=1)] = 2.0
 
     def rungs(self, max_epochs: int) -> list[int]:
-        """Epochs after which a trial is compared with the others, ascending.
+        """Return the epochs after which a trial is compared with the others, ascending.
 
-        Not the last epoch: whoever gets that far is evaluated.
+        The last epoch is not among them: every trial that reaches it is evaluated.
         """
         first = min(self.min_epochs_before_stop, max(max_epochs // 3, 1))
         epochs, epoch = [], float(first)
@@ -75,19 +77,19 @@ class SearchSpace(Spec):
         return epochs
 
     def corners(self) -> list[dict[str, Scalar]]:
-        """Points at the ends of each range and at each choice: if these are valid, all are."""
+        """Return the bounds of each range and each choice: if these are valid, all points are."""
         points: list[dict[str, Scalar]] = []
         for name, space in self.parameters.items():
             if isinstance(space, Choices):
                 points += [{name: value} for value in space.choices]
             else:
                 kind = int if space.integer else float
-                points += [{name: kind(end)} for end in (space.low, space.high)]
+                points += [{name: kind(bound)} for bound in (space.low, space.high)]
         return points
 
 
 class SearchSpec(ConstrainedSpec):
-    """A search over one selector's parameters, with the baselines that go beside it."""
+    """A search over the parameters of one selector, evaluated together with baselines."""
 
     study: Literal["search"] = "search"
     data: DataSpec
@@ -95,11 +97,13 @@ class SearchSpec(ConstrainedSpec):
     trials: Count
     n_markers: Count = 50
     replicates: Count = 2
-    baselines: list[str] = Field([], description="methods that go beside it, as they are")
+    baselines: list[str] = Field(
+        [], description="methods that are run with their default parameters for reference"
+    )
     seed: Seed = 0
 
     def trial(self, selector: str, params: dict[str, Scalar]) -> TrialSpec:
-        """Trial of this study; it never sees the locked test cells."""
+        """Return a trial of this study; it never uses the held-out test set."""
         return TrialSpec(
             data=self.data,
             selector=selector,

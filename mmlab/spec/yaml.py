@@ -1,4 +1,4 @@
-"""Specifications from YAML files and plain data, every mistake of a file in one error."""
+"""Read specifications from YAML files and dictionaries, with all mistakes in one error."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from mmlab.errors import UserError
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
 
-class _Yaml(yaml.SafeLoader):
-    """Safe YAML that reads 1e-4 as a number, as YAML 1.2 does, and refuses a key given twice."""
+class _SpecLoader(yaml.SafeLoader):
+    """Safe YAML loader that reads 1e-4 as a number, as in YAML 1.2, and rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Mapping of a node; the same key twice is an error."""
+        """Return the mapping of a node; a duplicate key is an error."""
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    None, None, f"duplicate key {key.value!r}", key.start_mark
                 )
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
-_Yaml.add_implicit_resolver(
+_SpecLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
@@ -37,23 +37,23 @@ _Yaml.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """Plain data from YAML text, which may hold numbers such as 1e-4.
+    """Parse YAML text; numbers such as 1e-4 become floats.
 
     Raises
     ------
     yaml.YAMLError, ValueError
-        The text is not valid.
+        The text is not valid YAML.
     """
-    return yaml.load(text, _Yaml)
+    return yaml.load(text, _SpecLoader)
 
 
-def read_spec(path: Path, kind: type[SpecT]) -> SpecT:
+def read_spec(path: Path, spec_type: type[SpecT]) -> SpecT:
     """Read a specification from a YAML file.
 
     Raises
     ------
     UserError
-        The file is missing, is no YAML mapping, or has mistakes: all of them are listed.
+        The file is missing, is not a YAML mapping, or has mistakes, which are all listed.
     """
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
@@ -64,23 +64,29 @@ def read_spec(path: Path, kind: type[SpecT]) -> SpecT:
         raise UserError(f"{path} is not valid YAML: {detail}.") from error
     if not isinstance(content, dict):
         raise UserError(
-            f"{path} must hold a mapping with the keys {', '.join(kind.model_fields)}; "
-            f"it holds {type(content).__name__}."
+            f"{path} must contain a mapping with the keys {', '.join(spec_type.model_fields)}; "
+            f"it contains {type(content).__name__}."
         )
-    return parse_spec(kind, content, str(path))
+    return parse_spec(spec_type, content, str(path))
 
 
-def parse_spec(kind: type[SpecT], content: dict[str, Any], where: str) -> SpecT:
-    """Make a specification from plain data; every mistake becomes a line of one error."""
+def parse_spec(spec_type: type[SpecT], content: dict[str, Any], source: str) -> SpecT:
+    """Build a specification from a dictionary.
+
+    Raises
+    ------
+    UserError
+        The content has mistakes; the message starts with ``source`` and lists all of them.
+    """
     try:
-        return kind.model_validate(content)
+        return spec_type.model_validate(content)
     except ValidationError as error:
-        lines = dict.fromkeys(_describe(detail) for detail in error.errors())
-        raise UserError(f"{where}: " + "; ".join(lines) + ".") from error
+        mistakes = dict.fromkeys(_describe_error(detail) for detail in error.errors())
+        raise UserError(f"{source}: " + "; ".join(mistakes) + ".") from error
 
 
-def _describe(detail: Any) -> str:
-    """One mistake found by pydantic: the field's path, the value, what would be right."""
+def _describe_error(detail: Any) -> str:
+    """Describe an error of pydantic: path of the field, rule, value."""
     location = [str(part) for part in detail["loc"] if part not in ("Range", "Choices")]
     field = ".".join(location)
     message = str(detail["msg"]).removeprefix("Value error, ")
@@ -94,12 +100,12 @@ def _describe(detail: Any) -> str:
 
 
 def default_search_space_file(selector: str, dataset: str) -> Path:
-    """The shipped search space of a selector: the dataset's own if there is one.
+    """Return the shipped search space of a selector, the one for the dataset if it exists.
 
     Raises
     ------
     UserError
-        None is shipped for this selector.
+        No search space is shipped for this selector.
     """
     package = Path(__file__).parent.parent
     for folder in (package / "tune_configs", package.parent / "tune_configs"):
@@ -107,6 +113,6 @@ def default_search_space_file(selector: str, dataset: str) -> Path:
             if (folder / name).is_file():
                 return folder / name
     raise UserError(
-        f"no search space is shipped for {selector}; describe one in a YAML file and name it "
+        f"no search space is shipped for {selector}; define one in a YAML file and pass it "
         "with --search."
     )

@@ -1,4 +1,4 @@
-"""Where something was computed: versions, processors, GPUs; what a report has to say of it."""
+"""Software versions and hardware of this machine, for reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import mmlab
 from mmlab.system.devices import has_fast_bfloat16
 
-#: Packages whose versions can change a result.
+#: Packages whose version can affect results.
 PACKAGES = (
     *("torch", "numpy", "scipy", "scikit-learn", "scanpy", "anndata", "lassonet", "cosg"),
     *("ray", "optuna", "mlflow"),
@@ -20,10 +20,10 @@ PACKAGES = (
 
 
 def describe_environment() -> dict[str, Any]:
-    """Version of mmlab, of Python and of the packages; CPUs and GPUs of this machine.
+    """Return the versions of mmlab, Python and :data:`PACKAGES`, and the CPUs and GPUs.
 
-    ``arithmetic`` is what its CPUs calculate with, AVX2 or AVX512 and perhaps bfloat16: it decides
-    how sums are rounded.
+    ``arithmetic`` is the instruction set of the CPU (such as AVX2 or AVX512) and whether it
+    supports bfloat16: it determines how sums are rounded.
     """
     import torch
 
@@ -40,7 +40,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def source_commit() -> dict[str, str]:
-    """The commit of mmlab's source as MLflow's tag; empty where it runs from no checkout."""
+    """Return the git commit of mmlab as an MLflow tag; {} if it does not run from a checkout."""
     folder = Path(mmlab.__file__).parent
 
     def git(*arguments: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes and file hashes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; it takes its place when the block ends well.
+    """Yield a temporary path in the same folder; it replaces ``path`` if the block succeeds.
 
-    Whatever happens, ``path`` is the old file or the new one, on disk, never half of one.
+    After a crash ``path`` is either the old or the new file, flushed to disk, never a part of it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -26,6 +26,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

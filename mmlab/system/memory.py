@@ -1,4 +1,4 @@
-"""How much memory a piece of work took at its peak, and how much there is."""
+"""Peak memory of a computation, and available memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _MB = 2**20
 
 
 class PeakMemory:
-    """The largest resident memory of this process, and of its GPU, since this was made.
+    """Peak resident memory of this process, and peak GPU memory, since the object was created.
 
-    Where the system keeps one mark for the life of a process and cannot lower it (all but
-    Linux), the process counts from its start.
+    Only Linux can reset the peak of a process. On other systems the peak resident memory is the
+    one since the start of the process.
     """
 
     def __init__(self) -> None:
         try:
-            # Lowers the mark (VmHWM) to what is resident now.
+            # Resets the peak (VmHWM) to the current resident memory.
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         except OSError:
             self._since_start = True
@@ -31,27 +31,28 @@ class PeakMemory:
             gpu.reset_peak_memory_stats()
 
     def read(self) -> dict[str, float]:
-        """``peak_memory_mb``, and ``peak_gpu_memory_mb`` if the GPU was used, in MiB."""
-        peaks = {"peak_memory_mb": self._resident()}
+        """Return ``peak_memory_mb``, and ``peak_gpu_memory_mb`` if the GPU was used, in MiB."""
+        peaks = {"peak_memory_mb": self._peak_resident()}
         if (gpu := _gpu()) is not None:
             peaks["peak_gpu_memory_mb"] = gpu.max_memory_allocated() / _MB
         return peaks
 
-    def _resident(self) -> float:
+    def _peak_resident(self) -> float:
         if not self._since_start:
             for line in Path("/proc/self/status").read_text(errors="replace").splitlines():
                 if line.startswith("VmHWM:"):
                     return float(line.split()[1]) / 1024
-        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return largest / (_MB if sys.platform == "darwin" else 1024)
+        # In bytes on macOS, in KiB elsewhere.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (_MB if sys.platform == "darwin" else 1024)
 
 
 def _gpu() -> Any:
-    """``torch.cuda`` where this process has used it, else None; torch is not imported for it."""
+    """Return ``torch.cuda`` if this process has used it, otherwise None; do not import torch."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
 def free_memory() -> int:
-    """Bytes of memory that nobody uses."""
+    """Return the available memory of this machine in bytes."""
     return int(psutil.virtual_memory().available)

@@ -1,22 +1,19 @@
-"""The number of threads that torch, BLAS and OpenMP use."""
+"""Number of threads of torch, BLAS and OpenMP."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager
 def limit_threads(n: int) -> Iterator[None]:
-    """Use ``n`` threads for torch, BLAS and OpenMP while the block runs.
+    """Limit torch, BLAS and OpenMP to ``n`` threads within the block.
 
-    Two trials with a thread each are far faster than one after the other with two.
+    Two parallel trials with one thread each are much faster than two consecutive trials with
+    two threads each.
     """
     import torch
 

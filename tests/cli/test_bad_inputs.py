@@ -667,10 +667,10 @@ def test_counts_where_logarithms_are_needed_are_refused(
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        (([0, 1, 2], [3], [1, 2, 4]), "2 cells are in train and in test, first cell 1"),
-        (([0, 1, 2], [2, 3], [4]), "1 cells are in train and in validation, first cell 2"),
-        (([0, 1], [2, 3], [3]), "1 cells are in validation and in test, first cell 3"),
-        (([0, 0], [1], [2]), "a cell is twice in one part of the split"),
+        (([0, 1, 2], [3], [1, 2, 4]), "2 cells are in both train and test, the first is cell 1"),
+        (([0, 1, 2], [2, 3], [4]), "1 cells are in both train and validation, the first is cell 2"),
+        (([0, 1], [2, 3], [3]), "1 cells are in both validation and test, the first is cell 3"),
+        (([0, 0], [1], [2]), "a cell occurs twice in the same set of the split"),
     ],
 )
 def test_parts_of_a_split_share_no_cell(parts: Any, words: str) -> None:
@@ -692,7 +692,12 @@ COMMAND_LINES = [
         "",
         ["layer 'splice' does not exist (existing: ", "); did you mean 'spliced'?"],
     ),
-    (34, [*GENES, "--include", "Gene0,Actb"], "", ["include: 1 genes are not in cells: 'Actb'"]),
+    (
+        34,
+        [*GENES, "--include", "Gene0,Actb"],
+        "",
+        ["include: 1 of 2 genes are not in cells: 'Actb'"],
+    ),
     (37, ["run", "study.yaml"], STUDY + "colour: red", ["study.yaml: colour is not a known key"]),
     (37, ["run", "study.yaml"], STUDY + TAG, ["study.yaml is not valid YAML", "os.mkdir"]),
     (

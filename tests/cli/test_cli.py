@@ -217,7 +217,7 @@ def test_select_applies_include_and_exclude_lists(counts: Path, folder: Path) ->
     [
         (["--include", "Gene0", "--exclude", "Gene0"], "Gene0: both included and excluded"),
         (["--exclude", "@missing.txt"], "--exclude: cannot read missing.txt"),
-        (["--include", ",".join(f"Gene{i}" for i in range(7))], "include names 7 genes, more than"),
+        (["--include", ",".join(f"Gene{i}" for i in range(7))], "include lists 7 genes, more than"),
     ],
 )
 def test_impossible_include_and_exclude_lists_are_refused(
@@ -242,8 +242,8 @@ def test_select_prints_a_table_and_where_the_run_is(counts: Path) -> None:
     [
         (["--dataset", "zeisl"], "Did you mean 'zeisel'?"),
         ([], "pass --dataset NAME"),
-        (["--data", "missing.h5ad"], "a file needs label_key"),
-        (["--dataset", "toy_xor", "--label-key", "x"], "label_key and layer belong to a file"),
+        (["--data", "missing.h5ad"], "a file requires label_key"),
+        (["--dataset", "toy_xor", "--label-key", "x"], "label_key and layer apply only to a file"),
         (["--dataset", "toy_xor", "--method", "markermap"], "method 'markermap' is not among"),
         (["--dataset", "toy_xor", "-k", "501"], "n_markers is 501, but toy_xor has 500 genes"),
         (["--dataset", "toy_xor", "-k", "0"], "n_markers"),

@@ -67,7 +67,7 @@ def test_select_satisfies_and_records_the_constraints(folder: Path) -> None:
     run = store.client.get_run(json.loads(result.stdout)["run_id"])
     assert run.data.params["max_per_group"] == "2"
     assert run.data.params["weights"] == "Gene3: 0.0, Gene17: 2.5"
-    assert "Genes that mark each cell type: at least 2." in run.data.tags["mlflow.note.content"]
+    assert "At least 2 marker genes per cell type." in run.data.tags["mlflow.note.content"]
     spec = TrialSpec.model_validate_json(spec_json(run.data.tags))
     assert spec.include == ["Gene39", "Gene0"]
     assert spec.constraints.groups["Gene5"] == "family 1"
@@ -79,7 +79,7 @@ def test_constraints_that_no_panel_satisfies_leave_no_run(folder: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
     options = ["-k", "30", "--method", "random"]
     message = mistake("select", *CELLS, *options, "--min-per-type", "10")
-    assert "min_per_type 10: fewer genes mark these types: 'astrocyte' 8" in message
+    assert "min_per_type 10: too few marker genes of 'astrocyte' (8)" in message
     message = mistake("select", *CELLS, "--groups", "groups.csv", "-k", "5")
     assert message == "--groups and --max-per-group go together: give both, or neither."
     assert sorted(path.name for path in folder.iterdir()) == before
@@ -121,7 +121,7 @@ def test_a_search_records_its_constraints_and_resuming_takes_them_from_the_study
 
 def test_a_search_with_impossible_constraints_is_refused_before_it_begins(folder: Path) -> None:
     options = ["-k", "30", "--trials", "2", "--min-per-type", "10"]
-    assert "min_per_type 10: fewer genes mark" in mistake("tune", *CELLS, *options)
+    assert "min_per_type 10: too few marker genes" in mistake("tune", *CELLS, *options)
     assert not (folder / "mlflow.db").exists()
 
 
@@ -161,11 +161,11 @@ def test_all_mistakes_of_a_table_are_reported_together(folder: Path) -> None:
     message = mistake("select", *CELLS, "--weights", "bad.csv")
     assert message == (
         "--weights bad.csv: line 3: the weight 'heavy' is not a number; line 4: no gene is named; "
-        "line 6: a weight is 0 (the gene is forbidden) or from 0.001 to 1000, got -1; "
+        "line 6: a weight must be 0 (excludes the gene) or between 0.001 and 1000, got -1; "
         "line 7: the weight 'nan' is not a finite number; "
         "line 8: the weight 'inf' is not a finite number; "
         "line 9: the weight '' is not a number; "
-        "line 10: a weight is 0 (the gene is forbidden) or from 0.001 to 1000, got 1e+09; "
+        "line 10: a weight must be 0 (excludes the gene) or between 0.001 and 1000, got 1e+09; "
         "named twice: A."
     )
 

@@ -251,5 +251,5 @@ def test_an_invalid_study_file_is_an_error_with_the_reason(tmp_path: Path) -> No
         read_spec(path, ComparisonSpec)
     assert "replicas is not a known key" in str(caught.value)
     path.write_text(yaml.safe_dump({"data": {"name": "zeisel"}, "methods": ["random", "random"]}))
-    with pytest.raises(UserError, match="methods named twice: random"):
+    with pytest.raises(UserError, match="duplicate methods: random"):
         read_spec(path, ComparisonSpec)

@@ -1,3 +1,5 @@
+"""Metrics: common properties of all of them, and comparison with other implementations."""
+
 from __future__ import annotations
 
 import random
@@ -33,7 +35,7 @@ every_metric_of_two = pytest.mark.parametrize(
 
 @st.composite
 def label_pairs(draw: st.DrawFn) -> tuple[Labels, Labels]:
-    """True and predicted classes; a class may be missing from either."""
+    """True and predicted class indices; a class may be missing from either."""
     n = draw(st.integers(min_value=1, max_value=40))
     classes = st.integers(min_value=0, max_value=draw(st.integers(1, 5)))
     one, other = (draw(st.lists(classes, min_size=n, max_size=n)) for _ in range(2))
@@ -42,13 +44,13 @@ def label_pairs(draw: st.DrawFn) -> tuple[Labels, Labels]:
 
 def matrix_pair(seed: int) -> tuple[Matrix, Matrix]:
     rng = np.random.default_rng(seed)
-    shape = rng.integers(2, 12, size=2)  # of a single cell no variance can be explained
+    shape = rng.integers(2, 12, size=2)  # a single cell has no variance to explain
     truth, prediction = rng.normal(size=(2, *shape)).astype(np.float32)
     return truth, prediction
 
 
 def arrays_for(name: str, seed: int) -> tuple[NDArray[np.generic], ...]:
-    """What the metric's kind takes; rows are cells."""
+    """Return random arguments for the kind of a metric; rows are cells."""
     if METRICS[name].kind == "redundancy":
         return matrix_pair(seed)[:1]
     if METRICS[name].kind in ("reconstruction", "neighbourhood"):
@@ -59,12 +61,12 @@ def arrays_for(name: str, seed: int) -> tuple[NDArray[np.generic], ...]:
     return truth, prediction
 
 
-# --- the contract of every metric
+# --- properties of every metric
 
 
 @every_metric
 @given(seed=st.integers(0, 10_000))
-def test_a_metric_stays_in_its_range(name: str, seed: int) -> None:
+def test_values_are_within_the_range(name: str, seed: int) -> None:
     metric = METRICS[name]
     value = metric.function(*arrays_for(name, seed))
     assert type(value) is float
@@ -73,7 +75,7 @@ def test_a_metric_stays_in_its_range(name: str, seed: int) -> None:
 
 @every_metric_of_two
 @given(seed=st.integers(0, 10_000))
-def test_a_perfect_prediction_gets_the_best_value(name: str, seed: int) -> None:
+def test_a_perfect_prediction_has_the_best_value(name: str, seed: int) -> None:
     metric = METRICS[name]
     truth, _ = arrays_for(name, seed)
     best = metric.high if metric.direction == "max" else metric.low
@@ -81,14 +83,14 @@ def test_a_perfect_prediction_gets_the_best_value(name: str, seed: int) -> None:
 
 
 @every_metric_of_two
-def test_a_wrong_prediction_is_worse_than_a_better_one(name: str) -> None:
+def test_a_better_prediction_has_a_better_value(name: str) -> None:
     metric = METRICS[name]
     truth = np.random.default_rng(0).integers(3, size=30)
     axis = 0
     if metric.kind == "neighbourhood":
         truth = np.random.default_rng(0).normal(size=(30, 2))
     elif metric.kind == "reconstruction":
-        # Genes that vary more and more: measures of variances do not see an exchange of cells.
+        # Genes of increasing variance, rolled over genes: variances ignore the order of cells.
         truth, axis = np.random.default_rng(0).normal(size=(30, 10)) * np.arange(1, 11), 1
     better, worse = truth.copy(), np.roll(truth, 1, axis=axis)
     better[:5] = worse[:5]
@@ -116,27 +118,27 @@ def test_a_metric_does_not_change_its_arguments(name: str) -> None:
     assert np.isfinite(METRICS[name].function(*arrays))
 
 
-# --- classification against other implementations
+# --- classification, compared with other implementations
 
 
 def counts(y_true: Labels, y_pred: Labels, label: int) -> tuple[int, int, int]:
-    """True positives, false positives, false negatives of a class."""
-    right = int(((y_true == label) & (y_pred == label)).sum())
-    return right, int((y_pred == label).sum()) - right, int((y_true == label).sum()) - right
+    """Return true positives, false positives and false negatives of a class."""
+    tp = int(((y_true == label) & (y_pred == label)).sum())
+    return tp, int((y_pred == label).sum()) - tp, int((y_true == label).sum()) - tp
 
 
 def precision_by_hand(y_true: Labels, y_pred: Labels, label: int) -> float:
-    right, wrong, _ = counts(y_true, y_pred, label)
-    return right / (right + wrong) if right + wrong else 0.0
+    tp, fp, _ = counts(y_true, y_pred, label)
+    return tp / (tp + fp) if tp + fp else 0.0
 
 
 def f1_by_hand(y_true: Labels, y_pred: Labels, label: int) -> float:
-    right, wrong, missed = counts(y_true, y_pred, label)
-    return 2 * right / (2 * right + wrong + missed)
+    tp, fp, fn = counts(y_true, y_pred, label)
+    return 2 * tp / (2 * tp + fp + fn)
 
 
 @given(label_pairs())
-def test_balanced_accuracy_is_scikit_learns(pair: tuple[Labels, Labels]) -> None:
+def test_balanced_accuracy_equals_scikit_learn(pair: tuple[Labels, Labels]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
         warnings.filterwarnings("ignore", message="A single label was found")
@@ -145,7 +147,7 @@ def test_balanced_accuracy_is_scikit_learns(pair: tuple[Labels, Labels]) -> None
 
 
 @given(label_pairs())
-def test_accuracy_is_the_share_of_right_cells(pair: tuple[Labels, Labels]) -> None:
+def test_accuracy_is_the_fraction_of_correct_cells(pair: tuple[Labels, Labels]) -> None:
     assert classification.accuracy(*pair) == pytest.approx(np.mean(pair[0] == pair[1]))
 
 
@@ -159,19 +161,19 @@ def test_mean_misclassification_is_one_minus_the_mean_precision(
 
 
 @given(label_pairs())
-def test_mean_f1_is_the_plain_mean_over_the_true_classes(pair: tuple[Labels, Labels]) -> None:
+def test_mean_f1_is_the_unweighted_mean_over_the_true_classes(pair: tuple[Labels, Labels]) -> None:
     f1 = [f1_by_hand(*pair, label) for label in np.unique(pair[0])]
     assert classification.mean_f1(*pair) == pytest.approx(np.mean(f1))
 
 
 @given(label_pairs())
-def test_weighted_f1_is_weighted_by_the_true_cells(pair: tuple[Labels, Labels]) -> None:
+def test_weighted_f1_is_weighted_by_true_class_size(pair: tuple[Labels, Labels]) -> None:
     present, size = np.unique(pair[0], return_counts=True)
     f1 = [f1_by_hand(*pair, label) for label in present]
     assert classification.weighted_f1(*pair) == pytest.approx(np.average(f1, weights=size))
 
 
-def test_the_averages_on_an_example_worked_by_hand() -> None:
+def test_averages_of_an_example_calculated_by_hand() -> None:
     y_true = np.array([0, 0, 0, 0, 1, 1])
     y_pred = np.array([0, 0, 0, 1, 1, 2])
     # precision: 3/3, 1/2; recall: 3/4, 1/2; F1: 6/7, 1/2.
@@ -192,11 +194,11 @@ def test_the_confusion_matrix_counts_every_cell_once(pair: tuple[Labels, Labels]
     assert matrix.dtype == np.int64
 
 
-# --- reconstruction against other implementations
+# --- reconstruction, compared with other implementations
 
 
 @given(st.integers(0, 10_000))
-def test_the_errors_are_means_over_all_entries(seed: int) -> None:
+def test_errors_are_means_over_all_cells_and_genes(seed: int) -> None:
     x, rebuilt = matrix_pair(seed)
     differences = [float(a) - float(b) for a, b in zip(x.ravel(), rebuilt.ravel(), strict=True)]
     l2 = sum(d * d for d in differences) / len(differences)
@@ -217,7 +219,7 @@ def test_linear_reconstruction_is_least_squares_with_an_intercept(panel: list[in
     np.testing.assert_allclose(rebuilt[:, panel], x[:, panel], atol=1e-4)
 
 
-def test_linear_reconstruction_bears_a_gene_that_is_given_twice() -> None:
+def test_linear_reconstruction_handles_a_duplicate_gene() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 4)).astype(np.float32)
     x[:, 1] = x[:, 0]
@@ -233,33 +235,33 @@ def test_linear_reconstruction_bears_a_gene_that_is_given_twice() -> None:
         (lambda x: np.broadcast_to(x.mean(axis=0), x.shape), 0.0),
         (lambda x: (x + x.mean(axis=0)) / 2, 0.75),
     ],
-    ids=["perfect", "the mean", "half way"],
+    ids=["perfect", "mean", "halfway"],
 )
-def test_explained_variance_is_one_for_perfect_and_zero_for_the_mean(
+def test_explained_variance_is_one_for_a_perfect_and_zero_for_a_mean_reconstruction(
     rebuild: Callable[[Matrix], Matrix], expected: float
 ) -> None:
     x = np.random.default_rng(0).normal(3, 2, size=(50, 6)).astype(np.float32)
     assert reconstruction.explained_variance(x, rebuild(x)) == pytest.approx(expected, abs=1e-6)
 
 
-def test_f1_a_class_is_scikit_learns_and_absent_classes_have_none() -> None:
+def test_f1_per_class_is_nan_for_absent_classes() -> None:
     y_true, y_pred = np.array([0, 0, 2, 2, 2]), np.array([0, 1, 2, 2, 0])
     found = classification.per_class_f1(y_true, y_pred, 4)
     np.testing.assert_allclose(found, [0.5, np.nan, 0.8, np.nan])
 
 
-# --- the panel
+# --- structure
 
 
 @given(seed=st.integers(0, 10_000))
-def test_redundancy_is_numpys_correlation(seed: int) -> None:
+def test_redundancy_is_the_correlation_of_numpy(seed: int) -> None:
     x = np.random.default_rng(seed).normal(size=(20, 5)).astype(np.float32)
     pairs = np.abs(np.corrcoef(x, rowvar=False))[np.triu_indices(5, k=1)]
     assert mean_redundancy(x) == pytest.approx(pairs.mean(), abs=1e-5)
     assert max_redundancy(x) == pytest.approx(pairs.max(), abs=1e-5)
 
 
-def test_a_copy_is_redundant_and_a_constant_or_single_gene_is_not() -> None:
+def test_a_copied_gene_is_redundant_and_a_constant_or_single_gene_is_not() -> None:
     x = np.random.default_rng(0).normal(size=(20, 1)).astype(np.float32)
     assert max_redundancy(np.hstack([x, -2 * x])) == pytest.approx(1)
     assert max_redundancy(np.hstack([x, np.ones_like(x)])) == 0
@@ -268,7 +270,7 @@ def test_a_copy_is_redundant_and_a_constant_or_single_gene_is_not() -> None:
     assert max_redundancy(np.tile([0.1, 0.7], (3, 1))) == 0
 
 
-def test_neighbourhoods_by_brute_force() -> None:
+def test_neighbourhood_preservation_equals_brute_force() -> None:
     x = np.random.default_rng(1).normal(size=(30, 6)).astype(np.float32)
     panel = x[:, :2]
 
@@ -280,23 +282,23 @@ def test_neighbourhoods_by_brute_force() -> None:
     expected = np.mean([len(nearest(panel, i) & nearest(x, i)) / 4 for i in range(30)])
     assert neighbourhood_preservation(panel, x, n_neighbors=4) == pytest.approx(expected)
     assert neighbourhood_preservation(x, x) == 1
-    # All other cells are neighbours where there are no more than asked for.
+    # With few cells all other cells are neighbours.
     assert neighbourhood_preservation(panel[:5], x[:5], n_neighbors=15) == 1
     with pytest.raises(ValueError, match="at least two cells, got 1"):
         neighbourhood_preservation(panel[:1], x[:1])
 
 
-def test_leiden_finds_clusters_that_are_far_apart() -> None:
+def test_leiden_separates_distant_clusters() -> None:
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1, 2], 40)
     x = (rng.normal(size=(120, 4)) + 50 * y[:, None]).astype(np.float32)
     clusters = leiden_clusters(x, seed=0)
-    # A cloud may be split, but no cluster joins two of them.
+    # A type may be split, but no cluster contains cells of two types.
     assert all(len(np.unique(y[clusters == c])) == 1 for c in np.unique(clusters))
     assert nmi(y, y[::-1]) == ari(y, y) == 1
 
 
-def test_leiden_repeats_with_its_seed_and_leaves_pythons_generator_alone() -> None:
+def test_leiden_is_reproducible_and_does_not_use_the_global_generator() -> None:
     x = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
     random.seed(1)
     before = random.getstate()
@@ -306,7 +308,7 @@ def test_leiden_repeats_with_its_seed_and_leaves_pythons_generator_alone() -> No
     np.testing.assert_array_equal(leiden_clusters(x, seed=0), one)
 
 
-def test_after_leiden_igraph_draws_from_pythons_generator_again() -> None:
+def test_igraph_uses_the_global_generator_again_after_leiden() -> None:
     leiden_clusters(np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32), seed=0)
     before = random.getstate()
     igraph.Graph.Erdos_Renyi(20, 0.5)

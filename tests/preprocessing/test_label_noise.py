@@ -1,4 +1,4 @@
-"""Wrong labels: how many cells, which ones, and what they become."""
+"""Label noise: number of noisy labels, affected cells, transition matrices."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def stream(seed: int) -> np.random.Generator:
 
 
 def uniform(n_classes: int) -> NDArray[np.float64]:
-    """Every class in the place of every other, and of one more that is never drawn."""
+    """Return a uniform transition matrix with one additional class that is never drawn."""
     matrix = np.zeros((n_classes + 1, n_classes + 1))
     matrix[:, :n_classes] = 1 / n_classes
     return matrix
 
 
 @st.composite
-def cells_to_mislabel(draw: st.DrawFn) -> tuple[Labels, Labels, int]:
-    """Labels, some of the cells, and the number of classes."""
+def labelled_cells(draw: st.DrawFn) -> tuple[Labels, Labels, int]:
+    """Class indices of all cells, indices of some cells, and the number of classes."""
     n_cells = draw(st.integers(min_value=1, max_value=200))
     n_classes = draw(st.integers(min_value=2, max_value=7))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
@@ -49,20 +49,20 @@ def cells_to_mislabel(draw: st.DrawFn) -> tuple[Labels, Labels, int]:
 levels = st.floats(min_value=0, max_value=1)
 
 
-@given(cells_to_mislabel(), levels, seeds)
-def test_the_number_of_cells_that_are_drawn_anew_is_exact(
+@given(labelled_cells(), levels, seeds)
+def test_the_number_of_relabelled_cells_is_exact(
     case: tuple[Labels, Labels, int], level: float, seed: int
 ) -> None:
     y, cells, n_classes = case
-    # A label that no draw can give shows every cell that was drawn, right or wrong.
+    # Label n_classes is never drawn, so every relabelled cell can be identified.
     unlabelled = np.full_like(y, n_classes)
     noisy = draw_label_noise(unlabelled, cells, level, uniform(n_classes), stream(seed))
     assert (noisy != n_classes).sum() == int(level * len(cells))
     assert noisy.min() >= 0
 
 
-@given(cells_to_mislabel(), levels, levels, seeds)
-def test_a_higher_level_contains_the_lower_one(
+@given(labelled_cells(), levels, levels, seeds)
+def test_noise_at_a_higher_level_includes_the_noise_at_a_lower_level(
     case: tuple[Labels, Labels, int], level: float, other_level: float, seed: int
 ) -> None:
     y, cells, n_classes = case
@@ -76,8 +76,8 @@ def test_a_higher_level_contains_the_lower_one(
     np.testing.assert_array_equal(more[drawn], less[drawn])
 
 
-@given(cells_to_mislabel(), levels, seeds)
-def test_cells_outside_keep_their_label(
+@given(labelled_cells(), levels, seeds)
+def test_other_cells_keep_their_labels(
     case: tuple[Labels, Labels, int], level: float, seed: int
 ) -> None:
     y, cells, n_classes = case
@@ -86,7 +86,7 @@ def test_cells_outside_keep_their_label(
     np.testing.assert_array_equal(noisy[outside], y[outside])
 
 
-@given(cells_to_mislabel(), seeds)
+@given(labelled_cells(), seeds)
 def test_level_zero_changes_nothing(case: tuple[Labels, Labels, int], seed: int) -> None:
     y, cells, n_classes = case
     np.testing.assert_array_equal(
@@ -94,8 +94,8 @@ def test_level_zero_changes_nothing(case: tuple[Labels, Labels, int], seed: int)
     )
 
 
-@given(cells_to_mislabel(), levels, seeds)
-def test_mislabel_returns_a_new_array_and_leaves_its_input(
+@given(labelled_cells(), levels, seeds)
+def test_label_noise_does_not_change_its_arguments(
     case: tuple[Labels, Labels, int], level: float, seed: int
 ) -> None:
     y, cells, n_classes = case
@@ -107,7 +107,7 @@ def test_mislabel_returns_a_new_array_and_leaves_its_input(
     np.testing.assert_array_equal(cells, cells_before)
 
 
-@given(cells_to_mislabel(), levels, seeds)
+@given(labelled_cells(), levels, seeds)
 def test_noise_does_not_depend_on_the_order_of_the_cells(
     case: tuple[Labels, Labels, int], level: float, seed: int
 ) -> None:
@@ -119,25 +119,25 @@ def test_noise_does_not_depend_on_the_order_of_the_cells(
 
 
 @pytest.mark.parametrize(("level", "n_classes"), [(0.2, 2), (0.5, 4), (1.0, 7)])
-def test_the_share_of_wrong_labels_is_the_papers(level: float, n_classes: int) -> None:
+def test_the_fraction_of_wrong_labels_is_that_of_the_paper(level: float, n_classes: int) -> None:
     n = 40_000
     y = np.arange(n) % n_classes
     noisy = draw_label_noise(y, np.arange(n), level, uniform(n_classes), stream(0))
     expected = level * (1 - 1 / n_classes)
-    # The number drawn is fixed; whether a draw is wrong is a coin of 1 - 1/C.
+    # The number of drawn labels is fixed; each of them is wrong with probability 1 - 1/C.
     standard_error = np.sqrt(level * (1 - 1 / n_classes) / n_classes / n)
     assert (noisy != y).mean() == pytest.approx(expected, abs=5 * standard_error)
 
 
-def test_wrong_labels_are_uniform_over_the_classes() -> None:
+def test_drawn_labels_are_uniform_over_the_classes() -> None:
     n, n_classes = 30_000, 5
     y = np.zeros(n, dtype=np.int64)
     noisy = draw_label_noise(y, np.arange(n), 1.0, uniform(n_classes), stream(0))
-    share = np.bincount(noisy, minlength=n_classes) / n
-    assert np.abs(share - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / n)
+    fraction = np.bincount(noisy, minlength=n_classes) / n
+    assert np.abs(fraction - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / n)
 
 
-def test_different_seeds_mislabel_different_cells() -> None:
+def test_different_seeds_relabel_different_cells() -> None:
     y = np.zeros(1000, dtype=np.int64)
     one, other = (
         draw_label_noise(y, np.arange(1000), 0.5, uniform(4), stream(seed)) for seed in (0, 1)
@@ -145,7 +145,7 @@ def test_different_seeds_mislabel_different_cells() -> None:
     assert (one != other).any()
 
 
-# --- which class a wrong label names
+# --- transition matrices
 
 
 def matrix_of(noise: LabelNoise, n_classes: int = 3) -> NDArray[np.float64]:
@@ -157,7 +157,7 @@ def matrix_of(noise: LabelNoise, n_classes: int = 3) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("kind", ["uniform", "uniform_other", "pairwise"])
 @pytest.mark.parametrize("n_classes", [2, 5])
-def test_rows_of_a_matrix_are_probabilities(kind: str, n_classes: int) -> None:
+def test_rows_of_a_transition_matrix_are_probabilities(kind: str, n_classes: int) -> None:
     matrix = matrix_of(LabelNoise.model_validate({"level": 0.5, "kind": kind}), n_classes)
     assert matrix.shape == (n_classes, n_classes)
     assert (matrix >= 0).all()
@@ -166,14 +166,14 @@ def test_rows_of_a_matrix_are_probabilities(kind: str, n_classes: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["uniform_other", "pairwise"])
-def test_every_label_that_is_drawn_is_wrong(kind: str) -> None:
+def test_every_drawn_label_is_wrong(kind: str) -> None:
     y = np.arange(3000) % 3
     noise = LabelNoise.model_validate({"level": 0.4, "kind": kind})
     noisy = draw_label_noise(y, np.arange(3000), noise.level, matrix_of(noise), stream(0))
     assert (noisy != y).sum() == 1200
 
 
-def test_pairwise_takes_the_class_whose_mean_is_nearest() -> None:
+def test_pairwise_noise_takes_the_class_with_the_nearest_mean() -> None:
     means = np.array([[0.0, 0], [1, 0], [10, 0], [10, 4]], dtype=np.float32)
     y = np.repeat(np.arange(4), 50)
     x = means[y] + np.random.default_rng(0).normal(0, 0.1, (200, 2)).astype(np.float32)
@@ -183,8 +183,8 @@ def test_pairwise_takes_the_class_whose_mean_is_nearest() -> None:
     assert noisy.tolist() == np.repeat([1, 0, 3, 2], 50).tolist()
 
 
-def test_a_matrix_of_the_user_is_followed() -> None:
-    """A class that it does not name keeps its labels; 0 is never drawn, at the end either."""
+def test_class_dependent_noise_follows_its_matrix() -> None:
+    """A class that is not listed keeps its labels; a class of probability 0 is never drawn."""
     given_matrix = {"type 0": {"type 1": 0.75, "type 0": 0.25}, "type 1": {"type 0": 1.0}}
     noise = LabelNoise(level=1.0, kind="class_dependent", matrix=given_matrix)
     y = np.arange(30_000) % 3
@@ -195,7 +195,7 @@ def test_a_matrix_of_the_user_is_followed() -> None:
     assert (noisy[y == 0] == 1).mean() == pytest.approx(0.75, abs=5 * np.sqrt(0.1875 / 10_000))
 
 
-def test_a_class_that_the_data_do_not_have_is_named() -> None:
+def test_an_unknown_class_of_the_matrix_is_reported() -> None:
     noise = LabelNoise(level=1, kind="class_dependent", matrix={"neuron": {"glia": 1.0}})
     (problem,) = label_noise_problems(noise, list(CLASSES))
     assert "'glia'" in problem
@@ -205,14 +205,14 @@ def test_a_class_that_the_data_do_not_have_is_named() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"kind": "class_dependent"}, "needs one"),
-        ({"matrix": {"a": {"b": 1.0}}}, "belongs to the kind class_dependent"),
-        ({"kind": "class_dependent", "matrix": {"a": {"b": 0.7}}}, "add up to 0.7"),
-        ({"kind": "class_dependent", "matrix": {"a": {"b": 1.5, "a": -0.5}}}, "negative"),
+        ({"kind": "class_dependent"}, "class_dependent requires a matrix"),
+        ({"matrix": {"a": {"b": 1.0}}}, "valid only for the noise class_dependent, not uniform"),
+        ({"kind": "class_dependent", "matrix": {"a": {"b": 0.7}}}, "their sum is 0.7"),
+        ({"kind": "class_dependent", "matrix": {"a": {"b": 1.5, "a": -0.5}}}, "non-negative"),
         ({"kind": "adversarial"}, "uniform_other"),
         ({"level": 1.01}, "less than or equal to 1"),
     ],
 )
-def test_noise_that_makes_no_sense_is_refused(content: object, message: str) -> None:
+def test_invalid_label_noise_is_rejected(content: object, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         LabelNoise.model_validate(content)

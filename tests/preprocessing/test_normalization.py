@@ -1,3 +1,5 @@
+"""Normalisation, z-scores and the layers of both recipes, compared with scanpy and scikit-learn."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,7 +17,7 @@ from mmlab.preprocessing.normalization import log_normalize
 from mmlab.preprocessing.recipes import prepare_layers, z_score
 
 TRAIN = np.arange(0, 120, 2)
-EVERYTHING = slice(None)
+ALL_CELLS = slice(None)
 
 every_normalization = pytest.mark.parametrize("normalization", ["total", "none", "l2"])
 
@@ -34,15 +36,15 @@ def scanpy_log(cells: Cells) -> ad.AnnData:
     return adata
 
 
-# --- counts to log values
+# --- log_normalize
 
 
-def test_total_is_what_scanpy_does(tiny_cells: Cells) -> None:
+def test_total_equals_scanpy(tiny_cells: Cells) -> None:
     ours = log_normalize(counts_of(tiny_cells), "total")
     np.testing.assert_allclose(ours.toarray(), scanpy_log(tiny_cells).X.toarray(), rtol=2e-6)
 
 
-def test_none_takes_the_counts_as_they_are(tiny_cells: Cells) -> None:
+def test_none_does_not_scale_the_counts(tiny_cells: Cells) -> None:
     ours = log_normalize(counts_of(tiny_cells), "none").toarray()
     np.testing.assert_allclose(ours, np.log1p(counts_of(tiny_cells).toarray()), rtol=1e-6)
 
@@ -56,7 +58,7 @@ def test_l2_gives_every_cell_unit_length(tiny_cells: Cells) -> None:
 
 
 @every_normalization
-def test_log_values_are_sparse_float32_of_the_same_shape(
+def test_log_values_are_csr_float32_of_the_same_shape(
     tiny_cells: Cells, normalization: Normalization
 ) -> None:
     counts = counts_of(tiny_cells)
@@ -75,20 +77,20 @@ def test_a_cell_without_counts_stays_zero(normalization: Normalization) -> None:
     assert values[1].min() > 0
 
 
-# --- log values to z-scores
+# --- z_score
 
 
-def test_z_score_is_what_scanpy_does(tiny_cells: Cells) -> None:
+def test_z_score_equals_scanpy(tiny_cells: Cells) -> None:
     import scanpy as sc
 
     adata = scanpy_log(tiny_cells)
-    ours = z_score(adata.X, EVERYTHING)
+    ours = z_score(adata.X, ALL_CELLS)
     dense = ad.AnnData(X=adata.X.toarray())
     sc.pp.scale(dense, max_value=10)
     np.testing.assert_allclose(ours, dense.X, atol=2e-5)
 
 
-def test_z_score_is_scikit_learns_with_the_sample_standard_deviation(tiny_cells: Cells) -> None:
+def test_z_score_equals_scikit_learn_with_the_sample_standard_deviation(tiny_cells: Cells) -> None:
     logs = log_normalize(counts_of(tiny_cells), "total")
     ours = z_score(logs, TRAIN)
     scaler = StandardScaler().fit(logs.toarray()[TRAIN].astype(np.float64))
@@ -107,12 +109,12 @@ def test_z_scores_are_clipped_on_both_sides() -> None:
     values = np.zeros((400, 2), dtype=np.float32)
     values[0] = [5, -5]
     values[1:, :] += np.linspace(0, 1e-2, 399, dtype=np.float32)[:, None]
-    ours = z_score(sp.csr_matrix(values), EVERYTHING)
+    ours = z_score(sp.csr_matrix(values), ALL_CELLS)
     assert ours[0].tolist() == [10, -10]
     assert np.abs(ours[1:]).max() < 10
 
 
-def test_a_gene_without_variance_is_centred_and_left() -> None:
+def test_a_gene_without_variance_is_only_centred() -> None:
     values = np.tile(np.array([[0.1, 0.0]], dtype=np.float32), (50, 1))
     values[40:] += np.float32(0.25)
     ours = z_score(sp.csr_matrix(values), np.arange(40))
@@ -124,7 +126,7 @@ def test_a_gene_without_variance_is_centred_and_left() -> None:
 
 
 def changed_outside(cells: Cells, kept: NDArray[np.int64]) -> Cells:
-    """The same cells, but for the counts of those that are not in ``kept``."""
+    """Return the cells with other counts for all cells that are not in ``kept``."""
     adata = cells.adata.copy()
     counts = adata.X.toarray()
     outside = np.setdiff1d(np.arange(adata.n_obs), kept)
@@ -138,7 +140,7 @@ def layers_of(cells: Cells, recipe: Any) -> Any:
 
 
 @pytest.mark.parametrize("layer", ["counts", "log1p", "zscore"])
-def test_under_train_only_other_cells_do_not_reach_the_training_cells(
+def test_train_only_layers_of_training_cells_do_not_depend_on_other_cells(
     tiny_cells: Cells, layer: str
 ) -> None:
     before = layers_of(tiny_cells, "train_only")[layer]
@@ -148,7 +150,7 @@ def test_under_train_only_other_cells_do_not_reach_the_training_cells(
     assert difference.max() > 0
 
 
-def test_under_train_only_one_test_cell_does_not_reach_another(tiny_cells: Cells) -> None:
+def test_train_only_layers_of_a_test_cell_do_not_depend_on_another(tiny_cells: Cells) -> None:
     all_but_the_last = np.arange(119)
     before = layers_of(tiny_cells, "train_only")["zscore"]
     after = layers_of(changed_outside(tiny_cells, all_but_the_last), "train_only")["zscore"]
@@ -156,17 +158,17 @@ def test_under_train_only_one_test_cell_does_not_reach_another(tiny_cells: Cells
     assert (after[119] != before[119]).any()
 
 
-def test_the_papers_recipe_takes_its_statistics_from_all_cells(tiny_cells: Cells) -> None:
+def test_the_paper_recipe_computes_statistics_over_all_cells(tiny_cells: Cells) -> None:
     logs = log_normalize(counts_of(tiny_cells), "total")
     np.testing.assert_array_equal(
-        layers_of(tiny_cells, "paper")["zscore"], z_score(logs, EVERYTHING)
+        layers_of(tiny_cells, "paper")["zscore"], z_score(logs, ALL_CELLS)
     )
     changed = layers_of(changed_outside(tiny_cells, TRAIN), "paper")["zscore"]
     assert (changed[TRAIN] != layers_of(tiny_cells, "paper")["zscore"][TRAIN]).any()
 
 
 @pytest.mark.parametrize("recipe", ["train_only", "paper"])
-def test_a_recipe_gives_all_layers_and_leaves_its_input(
+def test_prepare_layers_returns_all_layers_and_does_not_change_its_input(
     tiny_adata: ad.AnnData, recipe: Any
 ) -> None:
     cells = as_cells(tiny_adata)
@@ -182,7 +184,7 @@ def test_a_recipe_gives_all_layers_and_leaves_its_input(
 
 
 @every_normalization
-def test_preparing_reads_counts_that_cannot_be_written(
+def test_prepare_layers_accepts_read_only_counts(
     tiny_cells: Cells, normalization: Normalization
 ) -> None:
     assert not counts_of(tiny_cells).data.flags.writeable

@@ -1,3 +1,5 @@
+"""Splits of both protocols, and the random streams they are drawn from."""
+
 from __future__ import annotations
 
 from itertools import combinations
@@ -22,7 +24,7 @@ replicates = st.integers(min_value=0, max_value=1000)
 
 @st.composite
 def class_indices(draw: st.DrawFn) -> Labels:
-    """Labels of 2 to 6 classes, some as small as a split allows, in any order."""
+    """Class indices of 2 to 6 classes in random order; some classes have the minimum size."""
     sizes = draw(st.lists(st.integers(min_value=4, max_value=60), min_size=2, max_size=6))
     assume(int(0.1 * sum(sizes)) >= len(sizes))
     y = np.repeat(np.arange(len(sizes)), sizes)
@@ -39,9 +41,9 @@ def cells_of_each_class(y: Labels, cells: Labels) -> Labels:
 
 def assert_is_a_70_10_20_split(split: Split, y: Labels) -> None:
     n = len(y)
-    dealt = np.concatenate([split.train, split.validation, split.test])
-    assert dealt.dtype == np.int64
-    np.testing.assert_array_equal(np.sort(dealt), np.arange(n))
+    cells = np.concatenate([split.train, split.validation, split.test])
+    assert cells.dtype == np.int64
+    np.testing.assert_array_equal(np.sort(cells), np.arange(n))
     assert len(split.train) == int(0.7 * n)
     assert len(split.validation) == int(0.1 * n)
     for part, least in zip((split.train, split.validation, split.test), (2, 1, 1), strict=True):
@@ -77,7 +79,7 @@ def test_the_same_seed_and_replicate_give_the_same_split(
 
 
 @given(class_indices(), seeds, seeds, replicates)
-def test_every_search_sees_the_same_locked_test_cells(
+def test_every_search_has_the_same_held_out_test_set(
     y: Labels, seed: int, other_seed: int, replicate: int
 ) -> None:
     one = search_split(y, FINGERPRINT, split_stream(seed))
@@ -86,7 +88,7 @@ def test_every_search_sees_the_same_locked_test_cells(
     assert not set(one.test) & set(other.train_validation)
 
 
-def test_the_locked_test_cells_depend_on_the_data() -> None:
+def test_the_held_out_test_set_depends_on_the_data() -> None:
     y = np.arange(300) % 3
     one = search_split(y, FINGERPRINT, split_stream(0))
     other = search_split(y, FINGERPRINT[::-1], split_stream(0))
@@ -107,24 +109,24 @@ def test_train_validation_is_train_then_validation() -> None:
 
 
 def test_a_split_is_not_ordered_by_class() -> None:
-    # Whatever reads the first cells of a part must not see the first class alone.
+    # Code that uses only the first cells of a part must not get a single class.
     y = np.sort(np.arange(400) % 2)
     first = paper_split(y, split_stream(0)).train[:50]
     assert 5 < y[first].sum() < 45
 
 
-def test_beyond_the_minimum_every_cell_is_as_likely_to_be_tested() -> None:
+def test_every_cell_is_equally_likely_to_be_a_test_cell() -> None:
     y = np.repeat([0, 1], [90, 10])
     tested = np.zeros(100)
     n_splits = 400
     for replicate in range(n_splits):
         tested[paper_split(y, split_stream(0, replicate)).test] += 1
-    # Five standard errors around the share of test cells; the reserved cells add a little.
+    # Within five standard errors of the fraction of test cells; reserved cells add a little.
     assert np.abs(tested / n_splits - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / n_splits)
 
 
 @given(class_indices(), seeds)
-def test_the_labels_are_not_changed(y: Labels, seed: int) -> None:
+def test_splitting_does_not_change_the_labels(y: Labels, seed: int) -> None:
     before = y.copy()
     y.setflags(write=False)
     paper_split(y, split_stream(seed))
@@ -132,10 +134,10 @@ def test_the_labels_are_not_changed(y: Labels, seed: int) -> None:
     np.testing.assert_array_equal(y, before)
 
 
-# --- requests that cannot be met
+# --- impossible splits
 
 
-def test_a_class_that_is_too_small_is_named_with_its_count() -> None:
+def test_a_class_that_is_too_small_is_reported_with_its_size() -> None:
     y = np.repeat([0, 1, 2], [50, 3, 50])
     with pytest.raises(UserError, match=r"class 1 has 3 cells, fewer than the 4 that"):
         paper_split(y, split_stream(0))
@@ -144,10 +146,11 @@ def test_a_class_that_is_too_small_is_named_with_its_count() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["paper", "search"])
-def test_too_few_cells_for_all_classes_are_refused(protocol: str) -> None:
+def test_too_few_cells_for_all_classes_are_rejected(protocol: str) -> None:
     y = np.arange(39) % 4
     with pytest.raises(
-        UserError, match=r"3 cells cannot hold 1 cells of each of 4 classes: 3[0-9] cells"
+        UserError,
+        match=r"3 cells is too small for 4 classes with at least 1 cells each: 3[0-9] cells",
     ):
         if protocol == "paper":
             paper_split(y, split_stream(0))
@@ -155,7 +158,7 @@ def test_too_few_cells_for_all_classes_are_refused(protocol: str) -> None:
             search_split(y, FINGERPRINT, split_stream(0))
 
 
-def test_the_smallest_classes_that_can_be_split_are_split() -> None:
+def test_classes_of_the_minimum_size_can_be_split() -> None:
     y = np.repeat([0, 1, 2], [4, 4, 32])
     for seed in range(20):
         assert_is_a_70_10_20_split(paper_split(y, split_stream(seed)), y)
@@ -163,7 +166,7 @@ def test_the_smallest_classes_that_can_be_split_are_split() -> None:
 
 
 @given(class_indices(), seeds)
-def test_partition_deals_only_the_cells_that_it_is_given(y: Labels, seed: int) -> None:
+def test_partition_uses_exactly_the_given_cells(y: Labels, seed: int) -> None:
     cells = np.flatnonzero(np.arange(len(y)) % 7 != 0)
     assume(np.bincount(y[cells]).min() >= 2)
     n_first = len(cells) // 2
@@ -174,7 +177,7 @@ def test_partition_deals_only_the_cells_that_it_is_given(y: Labels, seed: int) -
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), cells)
 
 
-def test_the_minimum_is_the_one_of_the_paper() -> None:
+def test_the_minimum_is_that_of_the_paper() -> None:
     assert MIN_CELLS_PER_PART == (2, 1, 1)
 
 
@@ -197,15 +200,15 @@ def test_streams_of_two_replicates_are_not_correlated() -> None:
         assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(4000)
 
 
-def test_a_stream_is_the_recorded_one() -> None:
-    # Splits of recorded trials come from it: another number here makes old digests lie.
+def test_random_streams_are_unchanged() -> None:
+    # If these numbers changed, digests of finished trials would refer to other splits.
     assert random_stream(0, 0, Stream.SPLIT).integers(1000, size=4).tolist() == [17, 565, 909, 935]
     np.testing.assert_array_equal(
         random_stream(3, 2, Stream.NOISE).random(3), random_stream(3, 2, Stream.NOISE).random(3)
     )
 
 
-def test_no_stream_reads_or_moves_numpys_global_generator() -> None:
+def test_streams_do_not_use_the_global_generator_of_numpy() -> None:
     np.random.seed(1)  # noqa: NPY002
     first = random_stream(0, 0, Stream.SPLIT).random()
     position = np.random.get_state()[2]  # noqa: NPY002

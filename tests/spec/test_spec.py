@@ -1,3 +1,5 @@
+"""Specifications: defaults, digests, validation, and reading from YAML."""
+
 from __future__ import annotations
 
 import re
@@ -21,12 +23,12 @@ FINGERPRINT = "ab" * 32
 
 
 def trial(**changes: Any) -> TrialSpec:
-    settings: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "data": DataSpec(name="zeisel"),
         "selector": "markermap_supervised",
         "params": {"beta": 0.9, "hidden_size": 64},
     }
-    return TrialSpec(**(settings | changes))
+    return TrialSpec(**(fields | changes))
 
 
 def yaml_file(folder: Path, text: str) -> Path:
@@ -35,7 +37,7 @@ def yaml_file(folder: Path, text: str) -> Path:
     return path
 
 
-def test_defaults_of_a_trial_are_the_documented_ones() -> None:
+def test_default_values_of_a_trial() -> None:
     spec = TrialSpec(data=DataSpec(name="zeisel"), selector="random")
     assert spec.model_dump(exclude={"data"}) == {
         "selector": "random",
@@ -59,20 +61,20 @@ def test_a_trial_is_frozen(field: str) -> None:
         setattr(spec, field, getattr(spec, field))
 
 
-def test_two_trials_do_not_share_the_default_of_params() -> None:
+def test_trials_do_not_share_default_params() -> None:
     one, other = (TrialSpec(data=DataSpec(name="zeisel"), selector="random") for _ in range(2))
     one.params["beta"] = 0.5
     assert other.params == {}
 
 
-def test_digest_is_the_one_that_was_recorded() -> None:
-    # Finished trials are found by this number: a change of it needs a new PROTOCOL_NUMBER.
+def test_the_digest_is_unchanged() -> None:
+    # Finished trials are found by their digest: a change of it requires a new PROTOCOL_NUMBER.
     assert trial().digest(FINGERPRINT) == (
         "bfebbae181e3996963171cf14bd4af20347e392e175e633b6fd6eacf0fa71800"
     )
 
 
-def test_digest_does_not_depend_on_where_the_data_lie() -> None:
+def test_digest_does_not_depend_on_the_location_of_the_data() -> None:
     named = trial().digest(FINGERPRINT)
     for path in ("a.h5ad", "/elsewhere/b.h5ad"):
         in_file = trial(data=DataSpec(path=path, label_key="type", layer="counts"))
@@ -80,9 +82,9 @@ def test_digest_does_not_depend_on_where_the_data_lie() -> None:
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:
-    turned = trial(params={"hidden_size": 64, "beta": 0.9})
-    assert list(turned.params) != list(trial().params)
-    assert turned.digest(FINGERPRINT) == trial().digest(FINGERPRINT)
+    reordered = trial(params={"hidden_size": 64, "beta": 0.9})
+    assert list(reordered.params) != list(trial().params)
+    assert reordered.digest(FINGERPRINT) == trial().digest(FINGERPRINT)
 
 
 CHANGES: dict[str, Any] = {
@@ -101,7 +103,7 @@ CHANGES: dict[str, Any] = {
 }
 
 
-def test_every_field_but_data_has_a_change_to_test() -> None:
+def test_changes_cover_every_field_except_data() -> None:
     assert set(CHANGES) == set(TrialSpec.model_fields) - {"data"}
 
 
@@ -119,7 +121,7 @@ def test_digest_depends_on_the_kind_of_the_noise() -> None:
     assert one.digest(FINGERPRINT) != other.digest(FINGERPRINT)
 
 
-def test_digest_depends_on_what_the_data_hold() -> None:
+def test_digest_depends_on_the_content_of_the_data() -> None:
     assert trial().digest("cd" * 32) != trial().digest(FINGERPRINT)
 
 
@@ -129,7 +131,7 @@ def test_digest_depends_on_the_protocol_number(monkeypatch: pytest.MonkeyPatch) 
     assert trial().digest(FINGERPRINT) != before
 
 
-def test_digest_survives_a_trip_through_json() -> None:
+def test_digest_survives_a_json_round_trip() -> None:
     again = TrialSpec.model_validate_json(trial().model_dump_json())
     assert again == trial()
     assert again.digest(FINGERPRINT) == trial().digest(FINGERPRINT)
@@ -141,12 +143,12 @@ def test_canonical_json_is_equal_for_equal_content(content: dict[str, Any]) -> N
     assert canonical_json(content) == canonical_json(backwards)
 
 
-def test_seed_zero_is_a_seed() -> None:
+def test_seed_zero_is_valid() -> None:
     assert trial(seed=0).seed == 0
     assert trial(seed=0).digest(FINGERPRINT) != trial(seed=1).digest(FINGERPRINT)
 
 
-def test_a_trial_of_a_study_never_opens_the_test_cells() -> None:
+def test_trials_of_a_search_do_not_use_the_held_out_test_set() -> None:
     study = SearchSpec(
         data=DataSpec(name="zeisel"),
         search=SearchSpace(
@@ -181,7 +183,7 @@ def test_title_of_the_data(given_spec: DataSpec, title: str) -> None:
     assert given_spec.title == title
 
 
-def test_a_good_file_is_read_as_written(tmp_path: Path) -> None:
+def test_a_valid_file_is_read(tmp_path: Path) -> None:
     path = yaml_file(
         tmp_path,
         """
@@ -200,7 +202,7 @@ def test_a_good_file_is_read_as_written(tmp_path: Path) -> None:
     )
 
 
-def test_all_mistakes_of_a_file_come_in_one_error(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_file_are_in_one_error(tmp_path: Path) -> None:
     path = yaml_file(
         tmp_path,
         """
@@ -242,17 +244,17 @@ def test_an_unknown_key_in_a_nested_block_is_named_with_its_path() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "complaint"),
+    ("data", "message"),
     [
-        ({}, "give either a dataset's name or the path"),
-        ({"name": "zeisel", "path": "a.h5ad"}, "give either a dataset's name or the path"),
-        ({"path": "a.h5ad"}, "a file needs label_key"),
-        ({"name": "zeisel", "label_key": "type"}, "label_key and layer belong to a file"),
-        ({"name": "zeisel", "layer": "counts"}, "label_key and layer belong to a file"),
+        ({}, "give either the name of a dataset or the path"),
+        ({"name": "zeisel", "path": "a.h5ad"}, "give either the name of a dataset or the path"),
+        ({"path": "a.h5ad"}, "a file requires label_key"),
+        ({"name": "zeisel", "label_key": "type"}, "label_key and layer apply only to a file"),
+        ({"name": "zeisel", "layer": "counts"}, "label_key and layer apply only to a file"),
     ],
 )
-def test_data_come_from_one_source(data: dict[str, str], complaint: str) -> None:
-    with pytest.raises(UserError, match=f"data: {complaint}"):
+def test_data_have_exactly_one_source(data: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=f"data: {message}"):
         parse_spec(TrialSpec, {"data": data, "selector": "random"}, "here")
 
 
@@ -261,28 +263,28 @@ def search(**parameters: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("low", [0, -1])
-def test_a_log_range_needs_low_above_zero(low: float) -> None:
+def test_a_log_range_requires_a_positive_low(low: float) -> None:
     with pytest.raises(UserError) as caught:
         parse_spec(SearchSpace, search(beta={"low": low, "high": 1, "log": True}), "here")
     assert str(caught.value) == (
-        f"here: parameters.beta: a log range needs low above 0, got {float(low)}."
+        f"here: parameters.beta: a log range requires low > 0, got {float(low)}."
     )
 
 
 @pytest.mark.parametrize("high", [float("inf"), float("nan")])
-def test_a_range_has_finite_ends(high: float) -> None:
+def test_a_range_requires_finite_bounds(high: float) -> None:
     with pytest.raises(UserError, match="beta"):
         parse_spec(SearchSpace, search(beta={"low": 0, "high": high}), "here")
 
 
-def test_an_integer_range_has_integer_ends() -> None:
+def test_an_integer_range_requires_integer_bounds() -> None:
     with pytest.raises(UserError, match="hidden_size"):
         parse_spec(
             SearchSpace, search(hidden_size={"low": 0.5, "high": 2.5, "integer": True}), "here"
         )
 
 
-def test_a_misspelt_key_of_a_range_is_the_only_complaint_beside_the_missing_one() -> None:
+def test_a_misspelt_key_of_a_range_is_reported_with_the_missing_key() -> None:
     with pytest.raises(UserError) as caught:
         parse_spec(SearchSpace, search(beta={"low": 0, "hihg": 1}), "here")
     assert str(caught.value) == (
@@ -290,34 +292,32 @@ def test_a_misspelt_key_of_a_range_is_the_only_complaint_beside_the_missing_one(
     )
 
 
-def test_a_value_that_is_no_scalar_gives_one_complaint() -> None:
+def test_a_value_that_is_not_a_scalar_is_reported_once() -> None:
     content = {"data": {"name": "zeisel"}, "selector": "random", "params": {"beta": [1]}}
     with pytest.raises(UserError) as caught:
         parse_spec(TrialSpec, content, "here")
     assert str(caught.value).count("params.beta") == 1
 
 
-def test_choices_are_not_empty() -> None:
+def test_choices_must_not_be_empty() -> None:
     with pytest.raises(UserError, match=r"parameters\.beta\.choices: "):
         parse_spec(SearchSpace, search(beta={"choices": []}), "here")
 
 
-def test_a_search_space_has_a_parameter() -> None:
+def test_a_search_space_requires_a_parameter() -> None:
     with pytest.raises(UserError, match="parameters: "):
         parse_spec(SearchSpace, search(), "here")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_parameter_is_a_finite_number(value: float) -> None:
+def test_a_parameter_must_be_finite(value: float) -> None:
     content = {"data": {"name": "zeisel"}, "selector": "random", "params": {"beta": value}}
     with pytest.raises(UserError, match="beta"):
         parse_spec(TrialSpec, content, "here")
 
 
 @pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-4"])
-def test_a_number_in_scientific_notation_is_a_number_wherever_it_stands(
-    tmp_path: Path, text: str
-) -> None:
+def test_scientific_notation_is_read_as_a_number(tmp_path: Path, text: str) -> None:
     path = yaml_file(
         tmp_path,
         f"""
@@ -336,7 +336,7 @@ def test_a_number_in_scientific_notation_is_a_number_wherever_it_stands(
     assert spec.fixed == {"beta": 1e-4}
 
 
-def test_text_that_looks_a_little_like_a_number_stays_text(tmp_path: Path) -> None:
+def test_strings_that_resemble_numbers_stay_strings(tmp_path: Path) -> None:
     path = yaml_file(
         tmp_path,
         """
@@ -348,13 +348,13 @@ def test_text_that_looks_a_little_like_a_number_stays_text(tmp_path: Path) -> No
     assert read_spec(path, TrialSpec).params == {"a": "e4", "b": "1e-4", "c": "1e-4x", "d": "12"}
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "nowhere.yaml"
     with pytest.raises(UserError, match=f"cannot read {re.escape(str(path))}: No such file"):
         read_spec(path, TrialSpec)
 
 
-def test_a_directory_is_no_file(tmp_path: Path) -> None:
+def test_a_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         read_spec(tmp_path, TrialSpec)
 
@@ -371,7 +371,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
         "data: {name: zeisel}\nselector: random\nseed: 1\nseed: 2",
     ],
 )
-def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, text: str) -> None:
+def test_invalid_or_unsafe_yaml_is_rejected(tmp_path: Path, text: str) -> None:
     path = yaml_file(tmp_path, text)
     with pytest.raises(UserError, match="is not valid YAML") as caught:
         read_spec(path, TrialSpec)
@@ -379,7 +379,7 @@ def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_binary_content_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_bytes(b"\xff\xfe\x00\x9f")
     with pytest.raises(UserError, match="is not valid YAML"):
@@ -387,14 +387,14 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "kind"), [("", "NoneType"), ("[1, 2]", "list"), ("x", "str")])
-def test_a_file_that_holds_no_mapping_says_what_it_holds(
+def test_a_file_without_a_mapping_is_rejected_with_its_type(
     tmp_path: Path, text: str, kind: str
 ) -> None:
-    with pytest.raises(UserError, match=rf"must hold a mapping .*; it holds {kind}\.$"):
+    with pytest.raises(UserError, match=rf"must contain a mapping .*; it contains {kind}\.$"):
         read_spec(yaml_file(tmp_path, text), TrialSpec)
 
 
-def test_an_unknown_name_lists_the_known_and_names_the_nearest() -> None:
+def test_the_error_for_an_unknown_name_lists_known_names_and_suggests_the_nearest() -> None:
     error = unknown_name("dataset", "zeissel", ["paul", "zeisel", "citeseq"])
     assert isinstance(error, UserError)
     assert str(error) == (

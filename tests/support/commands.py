@@ -1,4 +1,4 @@
-"""The command line, called in this process."""
+"""Run commands of the command line in the test process."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from mmlab.errors import UserError
 
 
 def call(*arguments: str) -> Result:
+    """Run a command and return its result; an exception is stored in the result."""
     return CliRunner().invoke(app, list(arguments), catch_exceptions=True)
 
 
 def mistake(*arguments: str) -> str:
-    """Message of the mistake that a command ends with."""
+    """Run a command that fails with a UserError, and return its message."""
     result = call(*arguments)
     assert isinstance(result.exception, UserError), result.output
     return str(result.exception)
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    """Exit code of a command, and what it prints; of a mistake 2 and its message."""
+    """Return exit code and standard output of a command; for a UserError 2 and its message."""
     result = call(*arguments)
     if isinstance(result.exception, UserError):
         return 2, str(result.exception)

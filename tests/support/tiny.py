@@ -1,4 +1,4 @@
-"""Tiny data that every test file shares: 120 cells of three types, 40 genes, 9 true markers."""
+"""Small simulated dataset for tests: 120 cells of three types, 40 genes, 9 true markers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import scipy.sparse as sp
 from mmlab.datasets.cells import Cells, make_cells
 
 CLASSES = ("astrocyte", "microglia", "neuron")
-#: Three genes a class, spread over the index so that no method finds them by their position.
+#: Three marker genes per class, spread over the index so that no method finds them by position.
 MARKERS = ((3, 17, 31), (5, 19, 38), (8, 22, 27))
 N_CELLS, N_GENES = 120, 40
 
-#: MarkerMap and its kin train little and fast on them.
+#: Parameters for a short training of MarkerMap and the other neural methods.
 SMALL = {
     "max_epochs": 3,
     "min_epochs": 1,
@@ -25,7 +25,7 @@ SMALL = {
     "learning_rate": 2e-3,
     "final_temperature": 0.2,
 }
-#: The same, with what makes the other methods fast.
+#: The same, with parameters that make the other methods fast.
 SMALL_OF_ALL = SMALL | {
     "n_trees": 20,
     "dense_epochs": 20,
@@ -39,7 +39,7 @@ SMALL_OF_ALL = SMALL | {
 def simulate_cells(
     n_cells: int = N_CELLS, n_genes: int = N_GENES, *, markers: Any = MARKERS, seed: int = 7
 ) -> ad.AnnData:
-    """Negative-binomial counts of mean 2; the markers of a class have mean 14 in it."""
+    """Simulate negative-binomial counts of mean 2; markers have mean 14 in cells of their class."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(n_cells) % len(markers))
     mean = np.full((n_cells, n_genes), 2.0)

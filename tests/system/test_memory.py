@@ -1,4 +1,4 @@
-"""The peak memory that a trial reports is that of its own work."""
+"""Peak memory covers only the measured computation, and trials do not leak memory."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ def megabytes(n: int) -> np.ndarray[Any, Any]:
     return np.ones(n * 2**20, dtype=np.uint8)
 
 
-def test_peak_counts_what_was_freed_again() -> None:
+def test_the_peak_includes_freed_memory() -> None:
     before = PeakMemory().read()["peak_memory_mb"]
     peak = PeakMemory()
     block = megabytes(200)
     del block
-    found = peak.read()["peak_memory_mb"]
-    assert 150 < found - before < 300
+    after = peak.read()["peak_memory_mb"]
+    assert 150 < after - before < 300
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
-def test_peak_forgets_what_was_before() -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="only Linux can reset the peak"
+)
+def test_the_peak_excludes_memory_freed_before() -> None:
     block = megabytes(200)
     with_block = PeakMemory().read()["peak_memory_mb"]
     del block
     assert PeakMemory().read()["peak_memory_mb"] < with_block - 150
 
 
-def test_peak_where_the_system_keeps_one_mark_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
+def test_the_peak_where_the_system_cannot_reset_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "write_text", fail)
     usage = resource.struct_rusage(range(16))
     monkeypatch.setattr(memory.resource, "getrusage", lambda _: usage)
     monkeypatch.setattr(memory.sys, "platform", "darwin")
@@ -52,7 +54,7 @@ def test_peak_where_the_system_keeps_one_mark_for_good(monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_twenty_trials_in_a_row_leave_nothing_behind() -> None:
+def test_twenty_consecutive_trials_do_not_leak_memory() -> None:
     cells = as_cells(simulate_cells(400, 2500))
     matrix_mb = cells.adata.n_obs * cells.adata.n_vars * 4 / 2**20
     resident = []
@@ -67,5 +69,5 @@ def test_twenty_trials_in_a_row_leave_nothing_behind() -> None:
         result = run_trial(spec, cells)
         resident.append(psutil.Process().memory_info().rss / 2**20)
         assert resident[-1] <= result.peak_memory["peak_memory_mb"] + 10
-    # A matrix of the cells that stays with every trial would be 15 of them.
+    # If each trial leaked one dense matrix of the cells, this would be 15 matrices.
     assert resident[-1] - resident[4] < 5 * matrix_mb

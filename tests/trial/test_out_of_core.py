@@ -194,7 +194,7 @@ def test_a_subsample_takes_both_ends_of_a_part() -> None:
     assert len(subsample(1001, 7)) == 7
     assert sampling_note(40_532) == ""
     assert (
-        f"{MAX_FIT_CELLS:,} of them and judged on at most {MAX_EVALUATION_CELLS:,}"
+        f"{MAX_FIT_CELLS:,} cells and evaluated on at most {MAX_EVALUATION_CELLS:,}"
         in sampling_note(70_000)
     )
 
