@@ -1,0 +1,1 @@
+"""Neural networks of the deep selectors: gates, networks, losses and training loops."""

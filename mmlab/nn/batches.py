@@ -1,4 +1,4 @@
-"""Batches of cells and a step of the optimiser."""
+"""Minibatches of cells, the optimiser and a single training step."""
 
 from __future__ import annotations
 
@@ -14,110 +14,129 @@ from mmlab.nn.layers import RandomSource
 from mmlab.nn.networks import Outputs, PanelModel
 from mmlab.nn.training_config import TrainingConfig
 
-#: The objective: (outputs, cells, labels) -> one number a model.
+#: Training objective: (outputs, cells, labels) -> loss of each model, shape (n_models,).
 Loss = Callable[[Outputs, Tensor, Tensor], Tensor]
 
 
 @contextmanager
 def fast_arithmetic() -> Iterator[None]:
-    """Arithmetic that is as exact as training needs it, for as long as the block runs.
+    """Trade precision that training does not need for speed, within a ``with`` block.
 
-    On a CPU denormal numbers are flushed to zero on this thread: at low temperature the relaxed
-    top-k and the moments of Adam fill with them, and they make a step ten times slower. On CUDA
-    matrix products round their factors to TF32 (10 bits of mantissa, sums in float32).
+    On a CPU, denormal numbers are flushed to zero on the current thread: at low temperature they
+    fill the relaxed top-k and the moments of Adam, and make a training step ten times slower. On
+    CUDA, matrix products round their factors to TF32 (10 bits of mantissa, sums in float32).
     """
     torch.set_flush_denormal(True)
-    before = torch.get_float32_matmul_precision()
+    previous_precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(previous_precision)
         torch.set_flush_denormal(False)
 
 
-def batches(n_cells: int, batch_size: int, noise: RandomSource) -> list[Tensor]:
-    """Shuffled batches of cell indices, each of shape (n_models, batch).
+def shuffled_minibatches(n_cells: int, batch_size: int, noise: RandomSource) -> list[Tensor]:
+    """Return shuffled minibatches of cell indices, each of shape (n_models, batch).
 
-    A last batch of one cell joins the one before: batch norm has no variance for one cell.
+    A single cell that is left over joins the minibatch before it, because batch norm needs at
+    least two cells to compute a variance.
     """
-    parts = list(noise.permutations(n_cells).split(batch_size, dim=1))
-    if len(parts) > 1 and parts[-1].shape[1] == 1:
-        last = parts.pop()
-        parts[-1] = torch.cat([parts[-1], last], dim=1)
-    return parts
+    minibatches = list(noise.permutations(n_cells).split(batch_size, dim=1))
+    if len(minibatches) > 1 and minibatches[-1].shape[1] == 1:
+        last = minibatches.pop()
+        minibatches[-1] = torch.cat([minibatches[-1], last], dim=1)
+    return minibatches
 
 
-def take(values: CellTensor, indices: Tensor) -> Tensor:
-    """Rows ``indices`` (n_models, batch) of the values of each model (n_models, n_cells, ...)."""
+def gather_cells(values: CellTensor, indices: Tensor) -> Tensor:
+    """Return the cells ``indices`` of each model.
+
+    Parameters
+    ----------
+    values
+        Values of the cells (expression or labels), shape (n_models, n_cells, ...).
+    indices
+        Shape (n_models, batch).
+    """
     if isinstance(values, CellReader):
         return values.take(indices)
     n_models, n_cells = values.shape[:2]
     if n_models > 1:
-        first = torch.arange(0, n_models * n_cells, n_cells, device=indices.device)
-        indices = indices + first[:, None]
+        offsets = torch.arange(0, n_models * n_cells, n_cells, device=indices.device)
+        indices = indices + offsets[:, None]
     rows = values.flatten(0, 1).index_select(0, indices.flatten())
     return rows.view(n_models, -1, *values.shape[2:])
 
 
-def temperatures(configs: Sequence[TrainingConfig], epoch: int, device: torch.device) -> Tensor:
-    """Temperature of each model in an epoch, shape (n_models, 1)."""
+def epoch_temperatures(
+    configs: Sequence[TrainingConfig], epoch: int, device: torch.device
+) -> Tensor:
+    """Return the temperature of each model in an epoch, shape (n_models, 1)."""
     values = [config.schedule.temperature(epoch) for config in configs]
     return torch.tensor(values, device=device)[:, None]
 
 
 class Optimizer:
-    """Adam for a pack, with a learning rate a model.
+    """Adam for models trained as one batch, with one learning rate per model.
 
-    torch's own Adam takes a step at the highest rate; models with a lower one go the part of
-    the way that is theirs, which is the same because the step of Adam is proportional to it.
+    torch's own Adam takes a step at the highest of the learning rates. For a model with a lower
+    rate the step is then scaled down by the ratio of the two rates. This is equivalent, because
+    the step of Adam is proportional to the learning rate.
     """
 
     def __init__(self, model: PanelModel, rates: Sequence[float]) -> None:
+        """``rates`` are the learning rates, one per model."""
         parameters = list(model.parameters())
         self._parameters = parameters
         self._rate = max(rates)
-        self._moments = [torch.zeros_like(p, requires_grad=False) for p in parameters]
-        self._squares = [torch.zeros_like(p, requires_grad=False) for p in parameters]
-        # On the device: there a CUDA graph can move them.
-        self._counts = [p.new_zeros((), dtype=torch.float32) for p in parameters]
-        shares = parameters[0].new_tensor(rates) / max(rates)
-        self._shares = None if (shares == 1).all() else shares
+        self._exp_avgs = [torch.zeros_like(p, requires_grad=False) for p in parameters]
+        self._exp_avg_sqs = [torch.zeros_like(p, requires_grad=False) for p in parameters]
+        # The step counters are on the device, where a CUDA graph can increment them.
+        self._state_steps = [p.new_zeros((), dtype=torch.float32) for p in parameters]
+        ratios = parameters[0].new_tensor(rates) / max(rates)
+        self._rate_ratios = None if (ratios == 1).all() else ratios
 
-    def set_rate(self, rate: float) -> None:
-        """One learning rate for all models."""
+    def set_learning_rate(self, rate: float) -> None:
+        """Set one learning rate for all models."""
         self._rate = rate
 
-    def step(self, value: Tensor) -> None:
-        """A step down the gradient of ``value``, a scalar: the sum over the models."""
+    def step(self, loss: Tensor) -> None:
+        """Compute the gradients and update the parameters.
+
+        ``loss`` is a scalar, the sum of the losses of the models.
+        """
         for parameter in self._parameters:
             parameter.grad = None
-        value.backward()
+        loss.backward()
         with torch.no_grad():
-            if self._shares is None:
-                self._adam()
+            if self._rate_ratios is None:
+                self._adam_step()
                 return
-            before = [parameter.detach().clone() for parameter in self._parameters]
-            self._adam()
-            for parameter, start in zip(self._parameters, before, strict=True):
-                # Parameters lie model by model, whatever their shape.
-                rows = (len(self._shares), -1)
-                moved = start.view(rows).lerp(parameter.view(rows), self._shares[:, None])
-                parameter.copy_(moved.view_as(parameter))
+            previous = [parameter.detach().clone() for parameter in self._parameters]
+            self._adam_step()
+            for parameter, start in zip(self._parameters, previous, strict=True):
+                # The model axis comes first in every parameter, whatever its shape.
+                shape = (len(self._rate_ratios), -1)
+                updated = start.view(shape).lerp(parameter.view(shape), self._rate_ratios[:, None])
+                parameter.copy_(updated.view_as(parameter))
 
-    def _adam(self) -> None:
-        """A step of Adam; what has no gradient, such as a head without a loss, stays."""
+    def _adam_step(self) -> None:
+        """Take a step of Adam at the highest learning rate.
+
+        Parameters without a gradient, such as those of a head that has no loss, do not change.
+        """
         gradients = {i: p.grad for i, p in enumerate(self._parameters) if p.grad is not None}
-        moved = list(gradients)
+        updated = list(gradients)
         device = self._parameters[0].device.type
-        # The function below torch.optim.Adam: that one takes longer to call than a small step.
+        # The functional form: calling torch.optim.Adam takes longer than a small step itself.
         adam(
-            [self._parameters[i] for i in moved],
-            [gradients[i] for i in moved],
-            [self._moments[i] for i in moved],
-            [self._squares[i] for i in moved],
+            [self._parameters[i] for i in updated],
+            [gradients[i] for i in updated],
+            [self._exp_avgs[i] for i in updated],
+            [self._exp_avg_sqs[i] for i in updated],
             [],
-            [self._counts[i] for i in moved],
+            [self._state_steps[i] for i in updated],
             fused=device in ("cpu", "cuda"),
             capturable=device == "cuda",
             amsgrad=False,
@@ -130,7 +149,7 @@ class Optimizer:
         )
 
 
-def take_step(
+def training_step(
     model: PanelModel,
     optimizer: Optimizer,
     loss: Loss,
@@ -138,7 +157,7 @@ def take_step(
     labels: Tensor,
     temperature: float | Tensor,
 ) -> Tensor:
-    """One step on a batch of each model; gives their losses, (n_models,), without gradient."""
-    values = loss(model(cells, temperature), cells, labels)
-    optimizer.step(values.sum())
-    return values.detach()
+    """Train on one minibatch per model; return their losses, (n_models,), without gradient."""
+    losses = loss(model(cells, temperature), cells, labels)
+    optimizer.step(losses.sum())
+    return losses.detach()

@@ -1,12 +1,12 @@
-"""Layers of several models side by side: a pack.
+"""Layers for several models that are trained as one batch.
 
-The models of a pack have the same shapes and nothing else in common. The first axis of every
-tensor counts the models, so that one batched product does for all of them what each would do in
-turn; a single model is a pack of one.
+The models of the batch have layers of the same shapes, but share neither weights nor data. The
+first axis of every tensor is the model axis, so that one batched matrix product computes a layer
+of all models. A single model is a batch with ``n_models`` equal to 1.
 
-Every random number of the engine (weights, batch order, dropout, Gumbel noise, latent sample)
-comes from its model's own generator: a model neither reads nor moves torch's global generator, and
-what it draws does not depend on what else is in the pack.
+Every random number (weights, order of the cells, dropout, Gumbel noise, latent sample) comes from
+the model's own generator. A model neither reads nor advances torch's global generator, and its
+random numbers do not depend on the other models of the batch.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch.nn import functional
 
 
 class RandomSource:
-    """Random numbers of a pack, each model's from a generator of its own.
+    """Random numbers for models trained as one batch, from one generator per model.
 
-    The methods give tensors of shape (n_models, \\*shape), float32.
+    The methods return tensors of shape (n_models, \\*shape), float32.
     """
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
@@ -34,62 +34,62 @@ class RandomSource:
         return len(self.generators)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RandomSource:
-        """The same source: torch cannot copy a generator."""
+        """Return the same object, because torch cannot copy a generator."""
         return self
 
     def _empty(self, shape: tuple[int, ...]) -> Tensor:
         return torch.empty((len(self), *shape), device=self.device)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Uniform numbers in [low, high)."""
+        """Draw uniform numbers from [low, high)."""
         out = self._empty(shape)
-        for row, generator in zip(out, self.generators, strict=True):
-            row.uniform_(low, high, generator=generator)
+        for values, generator in zip(out, self.generators, strict=True):
+            values.uniform_(low, high, generator=generator)
         return out
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers."""
+        """Draw standard normal numbers."""
         out = self._empty(shape)
-        for row, generator in zip(out, self.generators, strict=True):
-            row.normal_(generator=generator)
+        for values, generator in zip(out, self.generators, strict=True):
+            values.normal_(generator=generator)
         return out
 
     def gumbel(self, *shape: int) -> Tensor:
-        """Standard Gumbel noise."""
+        """Draw standard Gumbel noise."""
         tiny = torch.finfo(torch.float32).tiny
         uniform = self.uniform(*shape).clamp_min_(tiny)
-        # -log(u) is 0 where u rounds to 1: kept above tiny, so that the noise stays finite.
+        # -log(u) is 0 if u rounds to 1. The second clamp keeps the noise finite.
         return uniform.log_().neg_().clamp_min_(tiny).log_().neg_()
 
-    def coins(self, *shape: int) -> Tensor:
-        """0 or 1 with the same probability."""
+    def bernoulli(self, *shape: int) -> Tensor:
+        """Draw 0 or 1 with equal probability."""
         out = self._empty(shape)
-        for row, generator in zip(out, self.generators, strict=True):
-            row.bernoulli_(0.5, generator=generator)
+        for values, generator in zip(out, self.generators, strict=True):
+            values.bernoulli_(0.5, generator=generator)
         return out
 
     def permutations(self, n: int) -> Tensor:
-        """An order of ``n`` things for each model, int64, shape (n_models, n)."""
+        """Draw one permutation of ``range(n)`` per model, int64, shape (n_models, n)."""
         orders = [torch.randperm(n, generator=g, device=self.device) for g in self.generators]
         return torch.stack(orders)
 
 
-def columns(values: Tensor, indices: Tensor) -> Tensor:
-    """Columns ``indices`` (n_models, n) of each model's matrix (n_models, n_rows, n_columns)."""
+def gather_columns(values: Tensor, indices: Tensor) -> Tensor:
+    """Return columns ``indices`` (n_models, n) of ``values`` (n_models, n_rows, n_columns)."""
     return values.gather(2, indices[:, None].expand(-1, values.shape[1], -1))
 
 
 class Linear(nn.Module):
-    """A linear layer a model, initialised as torch does it.
+    """Linear layers, one per model, with torch's default initialisation.
 
-    With a mask (n_models, n_in), one weight a feature for all cells of a model, the layer sees
-    its input times the mask, and there is no gradient for the input. With G the gradient of the
-    outputs times the unmasked input, the gradient of the weights is G times the mask and that
-    of the mask is the sum over the outputs of weights times G: one matrix product where plain
-    differentiation takes two.
+    With a mask of shape (n_models, n_in), which has one factor per feature for all cells of a
+    model, the input is multiplied by the mask and receives no gradient. Let G be the gradient of
+    the outputs times the unmasked input. The gradient of the weights is G times the mask; the
+    gradient of the mask is the sum over the outputs of the weights times G. This takes one
+    matrix product, while autograd takes two.
 
-    ``rounded`` layers round the factors and the results of their products to bfloat16 while they
-    are trained; weights, sums and gradients are kept in float32.
+    A ``rounded`` layer rounds the factors and the results of its matrix products to bfloat16 in
+    training mode. Weights, sums and gradients stay in float32.
     """
 
     rounded = False
@@ -103,32 +103,34 @@ class Linear(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, inputs: Tensor | None = None
     ) -> Tensor:
-        """Outputs (n_models, n_cells, n_out) for ``x`` (n_models, n_cells, n_in).
+        """Return the outputs (n_models, n_cells, n_out) for ``x`` (n_models, n_cells, n_in).
 
-        With ``inputs``, indices (n_models, n_shown), ``x`` holds these inputs alone.
+        With ``inputs``, indices of shape (n_models, n_selected), ``x`` contains only these
+        inputs and has the shape (n_models, n_cells, n_selected).
         """
-        weight = self.weight if inputs is None else columns(self.weight, inputs)
-        # For one row reading the weights takes the time, and rounding reads them once more.
+        weight = self.weight if inputs is None else gather_columns(self.weight, inputs)
+        # With a single row most of the time goes into reading the weights, and rounding would
+        # read them once more.
         rounded = self.rounded and self.training and x.shape[1] > 1
         result: Tensor = _Linear.apply(x, mask, weight, self.bias, rounded)  # type: ignore[no-untyped-call]
         return result
 
 
 class _Linear(torch.autograd.Function):
-    """Written out because plain differentiation of ``baddbmm`` transposes every weight."""
+    """Linear layer with an explicit backward: autograd of ``baddbmm`` transposes each weight."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, rounded: bool
     ) -> Tensor:
-        seen = x if mask is None else x * mask[:, None]
+        masked = x if mask is None else x * mask[:, None]
         ctx.rounded = rounded
         if not rounded:
             ctx.save_for_backward(x, mask, weight)
-            return torch.baddbmm(bias[:, None], seen, weight.mT)
-        seen = seen.bfloat16()
-        ctx.save_for_backward(seen if mask is None else x.bfloat16(), mask, weight)
-        return bias[:, None] + torch.bmm(seen, weight.bfloat16().mT)
+            return torch.baddbmm(bias[:, None], masked, weight.mT)
+        masked = masked.bfloat16()
+        ctx.save_for_backward(masked if mask is None else x.bfloat16(), mask, weight)
+        return bias[:, None] + torch.bmm(masked, weight.bfloat16().mT)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
@@ -146,17 +148,21 @@ class _Linear(torch.autograd.Function):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch norm over the cells of each model; its weights and statistics lie model by model."""
+    """Batch norm over the cells, separately for each model.
+
+    Weights and statistics have the shape (n_models * n_features,), ordered by model.
+    """
 
     def __init__(self, n_features: int, noise: RandomSource) -> None:
         super().__init__(len(noise) * n_features, device=noise.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised ``x``, shape (n_models, n_cells, n_features)."""
+        """Return normalised ``x``, shape (n_models, n_cells, n_features)."""
         n_models, n_cells, n_features = x.shape
         flat = x.transpose(0, 1).reshape(n_cells, n_models * n_features)
         if self.training and self.momentum is not None:
-            # Without the counter of batches, which a plain mean alone needs.
+            # Calls the function directly, because the module's forward also increments
+            # num_batches_tracked, which is only needed if momentum is None.
             result = functional.batch_norm(
                 flat,
                 self.running_mean,
@@ -173,7 +179,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
-    """A plain ``nn.Linear`` with torch's default initialisation, drawn from ``generator``."""
+    """Return an ``nn.Linear`` with torch's default initialisation, drawn from ``generator``."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, device=generator.device)
     bound = 1 / math.sqrt(n_in)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
@@ -181,8 +187,8 @@ def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
-def hidden(n_in: int, n_out: int, noise: RandomSource, norm: bool = True) -> nn.Sequential:
-    """A linear layer, batch norm unless told otherwise, and a leaky ReLU (slope 0.01)."""
+def hidden_layer(n_in: int, n_out: int, noise: RandomSource, norm: bool = True) -> nn.Sequential:
+    """Return a linear layer, batch norm (if ``norm``) and a leaky ReLU (slope 0.01)."""
     layers: list[nn.Module] = [Linear(n_in, n_out, noise)]
     if norm:
         layers.append(BatchNorm(n_out, noise))

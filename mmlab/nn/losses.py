@@ -1,4 +1,4 @@
-"""The training objective of MarkerMap (METHODS: Gregory et al. 2024, as its code has it)."""
+"""Training objective of MarkerMap (Gregory et al. 2024, as in the authors' code)."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from mmlab.nn.networks import Outputs
 
 
 def gaussian_nll(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """Negative log-likelihood of each cell under a diagonal Gaussian, summed over genes (nats).
+    """Return the negative log-likelihood of each cell under a diagonal Gaussian.
 
-    All arguments have shape (..., n_cells, n_genes); the result has shape (..., n_cells).
+    It is summed over the genes, in nats. All arguments have shape (..., n_cells, n_genes); the
+    result has shape (..., n_cells).
     """
     terms = math.log(2 * math.pi) + log_var + (x - mean).square() * (-log_var).exp()
     return 0.5 * terms.sum(dim=-1)
 
 
 def kl_to_standard_normal(mu: Tensor, log_var: Tensor) -> Tensor:
-    """KL( N(mu, exp(log_var)) || N(0, I) ) of each cell, summed over latents (nats)."""
+    """Return KL( N(mu, exp(log_var)) || N(0, I) ) of each cell, summed over latents (nats)."""
     return 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(dim=-1)
 
 
 def markermap_loss(
     outputs: Outputs, x: Tensor, y: Tensor, *, alpha: float, kl_weight: float, per_gene: bool
 ) -> Tensor:
-    """Mean over cells of ``alpha * R + (1 - alpha) * CE``, one a model; shape (n_models,).
+    """Return the mean over cells of ``alpha * R + (1 - alpha) * CE`` per model, (n_models,).
 
-    R is the Gaussian negative log-likelihood of the whole cell plus ``kl_weight`` times the KL
-    term, both summed: thousands of nats where the cross-entropy CE is about one. With
-    ``per_gene`` R is divided by the number of genes, so that the two are of one size; without
-    (as published) the joint loss is that of the reconstruction in all but name.
+    CE is the cross-entropy of the labels. R is the Gaussian negative log-likelihood, summed over
+    all genes, plus ``kl_weight`` times the KL term: thousands of nats, where CE is about one.
+    With ``per_gene``, R is divided by the number of genes, so that R and CE are of the same
+    order. Without it (as published) R dominates the joint loss.
 
     Parameters
     ----------
     outputs
         From :class:`mmlab.nn.networks.PanelVAE`.
     x
-        Cells before masking, shape (n_models, n_cells, n_genes), z-scores.
+        Cells before masking, z-scores, shape (n_models, n_cells, n_genes).
     y
-        Class indices, shape (n_models, n_cells), int64; not read where ``alpha`` is 1.
+        Class indices, int64, shape (n_models, n_cells); not used if ``alpha`` is 1.
     """
     loss = x.new_zeros(len(x))
     if outputs.class_logits is not None:

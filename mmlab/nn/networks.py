@@ -1,4 +1,4 @@
-"""What learns from the genes that a proposal shows: the network of MarkerMap and its kin."""
+"""The variational autoencoder behind a gate, and the model that combines the two."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmlab.nn.gates import Gate, GateOutput
-from mmlab.nn.layers import BatchNorm, Linear, RandomSource, hidden
+from mmlab.nn.layers import BatchNorm, Linear, RandomSource, hidden_layer
 
-#: Weights of a layer from which on rounding them costs less than it saves.
-_WORTH_ROUNDING = 2**15
+#: Smallest number of weights of a layer (per model) for which bfloat16 saves time.
+_MIN_WEIGHTS_FOR_BFLOAT16 = 2**15
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a :class:`PanelVAE` gives for a batch; ``None`` for a part that has no weight.
+    """Outputs of a :class:`PanelVAE` for a minibatch; None for heads that it does not have.
 
-    Shapes are (n_models, n_cells, latents, genes or classes).
+    The shapes are (n_models, n_cells, n_latents) for ``mu`` and ``log_var``, (n_models, n_cells,
+    n_genes) for ``x_mean`` and ``x_log_var``, (n_models, n_cells, n_classes) for
+    ``class_logits``.
     """
 
     mu: Tensor
@@ -31,12 +33,13 @@ class Outputs:
 
 
 class PanelVAE(nn.Module):
-    """Encoder, Gaussian decoder and classifier over cells of which only the panel is seen.
+    """Variational autoencoder with a classifier; its input is the output of a gate.
 
-    Three hidden encoder layers (the third without batch norm), latent size ``latent_size``;
-    mean and log-variance of the reconstruction come from two networks of their own; the
-    classifier reads the latent mean, the decoder the latent sample (the mean at evaluation).
-    The decoder is left out where ``alpha`` is 0, the classifier where it is 1.
+    The encoder has three hidden layers (the third without batch norm) and ``latent_size`` latent
+    variables. Two separate decoder networks predict the mean and the log-variance of the
+    expression of all genes. The input of the classifier is the latent mean; the input of the
+    decoders is a latent sample in training mode and the latent mean in evaluation mode. There
+    are no decoders if ``alpha`` is 0, and no classifier if ``alpha`` is 1.
     """
 
     def __init__(
@@ -55,15 +58,15 @@ class PanelVAE(nn.Module):
         self.encoder = nn.Sequential(
             BatchNorm(hidden_size, noise),
             nn.LeakyReLU(),
-            hidden(hidden_size, hidden_size, noise),
-            hidden(hidden_size, hidden_size, noise, norm=False),
+            hidden_layer(hidden_size, hidden_size, noise),
+            hidden_layer(hidden_size, hidden_size, noise, norm=False),
         )
         self.mu = Linear(hidden_size, latent_size, noise)
         self.log_var = Linear(hidden_size, latent_size, noise)
 
         def head(n_out: int) -> nn.Sequential:
             return nn.Sequential(
-                hidden(latent_size, hidden_size, noise),
+                hidden_layer(latent_size, hidden_size, noise),
                 Linear(hidden_size, n_out, noise),
             )
 
@@ -72,9 +75,9 @@ class PanelVAE(nn.Module):
         self.classifier = head(n_classes) if alpha < 1 else None
 
     def forward(self, gate_output: GateOutput) -> Outputs:
-        """Outputs for what a proposal shows."""
-        units = self.encoder(self.first(gate_output.cells, gate_output.mask, gate_output.inputs))
-        mu, log_var = self.mu(units), self.log_var(units)
+        """Return the outputs for the cells that a gate passes on."""
+        hidden = self.encoder(self.first(gate_output.cells, gate_output.mask, gate_output.inputs))
+        mu, log_var = self.mu(hidden), self.log_var(hidden)
         x_mean = x_log_var = None
         if self.decoder_mean is not None and self.decoder_log_var is not None:
             z = mu
@@ -86,7 +89,7 @@ class PanelVAE(nn.Module):
 
 
 class PanelModel(nn.Module):
-    """A pack of panel proposals and the networks that learn from the genes that they show."""
+    """Gate and network of one or more models that are trained as one batch."""
 
     def __init__(self, gate: Gate, network: PanelVAE) -> None:
         super().__init__()
@@ -94,36 +97,39 @@ class PanelModel(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, temperature: float | Tensor) -> Outputs:
-        """Outputs for whole cells ``x`` of shape (n_models, n_cells, n_genes)."""
+        """Return the outputs for cells ``x`` with all genes, (n_models, n_cells, n_genes)."""
         outputs: Outputs = self.network(self.gate(x, temperature))
         return outputs
 
     def round_products(self) -> None:
-        """Train with rounded products (:class:`mmlab.nn.layers.Linear`) where they take time."""
+        """Use bfloat16 products (:class:`mmlab.nn.layers.Linear`) in the large linear layers."""
         for module in self.modules():
             if isinstance(module, Linear):
-                module.rounded = module.weight[0].numel() >= _WORTH_ROUNDING
+                module.rounded = module.weight[0].numel() >= _MIN_WEIGHTS_FOR_BFLOAT16
 
     def panel(self, model: int = 0) -> NDArray[np.int64]:
-        """Panel of a model: included genes, then the chosen ones, best first; (n_markers,)."""
+        """Return the panel of a model, shape (n_markers,).
+
+        The included genes come first, followed by the chosen genes, best first.
+        """
         chosen, _ = self.gate.ranking(model)
         return np.concatenate([self.gate.candidates.include, chosen])
 
     def single(self, model: int) -> PanelModel:
-        """One model of the pack, by itself: a copy of its weights and of its statistics."""
+        """Return one model of the batch with a copy of its weights and batch-norm statistics."""
         n_models = len(self.gate.noise)
-        alone = copy.deepcopy(self)
+        single = copy.deepcopy(self)
         noise = RandomSource([self.gate.noise.generators[model]])
-        alone.gate.noise = alone.network.noise = noise
-        alone.gate.candidates = self.gate.candidates.single(model)
+        single.gate.noise = single.network.noise = noise
+        single.gate.candidates = self.gate.candidates.single(model)
 
-        def part(values: Tensor) -> Tensor:
-            # All tensors lie model by model; only the counters of batch norm have no axis.
+        def select(values: Tensor) -> Tensor:
+            # The model axis comes first; only num_batches_tracked of batch norm has no axis.
             return values if values.dim() == 0 else values.chunk(n_models)[model].clone()
 
-        for module in alone.modules():
+        for module in single.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                setattr(module, name, nn.Parameter(part(parameter.detach())))
+                setattr(module, name, nn.Parameter(select(parameter.detach())))
             for name, buffer in module.named_buffers(recurse=False):
-                setattr(module, name, part(buffer))
-        return alone
+                setattr(module, name, select(buffer))
+        return single

@@ -1,4 +1,4 @@
-"""The masks over genes that PERSIST learns (Covert et al. 2023)."""
+"""Learned masks over genes for PERSIST (Covert et al. 2023)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Probability with which every gene is kept before the elimination has learned anything.
-_INITIAL_KEEP = 0.99
-#: Stored logits are divided by these before use, so that a step of Adam moves them further.
-_GATE_SCALE = 1 / 2
+#: Probability that the elimination keeps a gene before training.
+_INITIAL_KEEP_PROBABILITY = 0.99
+#: Stored logits are divided by these before use, so that a step of Adam changes them more.
+_BINARY_SCALE = 1 / 2
 _SELECTOR_SCALE = 1 / 3
 
 
 class _ConcreteMaxMask(torch.autograd.Function):
-    """Softmax over genes, then the maximum over selectors; analytic backward."""
+    """Softmax over genes, then maximum over selectors, with an analytic backward."""
 
     @staticmethod
     def forward(
@@ -34,16 +34,18 @@ class _ConcreteMaxMask(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None, None]:
         draws, mask = ctx.saved_tensors
-        # A mask value hangs on the selector alone that gives the maximum. Of selectors that
-        # tie each gets the whole gradient: they tie at 0 or 1, where a softmax has none.
-        wins = torch.eq(draws, mask, out=ctx.scratch)
-        passed = wins.mul_(mask * grad_outputs[0])
-        through_sum = torch.einsum("jc,jcg->jg", passed.sum(dim=-1), draws)
-        return (passed.sum(dim=1) - through_sum) / ctx.temperature, None, None, None
+        # A mask value depends only on the selector with the maximum. If several selectors tie,
+        # each gets the whole gradient: they tie at 0 or 1, where the softmax has no gradient.
+        is_maximum = torch.eq(draws, mask, out=ctx.scratch)
+        weighted = is_maximum.mul_(mask * grad_outputs[0])
+        through_sum = torch.einsum("jc,jcg->jg", weighted.sum(dim=-1), draws)
+        return (weighted.sum(dim=1) - through_sum) / ctx.temperature, None, None, None
 
 
 def concrete_max_mask(logits: Tensor, noise: Tensor, draws: Tensor, temperature: float) -> Tensor:
-    """Mask of k concrete draws: ``m_g = max_j softmax_g((logits_j + noise_j) / temperature)``.
+    """Return the mask ``m_g = max_j softmax_g((logits_j + noise_j) / temperature)``.
+
+    The maximum is over the k selectors j, each of which is a concrete distribution over genes.
 
     Parameters
     ----------
@@ -52,11 +54,11 @@ def concrete_max_mask(logits: Tensor, noise: Tensor, draws: Tensor, temperature:
     noise
         Standard Gumbel noise, shape (n_selectors, n_cells, n_genes); overwritten.
     draws
-        Of the shape of ``noise``, receives the draws. Both may be used again once the backward
-        pass is over: new memory a step, for the largest tensors of all, would take longer than
-        the arithmetic.
+        Output buffer for the softmax of each selector, same shape as ``noise``. Both buffers
+        may be reused after the backward pass. They are the largest tensors, and allocating them
+        in every step would take longer than the arithmetic.
     temperature
-        Positive; as it goes to 0 every draw goes to one gene.
+        Positive; as it approaches 0, each softmax approaches a one-hot vector.
 
     Returns
     -------
@@ -75,12 +77,12 @@ def concrete_max_mask(logits: Tensor, noise: Tensor, draws: Tensor, temperature:
 def fill_with_gumbel_noise(out: Tensor, generator: torch.Generator) -> Tensor:
     """Fill ``out`` with standard Gumbel noise, in place."""
     tiny = torch.finfo(out.dtype).tiny
-    # A clamped uniform number of 0 gives the smallest noise there is; it is never 1.
+    # torch's uniform numbers are in [0, 1): the clamp avoids log(0), and u = 1 cannot occur.
     return out.uniform_(generator=generator).clamp_min_(tiny).log_().neg_().log_().neg_()
 
 
 class GeneMask(nn.Module):
-    """Base of the learned masks; ``logits`` are the stored parameters."""
+    """Base class of the learned masks; ``logits`` are the stored parameters."""
 
     logits: nn.Parameter
 
@@ -90,40 +92,42 @@ class GeneMask(nn.Module):
 
     @abstractmethod
     def forward(self, n_cells: int, temperature: float) -> Tensor:
-        """Soft masks in [0, 1], drawn anew for every cell; shape (n_cells, n_genes)."""
+        """Draw a soft mask in [0, 1] for each cell, shape (n_cells, n_genes)."""
 
     @abstractmethod
     def probabilities(self) -> Tensor:
-        """What the mask has learned, without gradient and noise."""
+        """Return the learned probabilities, without gradient and without noise."""
 
 
-class BinaryGates(GeneMask):
-    """One binary concrete gate a gene; of the elimination.
+class BinaryConcreteMask(GeneMask):
+    """Mask of the elimination: one binary concrete variable per gene.
 
-    A gate is ``sigmoid((l + logistic noise) / temperature)`` with ``l`` twice the stored logit.
+    A value of the mask is ``sigmoid((l + logistic noise) / temperature)``, where ``l`` is twice
+    the stored logit.
     """
 
     def __init__(self, n_genes: int, generator: torch.Generator) -> None:
         super().__init__(generator)
-        start = _GATE_SCALE * math.log(_INITIAL_KEEP / (1 - _INITIAL_KEEP))
-        self.logits = nn.Parameter(torch.full((n_genes,), start, device=generator.device))
+        odds = _INITIAL_KEEP_PROBABILITY / (1 - _INITIAL_KEEP_PROBABILITY)
+        logit = _BINARY_SCALE * math.log(odds)
+        self.logits = nn.Parameter(torch.full((n_genes,), logit, device=generator.device))
 
     def forward(self, n_cells: int, temperature: float) -> Tensor:
-        """Gates of every cell, shape (n_cells, n_genes)."""
+        """Draw a mask for each cell, shape (n_cells, n_genes)."""
         noise = self.logits.new_empty((n_cells, len(self.logits)))
         noise.uniform_(generator=self.generator).logit_(eps=1e-7)
-        return ((self.logits / _GATE_SCALE + noise) / temperature).sigmoid()
+        return ((self.logits / _BINARY_SCALE + noise) / temperature).sigmoid()
 
     def probabilities(self) -> Tensor:
-        """Probability that a gene is kept, shape (n_genes,)."""
-        return (self.logits.detach() / _GATE_SCALE).sigmoid()
+        """Return the probability that each gene is kept, shape (n_genes,)."""
+        return (self.logits.detach() / _BINARY_SCALE).sigmoid()
 
 
 class ConcreteMask(GeneMask):
-    """k selectors, each a concrete distribution over the genes; of the selection.
+    """Mask of the selection: k selectors, each a concrete distribution over the genes.
 
-    A mask is the maximum over the selectors, see :func:`concrete_max_mask`, of three times the
-    stored logits.
+    The mask is the maximum over the selectors (:func:`concrete_max_mask`). The logits of the
+    distributions are three times the stored logits.
     """
 
     def __init__(self, n_selectors: int, n_genes: int, generator: torch.Generator) -> None:
@@ -132,7 +136,7 @@ class ConcreteMask(GeneMask):
         self._workspace: list[Tensor] = []
 
     def forward(self, n_cells: int, temperature: float) -> Tensor:
-        """Masks of every cell, shape (n_cells, n_genes)."""
+        """Draw a mask for each cell, shape (n_cells, n_genes)."""
         n_selectors, n_genes = self.logits.shape
         shape = (n_selectors, n_cells, n_genes)
         if not self._workspace or self._workspace[0].shape != shape:
@@ -142,22 +146,24 @@ class ConcreteMask(GeneMask):
         return concrete_max_mask(self.logits / _SELECTOR_SCALE, noise, draws, temperature)
 
     def probabilities(self) -> Tensor:
-        """Probability with which each selector takes each gene, shape (n_selectors, n_genes)."""
+        """Return each selector's probability of each gene, shape (n_selectors, n_genes)."""
         return (self.logits.detach() / _SELECTOR_SCALE).softmax(dim=-1)
 
     @torch.no_grad()
-    def reset_repeated(self) -> bool:
-        """Draw the stored logits of a selector from N(0, 1) if a later one prefers its gene.
+    def reset_duplicates(self) -> bool:
+        """Reset each selector whose most probable gene is also that of a later selector.
+
+        The stored logits of such a selector are drawn anew from N(0, 1).
 
         Returns
         -------
-        Whether there was one.
+        True if any selector was reset.
         """
-        favourites = self.logits.argmax(dim=1)
-        same = favourites[:, None] == favourites[None, :]
-        repeated = same.triu(diagonal=1).any(dim=1)
-        n_repeated = int(repeated.sum())
-        if n_repeated:
-            fresh = self.logits.new_empty((n_repeated, self.logits.shape[1]))
-            self.logits[repeated] = fresh.normal_(generator=self.generator)
-        return n_repeated > 0
+        genes = self.logits.argmax(dim=1)
+        equal = genes[:, None] == genes[None, :]
+        is_duplicate = equal.triu(diagonal=1).any(dim=1)
+        n_duplicates = int(is_duplicate.sum())
+        if n_duplicates:
+            new_logits = self.logits.new_empty((n_duplicates, self.logits.shape[1]))
+            self.logits[is_duplicate] = new_logits.normal_(generator=self.generator)
+        return n_duplicates > 0

@@ -1,4 +1,4 @@
-"""How PERSIST trains a mask over genes and the network behind it (Covert et al. 2023)."""
+"""Training of a mask over genes together with a network, for PERSIST (Covert et al. 2023)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from mmlab.nn.persist_masks import GeneMask
 from mmlab.nn.training import TrainingDivergedError
 from mmlab.nn.training_config import Annealing
 
-#: Weight of the zero-or-not part of the hurdle loss.
-_ZERO_WEIGHT = 10.0
+#: Weight of the cross-entropy of the hurdle loss, which classifies values as zero or not.
+_CROSS_ENTROPY_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
 class PersistConfig:
-    """How long and how fast PERSIST trains; checked by the selector that fills it.
+    """Training parameters of PERSIST; the selector checks their ranges.
 
-    The temperature falls geometrically, step by step, over all epochs of a stage. ``keep_all``
-    is the published answer to an elimination that finds no penalty.
+    The temperature falls geometrically with every training step, from the first to the last
+    step of a stage. With ``keep_all`` (as published), all genes are kept if the elimination
+    finds no suitable penalty.
     """
 
     hidden_size: int
@@ -40,24 +41,24 @@ class PersistConfig:
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned from which genes.
+    """Inputs, targets and loss of a network that PERSIST trains.
 
     Attributes
     ----------
-    seen, free
-        Binarised counts (0 or 1, float32) of the genes that are always visible and of those to
-        choose from, shapes (n_cells, n_seen) and (n_cells, n_free).
+    included, free
+        Binarised counts (0 or 1, float32) of the included genes, which are never masked, and of
+        the genes to choose from, shapes (n_cells, n_included) and (n_cells, n_free).
     target
-        What ``loss`` compares the outputs with; a row a cell.
+        Targets of the network, one row per cell.
     n_outputs
-        Width of the output of the network.
+        Number of outputs of the network.
     loss
-        (outputs, target) -> mean over cells.
+        (outputs, target) -> mean loss over cells.
     first_penalty
-        Where the search for the penalty of the elimination begins.
+        Initial value in the search for the penalty of the elimination.
     """
 
-    seen: Tensor
+    included: Tensor
     free: Tensor
     target: Tensor
     n_outputs: int
@@ -66,24 +67,24 @@ class Task:
 
 
 class MaskedNetwork(nn.Module):
-    """Two hidden layers (ReLU, no normalisation) over genes that a mask lets through.
+    """Network with two hidden layers (ReLU, no normalisation) on masked genes.
 
-    The first ``n_seen`` columns of the cells are always visible.
+    The first ``n_included`` columns of the cells are not masked.
     """
 
     def __init__(
         self,
         mask: GeneMask,
-        n_seen: int,
+        n_included: int,
         n_outputs: int,
         hidden_size: int,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.mask = mask
-        self.n_seen = n_seen
+        self.n_included = n_included
         self.layers = nn.Sequential(
-            linear(n_seen + mask.logits.shape[-1], hidden_size, generator),
+            linear(n_included + mask.logits.shape[-1], hidden_size, generator),
             nn.ReLU(),
             linear(hidden_size, hidden_size, generator),
             nn.ReLU(),
@@ -91,14 +92,17 @@ class MaskedNetwork(nn.Module):
         )
 
     def forward(self, x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Outputs (n_cells, n_outputs) and masks of cells ``x`` (n_cells, n_seen + n_genes)."""
+        """Return the outputs (n_cells, n_outputs) and the masks (n_cells, n_free).
+
+        ``x`` are cells, shape (n_cells, n_included + n_free).
+        """
         mask: Tensor = self.mask(len(x), temperature)
-        visible = torch.cat([x[:, : self.n_seen], x[:, self.n_seen :] * mask], dim=1)
-        return self.layers(visible), mask
+        masked = torch.cat([x[:, : self.n_included], x[:, self.n_included :] * mask], dim=1)
+        return self.layers(masked), mask
 
 
 def hurdle_loss(outputs: Tensor, target: Tensor) -> Tensor:
-    """Mean over cells of ``sum_g 10 BCE(logit_g, [t_g <= 0]) + [t_g > 0] (t_g - mu_g)^2``.
+    """Return the cell mean of ``sum_g 10 BCE(logit_g, [t_g <= 0]) + [t_g > 0] (t_g - mu_g)^2``.
 
     Parameters
     ----------
@@ -113,17 +117,18 @@ def hurdle_loss(outputs: Tensor, target: Tensor) -> Tensor:
     """
     mean, zero_logit = outputs.chunk(2, dim=1)
     positive = (target > 0).to(target.dtype)
-    zero_or_not = functional.binary_cross_entropy_with_logits(
+    cross_entropy = functional.binary_cross_entropy_with_logits(
         zero_logit, 1 - positive, reduction="sum"
     )
-    amount = ((target - mean) * positive).square().sum()
-    return (_ZERO_WEIGHT * zero_or_not + amount) / len(target)
+    squared_error = ((target - mean) * positive).square().sum()
+    return (_CROSS_ENTROPY_WEIGHT * cross_entropy + squared_error) / len(target)
 
 
 def full_batches(n_cells: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-    """Shuffled batches of ``batch_size`` cell indices; cells left over wait for the next epoch.
+    """Return shuffled minibatches of exactly ``batch_size`` cell indices.
 
-    Fewer cells than that are one batch.
+    Cells that are left over are dropped (as by ``drop_last`` of a DataLoader). Fewer cells than
+    ``batch_size`` form a single minibatch.
     """
     order = torch.randperm(n_cells, generator=generator, device=generator.device)
     parts = order.split(batch_size)
@@ -137,30 +142,31 @@ def train_masked(
     config: PersistConfig,
     epochs: int,
     penalty: float,
-    ends: Callable[[int, float], bool],
+    should_stop: Callable[[int, float], bool],
     generator: torch.Generator,
 ) -> None:
-    """Train with a fresh Adam for at most ``epochs``.
+    """Train mask and network with a new Adam optimiser for at most ``epochs`` epochs.
 
     Parameters
     ----------
     penalty
-        Weight, beside the loss, of the number of genes that the mask lets through (mean over
-        cells).
-    ends
-        (epoch counted from 1, temperature of its last step) -> whether training is over.
+        Weight of the penalty, which is added to the loss: the number of genes that the mask
+        keeps, as the mean over cells.
+    should_stop
+        (epoch counted from 1, temperature of its last step) -> whether to stop training. It is
+        called after every epoch.
 
     Raises
     ------
     TrainingDivergedError
         The training loss of an epoch is not finite.
     """
-    x = torch.cat([task.seen, task.free], dim=1)
+    x = torch.cat([task.included, task.free], dim=1)
     fused = x.device.type in ("cpu", "cuda")
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=fused)
-    steps_an_epoch = max(len(x) // config.batch_size, 1)
+    steps_per_epoch = max(len(x) // config.batch_size, 1)
     annealing = Annealing(
-        config.initial_temperature, config.final_temperature, epochs * steps_an_epoch
+        config.initial_temperature, config.final_temperature, epochs * steps_per_epoch
     )
     step, temperature = 0, config.initial_temperature
     for epoch in range(1, epochs + 1):
@@ -169,17 +175,17 @@ def train_masked(
             step += 1
             temperature = annealing.temperature(step)
             outputs, mask = network(x[indices], temperature)
-            value = task.loss(outputs, task.target[indices])
+            loss = task.loss(outputs, task.target[indices])
             if penalty:
-                value = value + penalty * mask.sum(dim=1).mean()
+                loss = loss + penalty * mask.sum(dim=1).mean()
             optimizer.zero_grad(set_to_none=True)
-            value.backward()
+            loss.backward()
             optimizer.step()
-            total += value.detach()
+            total += loss.detach()
         if not math.isfinite(total):
             raise TrainingDivergedError(
                 f"training diverged in epoch {epoch}: the loss is {float(total)}; "
                 "lower the learning rate."
             )
-        if ends(epoch, temperature):
+        if should_stop(epoch, temperature):
             return

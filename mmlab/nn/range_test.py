@@ -1,4 +1,4 @@
-"""The learning rate range test of the published training (METHODS 3.4)."""
+"""Learning rate range test, as in the published training of MarkerMap."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmlab.nn.batches import Loss, Optimizer, batches, take, take_step, temperatures
+from mmlab.nn.batches import (
+    Loss,
+    Optimizer,
+    epoch_temperatures,
+    gather_cells,
+    shuffled_minibatches,
+    training_step,
+)
 from mmlab.nn.cell_reader import CellTensor
 from mmlab.nn.networks import PanelModel
 from mmlab.nn.training_config import RangeTest, TrainingConfig
 
-_LOWEST = 1e-8
+_LOWEST_RATE = 1e-8
 _SMOOTHING = 0.98
 
 
@@ -28,45 +35,46 @@ def find_learning_rates(
     x: CellTensor,
     y: Tensor,
 ) -> list[float]:
-    """Rates at which the smoothed loss of each model falls fastest while the rate rises linearly.
+    """Find the learning rate of each model by a range test.
 
-    The models are trained with Adam at rates from 1e-8 to ``test.highest`` and then put back as
-    they were. The temperature falls from epoch to epoch, as in the training.
+    The models are trained with Adam, while the learning rate rises linearly from 1e-8 to
+    ``test.highest`` and the temperature changes with the epoch as in the training. The result is
+    the rate at which the smoothed loss falls fastest. Afterwards the initial state of the models
+    is restored.
 
     Returns
     -------
-    Rates between 1e-8 and ``test.highest``, one a model.
+    Learning rates between 1e-8 and ``test.highest``, one per model.
     """
     noise = model.gate.noise
-    before = copy.deepcopy(model.state_dict())
-    optimizer = Optimizer(model, [_LOWEST] * len(noise))
+    initial_state = copy.deepcopy(model.state_dict())
+    optimizer = Optimizer(model, [_LOWEST_RATE] * len(noise))
     model.train()
-    rates = _LOWEST + np.arange(1, test.steps + 1) / test.steps * (test.highest - _LOWEST)
-    rates[0] = _LOWEST
+    rates = _LOWEST_RATE + np.arange(1, test.steps + 1) / test.steps * (test.highest - _LOWEST_RATE)
+    rates[0] = _LOWEST_RATE
     steps = (
-        (temperatures(configs, epoch, x.device), indices)
+        (epoch_temperatures(configs, epoch, x.device), indices)
         for epoch in count(1)
-        for indices in batches(x.shape[1], configs[0].batch_size, noise)
+        for indices in shuffled_minibatches(x.shape[1], configs[0].batch_size, noise)
     )
     losses = []
-    for rate, (warm, indices) in zip(rates, islice(steps, test.steps), strict=True):
-        optimizer.set_rate(float(rate))
-        cells, labels = take(x, indices), take(y, indices)
-        losses.append(take_step(model, optimizer, loss, cells, labels, warm))
-    model.load_state_dict(before)
+    for rate, (temperature, indices) in zip(rates, islice(steps, test.steps), strict=True):
+        optimizer.set_learning_rate(float(rate))
+        cells, labels = gather_cells(x, indices), gather_cells(y, indices)
+        losses.append(training_step(model, optimizer, loss, cells, labels, temperature))
+    model.load_state_dict(initial_state)
     curves = torch.stack(losses).cpu().numpy().astype(np.float64)
     return [float(rates[steepest_descent(curve)]) for curve in curves.T]
 
 
 def steepest_descent(losses: NDArray[np.float64]) -> int:
-    """Index where the exponentially smoothed loss falls fastest.
+    """Return the index at which the exponentially smoothed loss falls fastest.
 
-    As published: smoothing weight 0.98, bias-corrected with one step too many; the first ten
-    and the last point do not count.
+    As in the published training, the smoothing weight is 0.98, the bias correction counts one
+    step too many, and the first ten points and the last point are ignored.
     """
     average, smoothed = 0.0, np.empty(len(losses))
     for i, value in enumerate(losses):
         average = _SMOOTHING * average + (1 - _SMOOTHING) * value
         smoothed[i] = average / (1 - _SMOOTHING ** (i + 2))
-    kept = smoothed[10:-1]
-    return 10 + int(np.argmin(np.gradient(kept)))
+    return 10 + int(np.argmin(np.gradient(smoothed[10:-1])))

@@ -1,8 +1,8 @@
-"""Relaxed top-k on CUDA: one kernel a direction, one program a row of keys.
+"""Triton kernels of the relaxed top-k: one kernel per direction, one program per row of keys.
 
-What :mod:`mmlab.nn.relaxed_top_k` does in 5 k small kernels a direction, each of which takes longer to
-launch than to run. With the environment variable ``TRITON_INTERPRET=1`` the kernels run on a CPU,
-for tests.
+Without them, :mod:`mmlab.nn.relaxed_top_k` launches 5 k small kernels per direction, each of which
+takes longer to launch than to run. With the environment variable ``TRITON_INTERPRET=1`` the
+kernels run on a CPU, for tests.
 """
 
 from __future__ import annotations
@@ -75,16 +75,16 @@ def _backward_kernel(
 def draws_and_mask(
     keys: Tensor, k: int, temperature: Tensor, min_complement: float
 ) -> tuple[Tensor, Tensor]:
-    """All k draws, shape (k, n_rows, n_genes), and their sum, the mask, (n_rows, n_genes).
+    """Return the k draws, shape (k, n_rows, n_genes), and their sum, the mask.
 
     Parameters
     ----------
     keys
         Shape (n_rows, n_genes), float32.
     temperature
-        One a row, shape (n_rows,), float32.
+        One temperature per row, shape (n_rows,), float32.
     min_complement
-        What 1 - p is kept above where its logarithm damps the keys.
+        Lower bound of 1 - p in the logarithm that is added to the keys.
     """
     n_rows, n_genes = keys.shape
     keys = keys.contiguous()
@@ -109,7 +109,7 @@ def draws_and_mask(
 def gradient(
     draws: Tensor, temperature: Tensor, grad_mask: Tensor, min_complement: float
 ) -> Tensor:
-    """Gradient of the keys from that of the mask, shape (n_rows, n_genes)."""
+    """Return the gradient of the loss with respect to the keys, shape (n_rows, n_genes)."""
     k, n_rows, n_genes = draws.shape
     grad_keys = torch.empty_like(grad_mask)
     _backward_kernel[(n_rows,)](

@@ -1,4 +1,4 @@
-"""Steps of a training; on CUDA each is one launch instead of hundreds."""
+"""Execution of training steps; on CUDA as graphs, with one launch per step."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from mmlab.nn.batches import Loss, Optimizer, take, take_step
+from mmlab.nn.batches import Loss, Optimizer, gather_cells, training_step
 from mmlab.nn.cell_reader import CellReader, CellTensor
 from mmlab.nn.networks import PanelModel
 
 _log = logging.getLogger(__name__)
 
-#: Steps before the capture: kernels are compiled and the optimiser's state is made in them.
-_STEPS_BEFORE_CAPTURE = 3
+#: Warm-up steps before the capture; they compile kernels and initialise lazily created state.
+_WARMUP_STEPS = 3
 
 
-class Steps:
-    """Takes the steps of a pack's training on batches given by their indices.
+class StepRunner:
+    """Runs training steps on minibatches given by the indices of their cells.
 
-    A small model on a GPU is bound by the launches of its kernels, not by their arithmetic. There
-    a step on a whole batch is captured as a CUDA graph after the first few, and replayed from
-    then on: the same kernels on the same memory, so a step must change whatever it changes in
-    place. The last batch of an epoch, smaller than the others, is launched kernel by kernel.
+    For a small model on a GPU, launching the kernels takes longer than their arithmetic. On CUDA,
+    a step on a full minibatch is therefore captured as a CUDA graph after a few warm-up steps,
+    and later steps replay the graph. A replay runs the same kernels on the same memory, so a step
+    must make all its changes in place. The last minibatch of an epoch, which may be smaller, is
+    run eagerly.
     """
 
     def __init__(
@@ -36,78 +37,86 @@ class Steps:
         y: Tensor,
         batch_size: int,
     ) -> None:
-        """``x`` are the training cells (n_models, n_cells, n_genes), ``y`` their classes."""
+        """Prepare the steps.
+
+        ``x`` are the training cells, shape (n_models, n_cells, n_genes); ``y`` are their class
+        indices, shape (n_models, n_cells).
+        """
         self._model, self._optimizer, self._loss = model, optimizer, loss
         self._x, self._y = x, y
-        self._captures = _can_capture(x)
-        self._to_launch = _STEPS_BEFORE_CAPTURE
+        self._uses_graph = _supports_graph(x)
+        self._warmup_steps_left = _WARMUP_STEPS
         self._replay: Callable[[], None] | None = None
-        # What a captured step reads and writes.
+        # Static input and output tensors of the captured step.
         self._indices = torch.zeros(len(x), batch_size, dtype=torch.int64, device=x.device)
         self._temperature = torch.zeros(len(x), 1, device=x.device)
         self._losses = x.new_zeros(len(x))
 
-    def ahead(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The batches of indices in turn, for :meth:`take`; cells on disk are read meanwhile."""
-        x = self._x
-        return x.ahead(batches) if isinstance(x, CellReader) else iter(batches)
+    def prefetch(self, minibatches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the minibatches of indices, each to be passed to :meth:`run`.
 
-    def take(self, indices: Tensor, temperature: Tensor) -> Tensor:
-        """One step; gives the losses, shape (n_models,), without gradient.
+        Cells on disk are loaded in the background.
+        """
+        x = self._x
+        return x.ahead(minibatches) if isinstance(x, CellReader) else iter(minibatches)
+
+    def run(self, indices: Tensor, temperature: Tensor) -> Tensor:
+        """Run one training step; return the losses, shape (n_models,), without gradient.
 
         Parameters
         ----------
         indices
             Cells of each model, shape (n_models, batch).
         temperature
-            Of each model, shape (n_models, 1).
+            Temperature of each model, shape (n_models, 1).
         """
-        if not self._captures or indices.shape != self._indices.shape:
-            return self._launch(indices, temperature)
-        if self._to_launch > 0:
-            self._to_launch -= 1
-            return _on_side_stream(lambda: self._launch(indices, temperature))
+        if not self._uses_graph or indices.shape != self._indices.shape:
+            return self._run_eagerly(indices, temperature)
+        if self._warmup_steps_left > 0:
+            self._warmup_steps_left -= 1
+            return _on_side_stream(lambda: self._run_eagerly(indices, temperature))
         self._indices.copy_(indices)
         self._temperature.copy_(temperature)
         if self._replay is None:
             try:
-                self._replay = _record(self._captured, self._model.gate.noise.generators)
+                self._replay = _capture(self._run_static, self._model.gate.noise.generators)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                _log.warning("No CUDA graph, training goes on without: %s", error)
-                self._captures = False
-                return self._launch(indices, temperature)
+                _log.warning("CUDA graph capture failed, training continues without it: %s", error)
+                self._uses_graph = False
+                return self._run_eagerly(indices, temperature)
         self._replay()
         return self._losses.clone()
 
-    def _captured(self) -> None:
-        self._losses = self._launch(self._indices, self._temperature)
+    def _run_static(self) -> None:
+        """Run the step to capture, on the static tensors."""
+        self._losses = self._run_eagerly(self._indices, self._temperature)
 
-    def _launch(self, indices: Tensor, temperature: Tensor) -> Tensor:
-        cells, labels = take(self._x, indices), take(self._y, indices)
-        return take_step(self._model, self._optimizer, self._loss, cells, labels, temperature)
+    def _run_eagerly(self, indices: Tensor, temperature: Tensor) -> Tensor:
+        cells, labels = gather_cells(self._x, indices), gather_cells(self._y, indices)
+        return training_step(self._model, self._optimizer, self._loss, cells, labels, temperature)
 
 
-def _can_capture(x: CellTensor) -> bool:
-    """Whether a step works on a GPU alone: cells that are read meanwhile come from elsewhere."""
+def _supports_graph(x: CellTensor) -> bool:
+    """Return whether a step runs on a GPU only; with a CellReader it also reads from disk."""
     return x.is_cuda
 
 
 def _on_side_stream(step: Callable[[], Tensor]) -> Tensor:
-    """A step as a capture wants those before it: on another stream than the default one."""
-    here, side = torch.cuda.current_stream(), torch.cuda.Stream()
-    side.wait_stream(here)
+    """Run a warm-up step on a side stream, as CUDA graph capture requires."""
+    current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+    side.wait_stream(current)
     with torch.cuda.stream(side):
         result = step()
-    here.wait_stream(side)
+    current.wait_stream(side)
     return result
 
 
-def _record(step: Callable[[], None], generators: list[torch.Generator]) -> Callable[[], None]:
-    """Capture a step without taking it; gives what takes it."""
+def _capture(step: Callable[[], None], generators: list[torch.Generator]) -> Callable[[], None]:
+    """Capture a step as a CUDA graph without running it; return the function that replays it."""
     graph = torch.cuda.CUDAGraph()
-    # Newer versions of torch find the generators by themselves.
+    # Newer versions of torch register the generators automatically.
     register = getattr(graph, "register_generator_state", None)
     if register is not None:
         for generator in generators:

@@ -1,4 +1,4 @@
-"""How a model is trained: learning rate, temperature, and when it is enough."""
+"""Training parameters: learning rate, temperature schedules and early stopping."""
 
 from __future__ import annotations
 
@@ -8,49 +8,57 @@ from typing import Protocol
 
 
 class Schedule(Protocol):
-    """Temperature of the soft panel over the training."""
+    """Temperature of the soft panel as a function of the epoch."""
 
     def temperature(self, epoch: int) -> float:
-        """Temperature of an epoch, counted from 1."""
+        """Return the temperature of an epoch, counted from 1."""
 
 
 @dataclass(frozen=True)
 class Annealing:
-    """Falls geometrically from ``initial`` (epoch 1) to ``final`` (epoch ``last``), then stays."""
+    """Geometric schedule: from ``initial`` at epoch 1 to ``final`` at epoch ``last``.
+
+    After epoch ``last`` the temperature is constant.
+    """
 
     initial: float
     final: float
     last: int
 
     def temperature(self, epoch: int) -> float:
-        """Temperature of an epoch, counted from 1."""
+        """Return the temperature of an epoch, counted from 1."""
         progress = 1.0 if self.last <= 1 else min((epoch - 1) / (self.last - 1), 1.0)
         return float(self.initial * (self.final / self.initial) ** progress)
 
 
 @dataclass(frozen=True)
 class Decay:
-    """The published schedule: multiplied by ``rate`` after every epoch, down to ``floor``."""
+    """Schedule of the published training: ``initial``, times ``rate`` after every epoch.
+
+    The temperature does not fall below ``floor``.
+    """
 
     initial: float
     rate: float
     floor: float
 
     def temperature(self, epoch: int) -> float:
-        """Temperature of an epoch, counted from 1."""
+        """Return the temperature of an epoch, counted from 1."""
         return max(self.initial * self.rate ** (epoch - 1), self.floor)
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """Find the learning rate by a range test up to ``highest`` (METHODS 3.4).
+    """Learning rate range test, which replaces a fixed learning rate.
+
+    See :func:`mmlab.nn.range_test.find_learning_rates`.
 
     Attributes
     ----------
     highest
         Learning rate of the last step.
     steps
-        At most; a smoothed loss is recorded at each, and the rate of its steepest descent wins.
+        Number of training steps of the test.
     """
 
     highest: float
@@ -59,18 +67,25 @@ class RangeTest:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long, how fast and how warm a model trains; checked by the selector that fills it.
+    """Training parameters of one model; the selector checks their ranges.
 
     Attributes
     ----------
     learning_rate
-        Of Adam: a number, or how to find it.
+        Learning rate of Adam, or a range test that finds it.
+    batch_size
+        Number of cells per minibatch.
+    max_epochs, min_epochs
+        Largest number of epochs, and number of epochs before which training never stops.
+    patience
+        Number of epochs without improvement after which training stops early.
     schedule
-        Of the temperature.
+        Temperature schedule.
     stop_on
-        ``score``: end once the score of the hard panel has not risen for ``patience`` epochs.
-        ``loss``: the published way, a flag is raised for good once the validation loss has not
-        fallen for ``patience`` epochs. Neither ends before ``min_epochs``.
+        Quantity that must improve: ``score``, the score of the hard panel, or ``loss``, the
+        validation loss (as published). With ``loss``, once ``patience`` is exhausted training
+        stops at ``min_epochs`` even if the loss has improved in the meantime; with ``score`` it
+        continues in that case.
     """
 
     learning_rate: float | RangeTest
@@ -83,16 +98,21 @@ class TrainingConfig:
 
 
 class EarlyStopping:
-    """Counts epochs without improvement; ``min_epochs`` have to be over first."""
+    """Early stopping of one model: counts the epochs without improvement."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
         self.best = -math.inf
-        self.since_best = 0
-        self.raised = False
+        self.epochs_since_best = 0
+        self.triggered = False
 
-    def ends(self, epoch: int, score: float | None, validation_loss: float | None) -> bool:
-        """Take up an epoch; True when the training is over."""
+    def should_stop(self, epoch: int, score: float | None, validation_loss: float | None) -> bool:
+        """Record the result of an epoch; return whether training stops after it.
+
+        Call it once after every epoch, counted from 1. A value that is not finite counts as
+        exhausted patience. Training never stops if the quantity that ``config.stop_on`` names is
+        None.
+        """
         sticky = self.config.stop_on == "loss"
         value = None if validation_loss is None else -validation_loss
         if not sticky:
@@ -100,9 +120,9 @@ class EarlyStopping:
         if value is None:
             return False
         if value > self.best:
-            self.best, self.since_best = value, 0
+            self.best, self.epochs_since_best = value, 0
         else:
-            self.since_best += 1
-        waited = self.since_best >= self.config.patience or not math.isfinite(value)
-        self.raised = waited or (sticky and self.raised)
-        return self.raised and epoch >= self.config.min_epochs
+            self.epochs_since_best += 1
+        exhausted = self.epochs_since_best >= self.config.patience or not math.isfinite(value)
+        self.triggered = exhausted or (sticky and self.triggered)
+        return self.triggered and epoch >= self.config.min_epochs

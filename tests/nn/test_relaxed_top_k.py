@@ -1,4 +1,4 @@
-"""Relaxed top-k; run a second time on the Triton kernels, in their interpreter."""
+"""Tests of the relaxed top-k, run a second time with the Triton kernels in their interpreter."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
     return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="this is the second time")
+@pytest.mark.skipif(INTERPRETED, reason="this is the second run")
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 def test_the_triton_kernels_pass_these_tests_in_their_interpreter() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(
+    result = subprocess.run(
         command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert " passed" in result.stdout
 
 
-def test_the_kernels_run_where_they_are_asked_to() -> None:
+def test_the_triton_kernels_are_used_only_if_requested() -> None:
     relaxed_top_k(normal(5), 2, 1.0)
     assert ("mmlab.nn.relaxed_top_k_triton" in sys.modules) == INTERPRETED
 
 
 def test_every_row_has_its_own_temperature() -> None:
     keys, temperatures = normal(3, 20), [3.0, 0.5, 0.05]
-    together = relaxed_top_k(keys, 4, torch.tensor(temperatures)[:, None])
-    each = [relaxed_top_k(a, 4, t) for a, t in zip(keys, temperatures, strict=True)]
-    torch.testing.assert_close(together, torch.stack(each))
+    batched = relaxed_top_k(keys, 4, torch.tensor(temperatures)[:, None])
+    separate = [relaxed_top_k(row, 4, t) for row, t in zip(keys, temperatures, strict=True)]
+    torch.testing.assert_close(batched, torch.stack(separate))
 
 
-def test_more_genes_than_a_block_are_masked_out() -> None:
+def test_the_padding_of_a_triton_block_has_no_effect() -> None:
     for n in (1, 31, 32, 33, 257):
         mask = relaxed_top_k(normal(n), 1, 0.5)
         torch.testing.assert_close(mask, torch.softmax(normal(n) / 0.5, dim=0))
 
 
 @pytest.mark.parametrize("temperature", [10.0, 0.3, 1e-2, 1e-4])
-def test_no_number_is_denormal(temperature: float) -> None:
+def test_the_mask_contains_no_denormal_numbers(temperature: float) -> None:
     mask, gradient = value_and_gradient(relaxed_top_k, normal(300) * 4, 20, temperature)
     tiny = torch.finfo(torch.float32).tiny
     assert not ((mask != 0) & (mask < tiny)).any()
@@ -63,7 +63,7 @@ def test_no_number_is_denormal(temperature: float) -> None:
 
 
 def successive_softmaxes(keys: Tensor, k: int, temperature: float) -> Tensor:
-    """Equation of Xie & Ermon in plain torch, differentiated by torch itself."""
+    """Equation of Xie & Ermon in plain torch, differentiated by autograd."""
     remaining, mask = keys, torch.zeros_like(keys)
     for _ in range(k):
         p = torch.softmax(remaining / temperature, dim=-1)
@@ -90,23 +90,23 @@ shapes = pytest.mark.parametrize(
 @shapes
 @pytest.mark.parametrize("temperature", [10.0, 3.0, 1.0, 0.2, 0.05])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_relaxed_top_k_is_the_recursion_in_value_and_gradient(
+def test_value_and_gradient_equal_those_of_the_recursion(
     shape: tuple[int, ...], k: int, temperature: float, dtype: torch.dtype
 ) -> None:
     keys = normal(*shape, dtype=dtype) * 2
-    exact = value_and_gradient(successive_softmaxes, keys.double(), k, temperature)
-    plain = value_and_gradient(successive_softmaxes, keys, k, temperature)
-    ours = value_and_gradient(relaxed_top_k, keys, k, temperature)
-    for value, same_precision, truth in zip(ours, plain, exact, strict=True):
-        scale = max(1.0, float(truth.abs().max()))
-        # At low temperature float32 itself is further from the truth than 1e-5.
-        rounding = float((same_precision - truth).abs().max()) / scale
+    in_double = value_and_gradient(successive_softmaxes, keys.double(), k, temperature)
+    in_dtype = value_and_gradient(successive_softmaxes, keys, k, temperature)
+    result = value_and_gradient(relaxed_top_k, keys, k, temperature)
+    for value, same_precision, exact in zip(result, in_dtype, in_double, strict=True):
+        scale = max(1.0, float(exact.abs().max()))
+        # At low temperature the rounding error of float32 alone exceeds 1e-5.
+        rounding = float((same_precision - exact).abs().max()) / scale
         tolerance = 1e-10 if dtype == torch.float64 else max(1e-5, 2 * rounding)
-        torch.testing.assert_close(value.double() / scale, truth / scale, rtol=0, atol=tolerance)
+        torch.testing.assert_close(value.double() / scale, exact / scale, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("temperature", [3.0, 0.5])
-def test_the_gradient_of_relaxed_top_k_is_the_one_of_finite_differences(
+def test_the_gradient_of_relaxed_top_k_equals_finite_differences(
     temperature: float,
 ) -> None:
     keys = normal(2, 9, dtype=torch.float64).requires_grad_()
@@ -128,14 +128,14 @@ def test_relaxed_top_k_stays_finite_and_sums_to_k(
 
 
 @pytest.mark.parametrize("k", [1, 4, 10])
-def test_relaxed_top_k_tends_to_the_hard_mask(k: int) -> None:
+def test_relaxed_top_k_approaches_the_hard_mask(k: int) -> None:
     keys = torch.arange(10.0)[torch.randperm(10, generator=seeded())]
     hard = (keys >= 10 - k).float()
     torch.testing.assert_close(relaxed_top_k(keys, k, 0.05), hard, rtol=0, atol=1e-5)
     assert float((relaxed_top_k(keys, k, 5.0) - hard).abs().max()) > 0.1
 
 
-def test_relaxed_top_k_treats_each_row_by_itself() -> None:
+def test_rows_of_relaxed_top_k_are_independent() -> None:
     keys = normal(5, 16)
-    together = relaxed_top_k(keys, 3, 0.7)
-    torch.testing.assert_close(together, torch.stack([relaxed_top_k(a, 3, 0.7) for a in keys]))
+    separate = [relaxed_top_k(row, 3, 0.7) for row in keys]
+    torch.testing.assert_close(relaxed_top_k(keys, 3, 0.7), torch.stack(separate))
