@@ -1,4 +1,4 @@
-"""The contract that every marker selection method keeps."""
+"""The base class of all marker selection methods, and how to add a method."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from mmlab.constraints.solver import PanelRules
-from mmlab.errors import UserError
-from mmlab.preprocessing.expression import Expression, to_memory
 from mmlab.preprocessing.normalization import Layer
-from mmlab.selectors.training_data import (
-    Indices,
-    TrainingData,
-    check_lists,
-    check_rules,
-    one_sparse_class,
+from mmlab.selectors.input_checks import (
+    check_cells,
+    check_counts,
+    check_gene_lists,
+    check_rules_feasible,
+    check_validation_cells,
+    encode_labels,
 )
+from mmlab.selectors.training_data import Indices, TrainingData
 from mmlab.spec.base import Scalar
 
 if TYPE_CHECKING:
@@ -30,23 +30,65 @@ if TYPE_CHECKING:
 
 
 class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A method that chooses ``n_markers`` genes; a scikit-learn feature selector.
+    """Base class of all marker selection methods; a scikit-learn feature selector.
 
-    Class attributes tell the pipeline what to hand over: ``layer`` (the matrix that ``fit``
-    reads; :attr:`input_layer` where parameters decide),
-    ``supervised`` (labels are needed), ``fits_on_validation`` (the validation cells join the
-    training cells, because nothing is stopped on them), ``trains_in_epochs`` (its epochs can
-    be watched and stopped), ``reads_from_disk`` (it goes through cells that memory does not hold),
-    ``is_control`` (it bounds the other methods instead of competing), ``takes_all_genes`` (its
-    panel is every gene), ``quick`` (parameters with
-    which it takes a fraction of the time, where it has such).
+    A method chooses ``n_markers`` genes from training cells. :meth:`fit` sets ``panel_`` and
+    ``scores_``; ``transform``, ``get_support`` and ``get_feature_names_out`` of scikit-learn
+    follow from ``panel_``.
+
+    To add a method:
+
+    1. Write a subclass in a file of its own. If the method ranks the genes in one call, derive
+       from :class:`~mmlab.selectors.ranking_selector.RankingSelector` and implement
+       ``_rank_genes``. Otherwise derive from this class and implement :meth:`run`.
+    2. Write a constructor that only stores its arguments, each in an attribute of the same name.
+       All arguments have defaults; ``n_markers`` and ``seed`` are among them. Every other
+       argument except ``device`` is a hyperparameter, which users set with ``--param`` and
+       searches vary: annotate it as bool, int, float or str, or as a ``Literal`` of the allowed
+       strings, or as a union such as ``float | Literal["auto"]``.
+    3. Check the ranges of the hyperparameters in :meth:`check_params`.
+    4. Set the class attributes below where the default does not fit.
+    5. Document the constructor's arguments under the heading ``Parameters`` in the class
+       docstring: ``mmlab methods info`` prints it.
+    6. Add the class to the dict ``SELECTORS`` in ``mmlab/selectors/__init__.py``. The tests in
+       ``tests/selectors`` then check this contract for it. A method that trains in epochs can be
+       searched: add its search space as ``tune_configs/NAME.yaml``.
+
+    A fit is a function of its inputs, its parameters and ``seed``: it uses no global random
+    generator, does not modify its inputs and prints nothing.
 
     Attributes
     ----------
+    layer : {"zscore", "log1p", "counts"}
+        Class attribute: the matrix that :meth:`fit` reads. z-scores are standardised per gene
+        and clipped at +-10, log1p are natural logarithms of normalised counts, counts are raw.
+        Override :attr:`input_layer` if it depends on a parameter.
+    supervised : bool
+        Class attribute: whether :meth:`fit` needs labels. Other methods ignore them.
+    fits_on_validation : bool
+        Class attribute: whether the validation cells are added to the training cells. If not,
+        the method gets them as ``X_val`` and ``y_val``, for early stopping.
+    trains_in_epochs : bool
+        Class attribute: whether :meth:`run` yields epochs, so that a search can stop a trial
+        early. Such a method has the parameter ``max_epochs``.
+    reads_from_disk : bool
+        Class attribute: whether the cells may be an
+        :class:`~mmlab.preprocessing.expression.Expression`, which is read from disk in batches.
+    is_control : bool
+        Class attribute: whether the method is a control, which bounds the metrics of the others.
+    takes_all_genes : bool
+        Class attribute: whether the panel is every gene, so that no constraint applies to it.
+    quick : dict
+        Class attribute: parameters of a faster, less thorough training, used by ``--quick``.
+    summary, reference : str
+        Class attributes: what the method does, in one line, and its source.
     panel_ : int64 array of shape (n_markers,)
-        Distinct gene indices, best first; genes that had to be included come first of all.
+        Distinct gene indices: first the included genes in the given order, then the others, best
+        first.
     scores_ : float64 array of shape (n_genes,)
-        Finite; higher is better. What it measures is the method's own matter.
+        One finite score per gene, higher is better. Meaning and unit depend on the method.
+    classes_ : array of shape (n_classes,)
+        Sorted labels of training and validation cells, if labels were given.
     """
 
     layer: ClassVar[Layer] = "zscore"
@@ -64,15 +106,16 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     seed: int
     panel_: Indices
     scores_: NDArray[np.float64]
+    classes_: NDArray[Any]
 
     @property
     def input_layer(self) -> Layer:
-        """The layer that ``fit`` reads with the present parameters."""
+        """The layer that ``fit`` reads with the current parameters."""
         return self.layer
 
     @property
     def needs_counts(self) -> bool:
-        """Whether ``fit`` reads the raw counts beside its layer, with the present parameters."""
+        """Whether ``fit`` needs the raw counts in addition to the layer."""
         return False
 
     def fit(
@@ -92,23 +135,25 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         Parameters
         ----------
         X
-            Cells (n_cells, n_genes) in the layer that the class declares; dense or sparse.
+            Training cells in the layer :attr:`input_layer`, shape (n_cells, n_genes), dense or
+            sparse.
         y
-            Class of each cell; needed by supervised methods, ignored by the others.
+            Label of each cell, of any type; required by supervised methods, ignored by others.
         X_val, y_val
-            Validation cells, for methods that can stop early.
+            Validation cells and their labels, for methods with early stopping.
         counts
-            Raw counts of the cells ``X``, for methods with ``needs_counts``.
+            Raw counts of the training cells, shape of ``X``; required if ``needs_counts``.
         include, exclude
-            Indices of genes that the panel must hold, and must not hold.
+            Indices of genes that the panel must contain, and must not contain.
         rules
-            What else the panel holds.
+            Further constraints on the panel.
 
         Raises
         ------
         UserError
-            More markers than genes, labels missing, fewer than two classes, lists of genes that
-            contradict each other, rules that no panel holds.
+            A parameter is out of range, ``n_markers`` exceeds the number of genes, labels are
+            missing or have a single class, gene lists contradict each other, or no panel
+            satisfies the rules.
         """
         lists: dict[str, Any] = {"include": include, "exclude": exclude, "rules": rules}
         for _ in self.fit_epochs(X, y, X_val=X_val, y_val=y_val, counts=counts, **lists):
@@ -127,9 +172,9 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         exclude: Sequence[int] | Indices = (),
         rules: PanelRules | None = None,
     ) -> Iterator[Epoch]:
-        """Like :meth:`fit`, an item an epoch; none for a method that has no epochs.
+        """Fit like :meth:`fit`, and yield each epoch; nothing if the method has no epochs.
 
-        ``panel_`` and ``scores_`` are valid after every item.
+        ``panel_`` and ``scores_`` are valid after every epoch.
         """
         lists: dict[str, Any] = {"include": include, "exclude": exclude, "rules": rules}
         yield from self.run(self.checked(X, y, X_val=X_val, y_val=y_val, counts=counts, **lists))
@@ -146,101 +191,46 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         exclude: Sequence[int] | Indices = (),
         rules: PanelRules | None = None,
     ) -> TrainingData:
-        """What :meth:`fit` was given, checked together with the parameters."""
+        """Check the parameters and the arguments of :meth:`fit`; return the input of :meth:`run`.
+
+        Labels become class indices, the cells float32. Raises like :meth:`fit`.
+        """
         self.check_params()
-        cells = self._check_cells(X)
+        cells = check_cells(self, X)
+        n_cells, n_genes = cells.shape
         if X_val is not None:
-            X_val = self._check_validation(cells, X_val, y_val)
-        labels, val_labels = self._check_labels(cells, y, y_val)
-        included, excluded = check_lists(cells.shape[1], self.n_markers, include, exclude)
-        check_rules(rules, cells.shape[1], self.n_markers, included, excluded)
-        counts = self._check_counts(cells, counts)
+            X_val = check_validation_cells(self, X_val, y_val, n_genes)
+        labels, val_labels = encode_labels(self, y, y_val, n_cells)
+        included, excluded = check_gene_lists(n_genes, self.n_markers, include, exclude)
+        check_rules_feasible(rules, n_genes, self.n_markers, included, excluded)
+        counts = check_counts(self, counts, cells.shape)
         return TrainingData(cells, labels, X_val, val_labels, counts, included, excluded, rules)
 
     def check_params(self) -> None:
-        """Raise one ``UserError`` with every parameter that is out of its range."""
+        """Raise one ``UserError`` that lists all parameters out of range."""
 
     def settled_params(self, n_genes: int) -> dict[str, Scalar]:
-        """Values of the parameters that are left to the data, for data of so many genes."""
+        """Return the values for ``n_genes`` genes of parameters such as ``hidden_size="auto"``."""
         return {}
 
     def reconstruct(self, X: Any) -> NDArray[np.float32] | None:
-        """All genes of the z-scores ``X`` from the panel, by the method's own decoder.
-
-        None for a method that has no decoder.
-        """
+        """Return all genes of z-scores ``X``, decoded from the panel; None without a decoder."""
         return None
 
     @abstractmethod
     def run(self, data: TrainingData) -> Iterator[Epoch]:
-        """Set ``panel_`` and ``scores_`` from checked data; an item an epoch."""
+        """Choose the panel from checked input; yield each epoch.
 
-    def _check_cells(self, X: Any) -> Any:
-        if isinstance(X, Expression):
-            self.n_features_in_ = X.shape[1]
-            X = X if self.reads_from_disk else to_memory(X)
-        else:
-            X = one_sparse_class(validate_data(self, X, accept_sparse="csr", dtype=np.float32))
-        n_genes = X.shape[1]
-        if not 1 <= self.n_markers <= n_genes:
-            raise UserError(
-                f"n_markers is {self.n_markers}, but the data have {n_genes} genes; "
-                f"give a number from 1 to {n_genes}."
-            )
-        return X
-
-    def _check_validation(self, X: Any, X_val: Any, y_val: Any) -> Any:
-        if isinstance(X_val, Expression):
-            X_val = X_val if self.reads_from_disk else to_memory(X_val)
-        else:
-            X_val = one_sparse_class(check_array(X_val, accept_sparse="csr", dtype=np.float32))
-        if X_val.shape[1] != X.shape[1]:
-            raise UserError(
-                f"the validation cells have {X_val.shape[1]} genes, the others {X.shape[1]}."
-            )
-        if y_val is None and self.supervised:
-            raise UserError(
-                f"{type(self).__name__} is supervised: its validation cells need labels."
-            )
-        if y_val is not None and len(y_val) != X_val.shape[0]:
-            raise UserError(
-                f"there are {X_val.shape[0]} validation cells but {len(y_val)} labels for them."
-            )
-        return X_val
-
-    def _check_labels(
-        self, X: Any, y: Any, y_val: Any
-    ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-        """Class indices of training and validation cells; ``classes_`` holds the names."""
-        if y is None:
-            if self.supervised:
-                raise UserError(f"{type(self).__name__} is supervised: it needs a label a cell.")
-            return None, None
-        if len(y) != X.shape[0]:
-            raise UserError(f"there are {X.shape[0]} cells but {len(y)} labels.")
-        train = np.asarray(y)
-        validation = train[:0] if y_val is None else np.asarray(y_val)
-        self.classes_, codes = np.unique(np.concatenate([train, validation]), return_inverse=True)
-        if self.supervised and len(self.classes_) < 2:
-            raise UserError(
-                f"the only class is {str(self.classes_[0])!r}; at least two are needed."
-            )
-        codes = codes.astype(np.int64)
-        return codes[: len(train)], None if y_val is None else codes[len(train) :]
-
-    def _check_counts(self, X: Any, counts: Any) -> Any:
-        if not self.needs_counts:
-            return None
-        if counts is None:
-            raise UserError(f"{type(self).__name__} needs the raw counts of the cells.")
-        counts = to_memory(counts) if isinstance(counts, Expression) else counts
-        counts = check_array(counts, accept_sparse="csr", dtype=np.float32)
-        if counts.shape != X.shape:
-            raise UserError(f"counts have shape {counts.shape}, the cells {X.shape}.")
-        return one_sparse_class(counts)
+        Set ``panel_`` and ``scores_`` with ``_set_panel``, or directly if the panel already
+        satisfies all constraints of ``data``, before each epoch is yielded. A method without
+        epochs ends with ``yield from ()``.
+        """
 
     def _set_panel(self, ranking: Any, scores: Any, data: TrainingData) -> None:
-        """Set panel and scores; see :meth:`mmlab.selectors.training_data.TrainingData.panel`."""
+        """Set ``scores_``, and ``panel_`` to the best genes that satisfy the constraints.
+
+        See :meth:`mmlab.selectors.training_data.TrainingData.panel`.
+        """
         self.scores_ = np.asarray(scores, dtype=np.float64)
         self.panel_ = data.panel(ranking, self.scores_, self.n_markers)
 

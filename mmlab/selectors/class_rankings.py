@@ -1,4 +1,4 @@
-"""How ranked lists of several classes become one panel of k genes (METHODS 4.5)."""
+"""Merge the gene rankings of several classes into one panel."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from numpy.typing import NDArray
 
 
 def merge_rankings(ranked: NDArray[np.int64], strength: NDArray[np.float64], k: int) -> list[int]:
-    """Take genes from several ranked lists, row by row, until k distinct ones are found.
+    """Return k distinct genes from the rankings of several classes, best rank first.
 
-    Row r holds the r-th best gene of every class. A row is taken whole while it fits;
-    the first row that does not fit is taken class by class, strongest first.
+    Row r contains the r-th best gene of every class. The rows are taken in order; within a row,
+    the genes with larger ``strength`` come first. If the last row has more new genes than the
+    panel has places left, those with the largest ``strength`` are taken.
 
     Parameters
     ----------
     ranked
-        Gene indices, shape (n_rows, n_classes), best row first.
+        Gene indices, shape (n_ranks, n_classes), best rank first.
     strength
-        Shape of ``ranked``; within a row, a larger value goes first.
+        Order within a row, shape of ``ranked``; larger values come first.
     k
         Number of genes, at most the number of distinct genes in ``ranked``.
 
     Returns
     -------
     k distinct gene indices, best first.
+
+    Raises
+    ------
+    ValueError
+        ``ranked`` has fewer than k distinct genes.
     """
     panel: dict[int, None] = {}
     for row, weight in zip(ranked, strength, strict=True):
@@ -31,4 +37,4 @@ def merge_rankings(ranked: NDArray[np.int64], strength: NDArray[np.float64], k: 
             panel.setdefault(int(gene))
             if len(panel) == k:
                 return list(panel)
-    raise ValueError(f"the lists hold {len(panel)} distinct genes, fewer than {k}")
+    raise ValueError(f"the rankings have {len(panel)} distinct genes, fewer than {k}")

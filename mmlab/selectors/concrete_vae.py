@@ -1,4 +1,4 @@
-"""Concrete autoencoder: k concrete distributions over the genes (Balin et al. 2019)."""
+"""Concrete VAE: an autoencoder with one concrete selector per marker (Balin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mmlab.selectors.vae import VAESelector
+from mmlab.selectors.vae_parameters import PublishedTraining
 
 if TYPE_CHECKING:
     from mmlab.nn.gates import CandidateGenes, Gate
@@ -13,42 +14,56 @@ if TYPE_CHECKING:
 
 
 class ConcreteVAE(VAESelector):
-    """A variational autoencoder whose k inputs are k concrete selectors, without labels.
+    """Variational autoencoder whose k inputs are concrete selectors; it needs no labels.
 
-    Each selector is a softmax over the genes with Gumbel noise, which the falling temperature
-    hardens into one gene (:class:`mmlab.nn.concrete_gate.ConcreteGate`). The score of a gene
-    is the largest weight that any selector gives it.
+    A concrete selector is a softmax over the genes with Gumbel noise. As the temperature falls,
+    it approaches a single gene. Selectors and autoencoder are trained together to reconstruct
+    all genes. The panel is the gene with the largest weight of each selector; the selector with
+    the largest weight chooses first, and a selector whose gene is already taken gives its next
+    best gene. The score of a gene is the largest weight that a selector gives it, in [0, 1].
 
     Parameters
     ----------
     n_markers
-        Size of the panel, k: the number of selectors.
+        Size of the panel, k.
     hidden_size
-        Width of all hidden layers; ``auto`` takes the published width for the number of genes:
-        64 below 1000 genes, 256 up to 4000, 500 above; ``half`` takes half of that.
+        Width of all hidden layers, at least 1. ``auto`` is the published width for the number of
+        genes: 64 below 1000 genes, 256 up to 4000, 500 above. ``half`` is half of that.
     initial_temperature, final_temperature
-        Of the selectors in the first epoch, and once annealing has ended.
+        Temperature of the selectors in the first epoch and after annealing, above 0. At a high
+        temperature all genes are mixed, at a low one the input of each selector is close to one
+        gene.
     annealing_share
-        Share of ``max_epochs``, in (0, 1], over which the temperature falls.
+        Share of ``max_epochs``, in (0, 1], over which the temperature falls geometrically.
     learning_rate
-        Of Adam; ``auto`` finds it by the published range test.
+        Learning rate of Adam, above 0. ``auto`` finds it with the published range test.
     batch_size
-        Cells a step.
-    max_epochs, min_epochs, patience
-        Budget and early stopping, on the variance that the hard panel explains.
+        Cells per training step, at least 2.
+    max_epochs
+        Largest number of epochs, at least 1.
+    min_epochs
+        First epoch after which training may stop early, at least 1. Training never stops early if
+        this is not below ``max_epochs``, which is the default, or without validation cells.
+    patience
+        Training stops early after this many epochs without a better score of the panel on the
+        validation cells, at least 1. The score is the share of variance that a linear regression
+        on the panel explains.
     latent_size
-        Of the autoencoder.
+        Dimensions of the latent space, at least 1.
     kl_weight
-        Of the KL term of the autoencoder.
+        Weight of the KL divergence in the reconstruction loss, not negative.
     faithful
-        Train as the benchmark of Gregory et al. did: learning rate from a range test up to
-        1e-4, temperature from 3 multiplied by 0.99 after every epoch, 25 to 100 epochs, early
-        stopping on the validation loss; and read the panel from one more random draw. The
-        temperature then never falls below 1 and the panel is close to random.
+        Train as in the benchmark of Gregory et al.: learning rate from a range test up to 1e-4,
+        temperature from 3, multiplied by 0.99 after every epoch, 25 to 100 epochs, early stopping
+        on the validation loss, reconstruction loss summed over the genes. The panel is read from
+        a new random draw of the selectors, and the score of a gene is the sum of its weights. As
+        the temperature stays above 1, the panel is close to random. The parameters that this
+        fixes (temperatures, ``annealing_share``, ``learning_rate``, epochs and ``patience``) must
+        keep their defaults.
     seed
-        Of weights, batches and noise.
+        Seed of the initial weights, batches and noise.
     device
-        ``cpu``, ``cuda``, ...; ``auto`` takes CUDA where there is one.
+        Device of torch, such as ``cpu`` or ``cuda``; ``auto`` is CUDA if available, else the CPU.
 
     References
     ----------
@@ -56,9 +71,9 @@ class ConcreteVAE(VAESelector):
     """
 
     alpha: ClassVar[float] = 1.0
-    published: ClassVar[tuple[float, float, float, int]] = (0.99, 1e-4, 1e-4, 3)
+    published: ClassVar[PublishedTraining] = PublishedTraining(0.99, 1e-4, 1e-4, 3)
     supervised: ClassVar[bool] = False
-    summary: ClassVar[str] = "autoencoder with k concrete selectors, without labels"
+    summary: ClassVar[str] = "variational autoencoder with k concrete selectors, without labels"
     reference: ClassVar[str] = "Balin et al., ICML 2019"
 
     def __init__(
@@ -97,7 +112,7 @@ class ConcreteVAE(VAESelector):
         self.device = device
 
     def _make_gate(
-        self, candidates: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+        self, candidates: CandidateGenes, noise: RandomSource, selectors: Sequence[VAESelector]
     ) -> Gate:
         from mmlab.nn.concrete_gate import ConcreteGate
 

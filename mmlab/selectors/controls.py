@@ -1,4 +1,4 @@
-"""Controls: panels that bound every metric from below and from above."""
+"""Control methods, which bound the metrics of the others from below and from above."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mmlab.errors import UserError
 from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.base import Selector
-from mmlab.selectors.direct import DirectSelector
+from mmlab.selectors.ranking_selector import RankingSelector
 from mmlab.selectors.scanpy_tests import ScanpyTTest
 from mmlab.selectors.training_data import TrainingData
 
@@ -19,29 +19,31 @@ if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
 
 
-class RandomSelector(DirectSelector):
-    """The first ``n_markers`` genes of a uniform permutation.
+class RandomSelector(RankingSelector):
+    """Uniformly random genes: the first ``n_markers`` of a random permutation.
+
+    The scores fall evenly from 1 for the first gene of the permutation to 0 for the last.
 
     Parameters
     ----------
     n_markers
         Size of the panel.
     seed
-        Of the permutation.
+        Seed of the permutation. With the same seed, smaller panels are part of larger ones.
     """
 
     layer: ClassVar[Layer] = "counts"
     supervised: ClassVar[bool] = False
-    #: Of the cells nothing but their number of genes is asked.
+    #: Only the number of genes is read from the cells.
     reads_from_disk: ClassVar[bool] = True
     is_control: ClassVar[bool] = True
-    summary: ClassVar[str] = "uniformly random genes: what every method has to beat"
+    summary: ClassVar[str] = "control: uniformly random genes"
 
     def __init__(self, n_markers: int = 50, *, seed: int = 0) -> None:
         self.n_markers = n_markers
         self.seed = seed
 
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         order = np.random.default_rng(self.seed).permutation(X.shape[1])
         scores = np.empty(len(order))
         scores[order] = np.linspace(1, 0, len(order))
@@ -49,24 +51,31 @@ class RandomSelector(DirectSelector):
 
 
 class Oracle(Selector):
-    """The true markers, where they are known; random genes fill the panel.
+    """The true markers of simulated data, about the best panel possible.
+
+    If there are fewer true markers than ``n_markers``, random other genes follow; if there are
+    more, a random subset of them is the panel. The score is 1 for a true marker and 0 for
+    another gene.
 
     Parameters
     ----------
     n_markers
-        Size of the panel; of more true markers a random part is taken.
+        Size of the panel.
     markers
-        Indices of the true markers.
+        Gene indices of the true markers. A trial reads them from the data, which must be
+        simulated.
     seed
-        Of the order of the true markers and of what fills the panel.
+        Seed of the order of the true markers and of the random other genes.
     """
 
     layer: ClassVar[Layer] = "counts"
     supervised: ClassVar[bool] = False
-    #: Of the cells nothing but their number of genes is asked.
+    #: Only the number of genes is read from the cells.
     reads_from_disk: ClassVar[bool] = True
     is_control: ClassVar[bool] = True
-    summary: ClassVar[str] = "the true markers of simulated data: about the best there is"
+    summary: ClassVar[str] = (
+        "control: the true markers of simulated data, about the best possible panel"
+    )
 
     def __init__(self, n_markers: int = 50, *, markers: Sequence[int] = (), seed: int = 0) -> None:
         self.n_markers = n_markers
@@ -74,12 +83,12 @@ class Oracle(Selector):
         self.seed = seed
 
     def run(self, data: TrainingData) -> Iterator[Epoch]:
-        """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
+        """Choose the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
         n_genes = data.x.shape[1]
         if not len(self.markers) or not 0 <= min(self.markers) <= max(self.markers) < n_genes:
             raise UserError(
-                f"the oracle needs the true markers, indices from 0 to {n_genes - 1}; it got "
-                f"{list(self.markers)[:5]}."
+                f"the oracle needs the true markers, indices from 0 to {n_genes - 1}, but markers "
+                f"begins with {list(self.markers)[:5]}."
             )
         true = np.zeros(n_genes, dtype=bool)
         true[np.asarray(self.markers)] = True
@@ -89,50 +98,56 @@ class Oracle(Selector):
         yield from ()
 
 
-class AllGenes(DirectSelector):
-    """Every gene: what is lost by measuring a panel at all.
+class AllGenes(RankingSelector):
+    """All genes instead of a panel: shows how much any panel loses.
+
+    All scores are 1.
 
     Parameters
     ----------
     n_markers
-        The number of genes of the data; a trial sets it by itself.
+        The number of genes of the data; a trial sets it automatically.
     seed
-        Not used.
+        Not used: the method is deterministic.
     """
 
     layer: ClassVar[Layer] = "counts"
     supervised: ClassVar[bool] = False
-    #: Of the cells nothing but their number of genes is asked.
+    #: Only the number of genes is read from the cells.
     reads_from_disk: ClassVar[bool] = True
     is_control: ClassVar[bool] = True
     takes_all_genes: ClassVar[bool] = True
-    summary: ClassVar[str] = "all genes instead of a panel"
+    summary: ClassVar[str] = "control: all genes instead of a panel"
 
     def __init__(self, n_markers: int = 50, *, seed: int = 0) -> None:
         self.n_markers = n_markers
         self.seed = seed
 
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         return np.arange(X.shape[1]), np.ones(X.shape[1])
 
 
 class ShuffledLabels(ScanpyTTest):
-    """Scanpy's t-test and classifiers on labels that were shuffled among the cells: chance.
+    """Welch's t-test and classifiers on labels shuffled among the cells: the chance level.
+
+    Both the panel (as ``scanpy_t_test`` chooses it) and the classifiers that evaluate it are
+    fitted on the shuffled labels. The score of a gene is its largest t statistic over the
+    classes.
 
     Parameters
     ----------
     n_markers
         Size of the panel.
     seed
-        Of the shuffling.
+        Seed of the permutation of the labels.
     """
 
     is_control: ClassVar[bool] = True
-    summary: ClassVar[str] = "t-test and classifiers on shuffled labels: what chance gives"
+    summary: ClassVar[str] = "control: t-test and classifiers on shuffled labels, the chance level"
     reference: ClassVar[str] = ""
 
     def shuffle(self, y: NDArray[np.int64], cells: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Labels ``y`` with those of ``cells`` permuted; the pipeline fits all on these."""
+        """Return a copy of the labels ``y`` with those of the cell indices ``cells`` permuted."""
         shuffled = y.copy()
         shuffled[cells] = np.random.default_rng(self.seed).permutation(y[cells])
         return shuffled

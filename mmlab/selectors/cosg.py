@@ -1,4 +1,4 @@
-"""COSG: genes whose expression points in the direction of one class alone."""
+"""COSG: genes whose expression is similar to the indicator of one class (cosine similarity)."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from numpy.typing import NDArray
 from mmlab.errors import UserError
 from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.class_rankings import merge_rankings
-from mmlab.selectors.direct import DirectSelector
-from mmlab.selectors.scanpy_tests import one_against_rest
+from mmlab.selectors.ranking_selector import RankingSelector
+from mmlab.selectors.scanpy_tests import to_anndata
 
-#: Cells that COSG sums at a time; by default it depends on the memory of the machine.
+#: Cells per chunk of COSG. Its own default depends on the free memory of the machine.
 _CELLS_AT_ONCE = 4096
 
 
-class Cosg(DirectSelector):
-    """Cosine similarity of each gene with each class, less what it shares with the others.
+class Cosg(RankingSelector):
+    """Genes with a high cosine similarity to one class and a low one to the others.
 
-    The panel takes the best gene of every class, then the second best, ...
-    (:func:`mmlab.selectors.class_rankings.merge_rankings`, ties by score). The score of a gene is its
-    largest COSG score over the classes; on log1p values it is in [0, 1].
+    COSG compares the expression of each gene over the cells with the indicator vector of each
+    class, and penalises similarity to the other classes. The panel is the best gene of every
+    class, then the second best of every class, and so on; within a rank, genes with a higher
+    score come first. The score of a gene is its largest COSG score over the classes; on log1p
+    values it is in [0, 1].
 
     Parameters
     ----------
     n_markers
         Size of the panel.
     mu
-        Weight of the penalty for expression in other classes, not negative, without unit.
+        Weight of the penalty for expression in other classes, finite, not negative.
     faithful
-        As the published benchmark: on z-scores, whose negative values COSG is not made for,
-        instead of on log1p values.
+        Use z-scores instead of log1p values, as the published benchmark did. COSG is not
+        designed for their negative values.
     seed
         Not used: the method is deterministic.
 
@@ -44,7 +46,9 @@ class Cosg(DirectSelector):
     """
 
     layer: ClassVar[Layer] = "log1p"
-    summary: ClassVar[str] = "cosine similarity with each type (COSG)"
+    summary: ClassVar[str] = (
+        "cosine similarity of a gene to one cell type, not to the others (COSG)"
+    )
     reference: ClassVar[str] = "Dai et al., Briefings in Bioinformatics 2022"
 
     def __init__(
@@ -57,15 +61,15 @@ class Cosg(DirectSelector):
 
     @property
     def input_layer(self) -> Layer:
-        """log1p values; z-scores where the published benchmark is followed."""
+        """log1p values; z-scores with ``faithful``."""
         return "zscore" if self.faithful else "log1p"
 
     def check_params(self) -> None:
-        """Raise one error with every parameter that is out of its range."""
+        """Raise one ``UserError`` that lists all parameters out of range."""
         if not 0 <= self.mu < math.inf:
             raise UserError(f"mu is {self.mu}, but must be finite and not negative.")
 
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         scores = cosg_scores(X, np.asarray(y), self.mu)
         ranked = np.argsort(-scores, axis=0, kind="stable")
         strength = np.take_along_axis(scores, ranked, axis=0)
@@ -73,20 +77,22 @@ class Cosg(DirectSelector):
 
 
 def cosg_scores(X: Any, y: NDArray[np.int64], mu: float) -> NDArray[np.float64]:
-    """COSG scores of all genes, shape (n_genes, n_classes), a column for each class in ``y``.
+    """Return the COSG scores of all genes, shape (n_genes, n_classes).
+
+    The columns are the classes in ``y``, ascending.
 
     Parameters
     ----------
     X
         Cells, shape (n_cells, n_genes), dense or CSR.
     y
-        Class of each cell.
+        Class index of each cell.
     mu
         Weight of the penalty for expression in other classes.
     """
     import cosg
 
-    cells, _ = one_against_rest(X if hasattr(X, "tocsr") else np.ascontiguousarray(X), y)
+    cells, _ = to_anndata(X if hasattr(X, "tocsr") else np.ascontiguousarray(X), y)
     cosg.cosg(
         cells,
         groupby="y",

@@ -1,4 +1,4 @@
-"""Global-Gumbel VAE: one free logit a gene, chosen by a relaxed top-k (Gregory et al. 2024)."""
+"""Global-Gumbel VAE: one trainable logit per gene, relaxed top-k (Gregory et al. 2024)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mmlab.selectors.vae import VAESelector
+from mmlab.selectors.vae_parameters import PublishedTraining
 
 if TYPE_CHECKING:
     from mmlab.nn.gates import CandidateGenes, Gate
@@ -13,39 +14,52 @@ if TYPE_CHECKING:
 
 
 class GlobalGumbelVAE(VAESelector):
-    """Unsupervised MarkerMap without its logit network: the logits themselves are learned.
+    """Unsupervised MarkerMap whose logits are parameters, not the output of a network.
 
-    The panel is the top-k of the logits, which are also the scores.
+    There is one trainable logit per gene, drawn from N(0, 1). Gumbel noise and a relaxed top-k
+    turn the logits into a soft mask of k genes, and a variational autoencoder learns to
+    reconstruct all genes from the masked cells. The panel is the k genes with the largest
+    logits, which are also the scores.
 
     Parameters
     ----------
     n_markers
         Size of the panel, k.
     hidden_size
-        Width of all hidden layers; ``auto`` takes the published width for the number of genes:
-        64 below 1000 genes, 256 up to 4000, 500 above; ``half`` takes half of that.
+        Width of all hidden layers, at least 1. ``auto`` is the published width for the number of
+        genes: 64 below 1000 genes, 256 up to 4000, 500 above. ``half`` is half of that.
     initial_temperature, final_temperature
-        Of the relaxed top-k in the first epoch, and once annealing has ended.
+        Temperature of the relaxed top-k in the first epoch and after annealing, above 0. At a
+        high temperature all genes are mixed, at a low one the mask is close to k genes.
     annealing_share
-        Share of ``max_epochs``, in (0, 1], over which the temperature falls.
+        Share of ``max_epochs``, in (0, 1], over which the temperature falls geometrically.
     learning_rate
-        Of Adam; ``auto`` finds it by the published range test.
+        Learning rate of Adam, above 0. ``auto`` finds it with the published range test.
     batch_size
-        Cells a step.
-    max_epochs, min_epochs, patience
-        Budget and early stopping, on the variance that the hard panel explains.
+        Cells per training step, at least 2.
+    max_epochs
+        Largest number of epochs, at least 1.
+    min_epochs
+        First epoch after which training may stop early, at least 1. Training never stops early if
+        this is not below ``max_epochs``, which is the default, or without validation cells.
+    patience
+        Training stops early after this many epochs without a better score of the panel on the
+        validation cells, at least 1. The score is the share of variance that a linear regression
+        on the panel explains.
     latent_size
-        Of the autoencoder.
+        Dimensions of the latent space, at least 1.
     kl_weight
-        Of the KL term of the autoencoder.
+        Weight of the KL divergence in the reconstruction loss, not negative.
     faithful
-        Train as the published benchmark did: learning rate from a range test up to 1e-5,
-        temperature from 3 multiplied by 0.95 after every epoch, 25 to 100 epochs, early
-        stopping on the validation loss. The logits then hardly leave their random start.
+        Train as in the published benchmark: learning rate from a range test up to 1e-5,
+        temperature from 3, multiplied by 0.95 after every epoch, 25 to 100 epochs, early stopping
+        on the validation loss, reconstruction loss summed over the genes. The logits then hardly
+        change from their random initial values. The parameters that this fixes (temperatures,
+        ``annealing_share``, ``learning_rate``, epochs and ``patience``) must keep their defaults.
     seed
-        Of weights, logits, batches and noise.
+        Seed of the initial weights and logits, batches and noise.
     device
-        ``cpu``, ``cuda``, ...; ``auto`` takes CUDA where there is one.
+        Device of torch, such as ``cpu`` or ``cuda``; ``auto`` is CUDA if available, else the CPU.
 
     References
     ----------
@@ -53,9 +67,9 @@ class GlobalGumbelVAE(VAESelector):
     """
 
     alpha: ClassVar[float] = 1.0
-    published: ClassVar[tuple[float, float, float, int]] = (0.95, 1e-3, 1e-5, 10)
+    published: ClassVar[PublishedTraining] = PublishedTraining(0.95, 1e-3, 1e-5, 10)
     supervised: ClassVar[bool] = False
-    summary: ClassVar[str] = "unsupervised MarkerMap with one free logit a gene"
+    summary: ClassVar[str] = "unsupervised MarkerMap with one trainable logit per gene"
     reference: ClassVar[str] = "Gregory et al., npj Syst Biol Appl 2024"
 
     def __init__(
@@ -94,7 +108,7 @@ class GlobalGumbelVAE(VAESelector):
         self.device = device
 
     def _make_gate(
-        self, candidates: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+        self, candidates: CandidateGenes, noise: RandomSource, selectors: Sequence[VAESelector]
     ) -> Gate:
         from mmlab.nn.gates import FreeLogitsGate
 

@@ -1,4 +1,4 @@
-"""Genes in the order in which they enter an L1-penalised logistic regression."""
+"""L1-penalised logistic regression: genes in the order in which they enter the model."""
 
 from __future__ import annotations
 
@@ -11,27 +11,32 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from mmlab.preprocessing.expression import to_dense
-from mmlab.selectors.direct import DirectSelector
+from mmlab.selectors.ranking_selector import RankingSelector
 
-#: Ratio of one penalty of the path to the one before, and the last one relative to the first.
-STEP, LAST = 0.95, 0.01
+#: Ratio of successive penalties of the path.
+PENALTY_RATIO = 0.95
+#: The path ends at this share of its first penalty.
+MIN_PENALTY_SHARE = 0.01
 
 
-class L1Logistic(DirectSelector):
-    """The genes that an L1-penalised logistic regression takes up first.
+class L1Logistic(RankingSelector):
+    """Genes that enter an L1-penalised logistic regression first, as the penalty falls.
 
-    The penalty falls geometrically from the largest one with a nonzero coefficient until
-    ``n_markers`` genes have had one, or to a hundredth. Genes that enter at the same penalty go
-    by their largest absolute coefficient. The score of a gene is the penalty at which it
-    entered; of one that did not, the largest absolute gradient of the loss at the end, which
-    is about the penalty at which it would.
+    The model is multinomial (binary for two classes), on z-scores. The penalty starts at the
+    smallest value for which all coefficients are zero and falls by 5 % per step. The path ends
+    when ``n_markers`` genes have had a nonzero coefficient, or at 1 % of the first penalty. Genes
+    that enter at the same penalty are ordered by their largest absolute coefficient.
+
+    The score of a gene is the penalty at which it entered. For a gene that did not enter, it is
+    the largest absolute derivative of the loss at the end of the path, which approximates the
+    penalty at which the gene would enter.
 
     Parameters
     ----------
     n_markers
         Size of the panel.
     seed
-        Of the order in which the solver visits the cells.
+        Seed of the order in which the solver visits the cells.
 
     References
     ----------
@@ -40,51 +45,56 @@ class L1Logistic(DirectSelector):
     "Strong rules for discarding predictors in lasso-type problems", JRSS B 2012.
     """
 
-    summary: ClassVar[str] = "order of entry into an L1-penalised logistic regression"
+    summary: ClassVar[str] = "order in which genes enter an L1-penalised logistic regression"
     reference: ClassVar[str] = "Friedman et al., Journal of Statistical Software 2010"
 
     def __init__(self, n_markers: int = 50, *, seed: int = 0) -> None:
         self.n_markers = n_markers
         self.seed = seed
 
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         path = LogisticPath(np.ascontiguousarray(to_dense(X)), np.asarray(y), self.seed)
         n_genes = X.shape[1]
-        entry, size = np.zeros(n_genes), np.zeros(n_genes)
-        first = path.largest_penalty
-        while np.count_nonzero(entry) < self.n_markers and path.penalty > LAST * first:
-            path.advance(STEP * path.penalty)
+        entry_penalty, entry_coef = np.zeros(n_genes), np.zeros(n_genes)
+        last_penalty = MIN_PENALTY_SHARE * path.largest_penalty
+        while np.count_nonzero(entry_penalty) < self.n_markers and path.penalty > last_penalty:
+            path.advance(PENALTY_RATIO * path.penalty)
             largest = np.abs(path.coef).max(axis=0)
-            new = (entry == 0) & (largest > 0)
-            entry[new], size[new] = path.penalty, largest[new]
-        scores = np.where(entry > 0, entry, np.minimum(path.gradient, path.penalty))
-        return np.lexsort((-size, -scores, entry == 0)), scores
+            new = (entry_penalty == 0) & (largest > 0)
+            entry_penalty[new], entry_coef[new] = path.penalty, largest[new]
+        entered = entry_penalty > 0
+        scores = np.where(entered, entry_penalty, np.minimum(path.gradient, path.penalty))
+        return np.lexsort((-entry_coef, -scores, ~entered)), scores
 
 
 class LogisticPath:
-    """Solutions for falling penalties, each started from the one before.
+    """Solutions of an L1-penalised logistic regression for decreasing penalties.
 
-    Only genes that can have a coefficient by the strong rule are handed to the solver; genes
-    that it left out wrongly are found by the optimality conditions and added.
+    Each solution starts from the previous one. The solver sees only the genes that the strong
+    rule of Tibshirani et al. keeps; genes that the rule discards wrongly violate the optimality
+    conditions, and are added until none is left.
 
     Parameters
     ----------
     X
         z-scores, shape (n_cells, n_genes).
     y
-        Class of each cell.
+        Class index of each cell.
     seed
-        Of the solver.
+        Seed of the solver.
 
     Attributes
     ----------
     penalty
-        Of the present solution: the mean loss a cell plus ``penalty`` times the 1-norm of the
-        coefficients is least.
+        Penalty of the current solution, which minimises the mean loss per cell plus ``penalty``
+        times the 1-norm of the coefficients.
+    largest_penalty
+        Smallest penalty for which all coefficients are zero.
     coef
-        Shape (n_classes, n_genes); one row for two classes.
+        Coefficients, shape (n_classes, n_genes); one row for two classes.
     gradient
-        Largest absolute derivative of the mean loss over the classes, shape (n_genes,).
+        Absolute derivative of the mean loss with respect to the coefficients, the largest over
+        the classes, shape (n_genes,).
     """
 
     def __init__(self, X: NDArray[np.float32], y: NDArray[np.int64], seed: int) -> None:
@@ -99,7 +109,7 @@ class LogisticPath:
         self.largest_penalty = self.penalty = float(self.gradient.max())
 
     def advance(self, penalty: float) -> None:
-        """Go on to a smaller penalty."""
+        """Compute the solution for a smaller penalty."""
         active = np.any(self.coef != 0, axis=0)
         candidates = active | (self.gradient >= 2 * penalty - self.penalty)
         while True:
@@ -117,7 +127,7 @@ class LogisticPath:
         if not hasattr(self._solver, "intercept_"):
             self._solver.intercept_ = np.zeros(len(self.coef))
         with warnings.catch_warnings():
-            # A path of good solutions is what is wanted, not of exact ones.
+            # Approximate solutions suffice to find the order of entry.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._solver.fit(x, self._y)
         self.coef = np.zeros_like(self.coef)

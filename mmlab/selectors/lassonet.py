@@ -1,4 +1,4 @@
-"""LassoNet: genes by the penalty at which a network gives them up."""
+"""LassoNet: genes ranked by the penalty that removes them from a neural network."""
 
 from __future__ import annotations
 
@@ -13,58 +13,67 @@ from numpy.typing import NDArray
 from mmlab.errors import UserError
 from mmlab.preprocessing.expression import to_dense
 from mmlab.selectors.base import Selector
-from mmlab.selectors.lassonet_path import VanishingTracker, first_penalty, without_copies
+from mmlab.selectors.lassonet_path import RemovalTracker, first_penalty, without_copies
 from mmlab.selectors.training_data import TrainingData
 from mmlab.system.devices import resolve_device
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
 
-#: What the published training decides by itself.
-_DECIDED_BY_FAITHFUL = ("path_multiplier", "path_epochs", "path_learning_rate", "dense_epochs")
+#: Parameters that ``faithful=True`` fixes.
+_FIXED_BY_FAITHFUL = ("path_multiplier", "path_epochs", "path_learning_rate", "dense_epochs")
 
-#: Epochs without a loss 1 % below the best after which the training of all genes ends.
+#: Early stopping of the training on all genes: epochs in which the loss does not fall at least
+#: 1 % below its best value.
 _DENSE_PATIENCE = 10
 
 
 class LassoNet(Selector):
-    """A network with a linear skip connection, whose genes are given up one after the other.
+    """Neural network with a skip connection that loses its genes as a penalty rises.
 
-    The network is trained on all genes, then on a path of rising penalties of the norms of the
-    skip weights of each gene; a gene whose skip weights vanish is out of the hidden layer too.
-    Genes are ranked by the penalty at which they first vanish, those of one penalty by the norm
-    of their skip weights just before. The path ends when at most ``n_markers`` genes have never
-    vanished: they come first, by the norm of their skip weights. The score of a gene is its
-    penalty; of one that never vanished, the penalty that would have come next.
+    The network has one hidden layer and a linear skip connection from the genes to the classes.
+    It is trained on all genes (dense training), then with rising penalties on the norm of the
+    skip weights of each gene (the path). When the skip weights of a gene become zero, its
+    weights in the hidden layer do too, and the gene is removed.
 
-    The default schedule differs from the package's: fewer and larger steps of gradient descent,
-    coarser penalties, a first penalty that costs nothing to find (the package applies the
-    proximal operator up to 10000 times for each one it tries), and an end at ``n_markers``.
+    Genes are ranked by the penalty that first removes them; genes that are removed by the same
+    penalty are ordered by the norm of their skip weights just before. The path ends when at most
+    ``n_markers`` genes were never removed. These come first, ordered by the norm of their skip
+    weights. The score of a gene is the penalty that removed it, or, if it was never removed, the
+    penalty that would have followed.
+
+    The default schedule is faster than that of the lassonet package: fewer and larger steps of
+    gradient descent, larger steps of the penalty, a first penalty that is computed directly (the
+    package searches it, applying the proximal operator up to 10000 times per try), and an end
+    at ``n_markers`` genes.
 
     Parameters
     ----------
     n_markers
         Size of the panel.
     hidden_size
-        Units of the hidden layer.
+        Number of units in the hidden layer, at least 1.
     M
-        Hierarchy coefficient, above 0: a weight of the hidden layer is at most ``M`` times the
-        norm of the skip weights of its gene.
+        Hierarchy coefficient, above 0: the absolute weights of a gene in the hidden layer are at
+        most ``M`` times the norm of its skip weights.
     dense_epochs
-        Most epochs on all genes; fewer where the validation loss no longer falls.
+        Largest number of epochs of the dense training, at least 1. It ends early when the
+        validation loss no longer falls.
     path_multiplier
-        Ratio of one penalty to the one before, above 1.
+        Ratio of successive penalties, above 1.
     path_epochs
-        Epochs for each penalty.
+        Epochs per penalty, at least 1.
     path_learning_rate
-        Of gradient descent along the path, with momentum 0.9.
+        Learning rate of gradient descent with momentum 0.9 on the path, above 0.
     faithful
-        The package's own schedule, as in the published benchmark: 1000 epochs at most, then
-        penalties in steps of 2 %, 100 epochs at most each, until no gene is left.
+        Use the schedule of the lassonet package, as in the published benchmark: at most 1000
+        epochs of dense training, then penalties that rise by 2 %, with at most 100 epochs each,
+        until no gene is left. ``dense_epochs`` and the three ``path_`` parameters must keep
+        their defaults.
     device
-        ``auto``, ``cpu`` or ``cuda``.
+        Device of torch, such as ``cpu`` or ``cuda``; ``auto`` is CUDA if available, else the CPU.
     seed
-        Of the initial weights, the only random part.
+        Seed of the initial weights, the only random part.
 
     References
     ----------
@@ -73,7 +82,7 @@ class LassoNet(Selector):
     """
 
     fits_on_validation: ClassVar[bool] = False
-    summary: ClassVar[str] = "penalty at which a network gives a gene up (LassoNet)"
+    summary: ClassVar[str] = "penalty that removes a gene from a sparse neural network (LassoNet)"
     reference: ClassVar[str] = "Lemhadri et al., JMLR 2021"
 
     def __init__(
@@ -102,7 +111,7 @@ class LassoNet(Selector):
         self.seed = seed
 
     def check_params(self) -> None:
-        """Raise one error with every parameter that is out of its range."""
+        """Raise one ``UserError`` that lists all parameters out of range."""
         problems = [
             f"{name} is {getattr(self, name)}, but must be at least 1"
             for name in ("hidden_size", "dense_epochs", "path_epochs")
@@ -116,23 +125,23 @@ class LassoNet(Selector):
         if self.faithful:
             defaults = inspect.signature(type(self)).parameters
             problems += [
-                f"{name} is decided by the published training: leave it out, or set faithful=false"
-                for name in _DECIDED_BY_FAITHFUL
+                f"{name} is fixed by faithful=true: remove {name}, or set faithful=false"
+                for name in _FIXED_BY_FAITHFUL
                 if getattr(self, name) != defaults[name].default
             ]
         if problems:
             raise UserError("; ".join(problems) + ".")
 
     def run(self, data: TrainingData) -> Iterator[Epoch]:
-        """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
+        """Choose the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
         import torch
         from lassonet.interfaces import NonFiniteLossError
 
         allowed = data.allowed
-        x, y, x_val, y_val = _as_the_package_takes_them(data, allowed)
-        tracker = VanishingTracker()
+        x, y, x_val, y_val = _package_input(data, allowed)
+        tracker = RemovalTracker()
         with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would move the generators of the GPUs too.
+            # torch.manual_seed would also seed the generators of the GPUs.
             torch.default_generator.manual_seed(self.seed)
             model = self._package_model(validate=x_val is not None)
             try:
@@ -142,18 +151,19 @@ class LassoNet(Selector):
                     X_val=x_val,
                     y_val=y_val,
                     lambda_seq=None if self.faithful else self._penalties(model, tracker),
-                    callback=tracker.watch,
+                    callback=tracker.record,
                     disable_lambda_warning=True,
                 )
             except NonFiniteLossError as error:
                 raise UserError(
                     f"LassoNet diverged on these data with path_learning_rate "
-                    f"{self.path_learning_rate}; give a smaller one."
+                    f"{self.path_learning_rate}; set a smaller path_learning_rate."
                 ) from error
-        penalty = np.where(tracker.present, tracker.last * self.path_multiplier, tracker.vanished)
+        next_penalty = tracker.last_penalty * self.path_multiplier
+        penalty = np.where(tracker.present, next_penalty, tracker.removed_at)
         scores = np.full(data.x.shape[1], penalty.min())
         scores[allowed] = penalty
-        order = np.lexsort((-tracker.norm, -tracker.vanished))
+        order = np.lexsort((-tracker.norm, -tracker.removed_at))
         self._set_panel(allowed[order], scores, data)
         yield from ()
 
@@ -183,8 +193,11 @@ class LassoNet(Selector):
             **common,
         )
 
-    def _penalties(self, model: Any, tracker: VanishingTracker) -> Iterator[float]:
-        """Rising penalties while too many genes are left; read after the dense training."""
+    def _penalties(self, model: Any, tracker: RemovalTracker) -> Iterator[float]:
+        """Yield rising penalties until at most ``n_markers`` genes are left.
+
+        The first one depends on the weights after the dense training, when iteration begins.
+        """
         first = first_penalty(model.model, self.M, self.path_epochs * self.path_learning_rate)
         penalty = first
         while penalty == first or np.count_nonzero(tracker.present) > self.n_markers:
@@ -192,13 +205,11 @@ class LassoNet(Selector):
             penalty *= self.path_multiplier
 
 
-def _as_the_package_takes_them(
-    data: TrainingData, allowed: NDArray[np.int64]
-) -> tuple[Any, Any, Any, Any]:
-    """Training and validation cells; classes are numbered as they occur in training.
+def _package_input(data: TrainingData, allowed: NDArray[np.int64]) -> tuple[Any, Any, Any, Any]:
+    """Return training cells, their classes, validation cells and their classes for the package.
 
-    The network has an output for each class of the training cells: validation cells of other
-    classes are left out, and of no cells there is no validation.
+    The network has one output per class of the training cells, and class indices count only
+    these. Validation cells of other classes are omitted; if none are left, both are None.
     """
     classes, y = np.unique(np.asarray(data.y), return_inverse=True)
     x = np.ascontiguousarray(to_dense(data.x)[:, allowed])

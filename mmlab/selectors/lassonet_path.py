@@ -1,30 +1,28 @@
-"""The regularisation path of LassoNet: its first penalty, and when each gene vanishes."""
+"""The regularisation path of LassoNet: its first penalty, and the removal of genes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
-
 
 def without_copies(classifier: type) -> Any:
-    """The package's classifier, but its steps on all cells read them where they are.
+    """Return a subclass of the package's classifier that does not copy the cells in every step.
 
-    The package takes the cells by their indices at every step, which copies the whole matrix: a
-    fifth of the time. The numbers are the same to the last bit.
+    The package indexes the cells in every step with the indices of all of them, which copies the
+    whole matrix and takes a fifth of the time. The results are bitwise equal.
     """
     import torch
 
     class InPlace(torch.Tensor):
-        # Whatever is computed from it is a plain tensor.
+        # Operations on it return plain tensors.
         __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
         def __getitem__(self, index: Any) -> torch.Tensor:
-            # As many indices as cells, all distinct and ascending: the package does not shuffle.
+            # As many indices as cells: these are all cells in order, as the package does not
+            # shuffle.
             if isinstance(index, torch.Tensor) and len(index) == len(self):
                 return self.as_subclass(torch.Tensor)
             return super().__getitem__(index)
@@ -40,7 +38,7 @@ def without_copies(classifier: type) -> Any:
 
 
 def first_penalty(network: Any, M: float, descent: float) -> float:
-    """A tenth of the penalty that would remove a gene at once, without the loss.
+    """Return a tenth of the smallest penalty that would remove a gene without the loss.
 
     Parameters
     ----------
@@ -49,38 +47,50 @@ def first_penalty(network: Any, M: float, descent: float) -> float:
     M
         Hierarchy coefficient.
     descent
-        Learning rate times the steps of one penalty.
+        Learning rate times the number of steps per penalty.
 
-    Returns
-    -------
-    Applied with a step of t, the proximal operator removes gene j where the penalty is at least
-    (norm of its skip weights + M times the 1-norm of its hidden weights) / t: the least over
-    the genes, with ``descent`` for t, over 10.
+    Notes
+    -----
+    With a step of t, the proximal operator removes gene j if the penalty is at least (norm of
+    its skip weights + M times the 1-norm of its hidden weights) / t. The result is the smallest
+    such value over the genes, for t = ``descent``, divided by 10.
     """
     skip = network.skip.weight.detach().norm(dim=0)
     hidden = network.layers[0].weight.detach().abs().sum(dim=0)
     return float((skip + M * hidden).min()) / descent / 10
 
 
-class VanishingTracker:
-    """Follows the path: when each gene first vanishes, and how strong it was just before."""
+class RemovalTracker:
+    """Records when each gene is first removed, and the norm of its skip weights just before.
+
+    Attributes
+    ----------
+    present
+        Whether a gene was never removed, shape (n_genes,).
+    removed_at
+        Penalty that first removed a gene, infinite if none did, shape (n_genes,).
+    norm
+        Norm of the skip weights of a gene, before it was removed, shape (n_genes,).
+    last_penalty
+        Penalty of the last call; 0 for the dense training.
+    """
 
     def __init__(self) -> None:
         self.present: NDArray[np.bool_] = np.ones(0, dtype=bool)
-        self.vanished: NDArray[np.float64] = np.ones(0)
+        self.removed_at: NDArray[np.float64] = np.ones(0)
         self.norm: NDArray[np.float64] = np.ones(0)
-        self.last = 0.0
+        self.last_penalty = 0.0
 
-    def watch(self, model: Any, history: list[Any]) -> None:
-        """Called by the package after the dense training and after every penalty."""
+    def record(self, model: Any, history: list[Any]) -> None:
+        """Record the state; the package calls this after dense training and after every penalty."""
         norm = model.model.skip.weight.detach().norm(dim=0).cpu().numpy().astype(np.float64)
         if len(history) == 1:
             self.present = np.ones(len(norm), dtype=bool)
-            self.vanished = np.full(len(norm), np.inf)
+            self.removed_at = np.full(len(norm), np.inf)
             self.norm = norm
-        self.last = float(history[-1].lambda_)
-        gone = self.present & ~history[-1].selected.numpy()
-        self.vanished[gone] = self.last
-        self.present &= ~gone
-        # The norms of genes that have vanished stay as they were before.
+        self.last_penalty = float(history[-1].lambda_)
+        removed = self.present & ~history[-1].selected.numpy()
+        self.removed_at[removed] = self.last_penalty
+        self.present &= ~removed
+        # Removed genes keep the norm that they had before.
         self.norm = np.where(self.present, norm, self.norm)

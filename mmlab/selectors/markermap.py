@@ -1,4 +1,4 @@
-"""MarkerMap: a panel learned together with the network that uses it (Gregory et al. 2024)."""
+"""MarkerMap: a panel and a network that uses it, trained together (Gregory et al. 2024)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mmlab.selectors.vae import VAESelector
+from mmlab.selectors.vae_parameters import PublishedTraining, hidden_width
 from mmlab.spec.base import Scalar
 
 if TYPE_CHECKING:
@@ -14,66 +15,78 @@ if TYPE_CHECKING:
 
 
 class MarkerMap(VAESelector):
-    """Base of the three modes; they differ in ``alpha``, the weight of the reconstruction.
+    """MarkerMap learns a panel and a network that uses it together.
 
-    A network proposes gene logits, a relaxed top-k masks the cells, and a variational
-    autoencoder with a classifier head learns from what is left; see
-    :mod:`mmlab.nn.gates`. The panel is the top-k of the running logits, which are also the
-    scores.
+    In each training step a network f proposes one logit per gene, and the running logits L are
+    updated with the mean of the batch: ``L <- beta L + (1 - beta) mean f(x)``. Gumbel noise and a
+    relaxed top-k turn L into a soft mask of k genes. A variational autoencoder with a classifier
+    head learns from the masked cells. The panel is the k genes with the largest L; L is also the
+    score of the genes.
 
-    Training runs ``max_epochs`` epochs; over the first ``annealing_share`` of them the
-    temperature falls geometrically from the initial to the final one. With validation cells
-    it can end earlier, from ``min_epochs`` on, once the score of the hard panel has not risen
-    for ``patience`` epochs. That score is the 5-nearest-neighbour accuracy where labels are
-    used, else the share of variance that a linear regression on the panel explains. By default
-    it never ends early: the score is noisy, and panels go on improving while it looks flat.
+    The three modes differ in the loss: the supervised one learns to classify the cell types, the
+    unsupervised one to reconstruct all genes without labels, the joint one both. The
+    weight alpha of the reconstruction loss is 0, 1 and 0.5. This loss is a mean over the genes,
+    so that in the joint mode it has a size similar to that of the classification loss.
 
-    ``quick`` holds the parameters of a training that is done after a fifteenth of the steps: fewer
-    epochs, larger batches, a higher learning rate, narrower layers:
-    ``MarkerMapSupervised(50, **MarkerMapSupervised.quick)``.
+    By default training does not stop early: the validation score is noisy, and panels still
+    improve while it looks flat. ``quick`` contains the parameters of a training with a fifteenth
+    of the steps (fewer epochs, larger batches, a higher learning rate, narrower layers), for
+    example ``MarkerMapSupervised(50, **MarkerMapSupervised.quick)``.
 
     Parameters
     ----------
     n_markers
         Size of the panel, k.
     hidden_size
-        Width of all hidden layers; ``auto`` takes the published width for the number of genes:
-        64 below 1000 genes, 256 up to 4000, 500 above; ``half`` takes half of that.
+        Width of all hidden layers, at least 1. ``auto`` is the published width for the number of
+        genes: 64 below 1000 genes, 256 up to 4000, 500 above. ``half`` is half of that.
     initial_temperature, final_temperature
-        Of the relaxed top-k in the first epoch, and once annealing has ended.
+        Temperature of the relaxed top-k in the first epoch and after annealing, above 0. At a
+        high temperature all genes are mixed, at a low one the mask is close to k genes.
     annealing_share
-        Share of ``max_epochs``, in (0, 1], over which the temperature falls.
+        Share of ``max_epochs``, in (0, 1], over which the temperature falls geometrically.
     beta
-        Weight of the old running logits, in [0, 1).
+        Weight of the old logits when the running logits are updated, in [0, 1).
     learning_rate
-        Of Adam; ``auto`` finds it by the published range test.
+        Learning rate of Adam, above 0. ``auto`` finds it with the published range test.
     batch_size
-        Cells a step.
-    max_epochs, min_epochs, patience
-        Budget and early stopping.
+        Cells per training step, at least 2.
+    max_epochs
+        Largest number of epochs, at least 1.
+    min_epochs
+        First epoch after which training may stop early, at least 1. Training never stops early if
+        this is not below ``max_epochs``, which is the default, or without validation cells.
+    patience
+        Training stops early after this many epochs without a better score of the panel on the
+        validation cells, at least 1. The score is the accuracy of a 5-nearest-neighbour
+        classifier in the supervised and joint modes, and the share of variance that a linear
+        regression on the panel explains in the unsupervised mode.
     latent_size
-        Of the autoencoder.
+        Dimensions of the latent space, at least 1.
     kl_weight
-        Of the KL term of the autoencoder.
+        Weight of the KL divergence in the reconstruction loss, not negative. The supervised mode
+        does not use it.
     precision
-        ``mixed`` rounds the factors of the large matrix products to bfloat16 while training, if
-        the device is faster with these; ``float32`` does not.
+        ``float32``, or ``mixed``: large matrix products are computed with bfloat16 factors during
+        training if the device is faster with these.
     faithful
-        Train as the published benchmark did: learning rate from a range test, temperature
-        multiplied by 0.95 after every epoch, 25 to 100 epochs, early stopping on the
-        validation loss; and in the joint mode the reconstruction loss summed over the genes,
-        which drowns the labels, instead of its mean.
+        Train as in the published benchmark: learning rate from a range test up to 1e-3
+        (supervised) or 1e-4 (others), temperature from 3, multiplied by 0.95 after every epoch,
+        25 to 100 epochs, early stopping on the validation loss. The reconstruction loss is summed
+        over the genes, which in the joint mode outweighs the classification loss. The parameters
+        that this fixes (temperatures, ``annealing_share``, ``learning_rate``, epochs and
+        ``patience``) must keep their defaults.
     seed
-        Of weights, batches, dropout and noise.
+        Seed of the initial weights, batches, dropout and noise.
     device
-        ``cpu``, ``cuda``, ...; ``auto`` takes CUDA where there is one.
+        Device of torch, such as ``cpu`` or ``cuda``; ``auto`` is CUDA if available, else the CPU.
 
     References
     ----------
     Gregory et al., npj Syst Biol Appl 10:17 (2024). Xie & Ermon, IJCAI 2019 (relaxed top-k).
     """
 
-    #: A fifteenth of the steps of the default training, each ten times as long.
+    #: A fifteenth of the steps of the default training, with a learning rate ten times as high.
     quick: ClassVar[dict[str, Scalar]] = {
         "hidden_size": "half",
         "max_epochs": 7,
@@ -125,14 +138,15 @@ class MarkerMap(VAESelector):
         self.device = device
 
     def _make_gate(
-        self, candidates: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+        self, candidates: CandidateGenes, noise: RandomSource, selectors: Sequence[VAESelector]
     ) -> Gate:
         from mmlab.nn.gates import MarkerMapGate
 
-        betas = [selector.get_params()["beta"] for selector in pack]
-        return MarkerMapGate(candidates, self._width(candidates.n_genes), betas, noise)
+        betas = [selector.get_params()["beta"] for selector in selectors]
+        width = hidden_width(self.hidden_size, candidates.n_genes)
+        return MarkerMapGate(candidates, width, betas, noise)
 
-    def _more_problems(self) -> list[str]:
+    def _own_parameter_problems(self) -> list[str]:
         problems = []
         if not 0 <= self.beta < 1:
             problems.append(f"beta is {self.beta}, but must be in [0, 1)")
@@ -142,32 +156,32 @@ class MarkerMap(VAESelector):
 
 
 class MarkerMapSupervised(MarkerMap):
-    """MarkerMap that learns to tell the types apart (alpha 0); see :class:`MarkerMap`."""
+    """MarkerMap trained to classify cell types (alpha = 0); see :class:`MarkerMap`."""
 
     alpha: ClassVar[float] = 0.0
-    published: ClassVar[tuple[float, float, float, int]] = (0.95, 1e-4, 1e-3, 3)
-    summary: ClassVar[str] = "MarkerMap that learns to tell the types apart"
+    published: ClassVar[PublishedTraining] = PublishedTraining(0.95, 1e-4, 1e-3, 3)
+    summary: ClassVar[str] = "MarkerMap trained to classify cell types"
 
 
 class MarkerMapUnsupervised(MarkerMap):
-    """MarkerMap that learns to reconstruct all genes (alpha 1); see :class:`MarkerMap`."""
+    """MarkerMap trained to reconstruct all genes (alpha = 1); see :class:`MarkerMap`."""
 
     alpha: ClassVar[float] = 1.0
-    published: ClassVar[tuple[float, float, float, int]] = (0.95, 1e-4, 1e-4, 4)
+    published: ClassVar[PublishedTraining] = PublishedTraining(0.95, 1e-4, 1e-4, 4)
     supervised: ClassVar[bool] = False
-    #: Telling all genes needs more of the network, and of the training, than telling the types.
+    #: Reconstruction needs a wider network and more epochs than classification.
     quick: ClassVar[dict[str, Scalar]] = MarkerMap.quick | {
         "hidden_size": "auto",
         "max_epochs": 9,
         "min_epochs": 9,
         "final_temperature": 0.3,
     }
-    summary: ClassVar[str] = "MarkerMap that learns to reconstruct all genes, without labels"
+    summary: ClassVar[str] = "MarkerMap trained to reconstruct all genes, without labels"
 
 
 class MarkerMapJoint(MarkerMap):
-    """MarkerMap that learns both at once (alpha 0.5); see :class:`MarkerMap`."""
+    """MarkerMap trained on both tasks (alpha = 0.5); see :class:`MarkerMap`."""
 
     alpha: ClassVar[float] = 0.5
-    published: ClassVar[tuple[float, float, float, int]] = (0.95, 1e-4, 1e-4, 3)
-    summary: ClassVar[str] = "MarkerMap that learns both at once, losses of one size"
+    published: ClassVar[PublishedTraining] = PublishedTraining(0.95, 1e-4, 1e-4, 3)
+    summary: ClassVar[str] = "MarkerMap trained to classify cell types and to reconstruct all genes"

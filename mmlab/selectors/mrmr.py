@@ -1,4 +1,4 @@
-"""Minimum redundancy, maximum relevance: genes that tell classes apart and differ."""
+"""mRMR: genes of maximum relevance for the classes and minimum redundancy in the panel."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from sklearn.feature_selection import f_classif
 
 from mmlab.preprocessing.expression import to_dense
 from mmlab.preprocessing.normalization import Layer
-from mmlab.selectors.direct import DirectSelector
+from mmlab.selectors.ranking_selector import RankingSelector
 
-#: Mean absolute correlations below it count as this one: a quotient by almost 0 says nothing.
+#: Lower bound of the mean absolute correlation, so that the quotient stays meaningful.
 MIN_REDUNDANCY = 1e-3
 
 
-class Mrmr(DirectSelector):
-    """Greedy choice of the gene with the best quotient of relevance and redundancy.
+class Mrmr(RankingSelector):
+    """Greedy selection by the quotient of relevance and redundancy, on log1p values.
 
-    Relevance is the F statistic of the one-way analysis of variance over the classes,
-    redundancy the mean absolute Pearson correlation with the genes chosen so far, at least
-    0.001 (the F-test correlation quotient, FCQ). The score of a gene is its F statistic.
+    Each step adds the gene with the largest quotient. The relevance of a gene is the F statistic
+    of the one-way analysis of variance over the classes. Its redundancy is the mean absolute
+    Pearson correlation with the genes chosen before, or 0.001 if that is larger. This is the
+    F-test correlation quotient (FCQ). The score of a gene is its F statistic.
 
     Parameters
     ----------
@@ -39,23 +40,24 @@ class Mrmr(DirectSelector):
     """
 
     layer: ClassVar[Layer] = "log1p"
-    summary: ClassVar[str] = "high F statistic, low correlation within the panel (mRMR)"
+    summary: ClassVar[str] = "high F statistic, low correlation with the genes chosen before (mRMR)"
     reference: ClassVar[str] = "Zhao et al., DSAA 2019"
 
     def __init__(self, n_markers: int = 50, *, seed: int = 0) -> None:
         self.n_markers = n_markers
         self.seed = seed
 
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         cells = np.ascontiguousarray(to_dense(X))
         score = relevance(cells, np.asarray(y))
-        return least_redundant(cells, score, self.n_markers), score
+        return greedy_ranking(cells, score, self.n_markers), score
 
 
 def relevance(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """F statistic of each gene, finite.
+    """Return the F statistic of each gene, finite.
 
-    A constant gene has 0; one that varies between classes only has more than all others.
+    It is 0 for a constant gene. For a gene that varies only between classes, where the statistic
+    is infinite, it is larger than for all other genes.
     """
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.filterwarnings("ignore", "Features .* are constant", UserWarning)
@@ -65,19 +67,19 @@ def relevance(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float6
     return np.nan_to_num(statistic, nan=0, posinf=largest + 1)
 
 
-def least_redundant(
+def greedy_ranking(
     X: NDArray[np.float32], relevance: NDArray[np.float64], k: int
 ) -> NDArray[np.int64]:
-    """Order of k genes, each the best quotient of relevance and redundancy when it is chosen.
+    """Return k gene indices in the order of a greedy selection by relevance over redundancy.
 
     Parameters
     ----------
     X
         log1p values, shape (n_cells, n_genes).
     relevance
-        Shape (n_genes,), not negative.
+        Relevance of each gene, not negative, shape (n_genes,).
     k
-        Number of genes; the time is O(k * n_cells * n_genes).
+        Number of genes. The run time is O(k * n_cells * n_genes).
     """
     z = X - X.mean(axis=0, dtype=np.float64).astype(np.float32)
     norm = np.linalg.norm(z, axis=0)

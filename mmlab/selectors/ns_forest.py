@@ -13,45 +13,50 @@ from sklearn.tree import DecisionTreeClassifier
 from mmlab.errors import UserError
 from mmlab.preprocessing.expression import to_dense
 from mmlab.preprocessing.normalization import Layer
-from mmlab.selectors.direct import DirectSelector
+from mmlab.selectors.ranking_selector import RankingSelector
 from mmlab.selectors.training_data import Indices
 
-#: Genes of a class that the forest passes on, and those that combinations are formed of.
-N_IMPORTANT, N_COMBINED = 15, 6
+#: Genes per class that are kept by their importance in the forest.
+N_IMPORTANT = 15
+#: Genes per class from which combinations are formed.
+N_COMBINED = 6
 
 
-class NSForest(DirectSelector):
-    """For each class, the combination of genes that marks its cells with the best F-beta.
+class NSForest(RankingSelector):
+    """For each class, the combination of genes that identifies its cells with the best F-beta.
 
-    A gene's binary score for a class says how far its median in every other class lies below
-    the one in the class. Genes with an outstanding score are ranked by a forest of the class
-    against the rest; of the best by binary score among those, each predicts the class by one
-    threshold, and the combination whose predictions agree on the class with the highest F-beta
-    (beta = 0.5: precision counts more) is chosen.
+    The binary score of a gene for a class measures how far its median log1p value in the other
+    classes lies below the median in the class. Genes with a high binary score (two standard
+    deviations above the mean) are candidates of the class. A random forest of the class against
+    the rest keeps the 15 most important candidates, and of these the 6 with the highest binary
+    score are combined: each gene predicts the class by a threshold on its expression, and a
+    combination predicts it where all its genes do. The combination with the highest F-beta
+    (beta = 0.5, which weights precision more than recall) is chosen.
 
-    The panel takes the first gene of every class's combination, then the second, ...; then the
-    candidates of the classes in the same way; then other genes, by their largest binary score.
-    The score of a gene is its largest binary score over the classes, in [0, 1], plus 1 for
-    the genes of a combination.
+    The panel is the first gene of the combination of every class, then the second, and so on;
+    then the other candidates of the classes in the same way; then the remaining genes by their
+    largest binary score. The score of a gene is its largest binary score over the classes, in
+    [0, 1], plus 1 for the genes of a combination.
 
     Parameters
     ----------
     n_markers
         Size of the panel.
     n_trees
-        Trees in the forest of each class.
+        Number of trees in the forest of each class, at least 1.
     seed
-        Of the forests.
+        Seed of the forests.
 
     References
     ----------
     Aevermann et al., "A machine learning method for the discovery of minimum marker gene
     combinations for cell type identification from single-cell RNA sequencing", Genome Research
-    2021, methods; the threshold of the binary scores as in NS-Forest 4.1.
+    2021, methods. The threshold of the binary scores is the setting ``BinaryFirst_high`` of
+    NS-Forest 4.1.
     """
 
     layer: ClassVar[Layer] = "log1p"
-    summary: ClassVar[str] = "gene combinations expressed in one type only (NS-Forest)"
+    summary: ClassVar[str] = "gene combinations expressed in one cell type only (NS-Forest)"
     reference: ClassVar[str] = "Aevermann et al., Genome Research 2021"
 
     def __init__(self, n_markers: int = 50, *, n_trees: int = 1000, seed: int = 0) -> None:
@@ -60,24 +65,24 @@ class NSForest(DirectSelector):
         self.seed = seed
 
     def check_params(self) -> None:
-        """Raise one error with every parameter that is out of its range."""
+        """Raise one ``UserError`` that lists all parameters out of range."""
         if self.n_trees < 1:
             raise UserError(f"n_trees is {self.n_trees}, but must be at least 1.")
 
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         cells, labels = to_dense(X), np.asarray(y)
         classes = np.unique(labels)
         medians = np.stack([np.median(cells[labels == c], axis=0) for c in classes])
         binary = binary_scores(medians)
         chosen, candidates = [], []
-        for score, median, outstanding, label in zip(
-            binary, medians, outstanding_genes(binary, medians), classes, strict=True
+        for score, median, high, label in zip(
+            binary, medians, high_scoring_genes(binary, medians), classes, strict=True
         ):
             is_class = labels == label
-            genes = self._important(cells, is_class, outstanding[median[outstanding] > 0])
+            genes = self._important(cells, is_class, high[median[high] > 0])
             genes = genes[np.argsort(-score[genes], kind="stable")]
             chosen.append(self._best_combination(cells, is_class, genes[:N_COMBINED]))
-            others = np.setdiff1d(outstanding, genes)
+            others = np.setdiff1d(high, genes)
             others = others[np.argsort(-score[others], kind="stable")]
             candidates.append(np.concatenate([genes, others]))
         scores = binary.max(axis=0)
@@ -89,7 +94,7 @@ class NSForest(DirectSelector):
     def _important(
         self, cells: NDArray[np.float32], is_class: NDArray[np.bool_], genes: Indices
     ) -> Indices:
-        """The most important genes in a forest of the class against the rest."""
+        """Return the most important ``genes`` in a forest of the class against the rest."""
         if not len(genes):
             return genes
         forest = RandomForestClassifier(self.n_trees, random_state=self.seed)
@@ -99,16 +104,16 @@ class NSForest(DirectSelector):
     def _best_combination(
         self, cells: NDArray[np.float32], is_class: NDArray[np.bool_], genes: Indices
     ) -> Indices:
-        """The combination of best F-beta; of equal ones the smallest, then the first."""
-        marked = []
+        """Return the combination with the best F-beta; the smallest, then the first, of a tie."""
+        predictions = []
         for gene in genes:
             x = cells[:, [gene]]
             stump = DecisionTreeClassifier(max_leaf_nodes=2, random_state=self.seed)
-            marked.append(stump.fit(x, is_class).predict(x))
+            predictions.append(stump.fit(x, is_class).predict(x))
         best, best_value = genes[:0], -1.0
         for size in range(1, len(genes) + 1):
             for members in combinations(range(len(genes)), size):
-                predicted = np.logical_and.reduce([marked[i] for i in members])
+                predicted = np.logical_and.reduce([predictions[i] for i in members])
                 value = f_beta(is_class, predicted)
                 if value > best_value:
                     best, best_value = genes[list(members)], value
@@ -116,7 +121,7 @@ class NSForest(DirectSelector):
 
 
 def binary_scores(medians: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How far a gene is from being expressed in other classes (NS-Forest).
+    """Return the binary score of each gene for each class: how specific its expression is.
 
     Parameters
     ----------
@@ -125,21 +130,22 @@ def binary_scores(medians: NDArray[np.float32]) -> NDArray[np.float64]:
 
     Returns
     -------
-    Mean over the other classes of ``max(0, 1 - median there / median here)``, in [0, 1], 0
-    where the median here is 0; shape of ``medians``.
+    Mean over the other classes of ``max(0, 1 - median in the other class / median in the
+    class)``, in [0, 1], shape of ``medians``; 0 where the median in the class is 0.
     """
     scores = np.zeros(medians.shape)
     expressed = medians > 0
-    for score, median, here in zip(scores, medians.astype(np.float64), expressed, strict=True):
-        fall = np.maximum(0, 1 - medians[:, here] / median[here])
-        score[here] = fall.sum(axis=0) / max(len(medians) - 1, 1)
+    for score, median, genes in zip(scores, medians.astype(np.float64), expressed, strict=True):
+        fall = np.maximum(0, 1 - medians[:, genes] / median[genes])
+        score[genes] = fall.sum(axis=0) / max(len(medians) - 1, 1)
     return scores
 
 
-def outstanding_genes(binary: NDArray[np.float64], medians: NDArray[np.float32]) -> list[Indices]:
-    """For each class, genes at least two standard deviations above the mean binary score.
+def high_scoring_genes(binary: NDArray[np.float64], medians: NDArray[np.float32]) -> list[Indices]:
+    """Return, for each class, the genes whose binary score is at least mean + 2 sd.
 
-    Mean and deviation are over all classes and the genes with a positive median in some class.
+    Mean and standard deviation are over all classes and the genes with a positive median in at
+    least one class. Genes with a binary score of 0 are omitted.
     """
     expressed = binary[:, np.any(medians > 0, axis=0)]
     if not expressed.size:
@@ -149,26 +155,27 @@ def outstanding_genes(binary: NDArray[np.float64], medians: NDArray[np.float32])
 
 
 def f_beta(truth: NDArray[np.bool_], predicted: NDArray[np.bool_], beta: float = 0.5) -> float:
-    """F-beta of a prediction, 0 where nothing is predicted."""
+    """Return the F-beta score of a prediction; 0 if no cell is predicted."""
     hits = np.count_nonzero(truth & predicted)
     weight = beta**2
-    wanted, found = np.count_nonzero(truth), np.count_nonzero(predicted)
-    return (1 + weight) * hits / (weight * wanted + found) if found else 0.0
+    n_true, n_predicted = np.count_nonzero(truth), np.count_nonzero(predicted)
+    return (1 + weight) * hits / (weight * n_true + n_predicted) if n_predicted else 0.0
 
 
 def round_robin(lists: list[Indices], strength: NDArray[np.float64]) -> list[int]:
-    """The first gene of every list, then the second, ...; within a round the strongest first.
+    """Return the first gene of every list, then the second of every list, and so on.
 
     Parameters
     ----------
     lists
-        Gene indices, a list a class, of any length.
+        Gene indices, one list per class, of any length.
     strength
-        Shape (n_classes, n_genes).
+        Shape (n_classes, n_genes). Within a round, the genes with the largest strength for their
+        class come first.
     """
     order: list[int] = []
     for genes in zip_longest(*(genes.tolist() for genes in lists)):
         present = [(c, gene) for c, gene in enumerate(genes) if gene is not None]
-        present.sort(key=lambda place: -strength[place])
+        present.sort(key=lambda class_and_gene: -strength[class_and_gene])
         order += [gene for _, gene in present]
     return order

@@ -1,4 +1,4 @@
-"""PERSIST: a panel learned from binarised counts, with labels or without (Covert et al. 2023)."""
+"""PERSIST: a panel learned from binarised counts, with or without labels (Covert et al. 2023)."""
 
 from __future__ import annotations
 
@@ -26,47 +26,56 @@ if TYPE_CHECKING:
 
 
 class Persist(Selector):
-    """Base of the two modes; they differ in what the panel has to tell.
+    """PERSIST learns a panel and a network that uses it, from binarised counts.
 
-    A network with two hidden layers sees which genes of a cell have counts at all, and only
-    those genes that a random mask lets through; mask and network are trained together. First
-    most genes are eliminated: gates with a penalty leave about ten genes a marker (skipped
-    where that is half of the genes or more). Then k concrete selectors choose among the rest;
-    see :mod:`mmlab.nn.persist_stages`. The temperature of the masks falls in each stage.
+    A network with two hidden layers gets only whether each gene has a count above zero, and only
+    the genes that a random mask lets through. Mask and network are trained together. The
+    supervised mode classifies the cell types; the unsupervised mode predicts the expression of
+    all genes: whether each gene is zero and, if not, its log1p value (hurdle loss).
 
-    The panel is the favourite gene of every selector, the surest selector first; where two
-    have the same, the less sure one gives its next best. The score of a gene is the largest
-    probability that a selector gives it; 0 for genes that were eliminated or included.
+    Training has two stages. The elimination trains one binary gate per gene and searches for the
+    penalty on open gates that leaves about ten genes per marker; it is skipped if that is at
+    least half of the genes. The selection trains k concrete selectors on the remaining genes. In
+    each stage the temperature of the masks falls.
+
+    The panel is the most probable gene of every selector; the selector with the largest
+    probability chooses first, and a selector whose gene is already taken gives its next best
+    gene. The score of a gene is the largest probability that a selector gives it, in [0, 1]; 0
+    for genes that were eliminated or included.
 
     Parameters
     ----------
     n_markers
         Size of the panel, k.
     hidden_size
-        Width of the two hidden layers.
+        Width of the two hidden layers, at least 1.
     learning_rate
-        Of Adam.
+        Learning rate of Adam, above 0.
     batch_size
-        Cells a step; fewer cells are one batch, and cells left over sit an epoch out.
+        Cells per training step, at least 1. If there are fewer cells, they form one batch; an
+        incomplete last batch is left out of the epoch.
     elimination_epochs
-        Epochs of each of the at most ten trials of the elimination.
+        Largest number of epochs per penalty of the elimination, at least 1. At most ten
+        penalties are tried.
     selection_epochs
-        Epochs of the selection, at most.
+        Largest number of epochs of the selection, at least 1.
     initial_temperature, final_temperature
-        Of the masks at the first and the last step of these epochs.
+        Temperature of the masks in the first and in the last step of these epochs, above 0.
     faithful
-        As published: an elimination that finds no penalty keeps all genes, instead of what its
-        closest trial left; and the unsupervised mode predicts z-scores, where "zero" means below
-        the mean of the gene, instead of log1p values.
+        Follow the published code. If no penalty leaves about the required number of genes, the
+        elimination keeps all genes, instead of those left by the closest penalty. The
+        unsupervised mode predicts z-scores, where "zero" means below the mean of the gene,
+        instead of log1p values.
     seed
-        Of weights, batches and masks.
+        Seed of the initial weights, batches and masks.
     device
-        ``cpu``, ``cuda``, ...; ``auto`` takes CUDA where there is one.
+        Device of torch, such as ``cpu`` or ``cuda``; ``auto`` is CUDA if available, else the CPU.
 
     Attributes
     ----------
     candidates_ : int64 array
-        Genes that the elimination left, ascending; all free ones where it was skipped.
+        Indices of the genes that the elimination left, ascending; all genes that are neither
+        included nor excluded if it was skipped.
 
     References
     ----------
@@ -107,10 +116,10 @@ class Persist(Selector):
 
     @abstractmethod
     def _task(self, data: TrainingData, generator: torch.Generator) -> Task:
-        """What is learned."""
+        """Return what the network predicts, from which genes, with which loss."""
 
     def run(self, data: TrainingData) -> Iterator[Epoch]:
-        """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
+        """Choose the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
         import torch
 
         generator = torch.Generator(device=resolve_device(self.device)).manual_seed(self.seed)
@@ -118,15 +127,15 @@ class Persist(Selector):
         self.candidates_, genes = data.free, data.free[:0]
         scores = np.zeros(data.x.shape[1])
         if n_selectors:
-            genes, probabilities = self._choose(data, n_selectors, generator)
+            genes, probabilities = self._train(data, n_selectors, generator)
             scores[self.candidates_] = probabilities.max(axis=0)
         self._set_panel(genes, scores, data)
         yield from ()
 
-    def _choose(
+    def _train(
         self, data: TrainingData, n_selectors: int, generator: torch.Generator
     ) -> tuple[Indices, NDArray[np.float64]]:
-        """Chosen genes, best first, and the probability of each candidate for each selector."""
+        """Return the chosen genes, best first, and probabilities (n_selectors, n_candidates)."""
         from mmlab.nn.concrete_gate import distinct_choices, surest_first
         from mmlab.nn.persist_stages import eliminate, select
 
@@ -134,9 +143,9 @@ class Persist(Selector):
         task = self._task(data, generator)
         kept = eliminate(task, n_selectors, config, generator)
         self.candidates_ = data.free[kept.cpu().numpy()]
-        only_kept = replace(task, free=task.free[:, kept])
-        chances = select(only_kept, n_selectors, config, generator)
-        probabilities = chances.cpu().numpy().astype(np.float64)
+        selection = replace(task, free=task.free[:, kept])
+        weights = select(selection, n_selectors, config, generator)
+        probabilities = weights.cpu().numpy().astype(np.float64)
         genes = distinct_choices(probabilities)[surest_first(probabilities)]
         return self.candidates_[genes], probabilities
 
@@ -155,7 +164,7 @@ class Persist(Selector):
         )
 
     def check_params(self) -> None:
-        """Raise one error with every parameter that is out of its range."""
+        """Raise one ``UserError`` that lists all parameters out of range."""
         problems = [
             f"{name} is {getattr(self, name)}, but must be at least 1"
             for name in ("hidden_size", "batch_size", "elimination_epochs", "selection_epochs")
@@ -171,7 +180,7 @@ class Persist(Selector):
 
 
 def _binarised(counts: Any, data: TrainingData, generator: torch.Generator) -> list[torch.Tensor]:
-    """1 where there is a count, of the genes that are always visible and of the free ones."""
+    """Return the binarised counts of the included genes and of the free genes, 0 or 1."""
     import torch
 
     present = (to_dense(counts) > 0).astype(np.float32)
@@ -182,10 +191,10 @@ def _binarised(counts: Any, data: TrainingData, generator: torch.Generator) -> l
 
 
 class PersistSupervised(Persist):
-    """PERSIST that learns to tell the types apart, with cross-entropy; see :class:`Persist`."""
+    """PERSIST trained to classify cell types with cross-entropy; see :class:`Persist`."""
 
     layer: ClassVar[Layer] = "counts"
-    summary: ClassVar[str] = "network on binarised counts that learns to tell the types apart"
+    summary: ClassVar[str] = "network on binarised counts, trained to classify cell types (PERSIST)"
 
     def _task(self, data: TrainingData, generator: torch.Generator) -> Task:
         import torch
@@ -199,24 +208,24 @@ class PersistSupervised(Persist):
 
 
 class PersistUnsupervised(Persist):
-    """PERSIST that learns to predict all genes, without labels; see :class:`Persist`.
+    """PERSIST trained to predict all genes without labels; see :class:`Persist`.
 
-    Of every gene the network predicts whether it is zero and, where it is not, its log1p
-    value; see :func:`mmlab.nn.persist_training.hurdle_loss`.
+    For every gene the network predicts whether it is zero and, if not, its log1p value; see
+    :func:`mmlab.nn.persist_training.hurdle_loss`.
     """
 
     layer: ClassVar[Layer] = "log1p"
     supervised: ClassVar[bool] = False
-    summary: ClassVar[str] = "network on binarised counts that learns to predict all genes"
+    summary: ClassVar[str] = "network on binarised counts, trained to predict all genes (PERSIST)"
 
     @property
     def input_layer(self) -> Layer:
-        """The target of the hurdle loss: z-scores as published, else log1p."""
+        """log1p values, the target of the hurdle loss; z-scores with ``faithful``."""
         return "zscore" if self.faithful else self.layer
 
     @property
     def needs_counts(self) -> bool:
-        """With z-scores: they do not tell which counts are zero, as log1p values do."""
+        """True with ``faithful``: z-scores do not show which counts are zero."""
         return self.faithful
 
     def _task(self, data: TrainingData, generator: torch.Generator) -> Task:

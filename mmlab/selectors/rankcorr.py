@@ -1,4 +1,4 @@
-"""RankCorr: sparse separation of each class from the rest on the ranks of the genes."""
+"""RankCorr: sparse separation of each class from the rest by the ranks of gene expression."""
 
 from __future__ import annotations
 
@@ -9,43 +9,45 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from mmlab.preprocessing.expression import to_dense
-from mmlab.selectors.direct import DirectSelector
+from mmlab.selectors.ranking_selector import RankingSelector
 
-#: Bound on the squared 1-norm that the published benchmark used for every panel size.
+#: Bound s on the squared 1-norm in the published benchmark, for every panel size.
 PUBLISHED_SPARSITY = 20.0
 
-#: Genes that are ranked at a time: ranks are double precision and need not all exist at once.
-_GENES_AT_ONCE = 512
+#: Genes per chunk: ranks are float64, and those of all genes would need much memory.
+_GENES_PER_CHUNK = 512
 
 
-class RankCorr(DirectSelector):
-    """The genes that separate some class from the rest by their ranks.
+class RankCorr(RankingSelector):
+    """Genes whose ranks separate a class from the rest.
 
-    For every class, RankCorr maximises ``<v, w>`` over ``||w||_2 <= 1``,
-    ``||w||_1 <= sqrt(s)``, where ``v`` sums the standardised ranks of the cells, with a minus
-    outside the class. The genes with a weight are its support, whatever their sign. Here ``s``
-    is the largest for which the supports of all classes together have at most ``n_markers``
-    genes; the best of the other genes fill the panel. The score of a gene is the largest
-    ``|v| / max |v|`` over the classes, in [0, 1].
+    The expression of each gene is replaced by its standardised rank among the cells. For every
+    class, v is the sum of the ranks over the cells, with a minus sign outside the class, and
+    RankCorr maximises ``<v, w>`` subject to ``||w||_2 <= 1`` and ``||w||_1 <= sqrt(s)``. The
+    genes with a nonzero weight, of either sign, are the support of the class.
+
+    The sparsity s is the largest for which the supports of all classes together have at most
+    ``n_markers`` genes. The genes with the highest scores fill the rest of the panel. The score
+    of a gene is the largest ``|v| / max |v|`` over the classes, in [0, 1].
 
     Parameters
     ----------
     n_markers
         Size of the panel.
     faithful
-        As the published benchmark: s = 20 for any number of markers, and the first ones of the
-        union in the order of a Python set of gene indices, which is not one of relevance.
+        Follow the published benchmark: s = 20 for any number of markers, and the panel is the
+        first genes of the union of the supports in the order of a Python set of gene indices,
+        which is unrelated to their relevance.
     seed
         Not used: the method is deterministic.
 
     References
     ----------
     Vargo and Gilbert, "A rank-based marker selection method for high throughput scRNA-seq
-    data", BMC Bioinformatics 2020, methods; Gregory et al. 2024, its
-    use as a baseline.
+    data", BMC Bioinformatics 2020, methods; Gregory et al. 2024, its use as a baseline.
     """
 
-    summary: ClassVar[str] = "sparse separation of each type by gene ranks (RankCorr)"
+    summary: ClassVar[str] = "sparse separation of each cell type by gene ranks (RankCorr)"
     reference: ClassVar[str] = "Vargo and Gilbert, BMC Bioinformatics 2020"
 
     def __init__(self, n_markers: int = 50, *, faithful: bool = False, seed: int = 0) -> None:
@@ -53,7 +55,7 @@ class RankCorr(DirectSelector):
         self.faithful = faithful
         self.seed = seed
 
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         v = rank_correlations(to_dense(X), np.asarray(y))
         strength = np.abs(v)
         scores = np.max(strength / np.maximum(strength.max(axis=1, keepdims=True), 1e-300), axis=0)
@@ -66,23 +68,23 @@ class RankCorr(DirectSelector):
 
 
 def rank_correlations(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sum over the cells of the standardised ranks of each gene, negated outside the class.
+    """Return the sum over the cells of each gene's standardised rank, negated outside the class.
 
     Parameters
     ----------
     X
-        Cells, shape (n_cells, n_genes); only the order of a gene's values matters.
+        Cells, shape (n_cells, n_genes). Only the order of the values of a gene matters.
     y
-        Class of each cell.
+        Class index of each cell.
 
     Returns
     -------
-    ``v``, shape (n_classes, n_genes), a row for each class that occurs, ascending.
+    ``v``, shape (n_classes, n_genes), one row per class in ``y``, ascending.
     """
     signs = np.where(y == np.unique(y)[:, None], 1.0, -1.0)
     v = np.empty((len(signs), X.shape[1]))
-    for start in range(0, X.shape[1], _GENES_AT_ONCE):
-        part = slice(start, start + _GENES_AT_ONCE)
+    for start in range(0, X.shape[1], _GENES_PER_CHUNK):
+        part = slice(start, start + _GENES_PER_CHUNK)
         ranks = rankdata(X[:, part], axis=0)
         ranks -= ranks.mean(axis=0)
         spread = ranks.std(axis=0)
@@ -91,15 +93,15 @@ def rank_correlations(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[n
 
 
 def support(v: NDArray[np.float64], s: float) -> NDArray[np.bool_]:
-    """Genes with a weight in the solution of the problem of one class.
+    """Return which genes have a nonzero weight in the solution for one class.
 
-    The solution is ``v`` soft-thresholded: the threshold is lowered from one value of ``|v|``
-    to the next until the 1-norm exceeds ``sqrt(s)`` times the 2-norm.
+    The solution is ``v`` soft-thresholded. The threshold is lowered from one value of ``|v|`` to
+    the next until the 1-norm exceeds ``sqrt(s)`` times the 2-norm.
 
     Parameters
     ----------
     v
-        Shape (n_genes,).
+        The row of the class, shape (n_genes,).
     s
         Bound on the squared 1-norm, at least 1.
 
@@ -108,14 +110,14 @@ def support(v: NDArray[np.float64], s: float) -> NDArray[np.bool_]:
     Mask, shape (n_genes,).
     """
     size = np.abs(v)
-    # Thresholds as distances below the largest value: differences of large sums lose digits.
+    # Thresholds are distances below the largest value, as differences of large sums lose digits.
     below = np.sort(size.max() - size)
     n_above = np.arange(len(below))
     sums = np.cumsum(below) - below
     squares = np.cumsum(below**2) - below**2
     norm_1 = n_above * below - sums
     norm_2 = np.sqrt(np.maximum(n_above * below**2 - 2 * below * sums + squares, 0))
-    # The first threshold is the largest value that differs from the maximum: nothing is above 0.
+    # The maximum itself is no threshold: no gene would be above it.
     exceeds = (below > 0) & (norm_1 > np.sqrt(s) * norm_2 * (1 + 1e-12))
     if not exceeds.any():
         mask: NDArray[np.bool_] = size > 0
@@ -124,15 +126,15 @@ def support(v: NDArray[np.float64], s: float) -> NDArray[np.bool_]:
 
 
 def union_of_supports(v: NDArray[np.float64], s: float) -> NDArray[np.bool_]:
-    """Genes in the support of any class; ``v`` has shape (n_classes, n_genes)."""
+    """Return which genes are in the support of any class; ``v`` has shape (n_classes, n_genes)."""
     union: NDArray[np.bool_] = np.any([support(row, s) for row in v], axis=0)
     return union
 
 
 def largest_sparsity(v: NDArray[np.float64], k: int) -> float:
-    """Largest s in [1, n_genes] with at most k genes in the union; 1 where there is none.
+    """Return the largest s in [1, n_genes] with at most k genes in the union, or 1 without any.
 
-    The supports grow with s, so bisection finds it, to a relative precision of 1e-6.
+    The supports grow with s. It is found by bisection to a relative precision of 1e-6.
     """
     low, high = 1.0, float(v.shape[1])
     if np.count_nonzero(union_of_supports(v, high)) <= k:
@@ -147,9 +149,9 @@ def largest_sparsity(v: NDArray[np.float64], k: int) -> float:
 
 
 def published_order(v: NDArray[np.float64], s: float) -> list[int]:
-    """The union in the order in which the published code lists it.
+    """Return the union of the supports in the order of the published code.
 
-    The order of a set of integers depends on the order in which they were put in: class by
+    It is the iteration order of a Python set, which depends on the order of insertion: class by
     class, by ascending gene index.
     """
     union: set[int] = set()

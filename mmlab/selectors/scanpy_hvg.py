@@ -1,4 +1,4 @@
-"""Highly variable genes by Scanpy, without labels."""
+"""Highly variable genes (Scanpy), without labels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.preprocessing.normalization import Layer
-from mmlab.selectors.direct import DirectSelector
+from mmlab.selectors.ranking_selector import RankingSelector
 
 
-class ScanpyHVG(DirectSelector):
-    """The genes of largest dispersion among genes of similar mean (Seurat's flavour).
+class ScanpyHVG(RankingSelector):
+    """Genes with the largest normalised dispersion, as ``scanpy.pp.highly_variable_genes``.
 
-    Mean and dispersion (variance over mean) are those of the counts that the log1p values
-    stand for; the logarithm of the dispersion is standardised in 20 bins of the mean. The score
-    of a gene is this normalised dispersion, the lowest one where it is not defined, as for a
-    gene that is not expressed; ties go by gene index.
+    This is the flavour ``seurat``: mean and dispersion (variance over mean) are computed from
+    the normalised counts, that is after the logarithm of the log1p values is undone, and the
+    logarithm of the dispersion is standardised within 20 bins of genes of similar mean. The
+    score of a gene is this normalised dispersion. A gene for which it is undefined, such as a
+    gene that is not expressed, gets the lowest score. Genes of equal score are ordered by index.
 
     Parameters
     ----------
@@ -35,14 +36,16 @@ class ScanpyHVG(DirectSelector):
 
     layer: ClassVar[Layer] = "log1p"
     supervised: ClassVar[bool] = False
-    summary: ClassVar[str] = "highly variable genes, normalised dispersion (Scanpy)"
+    summary: ClassVar[str] = (
+        "highly variable genes by normalised dispersion, without labels (Scanpy)"
+    )
     reference: ClassVar[str] = "Satija et al., Nature Biotechnology 2015"
 
     def __init__(self, n_markers: int = 50, *, seed: int = 0) -> None:
         self.n_markers = n_markers
         self.seed = seed
 
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         import scanpy as sc
 
         cells = ad.AnnData(X if hasattr(X, "tocsr") else np.ascontiguousarray(X))

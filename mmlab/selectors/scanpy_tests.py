@@ -1,4 +1,4 @@
-"""Marker genes by Scanpy's differential expression tests, each type against the rest."""
+"""Differential expression tests of Scanpy, each class against the rest."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from pandas.errors import PerformanceWarning
 
 from mmlab.selectors.class_rankings import merge_rankings
-from mmlab.selectors.direct import DirectSelector
+from mmlab.selectors.ranking_selector import RankingSelector
 
 
-def one_against_rest(X: Any, y: NDArray[np.int64]) -> tuple[ad.AnnData, list[str]]:
-    """Cells as Scanpy and its kin take them, and the classes that can be tested.
+def to_anndata(X: Any, y: NDArray[np.int64]) -> tuple[ad.AnnData, list[str]]:
+    """Return the cells as AnnData, and the classes that can be tested.
 
-    A class of a single cell has no variance to test with. The classes are in ``obs["y"]``,
-    categories in the order of their index.
+    The classes are in ``obs["y"]``, a categorical whose categories are ordered by class index. A
+    class with a single cell has no variance and cannot be tested.
     """
     classes, sizes = np.unique(y, return_counts=True)
     groups = pd.Categorical(y.astype(str), categories=classes.astype(str))
@@ -31,13 +31,17 @@ def one_against_rest(X: Any, y: NDArray[np.int64]) -> tuple[ad.AnnData, list[str
     return cells, [str(c) for c in classes[sizes > 1]]
 
 
-class ScanpyTest(DirectSelector):
-    """A test of each class against the rest, as ``scanpy.tl.rank_genes_groups``.
+class ScanpyTest(RankingSelector):
+    """Differential expression of each class against the rest, on z-scores.
 
-    Genes are ranked by the signed statistic (higher in the class), and the panel takes the
-    best gene of every class, then the second best, ...
-    (:func:`mmlab.selectors.class_rankings.merge_rankings`, ties by p-value, then by statistic, then by
-    class). The score of a gene is its largest statistic over the classes.
+    The test is that of ``scanpy.tl.rank_genes_groups``: Welch's t-test (``t-test``), the same
+    with the number of other cells set to that of the class (``t-test_overestim_var``), or
+    Wilcoxon's rank-sum test (``wilcoxon``) with or without correction for ties.
+
+    For each class the genes are ranked by the test statistic, which is positive for genes with
+    higher expression in the class. The panel is the best gene of every class, then the second
+    best of every class, and so on; within a rank, genes with a smaller p-value come first, then
+    those with a larger statistic. The score of a gene is its largest statistic over the classes.
 
     Parameters
     ----------
@@ -58,12 +62,12 @@ class ScanpyTest(DirectSelector):
         self.n_markers = n_markers
         self.seed = seed
 
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         import scanpy as sc
 
-        cells, tested = one_against_rest(X, np.asarray(y))
-        # Fold changes of z-scores are logarithms of negative numbers, which nothing here reads; and
-        # scanpy's table of many types makes pandas complain.
+        cells, tested = to_anndata(X, np.asarray(y))
+        # Scanpy also computes fold changes, which are not used: for z-scores they are logarithms
+        # of negative numbers. Its tables of many classes cause performance warnings of pandas.
         with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", PerformanceWarning)
             sc.tl.rank_genes_groups(cells, "y", groups=tested, use_raw=False, **self.test)
@@ -72,7 +76,8 @@ class ScanpyTest(DirectSelector):
         ranked = np.column_stack([found["names"][c].astype(np.int64) for c in names])
         statistic = np.column_stack([found["scores"][c] for c in names]).astype(np.float64)
         p_value = np.column_stack([found["pvals"][c] for c in names])
-        # Within a row: smallest p-value first; equal p-values (0 by underflow) by statistic.
+        # Within a rank: smallest p-value first. Equal p-values, such as 0 by underflow, are ordered
+        # by statistic.
         position = np.lexsort((-statistic, p_value), axis=1)
         strength = -np.argsort(position, axis=1).astype(np.float64)
         scores = np.full(X.shape[1], -np.inf)
@@ -83,26 +88,26 @@ class ScanpyTest(DirectSelector):
 class ScanpyTTest(ScanpyTest):
     """Welch's t-test; see :class:`ScanpyTest`."""
 
-    summary: ClassVar[str] = "Welch t-test of each type against the rest (Scanpy)"
+    summary: ClassVar[str] = "Welch's t-test of each cell type against the rest (Scanpy)"
     test: ClassVar[dict[str, Any]] = {"method": "t-test"}
 
 
 class ScanpyTTestOverestimVar(ScanpyTest):
-    """Welch's t-test with the rest counted as if it had the class's size."""
+    """Welch's t-test with the number of other cells set to that of the class."""
 
-    summary: ClassVar[str] = "t-test that overestimates the variance of the rest (Scanpy)"
+    summary: ClassVar[str] = "t-test with overestimated variance of the rest (Scanpy)"
     test: ClassVar[dict[str, Any]] = {"method": "t-test_overestim_var"}
 
 
 class ScanpyWilcoxon(ScanpyTest):
-    """Wilcoxon's rank-sum test without a correction for ties."""
+    """Wilcoxon's rank-sum test without correction for ties; see :class:`ScanpyTest`."""
 
-    summary: ClassVar[str] = "Wilcoxon rank-sum test of each type against the rest (Scanpy)"
+    summary: ClassVar[str] = "Wilcoxon rank-sum test of each cell type against the rest (Scanpy)"
     test: ClassVar[dict[str, Any]] = {"method": "wilcoxon", "tie_correct": False}
 
 
 class ScanpyWilcoxonTieCorrect(ScanpyTest):
-    """Wilcoxon's rank-sum test, its variance corrected for ties."""
+    """Wilcoxon's rank-sum test with its variance corrected for ties; see :class:`ScanpyTest`."""
 
-    summary: ClassVar[str] = "Wilcoxon rank-sum test corrected for ties (Scanpy)"
+    summary: ClassVar[str] = "Wilcoxon rank-sum test with tie correction (Scanpy)"
     test: ClassVar[dict[str, Any]] = {"method": "wilcoxon", "tie_correct": True}

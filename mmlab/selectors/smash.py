@@ -1,4 +1,4 @@
-"""SMaSH: genes by their importance in a random forest that predicts the class."""
+"""SMaSH: genes ranked by their importance in a random forest that predicts the class."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from sklearn.ensemble import RandomForestClassifier
 
 from mmlab.errors import UserError
 from mmlab.preprocessing.expression import to_dense
-from mmlab.selectors.direct import DirectSelector
+from mmlab.selectors.ranking_selector import RankingSelector
 
 
-class Smash(DirectSelector):
-    """The genes of largest Gini importance in a forest of balanced class weights.
+class Smash(RankingSelector):
+    """Genes with the largest Gini importance in a random forest, on z-scores.
 
-    The ranking that the published benchmark used, without the filters that the SMaSH package
-    applies before it. The score of a gene is its importance, in [0, 1]; all sum to 1.
+    The forest predicts the class with balanced class weights. This is the random forest mode of
+    SMaSH as the published benchmark used it, without the gene filters that the SMaSH package
+    applies first. The score of a gene is its importance, in [0, 1]; the scores sum to 1.
 
     Parameters
     ----------
     n_markers
         Size of the panel.
     n_trees
-        Trees in the forest.
+        Number of trees in the forest, at least 1.
     seed
-        Of the forest.
+        Seed of the forest.
 
     References
     ----------
@@ -34,7 +35,7 @@ class Smash(DirectSelector):
     Bioinformatics 2022, random forest mode; Gregory et al. 2024, its use as a baseline.
     """
 
-    summary: ClassVar[str] = "Gini importance in a random forest (SMaSH)"
+    summary: ClassVar[str] = "Gini importance of genes in a random forest (SMaSH)"
     reference: ClassVar[str] = "Nelson et al., BMC Bioinformatics 2022"
 
     def __init__(self, n_markers: int = 50, *, n_trees: int = 100, seed: int = 0) -> None:
@@ -43,11 +44,11 @@ class Smash(DirectSelector):
         self.seed = seed
 
     def check_params(self) -> None:
-        """Raise one error with every parameter that is out of its range."""
+        """Raise one ``UserError`` that lists all parameters out of range."""
         if self.n_trees < 1:
             raise UserError(f"n_trees is {self.n_trees}, but must be at least 1.")
 
-    def _select(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
+    def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         forest = RandomForestClassifier(
             self.n_trees, class_weight="balanced", random_state=self.seed
         )

@@ -1,8 +1,7 @@
-"""What the selectors that train an autoencoder together with a panel have in common."""
+"""Base class of the methods that train a variational autoencoder (VAE) together with a panel."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -10,20 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import ThreadpoolController
 
 from mmlab.errors import UserError
-from mmlab.metrics.classification import accuracy
-from mmlab.metrics.reconstruction import explained_variance, linear_reconstruction
 from mmlab.preprocessing.expression import Expression, to_dense
-from mmlab.preprocessing.splits import subsample
 from mmlab.selectors.base import Selector
-from mmlab.selectors.training_data import TrainingData
-from mmlab.selectors.vae_parameters import WIDTH_SHARES, parameter_problems
+from mmlab.selectors.training_data import TrainingData, labels_or_zeros
+from mmlab.selectors.vae_parameters import PublishedTraining, hidden_width, parameter_problems
+from mmlab.selectors.validation_score import validation_score
 from mmlab.spec.base import Scalar
-from mmlab.spec.protocol import MAX_EVALUATION_CELLS, MAX_FIT_CELLS
 from mmlab.system.devices import has_fast_bfloat16, resolve_device
 
 if TYPE_CHECKING:
@@ -32,27 +26,32 @@ if TYPE_CHECKING:
     from mmlab.nn.gates import CandidateGenes, Gate
     from mmlab.nn.layers import RandomSource
     from mmlab.nn.networks import PanelModel
-    from mmlab.nn.training import Epoch, PanelScore
+    from mmlab.nn.training import Epoch
     from mmlab.nn.training_config import TrainingConfig
-
-#: Width of the hidden layers in the published benchmark, by the largest number of genes.
-_PUBLISHED_WIDTHS = ((999, 64), (4000, 256), (math.inf, 500))
 
 
 class VAESelector(Selector):
-    """Base of the selectors whose proposal of a panel is trained with a :class:`PanelVAE`.
+    """Base class of the methods that train a variational autoencoder together with a panel.
 
-    A subclass says which proposal it trains, and ``alpha``, the weight of the reconstruction:
-    0 learns from the labels alone, 1 without them.
+    The cells pass through a gate, which shows the network only the genes of the panel. The gate
+    and the network are trained together. A subclass provides the gate with ``_make_gate``.
+
+    Attributes
+    ----------
+    alpha : float
+        Class attribute: weight of the reconstruction loss, in [0, 1]; the classification loss has
+        the weight ``1 - alpha``. 0 trains on the labels alone, 1 without them.
+    published : PublishedTraining
+        Class attribute: the training of the published benchmark, for ``faithful=True``.
+    model_ : PanelModel
+        The trained gate and network, on the device of the training.
     """
 
     alpha: ClassVar[float]
     fits_on_validation: ClassVar[bool] = False
     trains_in_epochs: ClassVar[bool] = True
     reads_from_disk: ClassVar[bool] = True
-    #: Of the published training: decay and floor of the temperature, highest learning rate of
-    #: the range test, patience.
-    published: ClassVar[tuple[float, float, float, int]]
+    published: ClassVar[PublishedTraining]
 
     hidden_size: int | Literal["auto", "half"]
     initial_temperature: float
@@ -67,81 +66,54 @@ class VAESelector(Selector):
     kl_weight: float
     faithful: bool
     device: str
-    #: ``float32``, or ``mixed`` where the method offers it.
+    #: ``float32``, or ``mixed`` if the method has this parameter.
     precision: str = "float32"
 
     @abstractmethod
     def _make_gate(
-        self, candidates: CandidateGenes, noise: RandomSource, pack: Sequence[VAESelector]
+        self, candidates: CandidateGenes, noise: RandomSource, selectors: Sequence[VAESelector]
     ) -> Gate:
-        """The untrained proposal of a pack of selectors of this class, this one among them."""
+        """Return an untrained gate for a batch of models, one per selector of this class."""
 
     def run(self, data: TrainingData) -> Iterator[Epoch]:
-        """Set the panel; see :meth:`mmlab.selectors.base.Selector.run`."""
+        """Train the model; see :meth:`mmlab.selectors.base.Selector.run`."""
         for (epoch,) in train_batched([self], [data]):
             assert epoch is not None
             yield epoch
 
     def settled_params(self, n_genes: int) -> dict[str, Scalar]:
-        """The width of the hidden layers for data of so many genes."""
-        if isinstance(self.hidden_size, str):
-            published = next(width for most, width in _PUBLISHED_WIDTHS if n_genes <= most)
-            return {"hidden_size": int(published * WIDTH_SHARES[self.hidden_size])}
-        return {"hidden_size": self.hidden_size}
-
-    def _width(self, n_genes: int) -> int:
-        return int(self.settled_params(n_genes)["hidden_size"])
+        """Return ``hidden_size``, the width of the hidden layers, as a number."""
+        return {"hidden_size": hidden_width(self.hidden_size, n_genes)}
 
     def _config(self) -> TrainingConfig:
         from mmlab.nn.training_config import Annealing, Decay, RangeTest, TrainingConfig
 
-        rate, floor, highest, patience = self.published
+        published = self.published
+        range_test = RangeTest(published.max_learning_rate)
         if self.faithful:
             return TrainingConfig(
-                learning_rate=RangeTest(highest),
+                learning_rate=range_test,
                 batch_size=self.batch_size,
                 max_epochs=100,
                 min_epochs=25,
-                patience=patience,
-                schedule=Decay(3.0, rate, floor),
+                patience=published.patience,
+                schedule=Decay(3.0, published.temperature_decay, published.min_temperature),
                 stop_on="loss",
             )
-        last = max(round(self.annealing_share * self.max_epochs), 1)
+        last_annealing_epoch = max(round(self.annealing_share * self.max_epochs), 1)
         return TrainingConfig(
-            learning_rate=RangeTest(highest)
-            if self.learning_rate == "auto"
-            else self.learning_rate,
+            learning_rate=range_test if self.learning_rate == "auto" else self.learning_rate,
             batch_size=self.batch_size,
             max_epochs=self.max_epochs,
             min_epochs=self.min_epochs,
             patience=self.patience,
-            schedule=Annealing(self.initial_temperature, self.final_temperature, last),
+            schedule=Annealing(
+                self.initial_temperature, self.final_temperature, last_annealing_epoch
+            ),
         )
 
-    def _score(self, data: TrainingData) -> PanelScore | None:
-        """How good a hard panel is on the validation cells; None without them."""
-        if data.x_val is None:
-            return None
-        fit_on = subsample(len(data.x), MAX_FIT_CELLS)
-        judge_on = subsample(len(data.x_val), MAX_EVALUATION_CELLS)
-        x = data.x[fit_on] if isinstance(data.x, Expression) else to_dense(data.x)[fit_on]
-        x_val = to_dense(data.x_val[judge_on])
-        y, y_val = _labels(data.x, data.y)[fit_on], _labels(data.x_val, data.y_val)[judge_on]
-
-        def knn_accuracy(panel: NDArray[np.int64]) -> float:
-            classifier = KNeighborsClassifier().fit(to_dense(x[:, panel]), y)
-            return accuracy(y_val, classifier.predict(x_val[:, panel]))
-
-        def variance_explained(panel: NDArray[np.int64]) -> float:
-            return explained_variance(x_val, linear_reconstruction(x, x_val, panel))
-
-        # BLAS's threads spin for a while after each call: torch's would have to share the cores.
-        alone = ThreadpoolController().wrap(limits=1, user_api="blas")
-        wrapped: PanelScore = alone(knn_accuracy if self.supervised else variance_explained)
-        return wrapped
-
     def reconstruct(self, X: Any) -> NDArray[np.float32] | None:
-        """All genes of the cells ``X``, decoded from their panel genes alone.
+        """Return all genes of the cells ``X``, decoded from their panel genes.
 
         Parameters
         ----------
@@ -150,8 +122,8 @@ class VAESelector(Selector):
 
         Returns
         -------
-        Mean of the decoder at the latent mean, float32, shape of ``X``; None where the method
-        has no decoder (supervised MarkerMap).
+        Mean of the decoder at the mean of the latent distribution: z-scores, float32, shape of
+        ``X``. None for supervised MarkerMap, which has no decoder.
         """
         import torch
 
@@ -162,33 +134,41 @@ class VAESelector(Selector):
         model.eval()
         with torch.no_grad():
             parts = torch.tensor(to_dense(X), device=model.gate.noise.device).split(2048)
-            rebuilt = [model(part[None], 0.0).x_mean[0].cpu().numpy() for part in parts]
-        return np.concatenate(rebuilt)
+            means = [model(part[None], 0.0).x_mean[0].cpu().numpy() for part in parts]
+        return np.concatenate(means)
 
     def check_params(self) -> None:
-        """Raise one error with every parameter that is out of its range."""
-        problems = parameter_problems(self) + self._more_problems()
+        """Raise one ``UserError`` that lists all parameters out of range."""
+        problems = parameter_problems(self) + self._own_parameter_problems()
         if problems:
             raise UserError("; ".join(problems) + ".")
 
-    def _more_problems(self) -> list[str]:
-        """What is wrong with the parameters that only this method has."""
+    def _own_parameter_problems(self) -> list[str]:
+        """Return one message per out-of-range parameter that only this method has."""
         return []
 
 
 def train_batched(
     selectors: Sequence[VAESelector], data: Sequence[TrainingData]
 ) -> Iterator[list[Epoch | None]]:
-    """Train selectors as one pack; an item an epoch, see :func:`mmlab.nn.training.train`.
+    """Train the models of several selectors as one batch; yield every epoch.
+
+    Each selector gets its ``panel_`` and ``scores_`` after every epoch, and ``model_`` after its
+    last one. Up to the rounding of float32 these are the same as if it were trained alone.
 
     Parameters
     ----------
     selectors
-        Of one class, with the same parameters but for the seed, the learning rate, the
-        temperatures, ``beta`` and what ends the training.
+        Selectors of one class. Their parameters are the same, except for the seed, the learning
+        rate, the temperatures, ``annealing_share``, ``beta``, ``min_epochs`` and ``patience``.
     data
-        Cells, labels and validation cells of each, of the same shapes; genes to include and to
-        exclude are the same for all, the other rules are each one's own.
+        Training data of each selector: cells, labels and validation cells of equal shapes, the
+        same ``include`` and ``exclude``; ``rules`` may differ.
+
+    Yields
+    ------
+    One epoch per selector, None for a selector whose training has ended; see
+    :func:`mmlab.nn.training.train`.
     """
     import torch
 
@@ -212,11 +192,11 @@ def train_batched(
         return stacked([to_dense(source) for source in sources])
 
     x = cells([d.x for d in data])
-    y = stacked([_labels(d.x, d.y) for d in data])
+    y = stacked([labels_or_zeros(d.x, d.y) for d in data])
     x_val = y_val = None
     if data[0].x_val is not None:
         x_val = cells([d.x_val for d in data])
-        y_val = stacked([_labels(d.x_val, d.y_val) for d in data])
+        y_val = stacked([labels_or_zeros(d.x_val, d.y_val) for d in data])
     n_genes = x.shape[-1]
     n_classes = 1 if data[0].y is None else max(len(s.classes_) for s in selectors)
     rules = tuple(d.rules for d in data)
@@ -226,7 +206,7 @@ def train_batched(
         gate.n_inputs,
         n_genes,
         n_classes,
-        first._width(n_genes),
+        hidden_width(first.hidden_size, n_genes),
         first.latent_size,
         first.alpha,
         noise,
@@ -240,7 +220,10 @@ def train_batched(
         kl_weight=first.kl_weight,
         per_gene=not first.faithful,
     )
-    plans = [TrainingPlan(s._config(), s._score(d)) for s, d in zip(selectors, data, strict=True)]
+    plans = [
+        TrainingPlan(s._config(), validation_score(d, supervised=s.supervised))
+        for s, d in zip(selectors, data, strict=True)
+    ]
     for epochs in train(model, loss, plans, x, y, x_val, y_val):
         for i, (selector, epoch) in enumerate(zip(selectors, epochs, strict=True)):
             if epoch is None:
@@ -250,8 +233,3 @@ def train_batched(
                 selector.model_ = model.single(i)
                 recalibrate_batch_norm(selector.model_, x[i : i + 1])
         yield epochs
-
-
-def _labels(x: Any, y: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Class indices; zeros where a method that uses no labels was given none."""
-    return np.zeros(x.shape[0], np.int64) if y is None else y

@@ -1,19 +1,22 @@
-"""The ranges of the parameters that MarkerMap and the other autoencoders share."""
+"""Ranges and published values of the parameters that MarkerMap and the other VAEs share."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from mmlab.selectors.vae import VAESelector
 
-#: Share of the published width, by the name of the choice.
+#: Width of the hidden layers as a share of the published width.
 WIDTH_SHARES = {"auto": 1.0, "half": 0.5}
 
-#: What the published training decides by itself.
-_DECIDED_BY_FAITHFUL = (
+#: Width of the hidden layers in the published benchmark: (largest number of genes, width).
+_PUBLISHED_WIDTHS = ((999, 64), (4000, 256), (math.inf, 500))
+
+#: Parameters that ``faithful=True`` fixes.
+_FIXED_BY_FAITHFUL = (
     "initial_temperature",
     "final_temperature",
     "annealing_share",
@@ -24,8 +27,37 @@ _DECIDED_BY_FAITHFUL = (
 )
 
 
+class PublishedTraining(NamedTuple):
+    """Values of the published training that differ between the methods.
+
+    Attributes
+    ----------
+    temperature_decay
+        Factor of the temperature after every epoch.
+    min_temperature
+        Floor of the temperature.
+    max_learning_rate
+        Largest learning rate of the range test.
+    patience
+        Epochs without improvement of the validation loss before training ends.
+    """
+
+    temperature_decay: float
+    min_temperature: float
+    max_learning_rate: float
+    patience: int
+
+
+def hidden_width(hidden_size: int | str, n_genes: int) -> int:
+    """Return the width of the hidden layers; ``auto`` and ``half`` depend on ``n_genes``."""
+    if isinstance(hidden_size, str):
+        published = next(width for most, width in _PUBLISHED_WIDTHS if n_genes <= most)
+        return int(published * WIDTH_SHARES[hidden_size])
+    return hidden_size
+
+
 def parameter_problems(selector: VAESelector) -> list[str]:
-    """Every shared parameter of a selector that is out of its range, a sentence each."""
+    """Return one message per shared parameter of a selector that is out of its range."""
     problems = [
         f"{name} is {getattr(selector, name)}, but must be at least 1"
         for name in ("hidden_size", "latent_size", "max_epochs", "min_epochs", "patience")
@@ -50,8 +82,8 @@ def parameter_problems(selector: VAESelector) -> list[str]:
     if selector.faithful:
         defaults = inspect.signature(type(selector)).parameters
         problems += [
-            f"{name} is decided by the published training: leave it out, or set faithful=false"
-            for name in _DECIDED_BY_FAITHFUL
+            f"{name} is fixed by faithful=true: remove {name}, or set faithful=false"
+            for name in _FIXED_BY_FAITHFUL
             if getattr(selector, name) != defaults[name].default
         ]
     return problems

@@ -1,4 +1,4 @@
-"""The methods that came before: each against an independent account of it."""
+"""Baseline methods, each against an independent implementation of its definition."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ SUPERVISED = ("cosg", "l1_logistic", "lassonet", "mrmr", "ns_forest", "rankcorr"
 def small(name: str, k: int, **params: Any) -> Selector:
     kind: Any = SELECTORS[name]
     known = inspect.signature(kind).parameters
-    settings = {key: value for key, value in SMALL_OF_ALL.items() if key in known}
-    selector: Selector = kind(k, **(settings | params))
+    small_params = {key: value for key, value in SMALL_OF_ALL.items() if key in known}
+    selector: Selector = kind(k, **(small_params | params))
     return selector
 
 
@@ -66,14 +66,14 @@ def log1p(layers: dict[str, Any]) -> NDArray[np.float32]:
     return dense_layer(layers, "log1p")
 
 
-# --- all
+# --- all methods
 
 
 @pytest.mark.parametrize("name", SUPERVISED)
-def test_the_planted_markers_are_found(
+def test_planted_markers_are_found(
     name: str, layers: dict[str, Any], labels: Any, true_markers: set[int]
 ) -> None:
-    # LassoNet's small schedule is too coarse to tell the last of them from other genes.
+    # LassoNet's small test schedule is too coarse to separate all markers from other genes.
     schedule = {"path_multiplier": 1.1, "path_epochs": 10} if name == "lassonet" else {}
     selector = small(name, 9, **schedule)
     selector.fit(layers[selector.input_layer], labels)
@@ -81,9 +81,7 @@ def test_the_planted_markers_are_found(
 
 
 @pytest.mark.parametrize("name", [*SUPERVISED, "scanpy_hvg"])
-def test_genes_that_are_constant_are_no_obstacle(
-    name: str, layers: dict[str, Any], labels: Any
-) -> None:
+def test_constant_genes_do_not_fail(name: str, layers: dict[str, Any], labels: Any) -> None:
     selector = small(name, 12)
     x = dense_layer(layers, selector.input_layer).copy()
     x[:, [0, 3, 39]] = 0
@@ -95,16 +93,16 @@ def test_genes_that_are_constant_are_no_obstacle(
 
 
 @pytest.mark.parametrize("name", SUPERVISED)
-def test_a_class_may_have_a_single_cell(name: str, layers: dict[str, Any], labels: Any) -> None:
-    lonely = labels.copy()
-    lonely[0] = "alone"
+def test_a_class_may_have_one_cell(name: str, layers: dict[str, Any], labels: Any) -> None:
+    y = labels.copy()
+    y[0] = "single"
     selector = small(name, 6)
-    selector.fit(layers[selector.input_layer], lonely)
+    selector.fit(layers[selector.input_layer], y)
     assert len(set(selector.panel_.tolist())) == 6
 
 
 @pytest.mark.parametrize("name", SUPERVISED)
-def test_a_class_may_occur_in_validation_only(
+def test_a_class_may_occur_only_in_validation_cells(
     name: str, layers: dict[str, Any], labels: Any
 ) -> None:
     selector = small(name, 6)
@@ -115,7 +113,7 @@ def test_a_class_may_occur_in_validation_only(
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong"),
+    ("name", "invalid"),
     [
         ("smash", {"n_trees": 0}),
         ("ns_forest", {"n_trees": -1}),
@@ -136,18 +134,18 @@ def test_a_class_may_occur_in_validation_only(
         ("lassonet", {"M": float("inf"), "path_multiplier": float("inf")}),
     ],
 )
-def test_parameters_out_of_range_come_in_one_error(name: str, wrong: dict[str, Any]) -> None:
+def test_all_out_of_range_parameters_are_in_one_error(name: str, invalid: dict[str, Any]) -> None:
     kind: Any = SELECTORS[name]
     with pytest.raises(UserError) as caught:
-        kind(**wrong).check_params()
-    for key, value in wrong.items():
+        kind(**invalid).check_params()
+    for key, value in invalid.items():
         assert f"{key} is {value}, but must" in str(caught.value)
 
 
 # --- smash
 
 
-def test_smash_is_the_importance_of_scikit_learns_forest(zscore: Any, labels: Any) -> None:
+def test_smash_scores_are_the_importances_of_scikit_learn(zscore: Any, labels: Any) -> None:
     forest = RandomForestClassifier(30, class_weight="balanced", random_state=5)
     importance = forest.fit(zscore, labels).feature_importances_
     selector = Smash(7, n_trees=30, seed=5).fit(zscore, labels)
@@ -158,8 +156,8 @@ def test_smash_is_the_importance_of_scikit_learns_forest(zscore: Any, labels: An
 # --- rankcorr
 
 
-def support_as_described(v: NDArray[np.float64], s: float) -> set[int]:
-    """METHODS 4.3, step by step."""
+def reference_support(v: NDArray[np.float64], s: float) -> set[int]:
+    """Support of RankCorr by lowering the threshold step by step."""
     size = np.abs(v)
     descending = np.sort(size)[::-1]
     for threshold in descending[descending < descending[0]]:
@@ -174,14 +172,14 @@ sparsities = st.sampled_from([1.3, 2.2, 3.7, 6.1, 14.9])
 
 
 @given(vectors, sparsities)
-def test_the_support_is_the_one_described(v: NDArray[np.int64], s: float) -> None:
+def test_support_equals_the_step_by_step_algorithm(v: NDArray[np.int64], s: float) -> None:
     values = v.astype(np.float64)
-    assert set(np.flatnonzero(support(values, s)).tolist()) == support_as_described(values, s)
+    assert set(np.flatnonzero(support(values, s)).tolist()) == reference_support(values, s)
 
 
 @given(vectors.filter(lambda v: len(set(np.abs(v))) == len(v) and np.any(v != 0)), sparsities)
-def test_the_support_is_the_one_of_the_convex_problem(v: NDArray[np.int64], s: float) -> None:
-    # max <v, w> with ||w||_2 <= 1, ||w||_1 <= sqrt(s): v soft-thresholded until the bound holds.
+def test_support_solves_the_convex_problem(v: NDArray[np.int64], s: float) -> None:
+    # max <v, w> with ||w||_2 <= 1, ||w||_1 <= sqrt(s): soft-threshold v until it is feasible.
     size = np.abs(v).astype(np.float64)
 
     def excess(threshold: float) -> float:
@@ -196,7 +194,7 @@ def test_the_support_is_the_one_of_the_convex_problem(v: NDArray[np.int64], s: f
     arrays(np.float32, (9, 4), elements=st.integers(-3, 3).map(float)),
     st.lists(st.integers(0, 3), min_size=9, max_size=9).filter(lambda y: len(set(y)) > 1),
 )
-def test_rank_correlations_are_those_of_the_formula(x: NDArray[np.float32], y: list[int]) -> None:
+def test_rank_correlations_equal_the_formula(x: NDArray[np.float32], y: list[int]) -> None:
     v = rank_correlations(x, np.array(y))
     classes = sorted(set(y))
     assert v.shape == (len(classes), 4)
@@ -211,7 +209,7 @@ def test_rank_correlations_are_those_of_the_formula(x: NDArray[np.float32], y: l
             assert v[c, gene] == pytest.approx(expected, abs=1e-9)
 
 
-def test_ranks_do_not_depend_on_how_many_genes_are_ranked_at_a_time() -> None:
+def test_ranks_do_not_depend_on_the_chunk_size() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(12, 1100)).astype(np.float32), np.arange(12) % 3
     np.testing.assert_allclose(
@@ -220,7 +218,7 @@ def test_ranks_do_not_depend_on_how_many_genes_are_ranked_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 4, 9, 20, 40])
-def test_rankcorr_takes_the_largest_union_that_fits(k: int, zscore: Any, labels: Any) -> None:
+def test_rankcorr_uses_the_largest_union_that_fits(k: int, zscore: Any, labels: Any) -> None:
     v = rank_correlations(zscore, labels)
     s = largest_sparsity(v, k)
     union = union_of_supports(v, s)
@@ -235,12 +233,12 @@ def test_rankcorr_takes_the_largest_union_that_fits(k: int, zscore: Any, labels:
 
 
 @pytest.mark.parametrize("k", [5, 13, 40])
-def test_faithful_rankcorr_lists_the_union_as_the_published_code(
+def test_faithful_rankcorr_has_the_order_of_the_published_code(
     k: int, zscore: Any, labels: Any
 ) -> None:
     union: set[int] = set()
     for row in rank_correlations(zscore, labels):
-        for gene in sorted(support_as_described(row, 20.0)):
+        for gene in sorted(reference_support(row, 20.0)):
             union.add(gene)
     listed = list(union)
     panel = RankCorr(k, faithful=True).fit(zscore, labels).panel_.tolist()
@@ -248,7 +246,7 @@ def test_faithful_rankcorr_lists_the_union_as_the_published_code(
     assert len(set(panel)) == k
 
 
-def test_the_published_order_is_not_one_of_index_or_relevance() -> None:
+def test_published_order_is_the_order_of_a_python_set() -> None:
     v = np.zeros((2, 3000))
     v[0, [5, 2048, 70]] = 3, 2, 1
     v[1, [2048, 1, 4]] = 3, -2, 1
@@ -261,8 +259,8 @@ def test_the_published_order_is_not_one_of_index_or_relevance() -> None:
 # --- cosg
 
 
-def cosg_panel_of_the_rule(x: Any, labels: Any, mu: float, k: int) -> set[int]:
-    """METHODS 4.5: lists of growing length, whole rows, the last row by score."""
+def reference_cosg_panel(x: Any, labels: Any, mu: float, k: int) -> set[int]:
+    """Panel from the cosg package: whole rows of its ranking, then the last row by score."""
     import cosg
 
     cells = ad.AnnData(x.copy())
@@ -296,17 +294,17 @@ def cosg_panel_of_the_rule(x: Any, labels: Any, mu: float, k: int) -> set[int]:
 @pytest.mark.parametrize("k", [1, 2, 5, 9, 16, 40])
 @pytest.mark.parametrize("faithful", [False, True])
 @pytest.mark.parametrize("mu", [1.0, 0.3])
-def test_cosg_is_the_package_under_the_budget_rule(
+def test_cosg_panel_equals_the_one_of_the_package(
     k: int, faithful: bool, mu: float, layers: dict[str, Any], labels: Any
 ) -> None:
     selector = Cosg(k, mu=mu, faithful=faithful)
     assert selector.input_layer == ("zscore" if faithful else "log1p")
     x = dense_layer(layers, selector.input_layer)
     selector.fit(x, labels)
-    assert set(selector.panel_.tolist()) == cosg_panel_of_the_rule(x, labels, mu, k)
+    assert set(selector.panel_.tolist()) == reference_cosg_panel(x, labels, mu, k)
 
 
-def test_the_cosg_score_is_the_one_of_the_paper(log1p: Any, labels: Any) -> None:
+def test_cosg_score_equals_the_formula_of_the_paper(log1p: Any, labels: Any) -> None:
     mu = 0.7
     cosine = np.column_stack(
         [
@@ -326,7 +324,7 @@ def test_the_cosg_score_is_the_one_of_the_paper(log1p: Any, labels: Any) -> None
 
 
 @pytest.mark.parametrize("k", [1, 8, 40])
-def test_hvg_are_scanpys(k: int, log1p: Any) -> None:
+def test_hvg_panel_equals_scanpy(k: int, log1p: Any) -> None:
     import scanpy as sc
 
     cells = ad.AnnData(log1p.copy())
@@ -336,13 +334,13 @@ def test_hvg_are_scanpys(k: int, log1p: Any) -> None:
     assert panel.tolist() == np.argsort(-dispersion, kind="stable")[:k].tolist()
 
 
-def test_of_equal_dispersions_the_gene_of_lower_index_comes_first(log1p: Any) -> None:
-    twice = np.concatenate([log1p, log1p[:, :5]], axis=1)
-    panel = ScanpyHVG(45).fit(twice).panel_.tolist()
+def test_genes_of_equal_dispersion_are_ordered_by_index(log1p: Any) -> None:
+    duplicated = np.concatenate([log1p, log1p[:, :5]], axis=1)
+    panel = ScanpyHVG(45).fit(duplicated).panel_.tolist()
     assert all(panel.index(gene) < panel.index(gene + 40) for gene in range(5))
 
 
-def test_genes_without_a_dispersion_have_the_lowest_score(log1p: Any) -> None:
+def test_genes_without_defined_dispersion_get_the_lowest_score(log1p: Any) -> None:
     x = log1p.copy()
     x[:, 7] = 0
     selector = ScanpyHVG(5).fit(x)
@@ -353,8 +351,8 @@ def test_genes_without_a_dispersion_have_the_lowest_score(log1p: Any) -> None:
 # --- lassonet
 
 
-def ranking_of_the_package(x: Any, y: Any, x_val: Any, y_val: Any, seed: int) -> list[int]:
-    """METHODS 4.1 from the weights that the package itself stores along its path."""
+def package_ranking(x: Any, y: Any, x_val: Any, y_val: Any, seed: int) -> list[int]:
+    """Ranking from the weights that the lassonet package stores along its path."""
     from lassonet import LassoNetClassifier
 
     with torch.random.fork_rng():
@@ -363,34 +361,37 @@ def ranking_of_the_package(x: Any, y: Any, x_val: Any, y_val: Any, seed: int) ->
             x, y, X_val=x_val, y_val=y_val, return_state_dicts=True, disable_lambda_warning=True
         )
     norms = [item.state_dict["skip.weight"].norm(dim=0).tolist() for item in path]
-    lost_at = [next(i for i, norm in enumerate(norms) if norm[g] == 0) for g in range(x.shape[1])]
-    importance = [path[i].lambda_ for i in lost_at]
+    removed_at = [
+        next(i for i, norm in enumerate(norms) if norm[g] == 0) for g in range(x.shape[1])
+    ]
+    importance = [path[i].lambda_ for i in removed_at]
     np.testing.assert_allclose(model.feature_importances_.numpy(), importance, rtol=1e-6)
-    return sorted(range(x.shape[1]), key=lambda g: (-importance[g], -norms[lost_at[g] - 1][g]))
+    return sorted(range(x.shape[1]), key=lambda g: (-importance[g], -norms[removed_at[g] - 1][g]))
 
 
-def test_faithful_lassonet_is_the_package(
+def test_faithful_lassonet_equals_the_package(
     zscore: Any, labels: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # To find its first penalty the package applies its operator some hundred thousand times.
+    # Without this the package applies the proximal operator about 100,000 times to find the
+    # first penalty.
     monkeypatch.setattr(lassonet.model.LassoNet, "lambda_start", lambda self, M: 1.0)
     x, y = zscore[:80, :20].copy(), np.unique(labels, return_inverse=True)[1]
     x_val, y_val = zscore[80:, :20].copy(), y[80:]
-    expected = ranking_of_the_package(x, y[:80], x_val, y_val, seed=3)
+    expected = package_ranking(x, y[:80], x_val, y_val, seed=3)
     selector = LassoNet(20, hidden_size=8, faithful=True, device="cpu", seed=3)
     selector.fit(x, labels[:80], X_val=x_val, y_val=labels[80:])
     assert selector.panel_.tolist() == expected
 
 
-def test_lassonet_stops_when_k_genes_are_left(zscore: Any, labels: Any) -> None:
-    few, many = (small("lassonet", k).fit(zscore, labels) for k in (3, 20))
-    assert many.scores_.max() < few.scores_.max()
-    # The paths agree as far as both go.
-    vanished = many.scores_ < many.scores_.max()
-    np.testing.assert_array_equal(few.scores_[vanished], many.scores_[vanished])
+def test_lassonet_path_stops_when_k_genes_are_left(zscore: Any, labels: Any) -> None:
+    long_path, short_path = (small("lassonet", k).fit(zscore, labels) for k in (3, 20))
+    assert short_path.scores_.max() < long_path.scores_.max()
+    # The paths agree up to the end of the shorter one.
+    removed = short_path.scores_ < short_path.scores_.max()
+    np.testing.assert_array_equal(long_path.scores_[removed], short_path.scores_[removed])
 
 
-def test_lassonet_reads_the_cells_in_place_with_the_same_result(
+def test_lassonet_without_copies_gives_the_same_result(
     zscore: Any, labels: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies = []
@@ -412,7 +413,7 @@ def test_lassonet_reads_the_cells_in_place_with_the_same_result(
 
 
 @pytest.mark.parametrize("k", [1, 5, 30])
-def test_the_genes_of_lassonet_that_never_vanish_are_in_the_panel(
+def test_genes_that_lassonet_never_removes_are_in_the_panel(
     k: int, zscore: Any, labels: Any
 ) -> None:
     selector = small("lassonet", k).fit(zscore, labels)
@@ -421,7 +422,7 @@ def test_the_genes_of_lassonet_that_never_vanish_are_in_the_panel(
     assert order.min() >= np.delete(selector.scores_, selector.panel_).max(initial=0)
 
 
-def test_the_first_penalty_is_a_tenth_of_one_that_removes_a_gene() -> None:
+def test_first_penalty_is_a_tenth_of_one_that_removes_a_gene() -> None:
     from lassonet.prox import prox
 
     with torch.random.fork_rng():
@@ -429,10 +430,10 @@ def test_the_first_penalty_is_a_tenth_of_one_that_removes_a_gene() -> None:
         network = lassonet.model.LassoNet(12, 7, 3)
     skip, hidden = network.skip.weight.data, network.layers[0].weight.data
     step = 0.03
-    least = 10 * step * first_penalty(network, 4.0, step)
+    smallest = 10 * step * first_penalty(network, 4.0, step)
     for share, is_removed in ((0.999, False), (1.001, True)):
-        left, _ = prox(skip, hidden, lambda_=share * least, lambda_bar=0, M=4.0)
-        assert bool((left.norm(dim=0) == 0).any()) == is_removed
+        weights, _ = prox(skip, hidden, lambda_=share * smallest, lambda_bar=0, M=4.0)
+        assert bool((weights.norm(dim=0) == 0).any()) == is_removed
 
 
 @pytest.mark.parametrize(
@@ -454,15 +455,15 @@ def test_every_parameter_of_lassonet_has_an_effect(
     assert not np.array_equal(one.scores_, other.scores_)
 
 
-def test_faithful_lassonet_leaves_no_choice_of_the_schedule() -> None:
+def test_faithful_lassonet_fixes_the_schedule() -> None:
     LassoNet(faithful=True, hidden_size=50, M=5.0).check_params()
     with pytest.raises(UserError) as caught:
         LassoNet(faithful=True, path_epochs=30, dense_epochs=5).check_params()
-    assert "path_epochs is decided by the published training" in str(caught.value)
-    assert "dense_epochs is decided by the published training" in str(caught.value)
+    assert "path_epochs is fixed by faithful=true" in str(caught.value)
+    assert "dense_epochs is fixed by faithful=true" in str(caught.value)
 
 
-def test_lassonet_that_diverges_says_so(zscore: Any, labels: Any) -> None:
+def test_divergence_of_lassonet_raises(zscore: Any, labels: Any) -> None:
     with pytest.raises(UserError, match="LassoNet diverged on these data"):
         small("lassonet", 3, path_learning_rate=1e20).fit(zscore, labels)
 
@@ -471,7 +472,7 @@ def test_lassonet_that_diverges_says_so(zscore: Any, labels: Any) -> None:
 
 
 def solution(x: Any, y: Any, penalty: float) -> NDArray[np.float64]:
-    """Coefficients by scikit-learn, on all genes, from nothing."""
+    """Coefficients of scikit-learn on all genes, without warm start."""
     model = LogisticRegression(
         l1_ratio=1, solver="saga", C=1 / (len(x) * penalty), tol=1e-5, max_iter=9000
     )
@@ -480,7 +481,7 @@ def solution(x: Any, y: Any, penalty: float) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_the_path_goes_through_the_solutions_of_scikit_learn(
+def test_path_equals_the_solutions_of_scikit_learn(
     n_classes: int, zscore: Any, labels: Any
 ) -> None:
     y = np.minimum(np.unique(labels, return_inverse=True)[1], n_classes - 1)
@@ -496,13 +497,13 @@ def test_the_path_goes_through_the_solutions_of_scikit_learn(
         assert np.abs(path.coef).max(axis=0)[clear].min() > 0
 
 
-def test_genes_are_ranked_by_their_entry(zscore: Any, labels: Any) -> None:
+def test_genes_are_ranked_by_entry_penalty(zscore: Any, labels: Any) -> None:
     selector = L1Logistic(12).fit(zscore, labels)
     y = np.unique(labels, return_inverse=True)[1]
     scores = selector.scores_[selector.panel_]
     assert (np.diff(scores) <= 0).all()
     for gene in selector.panel_[[0, 4, 8]]:
-        # A step before a gene enters it has no coefficient, two steps after it has one.
+        # The coefficient of a gene is zero before it enters, nonzero two steps after.
         entry = selector.scores_[gene]
         assert not solution(zscore, y, entry / 0.95**1.5)[:, gene].any()
         assert solution(zscore, y, entry * 0.95**2)[:, gene].any()
@@ -512,7 +513,7 @@ def test_genes_are_ranked_by_their_entry(zscore: Any, labels: Any) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 10, 40])
-def test_mrmr_is_the_greedy_choice_of_the_formula(k: int, log1p: Any, labels: Any) -> None:
+def test_mrmr_equals_greedy_selection_by_the_formula(k: int, log1p: Any, labels: Any) -> None:
     f = f_classif(log1p, labels)[0]
     correlation = np.abs(np.corrcoef(log1p.astype(np.float64).T))
     chosen: list[int] = []
@@ -528,10 +529,10 @@ def test_mrmr_is_the_greedy_choice_of_the_formula(k: int, log1p: Any, labels: An
     np.testing.assert_allclose(selector.scores_, f, rtol=1e-4)
 
 
-def test_mrmr_does_not_take_a_gene_and_its_copy(log1p: Any, labels: Any) -> None:
+def test_mrmr_does_not_choose_a_copy_of_a_gene(log1p: Any, labels: Any) -> None:
     best = int(Mrmr(1).fit(log1p, labels).panel_[0])
-    twice = np.concatenate([log1p, log1p[:, [best]]], axis=1)
-    assert 40 not in Mrmr(6).fit(twice, labels).panel_
+    duplicated = np.concatenate([log1p, log1p[:, [best]]], axis=1)
+    assert 40 not in Mrmr(6).fit(duplicated, labels).panel_
 
 
 def test_relevance_is_finite() -> None:
@@ -540,40 +541,40 @@ def test_relevance_is_finite() -> None:
         [[2, 0, 1], [2, 0, 3], [2, 5, 4], [2, 5, 9], [2, 5, 2]],
         dtype=np.float32,
     )
-    constant, separates, ordinary = relevance(x, y)
+    constant, separating, ordinary = relevance(x, y)
     assert constant == 0
-    assert separates > ordinary == pytest.approx(f_classif(x[:, [2]], y)[0][0])
+    assert separating > ordinary == pytest.approx(f_classif(x[:, [2]], y)[0][0])
 
 
 # --- ns_forest
 
 
 @given(arrays(np.float32, (4, 6), elements=st.integers(0, 5).map(float)))
-def test_the_binary_score_is_the_one_of_the_formula(medians: NDArray[np.float32]) -> None:
+def test_binary_scores_equal_the_formula(medians: NDArray[np.float32]) -> None:
     expected = np.zeros((4, 6))
     for c in range(4):
         for g in range(6):
             if medians[c, g] > 0:
-                falls = [1 - medians[o, g] / medians[c, g] for o in range(4) if o != c]
-                expected[c, g] = sum(max(0, fall) for fall in falls) / 3
+                drops = [1 - medians[o, g] / medians[c, g] for o in range(4) if o != c]
+                expected[c, g] = sum(max(0, drop) for drop in drops) / 3
     np.testing.assert_allclose(binary_scores(medians), expected, atol=1e-6)
 
 
 @given(arrays(bool, 12), arrays(bool, 12))
-def test_f_beta_is_scikit_learns(truth: Any, predicted: Any) -> None:
+def test_f_beta_equals_scikit_learn(truth: Any, predicted: Any) -> None:
     expected = fbeta_score(truth, predicted, beta=0.5, zero_division=0)
     assert f_beta(truth, predicted) == pytest.approx(expected)
 
 
-def test_the_round_robin_goes_round_by_round_and_the_strongest_first() -> None:
+def test_round_robin_orders_each_round_by_strength() -> None:
     strength = np.zeros((3, 10))
     strength[0, 1], strength[1, 5], strength[2, 7] = 0.2, 0.9, 0.5
     lists = [np.array([1, 2]), np.array([5]), np.array([7, 8, 9])]
     assert round_robin(lists, strength) == [5, 7, 1, 2, 8, 9]
 
 
-def test_ns_forest_finds_a_combination_that_no_single_gene_replaces() -> None:
-    # Class 0 is where both genes are on; each of them alone is on in another class too.
+def test_ns_forest_finds_a_combination_of_two_genes() -> None:
+    # Both genes are expressed in class 0 only; each alone is also expressed in another class.
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1, 2, 3], 60)
     x = rng.exponential(0.2, size=(240, 60)).astype(np.float32)
@@ -584,7 +585,7 @@ def test_ns_forest_finds_a_combination_that_no_single_gene_replaces() -> None:
     assert selector.scores_[[4, 9]].min() > 1
 
 
-def test_the_panel_of_ns_forest_is_filled_beyond_its_combinations(log1p: Any, labels: Any) -> None:
+def test_ns_forest_fills_the_panel_beyond_its_combinations(log1p: Any, labels: Any) -> None:
     selector = small("ns_forest", 40).fit(log1p, labels)
     n_chosen = int((selector.scores_ > 1).sum())
     assert 3 <= n_chosen < 40

@@ -1,8 +1,11 @@
+"""The contract that every selector satisfies, and tests of single selectors."""
+
 from __future__ import annotations
 
 import inspect
 import multiprocessing
 import random
+import re
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -16,7 +19,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from small_selectors import K, fit_in_a_fresh_process, small
+from small_selectors import K, fit_in_spawned_process, small
 from tiny import SMALL
 
 from mmlab.datasets.cells import Cells
@@ -67,14 +70,19 @@ def assert_same_result(one: Selector, other: Selector) -> None:
 @every_selector
 def test_a_selector_describes_itself(name: str) -> None:
     kind = SELECTORS[name]
-    assert kind.summary
+    assert 0 < len(kind.summary) < 80
+    assert not kind.summary.endswith(".")
+    described = next(c.__doc__ or "" for c in kind.__mro__ if "Parameters\n" in (c.__doc__ or ""))
+    headings = re.findall(r"^    (\w+(?:, \w+)*)$", described, flags=re.MULTILINE)
+    documented = {parameter for heading in headings for parameter in heading.split(", ")}
+    assert set(inspect.signature(kind).parameters) <= documented
     assert kind.layer in ("zscore", "log1p", "counts")
     assert kind.trains_in_epochs == ("max_epochs" in default_params(name))
 
 
 @every_selector
-def test_the_constructor_only_stores_its_arguments(name: str) -> None:
-    # scikit-learn's clone and set_params rest on it.
+def test_constructor_only_stores_its_arguments(name: str) -> None:
+    # clone and set_params of scikit-learn require it.
     kind: Any = SELECTORS[name]
     values = {key: object() for key in inspect.signature(kind).parameters}
     selector = kind(**values)
@@ -92,7 +100,7 @@ def test_a_panel_has_exactly_k_distinct_genes(name: str, k: int, layers: Any, la
 
 
 @every_selector
-def test_included_genes_head_the_panel_and_excluded_ones_are_left_out(
+def test_included_genes_come_first_and_excluded_genes_are_omitted(
     name: str, layers: Any, labels: Any
 ) -> None:
     x = layer_of(name, layers)
@@ -105,14 +113,14 @@ def test_included_genes_head_the_panel_and_excluded_ones_are_left_out(
 
 
 @every_selector
-def test_a_panel_may_be_given_whole(name: str, layers: Any, labels: Any) -> None:
+def test_include_may_contain_the_whole_panel(name: str, layers: Any, labels: Any) -> None:
     include = [4, 30, 2, 11, 9, 1]
     selector = small(name).fit(layer_of(name, layers), labels, include=include)
     assert selector.panel_.tolist() == include
 
 
 @every_selector
-def test_excluding_all_other_genes_leaves_the_panel(name: str, layers: Any, labels: Any) -> None:
+def test_exclude_may_leave_only_n_markers_genes(name: str, layers: Any, labels: Any) -> None:
     selector = small(name).fit(layer_of(name, layers), labels, exclude=range(34))
     assert_is_a_panel(selector, 40)
     assert set(selector.panel_.tolist()) == set(range(34, 40))
@@ -121,33 +129,27 @@ def test_excluding_all_other_genes_leaves_the_panel(name: str, layers: Any, labe
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        ({"include": [40]}, "include holds 40, but gene indices go from 0 to 39"),
-        ({"exclude": [-1]}, "exclude holds -1"),
+        ({"include": [40]}, "include contains 40, but gene indices go from 0 to 39"),
+        ({"exclude": [-1]}, "exclude contains -1"),
         ({"include": [3, 4], "exclude": [4]}, r"genes \[4\] are both included and excluded"),
-        ({"include": range(7)}, "include holds 7 genes, but the panel only 6"),
+        ({"include": range(7)}, "include has 7 genes, but the panel only 6"),
         ({"exclude": range(35)}, "exclude leaves 5 of 40 genes, fewer than the 6"),
     ],
 )
-def test_impossible_include_and_exclude_lists_are_refused(
-    lists: Any, message: str, layers: Any, labels: Any
-) -> None:
+def test_invalid_gene_lists_raise(lists: Any, message: str, layers: Any, labels: Any) -> None:
     with pytest.raises(UserError, match=message):
         small("random").fit(layer_of("random", layers), labels, **lists)
 
 
 @every_selector
-def test_no_gene_outside_the_panel_has_a_better_score_than_all_inside(
-    name: str, layers: Any, labels: Any
-) -> None:
+def test_best_score_in_the_panel_is_the_best_of_all(name: str, layers: Any, labels: Any) -> None:
     selector = small(name).fit(layer_of(name, layers), labels)
     outside = np.setdiff1d(np.arange(40), selector.panel_)
     assert selector.scores_[selector.panel_].max() >= selector.scores_[outside].max()
 
 
 @every_selector
-def test_a_selector_is_a_feature_selector_of_scikit_learn(
-    name: str, layers: Any, labels: Any
-) -> None:
+def test_a_selector_has_the_interface_of_scikit_learn(name: str, layers: Any, labels: Any) -> None:
     x = layer_of(name, layers)
     selector = small(name).fit(x, labels)
     chosen = np.sort(selector.panel_)
@@ -162,7 +164,7 @@ def test_a_selector_is_a_feature_selector_of_scikit_learn(
 
 
 @every_selector
-def test_a_data_frame_keeps_its_gene_names(name: str, layers: Any, labels: Any) -> None:
+def test_gene_names_of_a_data_frame_are_kept(name: str, layers: Any, labels: Any) -> None:
     genes = [f"Gene{i}" for i in range(40)]
     frame = pd.DataFrame(layer_of(name, layers), columns=genes)
     selector = small(name).fit(frame, labels)
@@ -186,7 +188,7 @@ def test_a_selector_works_inside_a_pipeline(name: str, layers: Any, labels: Any)
 
 
 @every_selector
-def test_using_a_selector_before_fit_says_so(name: str, layers: Any) -> None:
+def test_transform_before_fit_raises(name: str, layers: Any) -> None:
     with pytest.raises(NotFittedError):
         small(name).transform(layer_of(name, layers))
 
@@ -203,8 +205,8 @@ def test_the_same_seed_gives_the_same_result(
 
 
 @every_selector
-def test_seed_zero_is_a_seed(name: str, layers: Any, labels: Any) -> None:
-    """Not "no seed", and not the seed 1 either, where a method is random at all."""
+def test_seed_zero_is_a_seed_of_its_own(name: str, layers: Any, labels: Any) -> None:
+    """A random method with seed 0 is reproducible and differs from seed 1."""
     x = layer_of(name, layers)
     zero, one, two = (small(name, seed=seed).fit(x, labels) for seed in (0, 1, 2))
     is_random = not np.array_equal(one.scores_, two.scores_)
@@ -212,25 +214,25 @@ def test_seed_zero_is_a_seed(name: str, layers: Any, labels: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def from_a_fresh_process(layers: Any, labels: Any) -> dict[str, tuple[list[int], list[float]]]:
-    """What all selectors give in a process that shares nothing with this one."""
+def spawned_results(layers: Any, labels: Any) -> dict[str, tuple[list[int], list[float]]]:
+    """Panels and scores of all selectors, computed in a spawned process."""
     jobs = [(name, layer_of(name, layers)) for name in SELECTORS]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(fit_in_a_fresh_process, jobs, labels).result()
+        return pool.submit(fit_in_spawned_process, jobs, labels).result()
 
 
 @every_selector
 def test_a_spawned_process_gives_the_same_panel(
-    name: str, layers: Any, labels: Any, from_a_fresh_process: Any
+    name: str, layers: Any, labels: Any, spawned_results: Any
 ) -> None:
     selector = small(name).fit(layer_of(name, layers), labels)
-    panel, scores = from_a_fresh_process[name]
+    panel, scores = spawned_results[name]
     assert selector.panel_.tolist() == panel
     np.testing.assert_allclose(selector.scores_, scores, rtol=1e-4, atol=1e-6)
 
 
 @every_selector
-def test_inputs_are_not_changed(name: str, layers: Any, labels: Any) -> None:
+def test_inputs_are_not_modified(name: str, layers: Any, labels: Any) -> None:
     x = layer_of(name, layers).copy()
     y = labels.copy()
     x_val, y_val = x[:30].copy(), y[:30].copy()
@@ -242,7 +244,7 @@ def test_inputs_are_not_changed(name: str, layers: Any, labels: Any) -> None:
 
 @every_selector
 def test_read_only_inputs_are_accepted(name: str, layers: Any, labels: Any) -> None:
-    # Ray hands arrays over like this.
+    # Arrays from the object store of Ray are read-only.
     arrays = [
         layer_of(name, layers),
         labels.copy(),
@@ -256,18 +258,21 @@ def test_read_only_inputs_are_accepted(name: str, layers: Any, labels: Any) -> N
 
 
 @every_selector
-@pytest.mark.parametrize("store", [sp.csr_matrix, sp.csr_array, sp.csc_matrix])
-def test_sparse_and_dense_input_agree(name: str, store: Any, layers: Any, labels: Any) -> None:
+@pytest.mark.parametrize("to_sparse", [sp.csr_matrix, sp.csr_array, sp.csc_matrix])
+def test_sparse_and_dense_input_agree(name: str, to_sparse: Any, layers: Any, labels: Any) -> None:
     dense = layer_of(name, layers)
-    of_dense, of_sparse = small(name).fit(dense, labels), small(name).fit(store(dense), labels)
-    np.testing.assert_array_equal(of_sparse.panel_, of_dense.panel_)
-    np.testing.assert_allclose(of_sparse.scores_, of_dense.scores_, rtol=1e-4, atol=1e-5)
-    taken = of_sparse.transform(store(dense))
-    np.testing.assert_array_equal(taken.toarray(), of_dense.transform(dense))
+    from_dense, from_sparse = (
+        small(name).fit(dense, labels),
+        small(name).fit(to_sparse(dense), labels),
+    )
+    np.testing.assert_array_equal(from_sparse.panel_, from_dense.panel_)
+    np.testing.assert_allclose(from_sparse.scores_, from_dense.scores_, rtol=1e-4, atol=1e-5)
+    transformed = from_sparse.transform(to_sparse(dense))
+    np.testing.assert_array_equal(transformed.toarray(), from_dense.transform(dense))
 
 
 @every_selector
-def test_the_type_of_the_numbers_does_not_matter(name: str, layers: Any, labels: Any) -> None:
+def test_dtype_and_memory_order_do_not_matter(name: str, layers: Any, labels: Any) -> None:
     x = layer_of(name, layers)
     assert_same_result(small(name).fit(x, labels), small(name).fit(x.astype(np.float64), labels))
     assert_same_result(small(name).fit(x, labels), small(name).fit(np.asfortranarray(x), labels))
@@ -292,16 +297,16 @@ def test_set_params_takes_effect(name: str, layers: Any, labels: Any) -> None:
 
 
 @every_selector
-def test_a_second_fit_forgets_the_first(name: str, layers: Any, labels: Any) -> None:
+def test_a_second_fit_replaces_the_first(name: str, layers: Any, labels: Any) -> None:
     x = layer_of(name, layers)
-    twice = small(name).fit(x[:60, :30], labels[:60]).fit(x, labels)
-    assert_same_result(twice, small(name).fit(x, labels))
-    assert twice.get_support().shape == (40,)
+    refitted = small(name).fit(x[:60, :30], labels[:60]).fit(x, labels)
+    assert_same_result(refitted, small(name).fit(x, labels))
+    assert refitted.get_support().shape == (40,)
 
 
 @every_selector
 @pytest.mark.parametrize(
-    "as_given",
+    "convert",
     [
         lambda y: list(y),
         lambda y: pd.Series(y, index=np.arange(len(y))[::-1]),
@@ -312,26 +317,26 @@ def test_a_second_fit_forgets_the_first(name: str, layers: Any, labels: Any) -> 
     ],
     ids=["list", "series", "categorical", "objects", "integers", "other integers"],
 )
-def test_labels_may_be_of_any_type(name: str, as_given: Any, layers: Any, labels: Any) -> None:
+def test_labels_may_be_of_any_type(name: str, convert: Any, layers: Any, labels: Any) -> None:
     x = layer_of(name, layers)
-    assert_same_result(small(name).fit(x, as_given(labels)), small(name).fit(x, labels))
+    assert_same_result(small(name).fit(x, convert(labels)), small(name).fit(x, labels))
 
 
 @every_supervised
 def test_a_supervised_method_needs_labels(name: str, layers: Any) -> None:
-    with pytest.raises(UserError, match="is supervised: it needs a label a cell"):
+    with pytest.raises(UserError, match="is supervised: it needs one label per cell"):
         small(name).fit(layer_of(name, layers))
 
 
 @every_supervised
 def test_a_supervised_method_needs_two_classes(name: str, layers: Any) -> None:
     x = layer_of(name, layers)
-    with pytest.raises(UserError, match="the only class is 'neuron'; at least two are needed"):
+    with pytest.raises(UserError, match=r"all labels are 'neuron', but \w+ needs at least two"):
         small(name).fit(x, ["neuron"] * len(x))
 
 
 @every_supervised
-def test_a_supervised_method_reads_the_labels(name: str, layers: Any, labels: Any) -> None:
+def test_a_supervised_method_uses_the_labels(name: str, layers: Any, labels: Any) -> None:
     x = layer_of(name, layers)
     shuffled = np.random.default_rng(0).permutation(labels)
     one, other = small(name).fit(x, labels), small(name).fit(x, shuffled)
@@ -339,14 +344,14 @@ def test_a_supervised_method_reads_the_labels(name: str, layers: Any, labels: An
 
 
 @every_unsupervised
-def test_an_unsupervised_method_does_not_read_labels(name: str, layers: Any, labels: Any) -> None:
+def test_an_unsupervised_method_ignores_labels(name: str, layers: Any, labels: Any) -> None:
     x = layer_of(name, layers)
     without = small(name).fit(x, X_val=x[:30])
     assert_same_result(without, small(name).fit(x, labels, X_val=x[:30], y_val=labels[:30]))
 
 
 @every_selector
-def test_cells_and_labels_must_be_of_equal_number(name: str, layers: Any, labels: Any) -> None:
+def test_number_of_labels_must_equal_number_of_cells(name: str, layers: Any, labels: Any) -> None:
     x = layer_of(name, layers)
     with pytest.raises(UserError, match="there are 120 cells but 119 labels"):
         small(name).fit(x, labels[:-1])
@@ -354,15 +359,15 @@ def test_cells_and_labels_must_be_of_equal_number(name: str, layers: Any, labels
 
 @every_selector
 @pytest.mark.parametrize("k", [0, -1, 41])
-def test_k_must_be_a_number_of_genes(name: str, k: int, layers: Any, labels: Any) -> None:
+def test_n_markers_must_be_between_1_and_the_number_of_genes(
+    name: str, k: int, layers: Any, labels: Any
+) -> None:
     with pytest.raises(UserError, match=rf"n_markers is {k}, .* a number from 1 to 40"):
         small(name, k).fit(layer_of(name, layers), labels)
 
 
 @every_selector
-def test_validation_cells_must_fit_their_labels_and_genes(
-    name: str, layers: Any, labels: Any
-) -> None:
+def test_validation_cells_must_match_labels_and_genes(name: str, layers: Any, labels: Any) -> None:
     x = layer_of(name, layers)
     with pytest.raises(UserError, match="30 validation cells but 29"):
         small(name).fit(x, labels, X_val=x[:30], y_val=labels[:29])
@@ -379,22 +384,24 @@ def test_validation_cells_of_a_supervised_method_need_labels(
         small(name).fit(x, labels, X_val=x[:30])
 
 
-def global_generators() -> tuple[Any, ...]:
+def global_random_state() -> tuple[Any, ...]:
     name, keys, position, *rest = np.random.get_state()  # noqa: NPY002
     return name, keys.tolist(), position, rest, torch.get_rng_state().tolist(), random.getstate()
 
 
 @every_selector
-def test_no_global_generator_is_read_or_moved(name: str, layers: Any, labels: Any) -> None:
+def test_global_random_state_is_neither_read_nor_changed(
+    name: str, layers: Any, labels: Any
+) -> None:
     x = layer_of(name, layers)
     results = []
     for seed in (1, 2):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         torch.manual_seed(seed)
-        before = global_generators()
+        before = global_random_state()
         results.append(small(name).fit(x, labels, X_val=x[:30], y_val=labels[:30]))
-        assert global_generators() == before
+        assert global_random_state() == before
     assert_same_result(*results)
 
 
@@ -407,9 +414,7 @@ def test_nothing_is_printed(
 
 
 @every_selector
-def test_epochs_are_given_one_by_one_with_a_valid_panel(
-    name: str, layers: Any, labels: Any
-) -> None:
+def test_fit_epochs_yields_epochs_with_a_valid_panel(name: str, layers: Any, labels: Any) -> None:
     x = layer_of(name, layers)
     selector = small(name)
     steps = selector.fit_epochs(x, labels, X_val=x[:30], y_val=labels[:30])
@@ -440,13 +445,13 @@ def test_a_reconstruction_has_all_genes_of_all_cells(name: str, layers: Any, lab
 # --- names and parameters
 
 
-def test_an_unknown_method_names_the_nearest() -> None:
+def test_unknown_method_suggests_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"method 'randon' is not among .* 'random'\?"):
         get_selector("randon")
 
 
 @every_selector
-def test_the_defaults_are_those_of_the_constructor(name: str) -> None:
+def test_default_params_are_those_of_the_constructor(name: str) -> None:
     kind: Any = SELECTORS[name]
     defaults = default_params(name)
     assert not {"n_markers", "seed", "device"} & set(defaults)
@@ -456,7 +461,7 @@ def test_the_defaults_are_those_of_the_constructor(name: str) -> None:
     selector.check_params()
 
 
-def test_given_parameters_go_over_the_defaults_as_the_type_of_the_default() -> None:
+def test_resolve_params_overrides_defaults_and_converts_types() -> None:
     resolved = resolve_params("markermap_supervised", {"kl_weight": 1, "hidden_size": 64})
     assert resolved == default_params("markermap_supervised") | {
         "kl_weight": 1.0,
@@ -465,7 +470,7 @@ def test_given_parameters_go_over_the_defaults_as_the_type_of_the_default() -> N
     assert type(resolved["kl_weight"]) is float
 
 
-def test_all_mistaken_parameters_come_in_one_error() -> None:
+def test_all_invalid_parameters_are_in_one_error() -> None:
     with pytest.raises(UserError) as caught:
         resolve_params(
             "markermap_supervised",
@@ -481,7 +486,7 @@ def test_all_mistaken_parameters_come_in_one_error() -> None:
         assert part in str(caught.value)
 
 
-def test_a_parameter_that_is_one_of_some_words_takes_no_other() -> None:
+def test_literal_parameters_accept_only_their_values() -> None:
     with pytest.raises(UserError, match="precision must be float32 or mixed, got 'half'"):
         resolve_params("markermap_joint", {"precision": "half"})
     with pytest.raises(UserError, match="precision is 'half', but must be float32 or mixed"):
@@ -492,7 +497,7 @@ def test_a_parameter_that_is_one_of_some_words_takes_no_other() -> None:
     ("precision", "fast", "rounded"),
     [("float32", True, False), ("mixed", False, False), ("mixed", True, True)],
 )
-def test_products_are_rounded_where_that_is_asked_for_and_faster(
+def test_mixed_precision_rounds_large_products_if_faster(
     monkeypatch: pytest.MonkeyPatch,
     zscore: Any,
     labels: Any,
@@ -501,7 +506,7 @@ def test_products_are_rounded_where_that_is_asked_for_and_faster(
     rounded: bool,
 ) -> None:
     monkeypatch.setattr("mmlab.selectors.vae.has_fast_bfloat16", lambda device: fast)
-    # 40 genes by 1000 units are a layer that is worth it, 40 by 6 classes one that is not.
+    # A layer of 40 genes by 1000 units is large enough for rounding, one of 6 classes is not.
     params = SMALL | {"hidden_size": 1000, "max_epochs": 1, "device": "cpu"}
     selector = MarkerMapJoint(6, precision=precision, **params).fit(zscore, labels)
     network = selector.model_.network
@@ -512,8 +517,8 @@ def test_products_are_rounded_where_that_is_asked_for_and_faster(
 # --- scanpy_t_test
 
 
-def budget_rule(names: Any, p_values: Any, k: int) -> set[int]:
-    """METHODS, "Budget rule", as it is written: whole rows, then the most significant classes."""
+def merge_rows(names: Any, p_values: Any, k: int) -> set[int]:
+    """Genes of whole rows while they fit; the last row by p-value."""
     panel: set[int] = set()
     for row, p in zip(names, p_values, strict=True):
         if len(panel | set(row)) <= k:
@@ -537,7 +542,7 @@ SCANPY_TESTS: dict[str, dict[str, Any]] = {
 def ranked_by_scanpy(
     x: NDArray[np.float32], labels: NDArray[np.str_], name: str = "scanpy_t_test"
 ) -> pd.DataFrame:
-    """A row a class and gene, best gene of each class first."""
+    """Table with one row per class and gene, best gene of each class first."""
     import anndata as ad
     import scanpy as sc
 
@@ -549,27 +554,27 @@ def ranked_by_scanpy(
     return table.assign(gene=table["names"].astype(int))
 
 
-def panel_of_the_rule(table: pd.DataFrame, k: int) -> set[int]:
+def reference_panel(table: pd.DataFrame, k: int) -> set[int]:
     by_class = [rows for _, rows in table.groupby("group", observed=True)]
     genes = np.column_stack([rows["gene"] for rows in by_class]).tolist()
     p_values = np.column_stack([rows["pvals"] for rows in by_class]).tolist()
-    return budget_rule(genes, p_values, k)
+    return merge_rows(genes, p_values, k)
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 9, 13, 40])
 @pytest.mark.parametrize("name", SCANPY_TESTS)
-def test_the_panel_of_a_scanpy_test_is_the_one_of_the_budget_rule(
+def test_panel_of_a_scanpy_test_equals_the_reference(
     name: str, k: int, zscore: NDArray[np.float32], labels: NDArray[np.str_]
 ) -> None:
     table = ranked_by_scanpy(zscore, labels, name)
     selector = SELECTORS[name](k).fit(zscore, labels)
-    assert set(selector.panel_.tolist()) == panel_of_the_rule(table, k)
+    assert set(selector.panel_.tolist()) == reference_panel(table, k)
     best = table.groupby("gene")["scores"].max()
     np.testing.assert_allclose(selector.scores_, best.to_numpy(), rtol=1e-5)
 
 
-def test_the_row_that_is_cut_goes_by_p_value_and_not_by_statistic() -> None:
-    # A class of few cells has few degrees of freedom: a large statistic, a large p-value.
+def test_last_row_is_ordered_by_p_value_not_by_statistic() -> None:
+    # With few cells, and so few degrees of freedom, a large statistic has a large p-value.
     rng = np.random.default_rng(0)
     labels = np.repeat(["few", "many", "most"], [5, 40, 75])
     x = rng.normal(size=(120, 12)).astype(np.float32)
@@ -581,7 +586,7 @@ def test_the_row_that_is_cut_goes_by_p_value_and_not_by_statistic() -> None:
     assert ScanpyTTest(1).fit(x, labels).panel_.tolist() == [first["gene"][first["pvals"].idxmin()]]
 
 
-def test_the_t_statistic_is_welchs(zscore: Any, labels: Any) -> None:
+def test_t_statistic_equals_scipy(zscore: Any, labels: Any) -> None:
     from scipy.stats import ttest_ind
 
     statistics = [
@@ -592,13 +597,11 @@ def test_the_t_statistic_is_welchs(zscore: Any, labels: Any) -> None:
     np.testing.assert_allclose(selector.scores_, np.max(statistics, axis=0), rtol=1e-3)
 
 
-def test_the_t_test_finds_the_planted_markers(
-    zscore: Any, labels: Any, true_markers: set[int]
-) -> None:
+def test_t_test_finds_the_planted_markers(zscore: Any, labels: Any, true_markers: set[int]) -> None:
     assert set(ScanpyTTest(9).fit(zscore, labels).panel_.tolist()) == true_markers
 
 
-def test_the_t_test_takes_fewer_genes_than_classes_from_the_clearest(
+def test_t_test_panels_smaller_than_the_number_of_classes_are_nested(
     zscore: Any, labels: Any
 ) -> None:
     three, one = (ScanpyTTest(k).fit(zscore, labels).panel_.tolist() for k in (3, 1))
@@ -615,15 +618,15 @@ def test_the_t_test_takes_fewer_genes_than_classes_from_the_clearest(
         ([[5, 6], [6, 5], [5, 7]], [[1.0, 1.0], [1.0, 1.0], [9.0, 1.0]], 3, [5, 6, 7]),
         ([[3, 4], [4, 9]], [[-1.0, -5.0], [0.0, -np.inf]], 3, [3, 4, 9]),
     ],
-    ids=["first row is cut", "first row fits", "second row is cut", "shared", "repeated", "-inf"],
+    ids=["first row cut", "first row fits", "second row cut", "shared", "repeated", "-inf"],
 )
-def test_fill_budget_on_examples_worked_by_hand(
+def test_merge_rankings_on_small_examples(
     ranked: list[list[int]], strength: list[list[float]], k: int, panel: list[int]
 ) -> None:
     assert merge_rankings(np.array(ranked), np.array(strength), k) == panel
 
 
-def test_fill_budget_refuses_lists_that_are_too_short() -> None:
+def test_merge_rankings_raises_if_there_are_too_few_genes() -> None:
     with pytest.raises(ValueError, match="2 distinct genes, fewer than 3"):
         merge_rankings(np.array([[1, 2], [2, 1]]), np.ones((2, 2)), 3)
 
@@ -658,13 +661,13 @@ def test_markermap_finds_planted_markers(
     for seed in range(3):
         selector = small(name, 9, max_epochs=40, min_epochs=40, hidden_size=32, seed=seed)
         hits.append(len(true_markers & set(selector.fit(zscore, labels).panel_.tolist())))
-    # A random panel holds 2 of the 9 on average.
+    # A random panel has 2 of the 9 on average.
     assert np.mean(hits) >= 7
 
 
 @every_markermap
-def test_all_parameters_that_are_out_of_range_come_in_one_error(name: str) -> None:
-    wrong = {
+def test_all_out_of_range_parameters_are_in_one_error(name: str) -> None:
+    invalid = {
         "hidden_size": 0,
         "latent_size": 0,
         "max_epochs": 0,
@@ -679,10 +682,10 @@ def test_all_parameters_that_are_out_of_range_come_in_one_error(name: str) -> No
         "kl_weight": -0.1,
     }
     selector: Any = SELECTORS[name](K)
-    selector.set_params(**wrong)
+    selector.set_params(**invalid)
     with pytest.raises(UserError) as caught:
         selector.check_params()
-    for key, value in wrong.items():
+    for key, value in invalid.items():
         assert f"{key} is {value}, but must" in str(caught.value)
 
 
@@ -699,7 +702,7 @@ def test_all_parameters_that_are_out_of_range_come_in_one_error(name: str) -> No
         "kl_weight",
     ],
 )
-def test_parameters_are_finite(name: str, key: str, value: float) -> None:
+def test_parameters_must_be_finite(name: str, key: str, value: float) -> None:
     with pytest.raises(UserError, match=f"{key} is {value}"):
         small(name, **{key: value}).check_params()
 
@@ -740,12 +743,12 @@ def test_early_stopping_of_markermap_needs_validation_cells(zscore: Any, labels:
         )
         return len(list(selector.fit_epochs(zscore, labels, **validation)))
 
-    # With all genes in the panel its score never changes: best in epoch 1, 2 more, stop.
+    # With all genes in the panel the score is constant: best in epoch 1, stop 2 epochs later.
     assert epochs(X_val=zscore[:30], y_val=labels[:30]) == 3
     assert epochs() == 12
 
 
-def test_the_score_of_markermap_is_the_one_of_its_panel_on_the_validation_cells(
+def test_validation_score_of_markermap_is_that_of_its_panel(
     zscore: Any, labels: Any, tiny_cells: Cells
 ) -> None:
     from sklearn.linear_model import LinearRegression
@@ -761,14 +764,14 @@ def test_the_score_of_markermap_is_the_one_of_its_panel_on_the_validation_cells(
     unsupervised = small("markermap_unsupervised")
     for epoch in unsupervised.fit_epochs(zscore[fit], X_val=zscore[val]):
         x = zscore[:, epoch.panel]
-        line = LinearRegression().fit(x[fit], zscore[fit])
-        residual = zscore[val] - line.predict(x[val])
+        model = LinearRegression().fit(x[fit], zscore[fit])
+        residual = zscore[val] - model.predict(x[val])
         spread = zscore[val] - zscore[val].mean(axis=0)
         expected = 1 - (residual**2).sum() / (spread**2).sum()
         assert epoch.validation_score == pytest.approx(expected, abs=1e-4)
 
 
-def test_only_modes_with_a_decoder_reconstruct(zscore: Any, labels: Any) -> None:
+def test_only_markermap_modes_with_a_decoder_reconstruct(zscore: Any, labels: Any) -> None:
     decodes = {
         name: small(name).fit(zscore, labels).reconstruct(zscore) is not None
         for name, kind in SELECTORS.items()
@@ -781,13 +784,13 @@ def test_only_modes_with_a_decoder_reconstruct(zscore: Any, labels: Any) -> None
     }
 
 
-def test_the_decoder_of_markermap_learns_to_reconstruct(zscore: Any) -> None:
-    # All genes in the panel: what is left is the network itself.
+def test_decoder_of_markermap_learns_to_reconstruct(zscore: Any) -> None:
+    # With all genes in the panel the error is that of the network alone.
     trained = small("markermap_unsupervised", 40, max_epochs=60, min_epochs=60, hidden_size=64).fit(
         zscore
     )
     error = np.mean((trained.reconstruct(zscore) - zscore) ** 2)
-    # The mean of every gene alone has error 1.
+    # Predicting the mean of every gene has error 1.
     assert error < 0.85
 
 
@@ -795,12 +798,12 @@ def test_the_decoder_of_markermap_learns_to_reconstruct(zscore: Any) -> None:
 
 
 @pytest.mark.parametrize("markers", [[], [40], [-1, 3]])
-def test_the_oracle_needs_markers_that_are_there(markers: list[int], zscore: Any) -> None:
+def test_oracle_requires_valid_marker_indices(markers: list[int], zscore: Any) -> None:
     with pytest.raises(UserError, match="the oracle needs the true markers, indices from 0 to 39"):
         SELECTORS["oracle"](3, markers=markers).fit(zscore)
 
 
-def test_the_oracle_takes_true_markers_first(zscore: Any) -> None:
+def test_oracle_chooses_true_markers_first(zscore: Any) -> None:
     markers = [3, 17, 31, 5]
     few = SELECTORS["oracle"](3, markers=markers, seed=1).fit(zscore)
     assert set(few.panel_.tolist()) < set(markers)
@@ -808,7 +811,7 @@ def test_the_oracle_takes_true_markers_first(zscore: Any) -> None:
     assert set(many.panel_[:4].tolist()) == set(markers)
 
 
-def test_shuffled_labels_keep_their_numbers_and_leave_other_cells_alone() -> None:
+def test_shuffling_keeps_class_sizes_and_the_labels_of_other_cells() -> None:
     y = np.repeat(np.arange(3), [50, 30, 20])
     cells = np.arange(0, 100, 2)
     control: Any = SELECTORS["shuffled_labels"](seed=4)

@@ -1,4 +1,4 @@
-"""Selectors that fit the tiny cells in no time, also in a fresh process."""
+"""Selectors with parameters that fit the tiny test data fast, also in a spawned process."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ K = 6
 
 
 def small(name: str, n_markers: int = K, **params: Any) -> Selector:
-    """A selector with those of the small settings that it knows."""
+    """Return a selector with those of the small test parameters that it has."""
     kind: Any = SELECTORS[name]
     known = inspect.signature(kind).parameters
-    settings: dict[str, Any] = {key: value for key, value in SMALL_OF_ALL.items() if key in known}
+    small_params: dict[str, Any] = {
+        key: value for key, value in SMALL_OF_ALL.items() if key in known
+    }
     if "markers" in known:
-        settings["markers"] = [gene for genes in MARKERS for gene in genes if gene < 30]
-    selector: Selector = kind(n_markers, **(settings | params))
+        small_params["markers"] = [gene for genes in MARKERS for gene in genes if gene < 30]
+    selector: Selector = kind(n_markers, **(small_params | params))
     return selector
 
 
-def fit_in_a_fresh_process(
+def fit_in_spawned_process(
     jobs: list[tuple[str, Any]], labels: NDArray[np.str_]
 ) -> dict[str, tuple[list[int], list[float]]]:
+    """Return panel and scores by name; jobs are pairs of a name and a matrix."""
     results = {}
     for name, x in jobs:
         selector = small(name).fit(x, labels)
