@@ -100,7 +100,7 @@ def test_promoted_again_it_is_the_champion_already(folder: Path, promoted: dict[
     assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout)
     assert not again["promoted"]
-    assert "the champion already" in again["verdict"]
+    assert "already the champion" in again["verdict"]
     assert again["champion"] == promoted["champion"]
     # Objectives judge the whole front.
     done = run_mmlab(
