@@ -26,7 +26,7 @@ def dominates(one: Any, other: Any) -> bool:
 
 
 @given(tables)
-def test_the_pareto_front_contains_exactly_the_rows_that_no_row_dominates(rows: list[list[int]]) -> None:
+def test_the_pareto_front_is_the_set_of_undominated_rows(rows: list[list[int]]) -> None:
     table = np.array(rows, dtype=float)
     front = pareto_front(table)
     assert front.any()
