@@ -1,0 +1,1 @@
+"""Champions: evaluation, promotion and registration of the best panel of a search."""

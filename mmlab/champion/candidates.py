@@ -1,4 +1,4 @@
-"""The configurations of a search that are worth judging: the best one, or a Pareto front."""
+"""Candidates for promotion: the best trial of a search, or the Pareto front of its trials."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mmlab.spec.search import SearchSpec
 from mmlab.tracking import StudyRun, TrackingStore, TrialRecord, trial_rows
 from mmlab.trial.run import final_objective
 
-#: What a search's configurations are weighed by: metric of its trials, and the better direction.
+#: Objectives of a Pareto front: the metric of a trial, and whether to maximise or minimise it.
 OBJECTIVES = {
     "accuracy": ("validation/knn/accuracy", "max"),
     "reconstruction": ("validation/linear/l2", "min"),
     "stability": ("stability/nogueira", "max"),
     "panel_size": ("n_markers", "min"),
 }
-#: Configurations of a Pareto front that are judged, at most.
-_MOST_CANDIDATES = 8
+#: Maximum number of candidates that are evaluated.
+_MAX_CANDIDATES = 8
 
 
 def rank_candidates(
@@ -33,20 +33,40 @@ def rank_candidates(
     cells: Cells,
     objectives: Sequence[str],
 ) -> pd.DataFrame:
-    """The configurations to judge, best validation score first; see :func:`promote`."""
+    """Return the candidates for promotion, the highest validation score first.
+
+    Parameters
+    ----------
+    records
+        Complete trials of the searched method.
+    objectives
+        Names from :data:`OBJECTIVES`. The candidates are the trials on their Pareto front, at
+        most eight, and always include the trial with the highest validation score. Without
+        objectives, this trial is the only candidate.
+
+    Returns
+    -------
+    One row per candidate. Columns: digest, method (its title in tables), score (validation
+    score), one column per objective, and one per hyperparameter.
+
+    Raises
+    ------
+    UserError
+        An objective is unknown, or ``stability`` is requested for trials of one replicate.
+    """
     unknown = [name for name in objectives if name not in OBJECTIVES]
     if unknown:
         raise UserError(
-            f"objective {unknown[0]!r} is not among {', '.join(OBJECTIVES)}; give several "
-            "separated by commas."
+            f"objective {unknown[0]!r} is not among {', '.join(OBJECTIVES)}. Separate several "
+            "objectives by commas."
         )
-    best = final_objective(study.spec.search.selector)
+    score_metric = final_objective(study.spec.search.selector)
     rows = []
     for record in records:
         row: dict[str, Any] = {"digest": record.digest, "method": candidate_title(record)}
-        row["score"] = record.metrics[best]
+        row["score"] = record.metrics[score_metric]
         for name in objectives:
-            row[name] = _objective(study.store, record, name, len(cells.genes))
+            row[name] = _objective_value(study.store, record, name, len(cells.genes))
         rows.append(row | record.spec.params)
     table = pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable")
     if not objectives:
@@ -54,33 +74,44 @@ def rank_candidates(
     signs = [1.0 if OBJECTIVES[name][1] == "max" else -1.0 for name in objectives]
     values = table[list(objectives)].to_numpy(dtype=float) * signs
     front = table[pareto_front(values)]
-    # The one that stands for promotion is judged whether or not the objectives hold its score.
+    # Only the trial with the highest score can be promoted. It is not on the front if the
+    # objectives leave out the score.
     chosen = pd.concat([table.head(1), front]).drop_duplicates("digest")
-    return chosen.head(_MOST_CANDIDATES).reset_index(drop=True)
+    return chosen.head(_MAX_CANDIDATES).reset_index(drop=True)
 
 
 def pareto_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows no other row beats: as good in every column (higher is better), better in one.
+    """Return a mask of the Pareto-optimal rows, shape (n_rows,).
 
-    NaN counts as the worst value.
+    A row is dominated if another row is at least as high in every column and higher in one. NaN
+    counts as the lowest value.
+
+    Parameters
+    ----------
+    values
+        Shape (n_rows, n_objectives); higher is better.
     """
     known = np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    as_good = (known[:, None] >= known[None]).all(axis=2)
-    better = (known[:, None] > known[None]).any(axis=2)
-    return np.asarray(~(as_good & better).any(axis=0))
+    at_least_as_high = (known[:, None] >= known[None]).all(axis=2)
+    higher = (known[:, None] > known[None]).any(axis=2)
+    return np.asarray(~(at_least_as_high & higher).any(axis=0))
 
 
-def _objective(store: TrackingStore, record: TrialRecord, name: str, n_genes: int) -> float:
+def _objective_value(store: TrackingStore, record: TrialRecord, name: str, n_genes: int) -> float:
     if name == "panel_size":
         return float(record.spec.n_markers)
     if name != "stability":
         return record.metrics[OBJECTIVES[name][0]]
     panels = [np.asarray(row["panel"]) for row in trial_rows(store, record.run_id)]
     if len(panels) < 2:
-        raise UserError("objective stability needs a search with at least two replicates a trial.")
+        raise UserError(
+            f"objective stability needs at least two replicates per trial; trial "
+            f"{record.digest[:8]} has {len(panels)}. Leave out this objective, or search again "
+            "with more replicates."
+        )
     return nogueira_stability(panels, n_genes).value
 
 
 def candidate_title(record: TrialRecord) -> str:
-    """Name of a search's configuration in tables."""
+    """Return the name of a candidate in tables: selector and first digits of the digest."""
     return f"{record.selector} {record.digest[:8]}"

@@ -1,4 +1,4 @@
-"""From a search to a champion: judge its best on cells that it never saw, keep the better one."""
+"""Promotion: evaluate the best trial of a search on the held-out test set and register it."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ from mmlab.tracking import (
 
 @dataclass(frozen=True)
 class Promotion:
-    """What a promotion has found.
+    """Outcome of a promotion.
 
     Attributes
     ----------
     study
         The search.
     candidates
-        A row a configuration that was judged: digest, method, its objectives on validation cells.
+        One row per candidate, see :func:`mmlab.champion.candidates.rank_candidates`.
     locked, paper
-        Candidates, champion and baselines on the locked test cells, and on random splits of all
-        cells as in the paper.
+        Comparison of candidates, champion and baselines on the held-out test set (protocol
+        ``locked``), and on random splits of all cells (protocol ``paper``).
     champion
-        The champion now.
+        The champion after the promotion.
     promoted
-        Whether that is the first of the candidates.
+        Whether the first candidate is the new champion.
     verdict
-        Why, in a sentence or two.
+        The reason, in a few sentences.
     run_id
-        Of the promotion, below the search.
+        MLflow run of the promotion, a child of the search's run.
     """
 
     study: StudyRun[SearchSpec]
@@ -80,61 +80,69 @@ def promote(
     folder: Path = Path("experiments/promoted"),
     command: str = "",
 ) -> Promotion:
-    """Judge the best configuration of a search, and make it the champion if it is better.
+    """Evaluate the best trial of a search and register it as champion if it is better.
+
+    Candidates, champion, the searched method with its default hyperparameters, and baselines are
+    compared on the same replicates. The accuracy on the held-out test set decides, see
+    :func:`mmlab.champion.decision.decide`.
 
     Parameters
     ----------
     study_name
         A finished or interrupted search.
     objectives
-        Names of :data:`mmlab.champion.candidates.OBJECTIVES`: all configurations of their Pareto front are
-        judged; empty judges the one with the highest validation score. That one stands for
-        promotion.
+        Names from :data:`mmlab.champion.candidates.OBJECTIVES`: all trials on their Pareto front
+        are evaluated. Without objectives, only the trial with the highest validation score is.
+        Only this trial can be promoted.
     baselines
-        Selectors, with their defaults, that are judged beside it.
+        Selectors to compare with, with their default hyperparameters.
     replicates
-        Random splits.
+        Number of random splits.
     folder
-        Gets the champion's benchmark under the paper's protocol: ``<dataset>.yaml``, with the key
-        of the constraints before the ending, if there are any.
+        Folder of the study file with the champion's benchmark: ``<dataset>.yaml``, or
+        ``<dataset>.<key>.yaml`` with the key of the panel constraints.
+    command
+        The command line, for the studies and the study file.
 
     Raises
     ------
     UserError
-        Unknown study or objective, a comparison instead of a search, no finished trial, or data
-        that have changed.
+        The study or an objective is unknown, the study is not a search, no trial is complete, the
+        data have changed, or the candidate could not be evaluated.
     """
     study, cells = _open_search(study_name, store)
-    records = _finished(study)
+    records = _complete_trials(study)
     table = rank_candidates(study, records, cells, objectives)
-    candidates = _methods(records, table["digest"])
+    candidates = _candidate_methods(records, table["digest"])
     key = constraints_key(study.spec)
-    before = find_champion(store, cells.name, study.spec.n_markers, key)
-    previous = before if before and before.fingerprint == cells.fingerprint else None
-    methods = _lineup(study, candidates, previous, baselines)
+    registered = find_champion(store, cells.name, study.spec.n_markers, key)
+    # A champion of other data cannot be compared.
+    same_data = registered is not None and registered.fingerprint == cells.fingerprint
+    previous = registered if same_data else None
+    methods = _compared_methods(study, candidates, previous, baselines)
     locked, paper = (
         run_comparison(spec, store, resources, console, command=command)
-        for spec in _comparisons(study, methods, replicates)
+        for spec in _comparison_specs(study, methods, replicates)
     )
     method = candidates[0]
-    own = locked.replicates.query("method == @method.title").sort_values("replicate")
-    if own.empty or locked.unsent:
+    rows = locked.replicates.query("method == @method.title").sort_values("replicate")
+    if rows.empty or locked.unsent:
         raise UserError(
-            f"{method.title} could not be judged on the locked cells: "
-            + ("; ".join(locked.failed.values()) or "the tracking store does not answer")
+            f"{method.title} could not be evaluated on the held-out test set: "
+            + ("; ".join(locked.failed.values()) or "the tracking server does not respond")
             + "."
         )
     better, verdict = decide(locked.replicates, methods, method, previous)
     spec = locked.study.spec.trial(method, locked.study.spec.settings[0], 0)
-    model = _model(study, spec, own.iloc[0], cells) if better else None
-    run_id, champion = record_promotion(
-        study, [locked.study, paper.study], table, verdict, model, spec, str(own["digest"].iloc[0])
+    model = _fit_champion(study, spec, rows.iloc[0], cells) if better else None
+    run_id, new_champion = record_promotion(
+        study, [locked.study, paper.study], table, verdict, model, spec, str(rows["digest"].iloc[0])
     )
     if better:
         write_study(paper.study.spec, folder, cells.name, verdict, command)
-    now = champion or previous
-    assert now is not None  # a candidate without a rival is better
-    return Promotion(study, table, locked, paper, now, better, verdict, run_id)
+    champion = new_champion or previous
+    assert champion is not None  # without a previous champion, the candidate is promoted
+    return Promotion(study, table, locked, paper, champion, better, verdict, run_id)
 
 
 def _open_search(name: str, store: TrackingStore) -> tuple[StudyRun[SearchSpec], Cells]:
@@ -142,18 +150,18 @@ def _open_search(name: str, store: TrackingStore) -> tuple[StudyRun[SearchSpec],
     if not isinstance(found.spec, SearchSpec):
         raise UserError(
             f"study {found.name} is a {found.spec.study}: only a search (mmlab tune) has "
-            "configurations to promote."
+            "configurations to promote. Pass the name of a search."
         )
     study = found.with_spec(found.spec)
     cells = load_cells(study.spec.data)
-    study.require_data(cells, "search again")
+    study.require_data(cells, "run the search again on these data")
     return study, cells
 
 
-def _comparisons(
+def _comparison_specs(
     study: StudyRun[SearchSpec], methods: list[MethodSpec], replicates: int
 ) -> tuple[ComparisonSpec, ComparisonSpec]:
-    """The methods on the locked cells, and under the paper's protocol."""
+    """Return the comparisons of the protocols ``locked`` and ``paper``."""
     paper = ComparisonSpec(
         data=study.spec.data,
         methods=methods,
@@ -165,8 +173,13 @@ def _comparisons(
     return paper.model_copy(update={"protocol": "locked"}), paper
 
 
-def _model(study: StudyRun[SearchSpec], spec: TrialSpec, row: pd.Series, cells: Cells) -> Model:
-    """The panel of a replicate on the locked cells, with what it was judged by."""
+def _fit_champion(
+    study: StudyRun[SearchSpec], spec: TrialSpec, row: pd.Series, cells: Cells
+) -> Model:
+    """Fit a model on the panel of a replicate, with the accuracy on the held-out test set.
+
+    ``row`` is a finished replicate of the protocol ``locked``.
+    """
     about = {
         "dataset": cells.name,
         "fingerprint": cells.fingerprint,
@@ -179,40 +192,43 @@ def _model(study: StudyRun[SearchSpec], spec: TrialSpec, row: pd.Series, cells: 
     return fit_model(panel, cells, split, about)
 
 
-def _finished(study: StudyRun[SearchSpec]) -> list[TrialRecord]:
-    """Searched trials that ran to their end."""
+def _complete_trials(study: StudyRun[SearchSpec]) -> list[TrialRecord]:
+    """Return the complete trials of the searched method; baselines are left out."""
     selector = study.spec.search.selector
-    found = [
+    complete = [
         record
         for record in study.trials()
         if record.selector == selector and record.outcome == Outcome.COMPLETE
     ]
-    if not found:
-        raise UserError(f"no trial of study {study.name} ran to its end: nothing to promote.")
-    return found
+    if not complete:
+        raise UserError(
+            f"study {study.name} has no complete trial of {selector}: nothing to promote. Resume "
+            f"the search with mmlab tune --resume {study.name}."
+        )
+    return complete
 
 
-def _methods(records: Sequence[TrialRecord], digests: pd.Series) -> list[MethodSpec]:
+def _candidate_methods(records: Sequence[TrialRecord], digests: pd.Series) -> list[MethodSpec]:
     by_digest = {record.digest: record for record in records}
-    chosen = [by_digest[str(digest)] for digest in digests]
+    candidates = [by_digest[str(digest)] for digest in digests]
     return [
         MethodSpec(selector=r.selector, params=r.spec.params, label=candidate_title(r))
-        for r in chosen
+        for r in candidates
     ]
 
 
-def _lineup(
+def _compared_methods(
     study: StudyRun[SearchSpec],
     candidates: Sequence[MethodSpec],
     champion: Champion | None,
     baselines: Sequence[str],
 ) -> list[MethodSpec]:
-    """All that are judged: candidates, the champion, the selector's defaults, baselines."""
-    lineup = list(candidates)
-    if champion is not None and not any(is_same_method(m, champion.spec) for m in lineup):
+    """Return candidates, champion, the searched method's defaults, and baselines, in this order."""
+    methods = list(candidates)
+    if champion is not None and not any(is_same_method(m, champion.spec) for m in methods):
         label = f"{champion.spec.selector} {champion.digest[:8]} (champion)"
         spec = champion.spec
-        lineup.append(MethodSpec(selector=spec.selector, params=spec.params, label=label))
+        methods.append(MethodSpec(selector=spec.selector, params=spec.params, label=label))
     selector = study.spec.search.selector
-    lineup.append(MethodSpec(selector=selector, label=f"{selector} (default)"))
-    return lineup + [MethodSpec(selector=name) for name in baselines]
+    methods.append(MethodSpec(selector=selector, label=f"{selector} (default)"))
+    return methods + [MethodSpec(selector=name) for name in baselines]

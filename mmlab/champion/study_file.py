@@ -1,4 +1,4 @@
-"""The champion's benchmark as a study file."""
+"""Study file with the benchmark of a champion."""
 
 from __future__ import annotations
 
@@ -13,18 +13,30 @@ from mmlab.system.files import atomic_write
 
 
 def study_file(dataset: str, spec: ComparisonSpec | SearchSpec) -> str:
-    """Name of the file that :func:`write_study` writes."""
+    """Return the file name that :func:`write_study` uses.
+
+    It is ``<dataset>.yaml``, or ``<dataset>.<key>.yaml`` with the key of the panel constraints.
+    """
     return ".".join(filter(None, [dataset, constraints_key(spec), "yaml"]))
 
 
 def write_study(
     spec: ComparisonSpec, folder: Path, dataset: str, verdict: str, command: str
 ) -> None:
-    """Write a comparison as a study file that ``mmlab run`` takes."""
+    """Write a comparison as a YAML study file for ``mmlab run``.
+
+    Parameters
+    ----------
+    folder
+        Created if it does not exist.
+    verdict, command
+        Comments at the top of the file: why the champion was promoted, and by which command.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     content = spec.model_dump(mode="json", exclude_defaults=True)
     lines = [
-        f"# The champion of {dataset}, first of the methods, under the paper's protocol.",
+        f"# Benchmark of the champion of {dataset}, the first of the methods, on random splits of "
+        "all cells.",
         f"# {verdict}",
         f"#   {command}",
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True),

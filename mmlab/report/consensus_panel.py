@@ -1,4 +1,4 @@
-"""The consensus panel of a method in a report."""
+"""Consensus panel of a method over the replicates of a study."""
 
 from __future__ import annotations
 
@@ -18,25 +18,36 @@ from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import TrialSpec
 
 
-def panel_of(result: ComparisonResult, table: pd.DataFrame, cells: Cells, method: str) -> Section:
-    """The panel of a method at the first setting, from :func:`consensus`."""
+def method_panel_section(
+    result: ComparisonResult, table: pd.DataFrame, cells: Cells, method: str
+) -> Section:
+    """Return the section on the panel of a method; ``table`` is from :func:`method_panel`."""
     spec = result.study.spec
-    own = next(m for m in spec.methods if m.title == method)
-    zscore = first_replicate_zscore(spec.trial(own, spec.settings[0], 0), cells)
-    n_panels = len(_first_rows(result, method))
+    method_spec = next(m for m in spec.methods if m.title == method)
+    zscore = first_replicate_zscore(spec.trial(method_spec, spec.settings[0], 0), cells)
+    n_panels = len(_first_setting_rows(result, method))
     return panel_section(table, method, n_panels, cells, zscore)
 
 
-def consensus(result: ComparisonResult, cells: Cells, method: str) -> pd.DataFrame:
-    """The panel of a method at the first setting, see :func:`describe_panel`."""
-    rows = [row_from_parquet(row) for row in _first_rows(result, method).to_dict(orient="records")]
-    return consensus_of(result.study.spec, rows, cells)
+def method_panel(result: ComparisonResult, cells: Cells, method: str) -> pd.DataFrame:
+    """Return the consensus panel of a method at the first setting of a comparison.
+
+    The columns are those of :func:`mmlab.report.panel.describe_panel`.
+    """
+    rows = [
+        row_from_parquet(row)
+        for row in _first_setting_rows(result, method).to_dict(orient="records")
+    ]
+    return describe_consensus(result.study.spec, rows, cells)
 
 
-def consensus_of(
+def describe_consensus(
     spec: TrialSpec | ComparisonSpec, rows: Sequence[ResultRow], cells: Cells
 ) -> pd.DataFrame:
-    """The consensus of finished replicates, which holds what they hold."""
+    """Return the consensus panel of finished replicates, under the panel constraints of ``spec``.
+
+    The columns are those of :func:`mmlab.report.panel.describe_panel`.
+    """
     panels = [np.asarray(row["panel"], np.int64) for row in rows]
     panel_constraints = consensus_constraints(
         spec, cells, panels, [row.get("marked") for row in rows]
@@ -44,7 +55,7 @@ def consensus_of(
     return describe_panel(panels, cells, panel_constraints)
 
 
-def _first_rows(result: ComparisonResult, method: str) -> pd.DataFrame:
+def _first_setting_rows(result: ComparisonResult, method: str) -> pd.DataFrame:
     first = result.study.spec.settings[0].name
     return result.replicates[
         (result.replicates["method"] == method) & (result.replicates["setting"] == first)

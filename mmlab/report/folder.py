@@ -1,4 +1,4 @@
-"""A report on disk: one page that needs nothing else, its figures, its tables, its manifest."""
+"""Report folder: self-contained HTML page, figures, tables and manifest."""
 
 from __future__ import annotations
 
@@ -19,36 +19,39 @@ from matplotlib.figure import Figure
 
 import mmlab
 from mmlab.errors import UserError
-from mmlab.report.manifest import MANIFEST, Manifest, hashes
+from mmlab.report.manifest import MANIFEST, Manifest, file_hashes
 from mmlab.report.page import Report
 from mmlab.spec.protocol import PROTOCOL_NUMBER
 
-#: Of pictures in the page: rasterised points, and pixels where a vector file would be too big.
+#: Resolution of rasterised elements in vector figures, and of PNG figures.
 _DPI = 150
-#: Bytes of an SVG above which the page shows a PNG instead.
-_MOST_SVG = 700_000
+#: Size in bytes above which the page embeds a figure as PNG instead of SVG.
+_MAX_SVG_BYTES = 700_000
 
 
-def write_report(report: Report, about: dict[str, Any], folder: Path) -> None:
-    """Write a report into a folder, which it makes; an older report there is replaced whole.
+def write_report(report: Report, manifest_fields: dict[str, Any], folder: Path) -> None:
+    """Write a report into a folder: ``report.html``, ``figures``, ``tables`` and the manifest.
+
+    The folder is created. A report that it already contains is replaced, or left unchanged if
+    writing fails.
 
     Parameters
     ----------
-    about
-        The fields of :class:`mmlab.report.manifest.Manifest` but for the files.
+    manifest_fields
+        Fields of :class:`mmlab.report.manifest.Manifest`, without files and protocol_number.
 
     Raises
     ------
     UserError
-        The folder holds something that is not a report.
+        The folder cannot be used, see :func:`check_folder`.
     """
-    with _whole_folder(folder) as new:
+    with _replace_folder(folder) as new:
         images = {}
         (new / "figures").mkdir()
         (new / "tables").mkdir()
         for section in report.sections:
-            for picture in section.pictures:
-                images[picture.name] = _write_figure(picture.figure, new / "figures" / picture.name)
+            for figure in section.figures:
+                images[figure.name] = _write_figure(figure.figure, new / "figures" / figure.name)
         for name, table in report.tables.items():
             _write_table(table, new / "tables" / name)
         page = (
@@ -57,19 +60,28 @@ def write_report(report: Report, about: dict[str, Any], folder: Path) -> None:
             .render(report=report, images=images, version=mmlab.__version__)
         )
         (new / "report.html").write_text(page, encoding="utf-8")
-        manifest = Manifest(**about, protocol_number=PROTOCOL_NUMBER, files=hashes(new))
+        manifest = Manifest(
+            **manifest_fields, protocol_number=PROTOCOL_NUMBER, files=file_hashes(new)
+        )
         (new / MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ``UserError`` where a report must not be written."""
+    """Check that a report can be written to a folder.
+
+    Raises
+    ------
+    UserError
+        The parent folder does not exist, the path is a file, or the folder contains files but no
+        report.
+    """
     if not folder.absolute().parent.is_dir():
-        raise UserError(f"--output {folder}: the folder {folder.parent} does not exist.")
+        raise UserError(f"--output {folder}: the folder {folder.parent} does not exist. Create it.")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output {folder} is a file; name a folder.")
+        raise UserError(f"--output {folder} is a file. Pass a folder.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise UserError(
-            f"--output {folder} holds files that are not a report: name a new or an empty folder."
+            f"--output {folder} contains files that are not a report. Pass a new or empty folder."
         )
 
 
@@ -83,42 +95,42 @@ def _environment() -> Environment:
 
 
 def _write_figure(figure: Figure, path: Path) -> str:
-    """Write a figure as SVG and PDF; gives it as the address of an image inside the page."""
-    # The same figure is the same file: no dates, no random names. Text stays text: the browser has
-    # letters that matplotlib's own font lacks.
+    """Write a figure as SVG and PDF, and return it as a data URI for the page."""
+    # Without dates and random ids, equal figures give equal files. Text stays text, because
+    # browsers have glyphs that matplotlib's default font lacks.
     style = rc_context({"svg.hashsalt": "mmlab", "svg.fonttype": "none"})
     with style, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        vector = path.with_name(path.name + ".svg")
-        figure.savefig(vector, metadata={"Date": None}, dpi=_DPI, bbox_inches="tight")
+        svg = path.with_name(path.name + ".svg")
+        figure.savefig(svg, metadata={"Date": None}, dpi=_DPI, bbox_inches="tight")
         figure.savefig(
             path.with_name(path.name + ".pdf"),
             metadata={"CreationDate": None},
             dpi=_DPI,
             bbox_inches="tight",
         )
-        content, kind = vector.read_bytes(), "svg+xml"
-        if len(content) > _MOST_SVG:
-            pixels = io.BytesIO()
-            figure.savefig(pixels, format="png", dpi=_DPI, bbox_inches="tight")
-            content, kind = pixels.getvalue(), "png"
+        content, kind = svg.read_bytes(), "svg+xml"
+        if len(content) > _MAX_SVG_BYTES:
+            png = io.BytesIO()
+            figure.savefig(png, format="png", dpi=_DPI, bbox_inches="tight")
+            content, kind = png.getvalue(), "png"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as Parquet, as CSV and, without its lists, as LaTeX."""
+    """Write a table as Parquet, CSV and LaTeX; the LaTeX table leaves out columns of lists."""
     table.to_parquet(path.with_suffix(".parquet"), index=False)
     table.to_csv(path.with_suffix(".csv"), index=False)
-    nested = [name for name in table if table[name].map(lambda v: isinstance(v, list)).any()]
-    text = table.drop(columns=nested).to_latex(
+    list_columns = [name for name in table if table[name].map(lambda v: isinstance(v, list)).any()]
+    text = table.drop(columns=list_columns).to_latex(
         index=False, escape=True, na_rep="", float_format="%.4f"
     )
     path.with_suffix(".tex").write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place when the block ends well."""
+def _replace_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that replaces ``folder`` if the block raises no exception."""
     check_folder(folder)
     folder = folder.absolute()
     new, old = (folder.with_name(f".{folder.name}.{kind}.{os.getpid()}") for kind in ("new", "old"))

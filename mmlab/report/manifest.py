@@ -1,4 +1,4 @@
-"""What a report rests on: every trial with its numbers, the data, the versions, the files."""
+"""Manifest of a report: trials with their metrics, data, versions and file hashes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,25 @@ from mmlab.system.files import file_hash
 from mmlab.tracking import StudyRun, TrialRecord
 
 MANIFEST = "manifest.json"
-#: Numbers this close are within rounding, on whatever machine they were computed.
+#: Minimum tolerance of a metric: rounding differs between machines.
 ROUNDING = 1e-6
-#: Standard deviations over a method's replicates that a number may move by on another machine.
-SPREADS = 3.0
+#: Tolerance of a metric, in standard deviations over the replicates of a method.
+TOLERANCE_SDS = 3.0
 
 
 class TrialEntry(Spec):
-    """A trial of a report: what it was, and what it gave.
+    """A trial of a report: specification, panel and metrics.
 
-    ``method`` and ``setting`` name it in the tables; ``panel`` are gene indices, best first;
-    ``tolerance`` says, for each metric, by how much the number may differ elsewhere: training on
-    another processor rounds otherwise, and a long training can carry that into the choice of a
-    gene, as another seed would.
+    Attributes
+    ----------
+    method, setting
+        Its names in the tables.
+    panel
+        Gene indices, best first.
+    tolerance
+        By metric, the largest difference that a reproduction on another machine may have. Another
+        processor rounds differently; over a long training, this can change a selected gene, as
+        another seed would.
     """
 
     method: str
@@ -46,7 +52,23 @@ class TrialEntry(Spec):
 
 
 class Manifest(Spec):
-    """All that a report rests on."""
+    """Manifest of a report.
+
+    Attributes
+    ----------
+    study
+        Name of the study.
+    commands
+        Commands that computed it.
+    dataset, fingerprint
+        Name and fingerprint of the data.
+    environment
+        From :func:`mmlab.system.environment.describe_environment`.
+    commit
+        Commit of mmlab that computed the study; empty if unknown.
+    files
+        SHA-256 of every file of the report, by its path in the folder.
+    """
 
     study: str
     commands: list[str]
@@ -60,23 +82,28 @@ class Manifest(Spec):
     files: dict[str, str]
 
     def to_text(self) -> str:
-        """The file: JSON that ends with the hash of everything above it."""
+        """Return the file's text: JSON whose last key, sha256, is the hash of all other keys."""
         content = self.model_dump(mode="json")
-        body = _canonical(content)
-        return _canonical(content | {"sha256": hashlib.sha256(body.encode()).hexdigest()})
+        hashed = _to_json(content)
+        return _to_json(content | {"sha256": hashlib.sha256(hashed.encode()).hexdigest()})
 
 
-def _canonical(content: dict[str, Any]) -> str:
+def _to_json(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=1, sort_keys=False, allow_nan=False) + "\n"
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest.
+    """Read the manifest of a report.
+
+    Parameters
+    ----------
+    path
+        The file, or the folder of the report.
 
     Raises
     ------
     UserError
-        There is none, or it is not to the byte what a report has written.
+        The file cannot be read, is not a manifest, or was changed since it was written.
     """
     if path.is_dir():
         path = path / MANIFEST
@@ -87,58 +114,67 @@ def read_manifest(path: Path) -> Manifest:
         manifest = Manifest.model_validate(content)
     except OSError as error:
         raise UserError(
-            f"cannot read {path}: {error.strerror}; give the manifest.json of a report."
+            f"cannot read {path}: {error.strerror}. Pass the manifest.json of a report."
         ) from error
     except (ValueError, KeyError, AttributeError, ValidationError) as error:
-        raise UserError(f"{path} is not the manifest of a report, or was changed.") from error
+        raise UserError(
+            f"{path} is not the manifest of a report, or it was changed. Write the report again "
+            "with mmlab report."
+        ) from error
     if manifest.to_text() != text:
-        raise UserError(f"{path} was changed since the report was written.")
+        raise UserError(
+            f"{path} was changed since the report was written. Write the report again with mmlab "
+            "report."
+        )
     return manifest
 
 
 def changed_files(manifest: Manifest, folder: Path) -> list[str]:
-    """Files of a report that are missing, or not those that were written."""
-    found = []
+    """Return one sentence for every file of a report that is missing or was changed."""
+    problems = []
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            found.append(f"{name} is missing")
+            problems.append(f"{name} is missing")
         elif file_hash(path) != expected:
-            found.append(f"{name} was changed")
-    return found
+            problems.append(f"{name} was changed")
+    return problems
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file below a folder, by its path in it."""
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder, by its relative path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
 
 
-def numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    """The finite metrics among the values of a row or of a result."""
-    known = {
+def finite_metrics(values: dict[str, Any]) -> dict[str, float]:
+    """Return the finite metrics among the values of a finished replicate or a trial."""
+    metrics = {
         name: float(value)
-        for name, value in metrics.items()
+        for name, value in values.items()
         if is_metric(name.removeprefix("validation/")) and isinstance(value, int | float)
     }
-    return {name: value for name, value in known.items() if np.isfinite(value)}
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
 
-def tolerances(entries: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Tolerance of every metric from the replicates of a method at one setting."""
-    table = pd.DataFrame(list(entries))
-    spread = table.std(ddof=1).fillna(0.0)
-    return {str(name): max(SPREADS * float(value), ROUNDING) for name, value in spread.items()}
+def tolerances(metrics: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Return the tolerance of every metric, from the replicates of a method at one setting."""
+    deviations = pd.DataFrame(list(metrics)).std(ddof=1).fillna(0.0)
+    return {str(name): _tolerance(float(value)) for name, value in deviations.items()}
 
 
-def entries(rows: pd.DataFrame, specs: dict[str, TrialSpec]) -> list[TrialEntry]:
-    """The trials of a table of replicates; ``specs`` has those of its digests."""
-    found = []
+def _tolerance(standard_deviation: float) -> float:
+    return max(TOLERANCE_SDS * standard_deviation, ROUNDING)
+
+
+def replicate_entries(rows: pd.DataFrame, specs: dict[str, TrialSpec]) -> list[TrialEntry]:
+    """Return the entries of finished replicates; ``specs`` are the trials by digest."""
+    entries = []
     for (method, setting), group in rows.groupby(["method", "setting"], sort=False):
         records: Sequence[dict[Any, Any]] = group.to_dict(orient="records")
-        measured = [numbers(record) for record in records]
-        tolerance = tolerances(measured)
-        found += [
+        all_metrics = [finite_metrics(record) for record in records]
+        tolerance = tolerances(all_metrics)
+        entries += [
             TrialEntry(
                 method=str(method),
                 setting=str(setting),
@@ -148,18 +184,18 @@ def entries(rows: pd.DataFrame, specs: dict[str, TrialSpec]) -> list[TrialEntry]
                 metrics=metrics,
                 tolerance={name: tolerance[name] for name in metrics},
             )
-            for record, metrics in zip(records, measured, strict=True)
+            for record, metrics in zip(records, all_metrics, strict=True)
         ]
-    return found
+    return entries
 
 
 def search_entries(study: StudyRun[SearchSpec], records: Sequence[TrialRecord]) -> list[TrialEntry]:
-    """The trials of a search that ran to their end; their numbers are means over replicates."""
-    found = []
+    """Return the entries of complete trials of a search; metrics are means over replicates."""
+    entries = []
     for record in records:
-        metrics = numbers(record.metrics)
-        spread = {name: record.metrics.get(f"{name}_std", 0.0) for name in metrics}
-        found.append(
+        metrics = finite_metrics(record.metrics)
+        deviations = {name: record.metrics.get(f"{name}_std", 0.0) for name in metrics}
+        entries.append(
             TrialEntry(
                 method=record.selector,
                 setting="search",
@@ -167,7 +203,7 @@ def search_entries(study: StudyRun[SearchSpec], records: Sequence[TrialRecord]) 
                 spec=record.spec,
                 panel=study.panel_indices(record),
                 metrics=metrics,
-                tolerance={n: max(SPREADS * value, ROUNDING) for n, value in spread.items()},
+                tolerance={name: _tolerance(value) for name, value in deviations.items()},
             )
         )
-    return found
+    return entries

@@ -1,4 +1,7 @@
-"""A report as sections of text, tables and pictures; how they look is the template's matter."""
+"""Content of a report page: sections of text, tables and figures.
+
+The layout is in ``template.html.j2``.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 
-class Best(str):
-    """A cell of a table that is the best of its column."""
+class BestValue(str):
+    """The best value of a table column, printed in bold."""
 
     __slots__ = ()
     best: ClassVar[bool] = True
@@ -19,17 +22,29 @@ class Best(str):
 
 @dataclass(frozen=True)
 class Table:
-    """A table for people: ``rows`` are texts; the first ``n_texts`` columns stand to the left."""
+    """A table of formatted values on the page.
+
+    Attributes
+    ----------
+    title
+        Heading above the table.
+    header
+        One name per column.
+    rows
+        One text per column.
+    n_text_columns
+        The first columns contain text and are aligned left; numbers are aligned right.
+    """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    n_texts: int = 1
+    n_text_columns: int = 1
 
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure with its file name (without ending) and what it shows."""
+    """A figure on the page: file name without extension, caption and matplotlib figure."""
 
     name: str
     caption: str
@@ -38,32 +53,32 @@ class PageFigure:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands below it, in this order."""
+    """A section of the page: heading, paragraphs, tables, figures and commands, in this order."""
 
     title: str
     text: Sequence[str] = ()
-    grids: Sequence[Table] = ()
-    pictures: Sequence[PageFigure] = ()
-    #: Shown as they are to be typed.
+    tables: Sequence[Table] = ()
+    figures: Sequence[PageFigure] = ()
+    #: Shell commands, printed verbatim.
     commands: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report.
+    """A report.
 
     Attributes
     ----------
     title, question
-        What it is about, and what it answers.
+        Title of the page, and the question that the study answers.
     summary
         The answer, in a few sentences.
     sections
-        In order.
+        In the order of the page.
     commands
-        How it was computed.
+        Commands that computed the study.
     tables
-        Tidy tables by the name of their files.
+        Tidy tables by file name without extension.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The panel of a report: its genes, where each is high, how stable it is, and how cells look."""
+"""Panel section of a report: genes, their expression and stability, dot plot and UMAP."""
 
 from __future__ import annotations
 
@@ -21,39 +21,46 @@ def describe_panel(
     cells: Cells,
     panel_constraints: PanelConstraints | None = None,
 ) -> pd.DataFrame:
-    """The consensus of panels of one size, a row a gene, best first.
+    """Return the consensus of panels of one size, one row per gene, the best gene first.
 
     Parameters
     ----------
     panels
-        Gene indices, one panel a replicate.
+        Gene indices, one panel per replicate, best first.
     panel_constraints
-        What the consensus holds.
+        Constraints that the consensus satisfies.
 
     Returns
     -------
-    Columns rank, gene, gene_index, score (Borda count, see
-    :func:`mmlab.trial.result.consensus_panel`), stability (share of the replicates that chose it),
-    highest_in (the type with the highest mean expression), mean_there, mean_elsewhere
-    (log1p-normalised) and expressed_there (share of that type's cells with a count).
+    Columns:
+
+    - rank (from 1), gene, gene_index
+    - score: Borda count in [0, 1], see :func:`mmlab.trial.result.consensus_panel`
+    - stability: share of the replicates whose panel includes the gene
+    - highest_in: cell type with the highest mean expression
+    - mean_there, mean_elsewhere: mean log1p-normalised expression in this type and in all other
+      cells
+    - expressed_there: share of this type's cells with a count above 0
     """
     panel, scores = borda_panel(list(panels), len(cells.genes), len(panels[0]), panel_constraints)
-    chosen = np.bincount(np.concatenate(panels), minlength=len(cells.genes)) / len(panels)
+    stability = np.bincount(np.concatenate(panels), minlength=len(cells.genes)) / len(panels)
     values = Expression(cells.adata.X, "log1p", cells.normalization)[:, panel].toarray()
     means = np.stack([values[cells.y == c].mean(axis=0) for c in range(len(cells.classes))])
     highest = means.argmax(axis=0)
-    there = [cells.y == c for c in highest]
+    in_highest_type = [cells.y == c for c in highest]
     return pd.DataFrame(
         {
             "rank": np.arange(1, len(panel) + 1),
             "gene": cells.genes[panel],
             "gene_index": panel,
             "score": scores[panel],
-            "stability": chosen[panel],
+            "stability": stability[panel],
             "highest_in": np.asarray(cells.classes)[highest],
-            "mean_there": [values[own, i].mean() for i, own in enumerate(there)],
-            "mean_elsewhere": [values[~own, i].mean() for i, own in enumerate(there)],
-            "expressed_there": [(values[own, i] > 0).mean() for i, own in enumerate(there)],
+            "mean_there": [values[mask, i].mean() for i, mask in enumerate(in_highest_type)],
+            "mean_elsewhere": [values[~mask, i].mean() for i, mask in enumerate(in_highest_type)],
+            "expressed_there": [
+                (values[mask, i] > 0).mean() for i, mask in enumerate(in_highest_type)
+            ],
         }
     )
 
@@ -61,9 +68,19 @@ def describe_panel(
 def panel_section(
     table: pd.DataFrame, method: str, n_panels: int, cells: Cells, zscore: ZScores
 ) -> Section:
-    """The section of a panel that :func:`describe_panel` has described."""
+    """Return the section on a panel.
+
+    Parameters
+    ----------
+    table
+        From :func:`describe_panel`.
+    method, n_panels
+        The method that selected the panel, and the number of replicates in the consensus.
+    zscore
+        z-scores of all cells, for the UMAP.
+    """
     genes = table["gene_index"].to_numpy(dtype=np.int64)
-    several = f"the consensus of {n_panels} replicates" if n_panels > 1 else "a single replicate"
+    source = f"the consensus of {n_panels} replicates" if n_panels > 1 else "from one replicate"
     rows = [
         [
             str(row["rank"]),
@@ -77,28 +94,34 @@ def panel_section(
         ]
         for row in table.to_dict(orient="records")
     ]
-    header = ["rank", "gene", "score", "chosen", "highest in", "mean there", "elsewhere", "cells"]
+    limited = f" Only the first {MOST_DOTS} genes are shown." if len(genes) > MOST_DOTS else ""
+    header = [
+        *("rank", "gene", "score", "stability", "highest in"),
+        *("mean in this type", "mean in other cells", "expressing cells"),
+    ]
     return Section(
-        "The panel",
+        "Panel",
         [
-            f"The {len(table)} genes that {method} chose: {several}. Score: Borda count over the "
-            "replicates, 1 for a gene that all rank first. Chosen: share of the replicates whose "
-            "panel holds the gene. Means are log1p-normalised expression in the type where the "
-            "gene is highest, and in all other cells; cells: the share of that type's cells with "
-            "a count of it."
+            f"The {len(table)} genes selected by {method}, {source}. Score: Borda count over the "
+            "replicates; 1 for a gene that every replicate ranks first. Stability: share of the "
+            "replicates whose panel includes the gene. Highest in: the cell type with the highest "
+            "mean log1p-normalised expression of the gene; the next columns are the mean in this "
+            "type, the mean in all other cells, and the share of this type's cells with a count "
+            "above 0. All cells of the dataset are included.",
         ],
-        [Table("Genes, best first", header, rows, n_texts=2)],
+        [Table("Genes of the panel, best first", header, rows, n_text_columns=2)],
         [
             PageFigure(
                 "panel_dot_plot",
-                "Expression of the panel's genes by type: colour, mean log1p-normalised expression "
-                "scaled gene by gene; size, share of the type's cells with a count.",
+                "Expression of the panel's genes by cell type. Colour: mean log1p-normalised "
+                "expression, scaled to [0, 1] for each gene. Size: share of the type's cells with "
+                f"a count above 0.{limited}",
                 dot_plot(genes[:MOST_DOTS], cells),
             ),
             PageFigure(
                 "panel_umap",
-                "UMAP of the cells by the panel's genes alone and by all genes, z-scores; coloured "
-                "by type.",
+                "UMAP of the cells, computed from z-scores of the panel's genes and of all genes. "
+                "Colour: cell type.",
                 umaps(genes, cells, zscore),
             ),
         ],

@@ -1,4 +1,4 @@
-"""Compute a report again, and compare it number by number."""
+"""Reproduction of a report: compute its trials again and compare every metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmlab.report.manifest import (
     Manifest,
     TrialEntry,
     changed_files,
-    numbers,
+    finite_metrics,
     read_manifest,
 )
 from mmlab.schedule import Resources, compute_trials
@@ -26,7 +26,7 @@ from mmlab.trial.result import TrialResult
 
 
 class Verdict(StrEnum):
-    """How a number, or a panel, came out when it was computed again."""
+    """Result of the comparison of a metric with its reproduction."""
 
     EQUAL = "equal"
     WITHIN = "within tolerance"
@@ -35,8 +35,18 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Number:
-    """A number of a report beside the one computed again; None where it was not."""
+class ReproducedMetric:
+    """A metric of a trial: the value in the report and the value computed again.
+
+    Attributes
+    ----------
+    method, setting, digest
+        The trial.
+    before, now
+        Value in the report, and value computed again; ``now`` is None if it was not computed.
+    tolerance
+        Largest accepted difference, see :class:`mmlab.report.manifest.TrialEntry`.
+    """
 
     method: str
     setting: str
@@ -48,7 +58,7 @@ class Number:
 
     @property
     def verdict(self) -> Verdict:
-        """Equal to the last bit, within the stated tolerance, or not."""
+        """Whether the values are identical, within the tolerance, or different."""
         if self.now is None:
             return Verdict.MISSING
         if self.now == self.before:
@@ -59,37 +69,39 @@ class Number:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of computing a report again.
+    """Outcome of a reproduction.
 
     Attributes
     ----------
     manifest
-        Of the report.
+        Manifest of the report.
     changed
-        Files that are not those that were written, and data that are not the same.
+        Changed or missing files, and changed data, one sentence each. If there are any, no trial
+        is computed.
     versions
-        What differs in the environment, a sentence each; this alone fails nothing.
+        Differences between the environments, one sentence each. They do not fail a reproduction.
     numbers
-        Every metric of every trial that was computed again.
+        Every metric of the trials that were computed again.
     same_panels, panels
-        Trials whose panel is the same, gene by gene, and all.
+        Number of trials with an identical panel, and of all trials that were computed again.
     failed
-        Reason by digest of the trials that did not end well.
+        By digest, the reason why a trial could not be computed.
     """
 
     manifest: Manifest
     changed: list[str]
     versions: list[str]
-    numbers: list[Number]
+    numbers: list[ReproducedMetric]
     same_panels: int
     panels: int
     failed: dict[str, str]
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was changed, and every number is equal or within its tolerance."""
-        good = (Verdict.EQUAL, Verdict.WITHIN)
-        return not self.changed and not self.failed and all(n.verdict in good for n in self.numbers)
+        """Whether files and data are unchanged and every metric is within its tolerance."""
+        accepted = (Verdict.EQUAL, Verdict.WITHIN)
+        reproduced = all(metric.verdict in accepted for metric in self.numbers)
+        return not self.changed and not self.failed and reproduced
 
 
 def reproduce(
@@ -101,42 +113,44 @@ def reproduce(
     quick: bool = False,
     data: Path | None = None,
 ) -> Reproduction:
-    """Check a report's files, data and versions, and compute its trials again.
+    """Check the files, data and versions of a report, then compute its trials again.
 
     Parameters
     ----------
     path
-        Its ``manifest.json``, or its folder.
+        ``manifest.json`` of the report, or its folder.
     only
-        Methods, by their names in the report; empty computes all.
+        Methods to compute, by their names in the report; empty: all methods.
     quick
-        The first replicate of every method and setting alone.
+        Compute only the first replicate of every method and setting.
     data
-        Where the user's own file lies now; default: where it was.
+        New path of the user's data file; default: the path in the manifest.
 
     Raises
     ------
     UserError
-        No such report, an unknown method, or data that cannot be had.
+        The report cannot be read, a method is unknown, or the data cannot be loaded.
     """
     manifest = read_manifest(path)
     folder = path if path.is_dir() else path.parent
     changed = changed_files(manifest, folder)
-    trials = _chosen(manifest, only, quick)
+    trials = _select_trials(manifest, only, quick)
     source = manifest.data
     if data is not None:
         if source.path is None:
-            raise UserError(f"--data: the report is about the dataset {source.name}, not a file.")
+            raise UserError(
+                f"--data: the report uses the dataset {source.name}, not a file. Leave out --data."
+            )
         source = source.model_copy(update={"path": str(data.absolute())})
     cells = load_cells(source)
     if cells.fingerprint != manifest.fingerprint:
         changed.append(
-            f"the data of {manifest.dataset} are other ones: fingerprint "
-            f"{cells.fingerprint[:12]} instead of {manifest.fingerprint[:12]}"
+            f"the data of {manifest.dataset} have changed: their fingerprint was "
+            f"{manifest.fingerprint[:12]} and is now {cells.fingerprint[:12]}"
         )
     if changed:
-        # What was changed cannot be what is compared with.
-        return Reproduction(manifest, changed, _versions(manifest), [], 0, 0, {})
+        # Changed files or data are no reference for a comparison.
+        return Reproduction(manifest, changed, _version_differences(manifest), [], 0, 0, {})
     console.print(f"computing {len(trials)} of {len(manifest.trials)} trials again")
     ended = compute_trials(
         f"reproducing {manifest.study}",
@@ -145,30 +159,33 @@ def reproduce(
         resources,
         console,
     )
-    found: list[Number] = []
-    same, failed = 0, dict[str, str]()
+    metrics: list[ReproducedMetric] = []
+    same_panels, failed = 0, dict[str, str]()
     for trial in trials:
-        done = ended.get(trial.digest)
-        result = None if done is None else done.result
-        if result is None:
-            failed[trial.digest] = "its digest is another one" if done is None else done.reason
+        ended_trial = ended.get(trial.digest)
+        result = None if ended_trial is None else ended_trial.result
+        if ended_trial is None:
+            failed[trial.digest] = "its digest has changed"
+        elif result is None:
+            failed[trial.digest] = ended_trial.reason
         else:
-            same += consensus(result) == trial.panel
-        found += _compare(trial, result)
-    return Reproduction(manifest, changed, _versions(manifest), found, same, len(trials), failed)
+            same_panels += _panel_indices(result) == trial.panel
+        metrics += _compare_metrics(trial, result)
+    versions = _version_differences(manifest)
+    return Reproduction(manifest, changed, versions, metrics, same_panels, len(trials), failed)
 
 
-def consensus(result: TrialResult) -> list[int]:
-    """Gene indices of a result's panel, best first."""
+def _panel_indices(result: TrialResult) -> list[int]:
+    """Return the gene indices of a panel, best first."""
     return [int(gene) for gene in result.panel["gene_index"]]
 
 
-def _chosen(manifest: Manifest, only: Sequence[str], quick: bool) -> list[TrialEntry]:
+def _select_trials(manifest: Manifest, only: Sequence[str], quick: bool) -> list[TrialEntry]:
     known = dict.fromkeys(trial.method for trial in manifest.trials)
     unknown = [name for name in only if name not in known]
     if unknown:
         raise UserError(
-            f"--only {unknown[0]}: the report has no such method; it has {', '.join(known)}."
+            f"--only {unknown[0]}: the report has no such method. Methods: {', '.join(known)}."
         )
     trials = [trial for trial in manifest.trials if not only or trial.method in only]
     if not quick:
@@ -179,33 +196,40 @@ def _chosen(manifest: Manifest, only: Sequence[str], quick: bool) -> list[TrialE
     return list(first.values())
 
 
-def _compare(trial: TrialEntry, result: TrialResult | None) -> list[Number]:
-    now: dict[str, Any] = {} if result is None else numbers(result.metrics)
-    place = trial.method, trial.setting, trial.digest
+def _compare_metrics(trial: TrialEntry, result: TrialResult | None) -> list[ReproducedMetric]:
+    now: dict[str, Any] = {} if result is None else finite_metrics(result.metrics)
     return [
-        Number(*place, metric, before, now.get(metric), trial.tolerance[metric])
+        ReproducedMetric(
+            method=trial.method,
+            setting=trial.setting,
+            digest=trial.digest,
+            metric=metric,
+            before=before,
+            now=now.get(metric),
+            tolerance=trial.tolerance[metric],
+        )
         for metric, before in trial.metrics.items()
     ]
 
 
-def _versions(manifest: Manifest) -> list[str]:
-    here, there = describe_environment(), manifest.environment
-    found = [
-        f"{name} is {version}, was {there['packages'].get(name, 'not there')}"
-        for name, version in here["packages"].items()
-        if there["packages"].get(name) != version
+def _version_differences(manifest: Manifest) -> list[str]:
+    """Return the differences between this environment and the report's, one sentence each."""
+    current, recorded = describe_environment(), manifest.environment
+    differences = [
+        f"{name} is {version}, was {recorded['packages'].get(name, 'not installed')}"
+        for name, version in current["packages"].items()
+        if recorded["packages"].get(name) != version
     ]
-    found += [
-        f"{key} is {here[key]}, was {there.get(key)}"
+    differences += [
+        f"{key} is {current[key]}, was {recorded.get(key)}"
         for key in ("mmlab", "python", "platform", "gpus")
-        if here[key] != there.get(key)
+        if current[key] != recorded.get(key)
     ]
-    own, other = here["arithmetic"], there.get("arithmetic")
-    if own != other:
-        found.append(
-            f"arithmetic is {own}, was {other}: sums are rounded in another way, so a panel that "
-            "was trained can differ in a few genes"
+    if current["arithmetic"] != recorded.get("arithmetic"):
+        differences.append(
+            f"arithmetic is {current['arithmetic']}, was {recorded.get('arithmetic')}: sums are "
+            "rounded differently, so the panel of a trained model can differ in a few genes"
         )
     if manifest.protocol_number != PROTOCOL_NUMBER:
-        found.append(f"mmlab's protocol is {PROTOCOL_NUMBER}, was {manifest.protocol_number}")
-    return found
+        differences.append(f"mmlab's protocol is {PROTOCOL_NUMBER}, was {manifest.protocol_number}")
+    return differences

@@ -1,4 +1,4 @@
-"""A search as a report, with what its promotion found."""
+"""Report of a search: its trials, its best trial, and the comparisons of its last promotion."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from mmlab.errors import UserError
 from mmlab.preprocessing.recipes import first_replicate_zscore
 from mmlab.report.common_sections import (
     constraint_sections,
-    cost_section,
     data_section,
-    failures_section,
+    failed_trials_section,
     format_params,
-    limits_section,
+    limitations_section,
     methods_section,
     reproduction_section,
+    runtime_section,
 )
 from mmlab.report.comparison import (
     comparison_tables,
-    result_limits,
     result_sections,
     result_tables,
     trial_entries,
 )
-from mmlab.report.consensus_panel import consensus, consensus_of, panel_of
+from mmlab.report.comparison_text import comparison_limitations
+from mmlab.report.consensus_panel import describe_consensus, method_panel, method_panel_section
 from mmlab.report.manifest import TrialEntry, search_entries
-from mmlab.report.page import Best, PageFigure, Report, Section, Table
+from mmlab.report.page import BestValue, PageFigure, Report, Section, Table
 from mmlab.report.panel import panel_section
 from mmlab.schedule import (
     ComparisonResult,
@@ -42,25 +42,45 @@ from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.spec.search import SearchSpec
 from mmlab.system.environment import describe_environment
 from mmlab.tracking import Outcome, StudyRun, TrialRecord, find_study, promotions, trial_rows
+from mmlab.trial.run import final_objective
 
-#: Configurations that are listed.
-_LISTED = 20
+#: Maximum number of trials in the table of the page.
+_MAX_LISTED_TRIALS = 20
+#: Validation score of a search, as readers know it.
+_SCORES = {
+    "validation/knn/accuracy": "accuracy of a k-nearest neighbours classifier",
+    "validation/linear/explained_variance": "share of the variance of all genes explained by "
+    "linear reconstruction from the panel",
+}
+_CAPTIONS = {
+    "optimization_history": "Validation score of each trial in the order of the search, and the "
+    "best score so far (plot by Optuna). Baselines are left out.",
+    "parallel_coordinate": "Parameters of each trial, one line per trial, coloured by validation "
+    "score (plot by Optuna).",
+    "param_importances": "Importance of each parameter for the validation score, estimated by "
+    "Optuna.",
+}
 
 
 def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, list[TrialEntry]]:
-    """The report of a search, with what its last promotion found, and the trials it rests on.
+    """Return the report of a search, and the manifest entries of its trials.
+
+    If the search was promoted, the report includes the comparisons of the last promotion.
 
     Raises
     ------
     UserError
-        No trial ran to its end.
+        No trial of the searched method is complete.
     """
     records, spec, tags = study.trials(), study.spec, study.tags()
     best = best_trial(study, records)
     if best is None:
-        raise UserError(f"no trial of study {study.name} ran to its end: nothing to report.")
-    promoted = promotions(study)
-    results = _judged(study, promoted[-1]["comparisons"], cells) if promoted else []
+        raise UserError(
+            f"study {study.name} has no complete trial of {spec.search.selector}: nothing to "
+            f"report. Resume the search with mmlab tune --resume {study.name}."
+        )
+    last_promotion = promotions(study)[-1:]
+    results = _promotion_results(study, last_promotion, cells)
     rows = _trial_seconds(records)
     failed = {r.digest[:8]: r.reason for r in records if r.outcome == Outcome.FAILED}
     commands = [tags.get("mmlab.command", "")]
@@ -74,41 +94,43 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
     ]
     tables = {"trials": trial_table(records)}
     if results:
-        best_title = results[0].study.spec.methods[0].title
+        candidate = results[0].study.spec.methods[0].title
         sections.append(methods_section(results[0].study.spec.methods))
         for result in results:
             comparison = comparison_tables(result)
-            sections += result_sections(result, comparison, cells, best_title)
+            sections += result_sections(result, comparison, cells, candidate)
             tables |= result_tables(result, comparison)
-        tables["panel"] = consensus(results[0], cells, best_title)
-        sections.append(panel_of(results[0], tables["panel"], cells, best_title))
+        tables["panel"] = method_panel(results[0], cells, candidate)
+        sections.append(method_panel_section(results[0], tables["panel"], cells, candidate))
         rows = pd.concat([rows, *(result.replicates for result in results)], ignore_index=True)
     else:
         method = MethodSpec(selector=spec.search.selector, params=best.spec.params)
-        own = trial_rows(study.store, best.run_id)
-        table = tables["panel"] = consensus_of(best.spec, own, cells)
+        replicates = trial_rows(study.store, best.run_id)
+        table = tables["panel"] = describe_consensus(best.spec, replicates, cells)
         zscore = first_replicate_zscore(best.spec, cells)
         sections += [
             methods_section([method]),
-            panel_section(table, method.title, len(own), cells, zscore),
+            panel_section(table, method.title, len(replicates), cells, zscore),
         ]
+    search_time = (
+        "Methods marked (search) are trials of the search. Number of replicates per trial: "
+        f"{spec.replicates}. Their selection time was not measured separately: both columns are "
+        "the time of the whole trial."
+    )
     sections += [
-        failures_section(failed),
-        cost_section(rows, describe_environment()),
-        limits_section(_limits(study, results), cells),
+        failed_trials_section(failed),
+        runtime_section(rows, describe_environment(), [search_time]),
+        limitations_section(_search_limitations(study, results), cells),
         reproduction_section(commands, tags),
     ]
-    searched = {name: best.spec.params[name] for name in spec.search.parameters}
-    summary = [
-        f"Of {len(records)} trials the best on validation cells is {best.digest[:8]}, score "
-        f"{best.score:.4f}, with {format_params(searched)}."
-    ]
-    summary += [promoted[-1]["verdict"]] if promoted else []
     report = Report(
-        f"Search: {spec.search.selector} on {cells.name}",
-        f"Which settings of {spec.search.selector} give the best panel of {spec.n_markers} genes "
-        f"for {cells.name}?",
-        summary,
+        f"Hyperparameter search: {spec.search.selector} on {cells.name}",
+        f"Which hyperparameters of {spec.search.selector} give the best panel of "
+        f"{spec.n_markers} genes for {cells.name}?",
+        [
+            _best_trial_sentence(study, records, best),
+            *(promotion["verdict"] for promotion in last_promotion),
+        ],
         sections,
         list(dict.fromkeys(commands)),
         tables,
@@ -119,33 +141,48 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
     return report, trials
 
 
-def _judged(
-    study: StudyRun[SearchSpec], names: Sequence[str], cells: Cells
+def _best_trial_sentence(
+    study: StudyRun[SearchSpec], records: Sequence[TrialRecord], best: TrialRecord
+) -> str:
+    spec = study.spec.search
+    n_trials = sum(record.selector == spec.selector for record in records)
+    searched = {name: best.spec.params[name] for name in spec.parameters}
+    return (
+        f"The best of {n_trials} trials of {spec.selector} on validation cells is "
+        f"{best.digest[:8]}, with score {best.score:.4f} and {format_params(searched)}."
+    )
+
+
+def _promotion_results(
+    study: StudyRun[SearchSpec], promotions: Sequence[dict[str, Any]], cells: Cells
 ) -> list[ComparisonResult]:
-    """The comparisons of a promotion."""
+    """Return the comparisons of promotions: held-out test set, then random splits."""
     results = []
-    for name in names:
+    for name in (name for promotion in promotions for name in promotion["comparisons"]):
         found = find_study(study.store, name)
         if found is not None and isinstance(found.spec, ComparisonSpec):
             results.append(read_comparison(found.with_spec(found.spec), cells))
     return results
 
 
-def _limits(study: StudyRun[SearchSpec], results: Sequence[ComparisonResult]) -> list[str]:
+def _search_limitations(
+    study: StudyRun[SearchSpec], results: Sequence[ComparisonResult]
+) -> list[str]:
     points = [
-        "Validation scores of a search are those of the configurations that it chose by them, and "
-        "favour these: the locked cells do not."
+        "The best trial of a search is selected by its validation score, so this score is biased "
+        "upwards. Results on the held-out test set are not."
     ]
     if results:
-        return points + result_limits(results[0])
+        return points + comparison_limitations(results[0])
     return [
         *points,
-        "The search was not promoted: all numbers are on validation cells. The locked test cells "
-        f"are opened by mmlab promote {study.name}.",
+        "The search was not promoted, so all results are on validation cells. To evaluate the "
+        f"best trial on the held-out test set, run mmlab promote {study.name}.",
     ]
 
 
 def _search_section(study: StudyRun[SearchSpec], records: Sequence[TrialRecord]) -> Section:
+    """Return the section with the best trials of a search and Optuna's figures."""
     spec = study.spec.search
     ranked = sorted(
         (r for r in records if r.score is not None),
@@ -153,7 +190,7 @@ def _search_section(study: StudyRun[SearchSpec], records: Sequence[TrialRecord])
     )
     names = list(spec.parameters)
     rows = []
-    for place, record in enumerate(ranked[:_LISTED]):
+    for rank, record in enumerate(ranked[:_MAX_LISTED_TRIALS]):
         score = f"{record.score:.4f}"
         values = [
             format_params({name: record.spec.params[name]}).partition("=")[2]
@@ -166,27 +203,33 @@ def _search_section(study: StudyRun[SearchSpec], records: Sequence[TrialRecord])
                 record.digest[:8],
                 record.selector,
                 str(record.outcome),
-                Best(score) if place == 0 else score,
+                BestValue(score) if rank == 0 else score,
                 *values,
             ]
         )
     searched = [r for r in records if r.selector == spec.selector]
-    pictures = [
-        PageFigure(f"search_{name}", f"{name.replace('_', ' ').capitalize()} (Optuna).", figure)
+    figures = [
+        PageFigure(f"search_{name}", _CAPTIONS[name], figure)
         for name, figure in search_figures(study, searched).items()
     ]
+    with_baselines = ", including baselines" if len(searched) < len(records) else ""
     text = [
-        f"{len(records)} trials, each on {study.spec.replicates} random splits of the cells that "
-        "are not locked; scores are measured on validation cells. Those stopped early looked "
-        "worse than others after as many epochs; their score is the last they had."
+        f"The search has {len(records)} trials{with_baselines}. Number of replicates per trial: "
+        f"{study.spec.replicates}. A replicate is a random split into training and validation "
+        "cells, without the held-out test set.",
+        f"The score of a trial is the {_SCORES[final_objective(spec.selector)]} on validation "
+        "cells. Stopped trials were ended early because their score was low compared with other "
+        "trials at the same epoch; the table shows their last score.",
     ]
-    header = ["trial", "method", "ended", "score", *names]
-    return Section(
-        "The search", text, [Table("The best configurations", header, rows, n_texts=3)], pictures
-    )
+    header = ["trial", "method", "outcome", "score", *names]
+    shown = len(rows)
+    title = f"Best {shown} of {len(ranked)} trials" if len(ranked) > shown else "Trials, best first"
+    table = Table(title, header, rows, n_text_columns=3)
+    return Section("Hyperparameter search", text, [table], figures)
 
 
 def _trial_seconds(records: Sequence[TrialRecord]) -> pd.DataFrame:
+    """Return the wall time of the trials, in the columns of the replicates of a comparison."""
     rows: list[dict[str, Any]] = [
         {
             "method": f"{r.selector} (search)",

@@ -1,4 +1,4 @@
-"""What is promoted, and why."""
+"""Pareto front of candidates, and the decision between a candidate and the champion."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from mmlab.spec.comparison import MethodSpec
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.tracking import Champion
 
-values = st.integers(1, 8).flatmap(
+tables = st.integers(1, 8).flatmap(
     lambda n: st.lists(st.lists(st.integers(-3, 3), min_size=3, max_size=3), min_size=n, max_size=n)
 )
 
 
-def beats(one: Any, other: Any) -> bool:
+def dominates(one: Any, other: Any) -> bool:
     return bool((one >= other).all() and (one > other).any())
 
 
-@given(values)
-def test_the_front_holds_exactly_what_nothing_beats(rows: list[list[int]]) -> None:
+@given(tables)
+def test_the_pareto_front_is_the_set_of_undominated_rows(rows: list[list[int]]) -> None:
     table = np.array(rows, dtype=float)
     front = pareto_front(table)
     assert front.any()
     for row, on_front in zip(table, front, strict=True):
-        assert on_front == (not any(beats(other, row) for other in table))
+        assert on_front == (not any(dominates(other, row) for other in table))
 
 
-def test_an_unknown_objective_value_is_the_worst() -> None:
+def test_nan_is_the_lowest_objective_value() -> None:
     table = np.array([[1.0, np.nan], [1.0, 0.0], [0.5, np.nan]])
     assert pareto_front(table).tolist() == [False, True, False]
 
@@ -58,27 +58,28 @@ def rows(new: list[float], old: list[float]) -> pd.DataFrame:
     )
 
 
-def test_without_a_champion_any_candidate_is_the_best() -> None:
+def test_without_a_champion_the_candidate_is_promoted() -> None:
     better, verdict = decide(rows([0.5, 0.6], []), [NEW], NEW, None)
     assert better
     assert "no champion before" in verdict
-    # Whoever is promoted, the reader is told what did better.
+    # The verdict lists the methods with a higher accuracy, also for a promoted candidate.
     _, verdict = decide(rows([0.5, 0.6], [0.7, 0.7]), [NEW, OLD], NEW, None)
-    assert verdict.endswith("Ahead of it: old (champion) 0.7000.")
+    assert verdict.endswith("Higher accuracy: old (champion) 0.7000.")
 
 
 @pytest.mark.parametrize(("new", "wins"), [([0.92, 0.91, 0.95], True), ([0.9, 0.9, 0.9], False)])
 def test_the_mean_paired_difference_decides(new: list[float], wins: bool) -> None:
     better, verdict = decide(rows(new, [0.91, 0.9, 0.92]), [NEW, OLD], NEW, champion(OLD))
     assert better == wins
-    assert "against the champion old (champion) over 3 replicates, p = " in verdict
+    assert "Mean difference to the champion old (champion): " in verdict
+    assert " over 3 replicates, p = " in verdict
 
 
-def test_as_good_is_not_better() -> None:
+def test_equal_accuracy_does_not_replace_the_champion() -> None:
     assert not decide(rows([0.9, 0.8], [0.9, 0.8]), [NEW, OLD], NEW, champion(OLD))[0]
 
 
 def test_the_champion_does_not_replace_itself() -> None:
     better, verdict = decide(rows([0.9], []), [NEW], NEW, champion(NEW))
     assert not better
-    assert "it is the champion already" in verdict
+    assert "it is already the champion" in verdict

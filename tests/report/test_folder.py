@@ -1,4 +1,4 @@
-"""A report on disk: whole, self-contained, and nothing in it can be changed unseen."""
+"""Report folder and manifest: escaping, replacement, detection of changed files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmlab.report.manifest import (
     Manifest,
     TrialEntry,
     changed_files,
-    numbers,
+    finite_metrics,
     read_manifest,
     tolerances,
 )
@@ -36,7 +36,7 @@ def folder(hostile_report: Report, tmp_path_factory: pytest.TempPathFactory) -> 
     return path
 
 
-def test_hostile_names_are_text(folder: Path) -> None:
+def test_hostile_names_are_escaped(folder: Path) -> None:
     page = (folder / "report.html").read_text()
     assert "<script" not in page
     assert "<img src=x" not in page
@@ -50,27 +50,27 @@ def test_hostile_names_are_text(folder: Path) -> None:
     assert pd.read_parquet(folder / "tables" / "panel.parquet")["gene"].tolist()[:1]
 
 
-def test_the_same_report_is_the_same_file(hostile_report: Report, tmp_path: Path) -> None:
-    for name in ("one", "two"):
+def test_equal_reports_give_equal_files(hostile_report: Report, tmp_path: Path) -> None:
+    for name in ("first", "second"):
         write_report(hostile_report, about(), tmp_path / name)
-    one, two = (read_manifest(tmp_path / name) for name in ("one", "two"))
-    assert one.files == two.files
+    first, second = (read_manifest(tmp_path / name) for name in ("first", "second"))
+    assert first.files == second.files
 
 
-def test_the_panel_is_described(hostile_cells: Cells) -> None:
+def test_describe_panel(hostile_cells: Cells) -> None:
     panels = [np.array([3, 17, 5]), np.array([3, 5, 8])]
     table = describe_panel(panels, hostile_cells)
     assert table["gene_index"].tolist() == [3, 5, 17]
-    stable = dict(zip(table["gene_index"], table["stability"], strict=True))
-    assert stable[3] == stable[5] == 1.0
-    assert stable[17] == 0.5
+    stability = dict(zip(table["gene_index"], table["stability"], strict=True))
+    assert stability[3] == stability[5] == 1.0
+    assert stability[17] == 0.5
     # 3 and 17 are markers of the first type, 5 of the second.
     highest = dict(zip(table["gene_index"], table["highest_in"], strict=True))
     assert highest[3] == highest[17] != highest[5]
     assert (table["mean_there"] > table["mean_elsewhere"]).all()
 
 
-def test_a_changed_byte_in_any_file_is_found(folder: Path) -> None:
+def test_a_changed_byte_in_any_file_is_detected(folder: Path) -> None:
     manifest = read_manifest(folder)
     assert not changed_files(manifest, folder)
     for name in manifest.files:
@@ -83,12 +83,12 @@ def test_a_changed_byte_in_any_file_is_found(folder: Path) -> None:
         path.write_bytes(before)
 
 
-def test_a_changed_byte_in_the_manifest_is_found(folder: Path, tmp_path: Path) -> None:
+def test_a_changed_byte_in_the_manifest_is_detected(folder: Path, tmp_path: Path) -> None:
     before = (folder / "manifest.json").read_bytes()
     path = tmp_path / "manifest.json"
     rng = np.random.default_rng(0)
-    for place in {0, len(before) - 1, *rng.integers(len(before), size=60).tolist()}:
-        path.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+    for position in {0, len(before) - 1, *rng.integers(len(before), size=60).tolist()}:
+        path.write_bytes(before[:position] + bytes([before[position] ^ 1]) + before[position + 1 :])
         with pytest.raises(UserError, match="changed"):
             read_manifest(path)
     path.write_bytes(before + b" ")
@@ -97,7 +97,7 @@ def test_a_changed_byte_in_the_manifest_is_found(folder: Path, tmp_path: Path) -
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=4), st.floats(-1e6, 1e6), max_size=4))
-def test_numbers_come_back_to_the_last_bit(metrics: dict[str, float]) -> None:
+def test_a_manifest_stores_metrics_exactly(metrics: dict[str, float]) -> None:
     entry = TrialEntry(
         method="m",
         setting="k=5",
@@ -114,10 +114,10 @@ def test_numbers_come_back_to_the_last_bit(metrics: dict[str, float]) -> None:
     )
 
 
-def test_only_finite_metrics_are_numbers() -> None:
+def test_finite_metrics_leaves_out_nan_and_other_values() -> None:
     row = {"knn/accuracy": 0.9, "validation/linear/l2": 0.5, "leiden/nmi": float("nan")}
     row |= {"seconds": 3.0, "panel": [1, 2], "knn/accuracy_std": 0.1, "digest": "x"}
-    assert numbers(row) == {"knn/accuracy": 0.9, "validation/linear/l2": 0.5}
+    assert finite_metrics(row) == {"knn/accuracy": 0.9, "validation/linear/l2": 0.5}
 
 
 def test_tolerances_are_three_standard_deviations() -> None:
@@ -127,17 +127,17 @@ def test_tolerances_are_three_standard_deviations() -> None:
     assert tolerances([{"a": 1.0}]) == {"a": 1e-6}
 
 
-def test_an_older_report_is_replaced_whole(
+def test_an_older_report_is_replaced_only_if_writing_succeeds(
     hostile_report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_report(hostile_report, about(study="first"), tmp_path / "report")
     before = read_manifest(tmp_path / "report")
 
-    def fails(*_: Any) -> None:
+    def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as broken:
-        broken.setattr("mmlab.report.folder._write_table", fails)
+    with monkeypatch.context() as patch:
+        patch.setattr("mmlab.report.folder._write_table", interrupt)
         with pytest.raises(KeyboardInterrupt):
             write_report(hostile_report, about(study="second"), tmp_path / "report")
     assert read_manifest(tmp_path / "report") == before
@@ -148,7 +148,7 @@ def test_an_older_report_is_replaced_whole(
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
-def test_where_a_report_may_go(tmp_path: Path) -> None:
+def test_check_folder_accepts_new_and_empty_folders_only(tmp_path: Path) -> None:
     check_folder(tmp_path / "new")
     (tmp_path / "empty").mkdir()
     check_folder(tmp_path / "empty")
@@ -156,7 +156,7 @@ def test_where_a_report_may_go(tmp_path: Path) -> None:
     for path, message in {
         tmp_path / "nowhere" / "new": "does not exist",
         tmp_path / "file": "is a file",
-        tmp_path: "holds files that are not a report",
+        tmp_path: "contains files that are not a report",
     }.items():
         with pytest.raises(UserError, match=message):
             check_folder(path)

@@ -1,4 +1,4 @@
-"""From a search to a champion, a report, and the same numbers again: real processes."""
+"""Search, promotion, report and reproduction through the command line."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ QUICK = ["--trials", "3", "--epochs", "3", "--seed", "4"]
 
 
 class Page(HTMLParser):
-    """Texts, images and everything that would be loaded from elsewhere."""
+    """Text, images, and external resources or scripts of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.text, self.images, self.loads = "", list[str](), list[str]()
+        self.text, self.images, self.external = "", list[str](), list[str]()
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
+        attributes = dict(attrs)
         if tag == "img":
-            self.images.append(given["src"] or "")
-        self.loads += [tag] if tag in ("script", "link", "iframe", "object") else []
-        self.loads += [name for name in given if name.startswith("on")]
+            self.images.append(attributes["src"] or "")
+        self.external += [tag] if tag in ("script", "link", "iframe", "object") else []
+        self.external += [name for name in attributes if name.startswith("on")]
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -78,31 +78,33 @@ def test_the_first_candidate_becomes_the_champion(folder: Path, promoted: dict[s
     assert promoted["champion"]["version"] == champion.version
     run = store_of(folder).client.get_run(promoted["run_id"])
     assert run.info.status == "FINISHED"
-    # The accuracy that was promised is the one that was measured on the locked cells.
-    measured = [t for t in promoted["trials"] if t["digest"] == champion.digest]
-    assert [t["knn/accuracy"] for t in measured] == [run.data.metrics["locked/knn/accuracy"]]
+    # The metric of the promotion is the accuracy of this trial on the held-out test set.
+    trials = [t for t in promoted["trials"] if t["digest"] == champion.digest]
+    assert [t["knn/accuracy"] for t in trials] == [run.data.metrics["locked/knn/accuracy"]]
 
 
-def test_its_study_file_runs(folder: Path, promoted: dict[str, Any]) -> None:
+def test_the_study_file_of_the_champion_runs(folder: Path, promoted: dict[str, Any]) -> None:
     path = folder / "experiments" / "promoted" / "pbmc68k_reduced.yaml"
     text = path.read_text()
     assert promoted["verdict"] in text
     done = run_mmlab(folder, "run", str(path), "--json")
     assert done.returncode == 0, done.stderr
-    # All of it was computed when it was promoted.
+    # The promotion has computed all of its trials.
     assert "trials to compute" not in done.stderr
     assert len(json.loads(done.stdout)["trials"]) == 2 * 3
 
 
-def test_promoted_again_it_is_the_champion_already(folder: Path, promoted: dict[str, Any]) -> None:
+def test_a_second_promotion_finds_that_the_candidate_is_already_the_champion(
+    folder: Path, promoted: dict[str, Any]
+) -> None:
     options = ["--replicates", "2", "--baselines", "random", "--json"]
     done = run_mmlab(folder, "promote", promoted["study"], *options)
     assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout)
     assert not again["promoted"]
-    assert "the champion already" in again["verdict"]
+    assert "already the champion" in again["verdict"]
     assert again["champion"] == promoted["champion"]
-    # Objectives judge the whole front.
+    # With objectives, all trials on the Pareto front are evaluated.
     done = run_mmlab(
         folder, "promote", promoted["study"], *options, "--objectives", "accuracy,reconstruction"
     )
@@ -119,28 +121,28 @@ from mmlab.datasets import DATASETS
 import mmlab
 model = mmlab.load_champion("pbmc68k_reduced", 10)
 adata = DATASETS["pbmc68k_reduced"].load()[:40].copy()
-own = model.predict(adata)
+predicted = model.predict(adata)
 import mlflow
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 served = mlflow.pyfunc.load_model("models:/pbmc68k_reduced.markermap_supervised.10@champion")
 from mmlab.preprocessing.normalization import log_normalize
 values = log_normalize(adata.X, model.normalization).toarray()
 frame = pd.DataFrame(values.astype(float), columns=adata.var_names, index=adata.obs_names)
-theirs = served.predict(frame[model.markers])
-assert theirs["cell_type"].tolist() == own["cell_type"].tolist()
-rebuilt = served.predict(frame[model.markers], params={"output": "expression"})
-assert rebuilt.shape == (40, len(model.genes))
+served_types = served.predict(frame[model.markers])
+assert served_types["cell_type"].tolist() == predicted["cell_type"].tolist()
+reconstructed = served.predict(frame[model.markers], params={"output": "expression"})
+assert reconstructed.shape == (40, len(model.genes))
 try:
     served.predict(frame[model.markers[1:]])
 except Exception as error:
     assert model.markers[0] in str(error)
 else:
-    raise AssertionError("a missing gene was not noticed")
-print(json.dumps({"types": own["cell_type"].tolist(), "markers": model.markers}))
+    raise AssertionError("a missing gene raised no error")
+print(json.dumps({"types": predicted["cell_type"].tolist(), "markers": model.markers}))
 """
 
 
-def test_the_champion_predicts_the_same_in_every_process(
+def test_the_champion_gives_the_same_predictions_in_every_process(
     folder: Path, promoted: dict[str, Any]
 ) -> None:
     environment = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
@@ -160,13 +162,14 @@ def test_the_champion_predicts_the_same_in_every_process(
     assert len(json.loads(answers[0].stdout)["markers"]) == 10
 
 
-def test_the_page_needs_nothing_else(report: Path, promoted: dict[str, Any]) -> None:
+def test_the_page_is_self_contained(report: Path, promoted: dict[str, Any]) -> None:
     page = Page((report / "report.html").read_text())
-    assert not page.loads
+    assert not page.external
     assert len(page.images) > 4
     assert all(image.startswith("data:image/") for image in page.images)
-    headings = ["Data", "The search", "Methods", "Results on the locked cells", "The panel"]
-    headings += ["What failed", "Cost", "Limits", "How to reproduce it"]
+    headings = ["Data", "Hyperparameter search", "Methods", "Results on the held-out test set"]
+    headings += ["Results on random splits", "Confusion between cell types", "Panel"]
+    headings += ["Failed trials", "Runtime", "Limitations", "Reproduce this report"]
     score = promoted["verdict"].partition(";")[0]
     for text in [*headings, score, f"mmlab promote {promoted['study']}"]:
         assert text in page.text
@@ -187,7 +190,7 @@ def test_every_file_is_in_the_manifest(report: Path) -> None:
     assert panel["stability"].between(0, 1).all()
 
 
-def test_the_same_numbers_come_out_again(folder: Path, report: Path) -> None:
+def test_a_reproduction_gives_equal_metrics_and_panels(folder: Path, report: Path) -> None:
     done = run_mmlab(folder, "reproduce", "report/manifest.json", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads(done.stdout)
@@ -200,7 +203,7 @@ def test_the_same_numbers_come_out_again(folder: Path, report: Path) -> None:
     assert content["versions"] == []
 
 
-def test_a_part_can_be_computed_again(folder: Path, report: Path) -> None:
+def test_a_part_of_a_report_can_be_reproduced(folder: Path, report: Path) -> None:
     done = run_mmlab(folder, "reproduce", "report", "--only", "random", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all numbers are equal" in done.stdout
@@ -209,19 +212,19 @@ def test_a_part_can_be_computed_again(folder: Path, report: Path) -> None:
     assert "--only rando: the report has no such method" in done.stderr
 
 
-def test_other_arithmetic_is_named(
+def test_a_different_cpu_capability_is_reported(
     folder: Path, report: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     done = run_mmlab(folder, "reproduce", "report", "--only", "random", "--quick")
     assert "environment: arithmetic is DEFAULT" in done.stdout
-    assert "a panel that was trained can differ in a few genes" in done.stdout
+    assert "the panel of a trained model can differ in a few genes" in done.stdout
 
 
 @pytest.mark.parametrize(
     "name", ["report.html", "tables/panel.csv", "figures/panel_umap.svg", "manifest.json"]
 )
-def test_a_changed_byte_is_found(folder: Path, report: Path, name: str) -> None:
+def test_a_changed_byte_is_detected(folder: Path, report: Path, name: str) -> None:
     path = report / name
     before = path.read_bytes()
     middle = len(before) // 2
@@ -234,17 +237,19 @@ def test_a_changed_byte_is_found(folder: Path, report: Path, name: str) -> None:
     assert name in done.stdout + done.stderr
 
 
-def test_a_folder_that_is_no_report_is_left_alone(folder: Path, promoted: dict[str, Any]) -> None:
+def test_a_folder_with_other_files_is_not_changed(folder: Path, promoted: dict[str, Any]) -> None:
     other = folder / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("years of work")
     done = run_mmlab(folder, "report", promoted["study"], "-o", "other")
     assert done.returncode == 2
-    assert "holds files that are not a report" in done.stderr
+    assert "contains files that are not a report" in done.stderr
     assert [p.name for p in other.iterdir()] == ["thesis.txt"]
 
 
-def test_mistakes_are_one_sentence(folder: Path, promoted: dict[str, Any]) -> None:
+def test_user_errors_have_a_message_and_no_traceback(
+    folder: Path, promoted: dict[str, Any]
+) -> None:
     cases = {
         ("promote", "nothing"): "study 'nothing' is not in",
         ("promote", promoted["locked"]): "only a search (mmlab tune) has configurations",
