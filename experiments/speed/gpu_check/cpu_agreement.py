@@ -26,7 +26,7 @@ def same_random_numbers(check: Check) -> dict[str, Any]:
     n_cells, n_genes, n_epochs = (300, 120, 2) if check.small else (2000, 1000, 6)
     x, y = synthetic_cells(n_cells, n_genes, 5, strength=1.5)
     cut = int(0.8 * n_cells)
-    params = {"max_epochs": n_epochs, "min_epochs": n_epochs, "hidden_size": 64}
+    params: dict[str, Any] = {"max_epochs": n_epochs, "min_epochs": n_epochs, "hidden_size": 64}
     params |= {"batch_size": 64, "learning_rate": 3e-3}
     rows = []
     for method in METHODS:

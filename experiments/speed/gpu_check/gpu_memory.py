@@ -51,7 +51,7 @@ def fit_models(
     check: Check, data: tuple[Cells, Cells], n_models: int
 ) -> tuple[list[list[int]], dict[str, float]]:
     """Return the panels of models fitted for two epochs, and the peak memory."""
-    params = {"max_epochs": 2, "min_epochs": 2, "batch_size": 128}
+    params: dict[str, Any] = {"max_epochs": 2, "min_epochs": 2, "batch_size": 128}
     selectors, checked = make_selectors(
         "markermap_supervised", n_models, check.device, *data, 50, **params
     )
@@ -103,7 +103,12 @@ def shared_gpu(check: Check) -> dict[str, Any]:
         (300, 80, 2, 16) if check.small else (10000, 4581, 5, 250)
     )
     x, y = synthetic_cells(n_cells, n_genes, 5, markers_per_type=5)
-    params = {"max_epochs": 4, "min_epochs": 4, "hidden_size": hidden_size, "batch_size": 128}
+    params: dict[str, Any] = {
+        "max_epochs": 4,
+        "min_epochs": 4,
+        "hidden_size": hidden_size,
+        "batch_size": 128,
+    }
     selectors, data = make_selectors(
         "markermap_supervised", n_models, check.device, (x, y), (x[:100], y[:100]), 20, **params
     )

@@ -75,7 +75,7 @@ class Check:
         for _ in range(warm_up):
             function(*arguments)
         self.synchronize()
-        durations = []
+        durations: list[float] = []
         for _ in range(repeats):
             if self.cuda:
                 start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

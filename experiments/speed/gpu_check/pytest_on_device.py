@@ -24,7 +24,7 @@ if DEVICE != "cpu":
 
     torch.set_default_device(DEVICE)
     torch.Generator = generator  # type: ignore[misc, assignment]
-    torch.Tensor.numpy = to_numpy  # type: ignore[method-assign]
+    torch.Tensor.numpy = to_numpy  # type: ignore[method-assign, assignment]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
