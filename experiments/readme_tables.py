@@ -1,6 +1,6 @@
 """The README's tables of datasets and methods, from the registries.
 
-    python experiments/readme_tables.py           check that the README holds them
+    python experiments/readme_tables.py           check that the README contains them
     python experiments/readme_tables.py --write   write them into the README
 
 A table stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
@@ -47,7 +47,7 @@ TABLES = {"datasets": dataset_table, "methods": method_table}
 
 
 def with_tables(text: str) -> str:
-    """Return the text of the README with the tables of the present registries."""
+    """Return the text of the README with the tables of the current registries."""
     for name, table in TABLES.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         if begin not in text or end not in text:

@@ -1,4 +1,4 @@
-"""What table 4 measures of a reconstruction, and how the numbers are shown."""
+"""Measures of table 4 of the paper, and their Markdown tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Matrix = NDArray[np.float32]
 #: The dataset of the published table.
 PUBLISHED = "mouse_brain"
 ALL_CELLS = "all test cells"
-#: Heading of a column, by scale (the paper's, mmlab's z-scores, raw counts) and measure.
+#: Column headings by scale (the paper's, mmlab's z-scores, raw counts) and measure.
 COLUMNS = {
     **{("matrix", measure): measure for measure in BY_TYPE},
     **{("gene", measure): f"z {measure}" for measure in BY_TYPE},
@@ -31,16 +31,18 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Scale:
-    """From raw counts to z-scores of log1p values, statistics from the training cells.
+    """Transformation of raw counts to z-scores of log1p values.
+
+    The statistics are those of the training cells.
 
     Attributes
     ----------
     normalization
-        Of the dataset.
+        Normalization of the dataset.
     mean, sd
-        Of each gene, shape (n_genes,).
+        Mean and standard deviation of each gene, shape (n_genes,).
     whole_mean, whole_sd
-        Over all cells and genes.
+        Mean and standard deviation over all cells and genes.
     """
 
     normalization: Normalization
@@ -51,7 +53,7 @@ class Scale:
 
     @classmethod
     def of(cls, cells: Cells, train: NDArray[np.int64]) -> Scale:
-        """The scale of a split, from the cells ``train``."""
+        """Return the scale of a split whose training cells are ``train``."""
         counts: Any = cells.adata.X
         log_values = log_normalize(counts[train], cells.normalization)
         dense = log_values.toarray()
@@ -59,12 +61,12 @@ class Scale:
         return cls(cells.normalization, *gene_statistics(log_values, slice(None)), *whole)
 
     def z_scores(self, counts: sp.csr_matrix) -> Matrix:
-        """Of each gene, clipped at +-10 as everywhere in mmlab; shape of ``counts``."""
+        """Return z-scores per gene, clipped at +-10 as in all of mmlab; shape of ``counts``."""
         values = log_normalize(counts, self.normalization).toarray()
         return standardize(values, self.mean, self.sd)
 
     def paper(self, z: Matrix) -> Matrix:
-        """z-scores of each gene on the paper's scale: a z-score of the whole matrix."""
+        """Transform z-scores per gene to the paper's scale: z-scores of the whole matrix."""
         scaled: Matrix = (z * self.sd + self.mean - self.whole_mean) / self.whole_sd
         return scaled.astype(np.float32)
 
@@ -72,14 +74,14 @@ class Scale:
 def measured(
     pairs: dict[str, tuple[Matrix, Matrix]], y: NDArray[np.int64], classes: list[str]
 ) -> pd.DataFrame:
-    """Table 4's measures of a reconstruction, of each type and over all cells.
+    """Return the measures of table 4 for a reconstruction, per type and over all cells.
 
     Parameters
     ----------
     pairs
-        By scale: true and rebuilt values, shape (n_cells, n_genes) each.
+        True and reconstructed values by scale, shape (n_cells, n_genes) each.
     y
-        Index in ``classes`` of each cell.
+        Class of each cell, an index of ``classes``.
 
     Returns
     -------
@@ -100,9 +102,9 @@ def measured(
 
 
 def published() -> pd.DataFrame:
-    """The paper's table 4, as rows like those that are measured here.
+    """Return table 4 of the paper, with the columns of :func:`measured`, method and dataset.
 
-    What it took of scVI is a sample, and it compared the variances of this one on raw counts.
+    The paper evaluated one sample of scVI, and compared the variances of this sample on raw counts.
     """
     path = files("mmlab.comparison") / "paper" / "table4_reconstruction_by_cell_type.csv"
     with path.open("r") as stream:
@@ -116,47 +118,48 @@ def published() -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame, made_by: str) -> str:
-    """Means and population standard deviations over the splits, and the published numbers.
+    """Return Markdown tables: means and population standard deviations, and published numbers.
 
     Parameters
     ----------
     table
         Columns dataset, split, method, sees, epochs, and those of :func:`measured`.
     made_by
-        The command and what it ran with.
+        Command and versions that made the table.
     """
     lines = [
         "# Table 4 of the paper: reconstruction by cell type",
         "",
         f"Made by {made_by}.",
         "",
-        "Test cells alone: mean ± standard deviation over the splits "
-        f"({table['split'].nunique()}). jaccard: of the fifth of the genes that vary most, true "
-        "and rebuilt; spearman: of the genes' variances; l1, l2: mean distance of a cell to its "
-        "reconstruction, over all genes. The first four on the paper's scale: one mean and "
-        "standard deviation for the whole matrix. With z on z-scores: a mean and standard "
-        "deviation a gene, so that over all cells all genes vary alike. With count on raw counts, "
-        "where the paper measured a sample of scVI, but not MarkerMap. "
-        f"The published numbers are of {PUBLISHED}: other cells and genes.",
+        "All measures are computed on the test cells: mean ± standard deviation over "
+        f"{table['split'].nunique()} splits. jaccard: Jaccard index of the 20 % most variable "
+        "genes of the true and of the reconstructed values; spearman: rank correlation of the "
+        "variances of the genes; l1, l2: mean distance of a cell to its reconstruction, over all "
+        "genes. The first four columns use the paper's scale: one mean and standard deviation for "
+        "the whole matrix. Columns with z use z-scores: one mean and standard deviation per gene, "
+        "so that all genes have the same variance over all cells. Columns with count use raw "
+        "counts, on which the paper measured a sample of scVI, but not MarkerMap. "
+        f"The published numbers are those of {PUBLISHED}, with other cells and genes.",
         "",
     ]
     table = pd.concat([table, published()], ignore_index=True)
-    lines += ["## Over all test cells, whatever their type", ""]
-    lines += rows_of(table[table["cell_type"] == ALL_CELLS], "dataset")
+    lines += ["## All test cells", ""]
+    lines += table_lines(table[table["cell_type"] == ALL_CELLS], "dataset")
     for name in table["dataset"].unique():
         lines += ["", f"## {name} by cell type", ""]
-        lines += rows_of(table[table["dataset"] == name], "cell_type")
+        lines += table_lines(table[table["dataset"] == name], "cell_type")
     return "\n".join(lines) + "\n"
 
 
-def rows_of(part: pd.DataFrame, key: str) -> list[str]:
-    """A Markdown table: a row a ``key`` and method, a column a scale and measure."""
+def table_lines(part: pd.DataFrame, key: str) -> list[str]:
+    """Return a Markdown table: one row per ``key`` and method, one column per scale and measure."""
     header = [key.replace("_", " "), "cells", "method", "sees", "epochs", *COLUMNS.values()]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for own in part[key].unique():
-        rows = part[part[key] == own]
+    for value in part[key].unique():
+        rows = part[part[key] == value]
         for (method, sees), group in rows.groupby(["method", "sees"], sort=False):
-            texts = [own, whole_mean(group["n_cells"]), method, sees, whole_mean(group["epochs"])]
+            texts = [value, whole_mean(group["n_cells"]), method, sees, whole_mean(group["epochs"])]
             values = group.groupby(["scale", "measure"])["value"]
             known = dict(list(values))
             texts += [mean_and_spread(known.get(column)) for column in COLUMNS]
@@ -165,12 +168,12 @@ def rows_of(part: pd.DataFrame, key: str) -> list[str]:
 
 
 def whole_mean(values: pd.Series) -> str:
-    """Mean of what is known, as an integer; empty where nothing is."""
+    """Return the mean of the known values as an integer; empty if none is known."""
     return f"{values.mean():.0f}" if values.notna().any() else ""
 
 
 def mean_and_spread(values: pd.Series | None) -> str:
-    """Of what is known; empty where nothing is."""
+    """Return mean and standard deviation of the known values; empty if none is known."""
     known = np.array([]) if values is None else values.dropna().to_numpy(dtype=np.float64)
     if not len(known):
         return ""

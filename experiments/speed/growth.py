@@ -1,10 +1,11 @@
-"""How time and memory of a training grow with cells, genes, panel size and hidden size.
+"""Scaling of training time and memory with cells, genes, panel size and hidden size.
 
     python experiments/speed/growth.py --repeats 3
 
-One thread, supervised MarkerMap on simulated z-scores, each training in a process of its own. One
-thing at a time is halved, doubled and quadrupled; every number is a ratio to the training with
-nothing changed, and the slope over the logarithms says how it grows (1: in proportion).
+Trains supervised MarkerMap on simulated z-scores with one thread, each training in its own
+process. Each of the four sizes in turn is halved, doubled and quadrupled. Times and memory are
+ratios to the training with all sizes unchanged; the slope over the logarithms is the exponent of
+the growth (1: linear).
 """
 
 from __future__ import annotations
@@ -66,12 +67,12 @@ def main() -> None:
 
 
 def train(cells: int, genes: int, n_markers: int, hidden_size: int) -> dict[str, float]:
-    """CPU seconds an epoch, and the memory that data and training took at their peak, in MiB."""
+    """Return CPU seconds per epoch, and the peak memory of data and training in MiB."""
     selector = MarkerMapSupervised(
         n_markers, hidden_size=hidden_size, max_epochs=EPOCHS, min_epochs=EPOCHS, device="cpu"
     )
     with limit_threads(1):
-        # What a process needs once, imports and the like, is not what grows.
+        # Imports and other costs that a process has once are not measured.
         selector.fit(*simulated(200, genes))
         resident, peak = psutil.Process().memory_info().rss / 2**20, PeakMemory()
         x, y = simulated(cells, genes)
@@ -82,7 +83,7 @@ def train(cells: int, genes: int, n_markers: int, hidden_size: int) -> dict[str,
 
 
 def simulated(cells: int, genes: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """z-scores and classes; each class has a gene of its own."""
+    """Return z-scores (cells, genes) and classes (cells,); each class has one marker gene."""
     rng = np.random.default_rng(0)
     y = rng.integers(N_CLASSES, size=cells)
     x = rng.standard_normal((cells, genes), dtype=np.float32)
@@ -91,13 +92,13 @@ def simulated(cells: int, genes: int) -> tuple[NDArray[np.float32], NDArray[np.i
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Medians as ratios to those of the unchanged training of the same axis."""
+    """Return medians as ratios to those of the unchanged training, per axis and factor."""
     medians = table.groupby(["axis", "factor"], sort=False)[["seconds", "memory_mb"]].median()
     return medians / medians.xs(1.0, level="factor")
 
 
 def slopes(ratios: pd.DataFrame) -> dict[tuple[str, str], float]:
-    """Exponent of the growth, by axis and column."""
+    """Return the exponent of the growth per axis and column."""
     return {
         (axis, column): float(np.polyfit(np.log(part.index), np.log(part[column]), 1)[0])
         for axis in BASE
@@ -109,14 +110,14 @@ def slopes(ratios: pd.DataFrame) -> dict[tuple[str, str], float]:
 def draw(ratios: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
     for panel, (column, title) in zip(
-        axes, {"seconds": "CPU seconds an epoch", "memory_mb": "peak memory"}.items(), strict=True
+        axes, {"seconds": "CPU seconds per epoch", "memory_mb": "peak memory"}.items(), strict=True
     ):
         for axis in BASE:
             part = ratios.xs(axis, level="axis")
             panel.loglog(part.index, part[column], marker="o", label=axis.replace("_", " "))
-        panel.loglog(FACTORS, FACTORS, color="gray", linestyle=":", label="in proportion")
+        panel.loglog(FACTORS, FACTORS, color="gray", linestyle=":", label="linear")
         panel.set_title(f"{title}, ratio", fontsize=10)
-        panel.set_xlabel("times as many")
+        panel.set_xlabel("factor")
         panel.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=120)

@@ -1,9 +1,9 @@
-"""CPU seconds and accuracy of LassoNet: mmlab's schedule against the package's, in turns.
+"""CPU time and accuracy of LassoNet: mmlab's schedule against that of the package lassonet.
 
     python experiments/speed/lassonet_schedule.py --dataset zeisel --repeats 1
 
-One thread, so CPU seconds are those of a core that has nothing else to do. The package's defaults
-take about twenty minutes a repeat on zeisel.
+The two schedules are measured alternately, with one thread, so that CPU time equals wall time on an
+idle core. The package's defaults take about twenty minutes per repeat on zeisel.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     for repeat in range(options.repeats):
         split = paper_split(cells.y, random_stream(0, repeat, Stream.SPLIT))
         layers = prepare_layers(cells.adata, cells.normalization, "train_only", split.train)
-        x, y, fit, test = layers["zscore"], cells.y, split.train_validation, split.test
+        x, y, fit_cells, test = layers["zscore"], cells.y, split.train_validation, split.test
         for faithful in (False, True):
             selector = LassoNet(options.n_markers, faithful=faithful, seed=repeat, device="cpu")
             started = time.process_time()
@@ -54,7 +54,7 @@ def main() -> None:
                 )
             seconds = time.process_time() - started
             panel = selector.panel_
-            knn = KNeighborsClassifier().fit(x[fit][:, panel], y[fit])
+            knn = KNeighborsClassifier().fit(x[fit_cells][:, panel], y[fit_cells])
             accuracy = knn.score(x[test][:, panel], y[test])
             name = "package defaults" if faithful else "mmlab"
             rows.append({"schedule": name, "seconds": seconds, "accuracy": accuracy})

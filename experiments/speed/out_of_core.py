@@ -1,11 +1,11 @@
-"""How a training on more cells than memory holds grows with the cells, and what reading them takes.
+"""Time and memory of training on cells that are read from disk, by number of cells.
 
     python experiments/speed/out_of_core.py
 
-Trials of supervised MarkerMap (--quick) on simulated cells x 4,000 genes that lie on disk, each in
-a process of its own with two threads: one trains, one reads. Beside it the rival for reading:
-batches of the same random cells by anndata's own lazy access (``sparse_dataset`` of the same file),
-made into the same z-scores. The simulated cells are kept (mmlab datasets list).
+Runs trials of supervised MarkerMap (--quick) on simulated cells x 4,000 genes on disk, each in its
+own process with two threads: one trains, one reads. For comparison, batches of the same random
+cells are read by anndata's lazy access (``sparse_dataset`` of the same file) and transformed to the
+same z-scores. The simulated cells stay in the cache (mmlab datasets list).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).parents[2]
 LIKE, N_GENES = "ssv4", 4000
-#: Batches that are read to time a way of reading.
+#: Batches per measurement of the time to read.
 N_BATCHES = 50
 
 
@@ -52,7 +52,9 @@ def main() -> None:
         "--cells", type=int, nargs="+", default=[125_000, 250_000, 500_000, 1_000_000]
     )
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3, help="of the reading")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="repeats of the measurement of reading"
+    )
     parser.add_argument(
         "--output", type=Path, default=ROOT / "experiments/results/speed_out_of_core.parquet"
     )
@@ -64,7 +66,7 @@ def main() -> None:
     rows = []
     for n_cells in options.cells:
         point = {"n_cells": n_cells, "epochs": options.epochs, "repeats": options.repeats}
-        prepared(n_cells)
+        simulated(n_cells)
         command = [sys.executable, __file__, "--point", json.dumps(point)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         rows.append({"cells": n_cells, **json.loads(done.stdout)})
@@ -74,15 +76,15 @@ def main() -> None:
     draw(table, options.output.with_suffix(".png"))
 
 
-def prepared(n_cells: int) -> CacheRecord:
-    """Simulated cells, on disk."""
+def simulated(n_cells: int) -> CacheRecord:
+    """Return the cache record of simulated cells, after simulating them if necessary."""
     name = f"{LIKE}_simulated_cells{n_cells}_genes{N_GENES}"
     return simulate_dataset(DATASETS[LIKE], name, n_cells=n_cells, n_genes=N_GENES)
 
 
 def measure(n_cells: int, epochs: int, repeats: int) -> dict[str, Any]:
-    """Peak memory and seconds of a trial, and how long batches take to be read."""
-    record = prepared(n_cells)
+    """Return peak memory and seconds of a trial, and the times to read a batch."""
+    record = simulated(n_cells)
     cells = open_cells(record)
     budget = {"max_epochs": epochs, "min_epochs": epochs}
     spec = TrialSpec(
@@ -103,32 +105,34 @@ def measure(n_cells: int, epochs: int, repeats: int) -> dict[str, Any]:
         "counts_mb": cells.adata.X.data.nbytes * 2 / 2**20,
         "dense_mb": n_cells * N_GENES * 4 / 2**20,
         "accuracy": result.metrics["knn/accuracy"],
-        **reading(cells, record, int(MarkerMapSupervised.quick["batch_size"]), repeats),
+        **reading_times(cells, record, int(MarkerMapSupervised.quick["batch_size"]), repeats),
     }
 
 
-def reading(cells: Cells, record: CacheRecord, batch_size: int, repeats: int) -> dict[str, float]:
-    """Milliseconds that a batch takes to be read, by mmlab and by anndata, in turns; medians."""
+def reading_times(
+    cells: Cells, record: CacheRecord, batch_size: int, repeats: int
+) -> dict[str, float]:
+    """Return the median milliseconds to read a batch, by mmlab and by anndata alternately."""
     rng = np.random.default_rng(0)
     n_cells, n_genes = cells.adata.shape
     mean, sd = np.zeros(n_genes, np.float32), np.ones(n_genes, np.float32)
-    ours = Expression(cells.adata.X, "zscore", "total", mean, sd)
+    expression = Expression(cells.adata.X, "zscore", "total", mean, sd)
     times: dict[str, list[float]] = {"mmlab": [], "anndata": []}
     with h5py.File(counts_path(record.sha256)) as file:
-        theirs = ad.io.sparse_dataset(file["X"])
-        # Its row pointers are read once, before time is taken.
-        np.testing.assert_array_equal(theirs[np.arange(3)].indptr, cells.adata.X[:3].indptr)
+        lazy_counts = ad.io.sparse_dataset(file["X"])
+        # anndata reads the row pointers once; that is not measured.
+        np.testing.assert_array_equal(lazy_counts[np.arange(3)].indptr, cells.adata.X[:3].indptr)
         for _ in range(repeats):
             batches = [np.sort(rng.choice(n_cells, batch_size)) for _ in range(N_BATCHES)]
             started = time.perf_counter()
             for rows in batches:
-                ours[rows].toarray()
+                expression[rows].toarray()
             times["mmlab"].append(time.perf_counter() - started)
             started = time.perf_counter()
             for rows in batches:
-                standardize(log_normalize(theirs[rows], "total").toarray(), mean, sd)
+                standardize(log_normalize(lazy_counts[rows], "total").toarray(), mean, sd)
             times["anndata"].append(time.perf_counter() - started)
-    ms = {rival: 1000 * float(np.median(took)) / N_BATCHES for rival, took in times.items()}
+    ms = {reader: 1000 * float(np.median(took)) / N_BATCHES for reader, took in times.items()}
     return {
         "ms_a_batch": ms["mmlab"],
         "ms_a_batch_anndata": ms["anndata"],
@@ -140,11 +144,11 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     left.plot(table["cells"], table["peak_memory_mb"] / 1024, marker="o", label="peak of the trial")
     left.plot(table["cells"], table["counts_mb"] / 1024, linestyle=":", label="counts on disk")
-    left.plot(table["cells"], table["dense_mb"] / 1024, linestyle="--", label="z-scores, if dense")
+    left.plot(table["cells"], table["dense_mb"] / 1024, linestyle="--", label="dense z-scores")
     left.set_ylabel("GiB")
     left.legend(fontsize=8)
     right.plot(table["cells"], table["seconds_an_epoch"], marker="o")
-    right.set_ylabel("seconds an epoch")
+    right.set_ylabel("seconds per epoch")
     for panel in (left, right):
         panel.set_xlabel("cells")
         panel.set_ylim(bottom=0)

@@ -1,12 +1,12 @@
-"""MarkerMap by mmlab against the package markermap, in turns: time, memory, accuracy.
+"""Time, memory and accuracy of MarkerMap: mmlab against the package markermap.
 
     python experiments/speed/reference.py --splits 3
 
-Makes an environment of its own for markermap 1.0.3 (once), and trains every mode on the same
-splits, each training in a process of its own. Three rivals: markermap with the settings of its
-published benchmark, mmlab with its defaults, and mmlab with a quick training. Where two trainings
-with one thread run side by side (``--side-by-side``), the time of one is half that of both: what
-a search on two cores has of it.
+Creates a virtual environment for markermap 1.0.3 (once). Trains every mode on the same splits, with
+each implementation in turn, and each training in its own process. The three implementations are
+markermap with the parameters of its published benchmark, mmlab with its defaults, and mmlab with a
+quick training. With ``--side-by-side`` two trainings of mmlab run at once with one thread each; the
+time of one is then half the time of both, which is the throughput of a search on two cores.
 """
 
 from __future__ import annotations
@@ -47,8 +47,12 @@ def main() -> None:
     parser.add_argument("--rivals", nargs="+", default=list(RIVALS), choices=RIVALS)
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2, help="of each training")
-    parser.add_argument("--side-by-side", action="store_true", help="two at once, a thread each")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each training")
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="run two trainings of mmlab at once, with one thread each",
+    )
     parser.add_argument("--environment", type=Path, default=ROOT / ".speed" / "markermap")
     parser.add_argument("--output", type=Path, default=ROOT / "experiments/results/speed_reference")
     options = parser.parse_args()
@@ -57,13 +61,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for dataset, split in itertools.product(options.datasets, range(options.splits)):
             path = Path(folder) / f"{dataset}-{split}.npz"
-            judge = write_split(dataset, options.seed, split, path)
+            evaluate = write_split(dataset, options.seed, split, path)
             for mode, rival in itertools.product(options.modes, options.rivals):
                 interpreter = python if rival == "markermap" else sys.executable
                 at_once = 2 if options.side_by_side and rival != "markermap" else 1
                 result = train(interpreter, rival, path, mode, options.threads, at_once)
                 row = {"dataset": dataset, "mode": mode, "rival": rival, "split": split, **result}
-                row |= judge(row.pop("panel"))
+                row |= evaluate(row.pop("panel"))
                 rows.append(row)
                 print(
                     f"{dataset} {mode} split {split} {rival}: {row['seconds']:.1f} s, "
@@ -78,7 +82,7 @@ def main() -> None:
 
 
 def reference_python(environment: Path) -> str:
-    """Interpreter of the environment with markermap, made if it is not there."""
+    """Return the Python of the environment with markermap; create the environment if needed."""
     python = environment / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
@@ -89,7 +93,10 @@ def reference_python(environment: Path) -> str:
 
 
 def write_split(dataset: str, seed: int, replicate: int, path: Path) -> Any:
-    """Write training and validation cells; gives what judges a panel on the test cells."""
+    """Write training and validation cells; return a function that evaluates a panel.
+
+    The function returns the kNN accuracy of a panel on the test cells.
+    """
     cells = load_cells(DataSpec(name=dataset))
     split = paper_split(cells.y, random_stream(seed, replicate, Stream.SPLIT))
     z = prepare_layers(cells.adata, cells.normalization, "train_only", split.train)["zscore"]
@@ -102,19 +109,23 @@ def write_split(dataset: str, seed: int, replicate: int, path: Path) -> Any:
         y_val=y[split.validation],
         seed=replicate,
     )
-    fit, test = split.train_validation, split.test
+    fit_cells, test = split.train_validation, split.test
 
-    def judge(panel: list[int]) -> dict[str, float]:
-        classifier = KNeighborsClassifier().fit(x[fit][:, panel], y[fit])
+    def evaluate(panel: list[int]) -> dict[str, float]:
+        classifier = KNeighborsClassifier().fit(x[fit_cells][:, panel], y[fit_cells])
         return {"accuracy": classifier.score(x[test][:, panel], y[test])}
 
-    return judge
+    return evaluate
 
 
 def train(
     python: str, rival: str, path: Path, mode: str, threads: int, at_once: int
 ) -> dict[str, Any]:
-    """Result of one training; of two side by side, the first, with the time of one."""
+    """Return the result of one training.
+
+    With ``at_once`` trainings side by side it is the result of the first; its seconds are those of
+    all, divided by their number.
+    """
     package, _, quick = rival.partition(" ")
     command = [python, str(WORKER), package, str(path), mode]
     command.append("1" if at_once > 1 else str(threads))
@@ -129,23 +140,23 @@ def train(
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the splits, the mean accuracy, and the ratio of times to markermap's."""
+    """Return medians over the splits, mean accuracies, and how many times faster than markermap."""
     groups = table.groupby(["dataset", "mode", "rival"], sort=False)
-    found = groups[["seconds", "cpu_seconds", "peak_memory_mb"]].median()
-    found["accuracy"] = groups["accuracy"].mean()
+    statistics = groups[["seconds", "cpu_seconds", "peak_memory_mb"]].median()
+    statistics["accuracy"] = groups["accuracy"].mean()
     for column in ("seconds", "cpu_seconds"):
         wide = table.pivot_table(index=["dataset", "mode", "split"], columns="rival", values=column)
         if "markermap" in wide:
             ratios = wide.rdiv(wide["markermap"], axis=0).groupby(["dataset", "mode"]).median()
-            found[f"times_less_{column}"] = ratios.stack()
-    return found
+            statistics[f"times_less_{column}"] = ratios.stack()
+    return statistics
 
 
 def draw(ratios: pd.DataFrame, path: Path) -> None:
-    """Seconds and accuracy of every rival, a panel each."""
+    """Plot seconds and accuracy of every implementation, one panel each."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, column, title in zip(
-        axes, ("seconds", "accuracy"), ("seconds a training", "kNN accuracy"), strict=True
+        axes, ("seconds", "accuracy"), ("seconds per training", "kNN accuracy"), strict=True
     ):
         ratios[column].unstack("rival").plot.bar(ax=axis, rot=25, xlabel="", title=title)
     axes[0].set_yscale("log")

@@ -1,11 +1,11 @@
-"""What scheduling and tracking cost: a search against its own trials in a pool of processes.
+"""Overhead of scheduling and tracking: a search against its trials in a pool of processes.
 
     python experiments/speed/scheduling.py --dataset citeseq --trials 200 --epochs 4
 
-Runs ``mmlab tune`` with a new store, then the same trials again, for as many epochs as each was
-given, in a plain pool of as many processes: no Ray, no Optuna, no MLflow, no figures. Both times
-count from an empty shell to the end, imports included. The difference, times the number of
-processes, is what a trial pays.
+Runs ``mmlab tune`` with a new tracking database. Then runs the same trials again, each for the same
+number of epochs, in a pool of the same number of processes, without Ray, Optuna, MLflow and
+figures. Both times are those of the whole command, imports included. The overhead per trial is the
+difference, times the number of processes, divided by the number of trials.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="citeseq")
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=4, help="of a trial at most")
+    parser.add_argument("--epochs", type=int, default=4, help="maximum per trial")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument(
@@ -56,10 +56,10 @@ def main() -> None:
     rows = []
     for repeat in range(options.repeats):
         with tempfile.TemporaryDirectory() as folder:
-            search = searched(options, Path(folder), repeat)
+            search = run_search(options, Path(folder), repeat)
             own = [sys.executable, __file__, "--processes", str(options.processes)]
             pool, _ = timed([*own, "--replay", folder])
-        cost = (search - pool) * options.processes / options.trials
+        overhead = (search - pool) * options.processes / options.trials
         rows.append(
             {
                 "dataset": options.dataset,
@@ -69,12 +69,12 @@ def main() -> None:
                 "search_seconds": search,
                 "pool_seconds": pool,
                 "ratio": search / pool,
-                "seconds_a_trial": cost,
+                "seconds_a_trial": overhead,
             }
         )
         print(
             f"search {search:.1f} s, its trials in a pool {pool:.1f} s: "
-            f"{search / pool:.3f} of the time, {cost:.2f} s a trial",
+            f"ratio {search / pool:.3f}, overhead {overhead:.2f} s per trial",
             flush=True,
         )
     table = pd.DataFrame(rows)
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Seconds of the search beside those of its trials alone."""
+    """Plot the seconds of the search and of its trials in a pool."""
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
     names = {"search_seconds": "mmlab tune", "pool_seconds": "its trials in a pool"}
     axes.barh(list(names.values()), [table[name].median() for name in names])
@@ -91,21 +91,21 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     axes.set_xlabel("seconds")
     axes.set_title(
         f"{first['trials']} trials on {first['dataset']}: "
-        f"{table['seconds_a_trial'].median():.2f} s a trial for scheduling and tracking",
+        f"{table['seconds_a_trial'].median():.2f} s per trial for scheduling and tracking",
         fontsize=10,
     )
     figure.savefig(path, dpi=120)
 
 
 def timed(command: list[str]) -> tuple[float, str]:
-    """Seconds of a command, and what it printed."""
+    """Run a command; return its seconds and its standard output."""
     started = time.perf_counter()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return time.perf_counter() - started, done.stdout
 
 
-def searched(options: argparse.Namespace, folder: Path, seed: int) -> float:
-    """Seconds of a search; what each of its trials was and how far it came is in the folder."""
+def run_search(options: argparse.Namespace, folder: Path, seed: int) -> float:
+    """Run a search and return its seconds; write its trials and their epochs to the folder."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     command = [sys.executable, "-m", "mmlab", "tune", "--dataset", options.dataset]
     command += ["--trials", str(options.trials), "--max-concurrent", str(options.processes)]
@@ -124,7 +124,7 @@ def searched(options: argparse.Namespace, folder: Path, seed: int) -> float:
 
 
 def replay(folder: Path, processes: int) -> None:
-    """Run the trials of a search again in a pool."""
+    """Run the trials of a search again in a pool of processes."""
     trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
     with get_context("spawn").Pool(processes) as pool:
         for _ in pool.imap_unordered(run_again, trials):
@@ -133,10 +133,12 @@ def replay(folder: Path, processes: int) -> None:
 
 @cache
 def cells_named(name: str) -> Cells:
+    """Return a dataset, loaded once per process."""
     return load_cells(DataSpec(name=name))
 
 
 def run_again(trial: dict[str, Any]) -> None:
+    """Run a trial for as many epochs as in the search."""
     spec = TrialSpec.model_validate(trial["spec"])
     with limit_threads(1):
         running = Trial(spec, cells_named(spec.data.title))

@@ -1,11 +1,11 @@
-"""One training of MarkerMap in a process of its own, by mmlab or by the package markermap.
+"""One training of MarkerMap in its own process, by mmlab or by the package markermap.
 
     python train_once.py {mmlab,markermap} SPLIT.npz MODE THREADS [--quick]
 
 MODE is supervised, unsupervised or joint.
 Prints one JSON document: seconds and CPU seconds of the training alone, peak memory of the
-process, and the panel. Runs in the environment of the package that it times: it imports nothing
-that both do not have.
+process, and the panel. The script runs in the environment of the package that it measures, so it
+only imports packages that both environments have.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from typing import Any
 import numpy as np
 import torch
 
-#: Of the published benchmark: weight of the reconstruction, highest learning rate, patience.
+#: Published benchmark, per mode: weight of the reconstruction, highest learning rate, patience.
 PUBLISHED = {
     "supervised": (0.0, 1e-3, 3),
     "unsupervised": (1.0, 1e-4, 4),
     "joint": (0.5, 1e-4, 3),
 }
+#: Published benchmark: width of the hidden layers, by number of genes.
 PUBLISHED_WIDTHS = {500: 64, 4000: 256}
 N_MARKERS = 50
 
 Split = dict[str, np.ndarray]
 
 
-def of_mmlab(mode: str, quick: bool) -> Callable[[Split], list[int]]:
-    """A training by mmlab; what it imports is imported before it is timed."""
+def train_with_mmlab(mode: str, quick: bool) -> Callable[[Split], list[int]]:
+    """Return a function that trains with mmlab; the imports happen before it is called."""
     from mmlab.selectors import get_selector
 
     method: Any = get_selector(f"markermap_{mode}")
@@ -51,9 +52,9 @@ def of_mmlab(mode: str, quick: bool) -> Callable[[Split], list[int]]:
     return train
 
 
-def of_markermap(mode: str) -> Callable[[Split], list[int]]:
-    """A training by markermap, with the settings of its published benchmark."""
-    # markermap imports a package that no registry has; MarkerMap itself does not use it.
+def train_with_markermap(mode: str) -> Callable[[Split], list[int]]:
+    """Return a function that trains with markermap, as in its published benchmark."""
+    # markermap imports a package that is not on PyPI; MarkerMap itself does not use it.
     sys.modules["persist"] = types.ModuleType("persist")
     from markermap.vae_models import MarkerMap, train_model
     from torch.utils.data import DataLoader, TensorDataset
@@ -97,8 +98,12 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(int(threads))
     split = dict(np.load(path))
-    train = of_mmlab(mode, more == ["--quick"]) if package == "mmlab" else of_markermap(mode)
-    # torch does so in the first step of an optimiser: once a process, as the imports above.
+    train = (
+        train_with_mmlab(mode, more == ["--quick"])
+        if package == "mmlab"
+        else train_with_markermap(mode)
+    )
+    # torch imports this in the first step of an optimiser; here it is not part of the measurement.
     importlib.import_module("torch._dynamo")
     wall, cpu = time.perf_counter(), time.process_time()
     panel = train(split)

@@ -1,5 +1,3 @@
-"""The script experiments/table4_scvi.py: reconstruction of MarkerMap and of scVI."""
-
 from __future__ import annotations
 
 import importlib
@@ -30,7 +28,7 @@ SCVI_METHODS = ["scvi_sample", "scvi_mean", "scvi_mean_counts"]
 
 @pytest.fixture(scope="module")
 def table4() -> Iterator[ModuleType]:
-    """The script as a module."""
+    """The script, imported as a module."""
     sys.path.insert(0, str(EXPERIMENTS))
     yield importlib.import_module("table4_scvi")
     sys.path.remove(str(EXPERIMENTS))
@@ -54,7 +52,7 @@ def normalized(normalization: Any) -> Cells:
 
 
 @pytest.mark.parametrize("normalization", ["total", "none", "l2"])
-def test_reconstructed_counts_are_normalised_like_the_dataset(
+def test_reconstructed_counts_are_normalized_like_those_of_the_dataset(
     table4: ModuleType, normalization: str
 ) -> None:
     cells, train = normalized(normalization), np.arange(80)
@@ -63,9 +61,9 @@ def test_reconstructed_counts_are_normalised_like_the_dataset(
     counts: Any = cells.adata.X
     np.testing.assert_array_equal(scale.z_scores(counts), prepared)
     log_values = log_normalize(counts, cells.normalization).toarray()
-    on_paper = (log_values - log_values[train].mean()) / log_values[train].std()
+    paper_scale = (log_values - log_values[train].mean()) / log_values[train].std()
     assert np.abs(prepared).max() < 10
-    np.testing.assert_allclose(scale.paper(prepared), on_paper, atol=1e-4)
+    np.testing.assert_allclose(scale.paper(prepared), paper_scale, atol=1e-4)
 
 
 def value(table: pd.DataFrame, **which: str) -> float:
@@ -75,13 +73,11 @@ def value(table: pd.DataFrame, **which: str) -> float:
     return float(found)
 
 
-def test_measures_are_computed_for_each_type_and_for_all_cells(
-    table4: ModuleType, tiny_cells: Cells
-) -> None:
+def test_measures_cover_each_type_and_all_cells(table4: ModuleType, tiny_cells: Cells) -> None:
     rng = np.random.default_rng(0)
     y, classes = tiny_cells.y, tiny_cells.classes
     x = rng.normal(size=(len(y), 40)).astype(np.float32) * np.arange(1, 41, dtype=np.float32)
-    # Only cells of the first type have an error: 2 in each gene.
+    # Only the reconstruction of the first type is wrong: by 2 in each gene.
     reconstructed = x + 2 * (y == 0)[:, None].astype(np.float32)
     table = table4.measured({"matrix": (x, reconstructed), "gene": (x, x)}, y, classes)
     assert len(table) == 2 * len(BY_TYPE) * (len(classes) + 1)
@@ -95,7 +91,7 @@ def test_measures_are_computed_for_each_type_and_for_all_cells(
         own = {"scale": "matrix", "cell_type": cell_type}
         assert value(table, measure="l1", **own) == pytest.approx(80 * part, rel=1e-5)
         assert value(table, measure="l2", **own) == pytest.approx(2 * 40**0.5 * part, rel=1e-5)
-    # A shift of one type changes the variance over all cells, but not within a type.
+    # A constant shift of one type changes the variances over all cells, but not within a type.
     of_type = table[(table["scale"] == "matrix") & (table["cell_type"] != "all test cells")]
     variances = of_type[of_type["measure"].isin(["jaccard", "spearman"])]["value"]
     np.testing.assert_allclose(variances, 1)
@@ -104,25 +100,23 @@ def test_measures_are_computed_for_each_type_and_for_all_cells(
     assert perfect.min().to_dict() == pytest.approx({"jaccard": 1, "spearman": 1, "l1": 0, "l2": 0})
 
 
-def test_scvi_samples_are_averaged_as_z_scores_or_as_counts(
-    table4: ModuleType, tiny_cells: Cells
-) -> None:
+def test_scvi_means_are_over_z_scores_or_over_counts(table4: ModuleType, tiny_cells: Cells) -> None:
     counts: Any = tiny_cells.adata.X[:30]
     scale = table4.Scale.of(tiny_cells, np.arange(80))
     other = sp.csr_matrix(counts.toarray()[::-1])
-    by_method = table4.rebuilt_by_scvi(iter([counts, other]), scale)
-    assert list(by_method) == SCVI_METHODS
-    expected = scale.z_scores(counts)
-    np.testing.assert_array_equal(by_method["scvi_sample"], expected)
+    reconstructed = table4.reconstructed_by_scvi(iter([counts, other]), scale)
+    assert list(reconstructed) == SCVI_METHODS
+    truth = scale.z_scores(counts)
+    np.testing.assert_array_equal(reconstructed["scvi_sample"], truth)
     np.testing.assert_allclose(
-        by_method["scvi_mean"], (expected + scale.z_scores(other)) / 2, atol=1e-5
+        reconstructed["scvi_mean"], (truth + scale.z_scores(other)) / 2, atol=1e-5
     )
     both = sp.csr_matrix((counts.toarray() + other.toarray()) / 2)
-    np.testing.assert_allclose(by_method["scvi_mean_counts"], scale.z_scores(both), atol=1e-5)
-    assert np.abs(by_method["scvi_mean"] - by_method["scvi_mean_counts"]).max() > 0.1
+    np.testing.assert_allclose(reconstructed["scvi_mean_counts"], scale.z_scores(both), atol=1e-5)
+    assert np.abs(reconstructed["scvi_mean"] - reconstructed["scvi_mean_counts"]).max() > 0.1
 
 
-def test_the_markdown_has_mean_and_spread_next_to_published_numbers(table4: ModuleType) -> None:
+def test_markdown_has_mean_and_spread_next_to_published_numbers(table4: ModuleType) -> None:
     rows = [
         {"split": split, "scale": "matrix", "cell_type": cell_type, "measure": "l2", "value": value}
         for cell_type, values in {"Astro": (40.0, 42.0), "all test cells": (47.0, 49.0)}.items()
@@ -148,7 +142,7 @@ def test_the_markdown_has_mean_and_spread_next_to_published_numbers(table4: Modu
     assert [row[header.index("jaccard")] for row in published] == ["0.738"]
 
 
-def test_all_problems_are_reported_before_any_work(
+def test_all_problems_are_reported_at_once(
     table4: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -171,7 +165,7 @@ def test_all_problems_are_reported_before_any_work(
     importlib.util.find_spec("scvi") is None,
     reason="scvi-tools is not installed (pip install '.[scvi]')",
 )
-def test_scvi_is_compared_with_markermap_and_regression(
+def test_scvi_markermap_and_regression_are_evaluated_on_one_split(
     table4: ModuleType, trial: TrialSpec, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table4, "N_SAMPLES", 3)
@@ -183,11 +177,11 @@ def test_scvi_is_compared_with_markermap_and_regression(
     assert epochs["scvi_mean"] == 2
     assert epochs["markermap_unsupervised"] == SMALL["max_epochs"]
     assert table["value"].notna().all()
-    all_cells = table[table["cell_type"] == "all test cells"]
-    assert (all_cells["n_cells"] == len(replicate_split(trial, tiny_cells, 0).test)).all()
-    l2 = all_cells[(all_cells["measure"] == "l2") & (all_cells["scale"] == "gene")]
+    everything = table[table["cell_type"] == "all test cells"]
+    assert (everything["n_cells"] == len(replicate_split(trial, tiny_cells, 0).test)).all()
+    l2 = everything[(everything["measure"] == "l2") & (everything["scale"] == "gene")]
     by_method = l2.set_index("method")["value"]
-    # A sample has the noise of counts; the mean averages most of it out.
+    # A sample contains the noise of the counts; a mean has little of it left.
     assert by_method["scvi_mean"] < by_method["scvi_sample"]
     assert set(table[table["scale"] == "counts"]["method"]) == {"scvi_sample"}
     again = table4.measure_split(trial, tiny_cells, 0, epochs=2)

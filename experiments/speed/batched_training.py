@@ -1,11 +1,12 @@
-"""Several models trained as one against the same models one after the other.
+r"""Time of models trained as one batch against the same models one after the other.
 
-    python experiments/speed/packed.py --dataset citeseq --models 2 5 10
-    python experiments/speed/packed.py --simulated 39583 4581 9 --models 1 10 --epochs 12 --quick
+    python experiments/speed/batched_training.py --dataset citeseq --models 2 5 10
+    python experiments/speed/batched_training.py --simulated 39583 4581 9 --models 1 10 \
+        --epochs 12 --quick
 
-On ``--device cuda`` this is what a pack is for; on a CPU it shows why mmlab does not pack there.
-The seconds of a model are those of all, divided by their number. ``--simulated`` takes numbers of
-cells, genes and types: normal z-scores, in which each type has ten genes of its own.
+The seconds per model are the seconds of all models, divided by their number. ``--simulated`` takes
+the numbers of cells, genes and types; the cells are normal z-scores in which each type has ten
+marker genes. mmlab trains replicates of a comparison as one batch on a GPU only.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ def main() -> None:
         "--output", type=Path, default=ROOT / "experiments/results/speed_packed.parquet"
     )
     options = parser.parse_args()
-    kind = get_selector(options.method)
-    params = dict(kind.quick) if options.quick else {}
+    method = get_selector(options.method)
+    params = dict(method.quick) if options.quick else {}
     params |= {"max_epochs": options.epochs, "min_epochs": options.epochs}
-    selector = kind(50, device=options.device, **params)
+    selector = method(50, device=options.device, **params)
     if options.simulated is not None:
         name = "simulated {} x {}, {} types".format(*options.simulated)
         data = [simulated(selector, *options.simulated)] * max(options.models)
@@ -67,38 +68,43 @@ def main() -> None:
     rows = []
     for repeat in range(options.repeats):
         for n_models in options.models:
-            for packed in (False, True):
-                parts = [data[:n_models]] if packed else [[one] for one in data[:n_models]]
+            for batched in (False, True):
+                parts = [data[:n_models]] if batched else [[one] for one in data[:n_models]]
                 seconds = sum(train(selector, part) for part in parts) / n_models
-                how = "packed" if packed else "one by one"
+                how = "packed" if batched else "one by one"  # as in the stored results
                 rows.append({"models": n_models, "how": how, "repeat": repeat, "seconds": seconds})
-                print(f"{n_models} models {how}: {seconds:.2f} s a model", flush=True)
+                description = "as one batch" if batched else "one by one"
+                print(f"{n_models} models {description}: {seconds:.2f} s per model", flush=True)
     table = pd.DataFrame(rows).assign(dataset=name, method=options.method)
     table.to_parquet(options.output)
     medians = table.pivot_table("seconds", "models", "how", "median")
     print((medians["packed"] / medians["one by one"]).rename("ratio").round(3).to_string())
-    axis = medians.plot.bar(rot=0, ylabel="seconds a model", xlabel="models in a pack")
+    medians = medians.rename(columns={"packed": "as one batch"})
+    axis = medians.plot.bar(rot=0, ylabel="seconds per model", xlabel="models", title="training")
     plt.savefig(options.output.with_suffix(".png"), dpi=120)
     plt.close(axis.figure)
 
 
 def replicate(selector: Any, cells: Cells, index: int) -> TrainingData:
+    """Return the training data of one replicate."""
     split = paper_split(cells.y, random_stream(0, index, Stream.SPLIT))
     layers = prepare_layers(cells.adata, cells.normalization, "train_only", split.train)
     return training_data(selector, layers, cells.y, split, PanelConstraints([], [], None))
 
 
 def simulated(selector: Any, n_cells: int, n_genes: int, n_types: int) -> TrainingData:
+    """Return simulated training data, 80 % of the cells for training."""
     rng = np.random.default_rng(0)
     y = rng.integers(n_types, size=n_cells)
     x = rng.standard_normal((n_cells, n_genes), dtype=np.float32)
-    for kind in range(n_types):
-        x[y == kind, 10 * kind : 10 * kind + 10] += 1
-    fit = np.arange(n_cells) < 0.8 * n_cells
-    return selector.checked(x[fit], y[fit], X_val=x[~fit], y_val=y[~fit])
+    for cell_type in range(n_types):
+        x[y == cell_type, 10 * cell_type : 10 * cell_type + 10] += 1
+    train = np.arange(n_cells) < 0.8 * n_cells
+    return selector.checked(x[train], y[train], X_val=x[~train], y_val=y[~train])
 
 
 def train(selector: Any, part: Sequence[TrainingData]) -> float:
+    """Train one model per item as one batch; return the seconds."""
     started = time.perf_counter()
     with limit_threads(1):
         for _ in train_batched([selector] * len(part), part):
