@@ -24,8 +24,8 @@ from mmlab.spec.constraints import ConstrainedSpec, Constraints
 from mmlab.spec.trial import TrialSpec
 
 #: Minimum difference of the mean log1p expression of a marker gene, its type against all others.
-MARKER_LIFT = math.log(2)
-_CELLS_AT_ONCE = 4096
+MIN_LOG_FOLD_CHANGE = math.log(2)
+_CELLS_PER_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def measure_genes(
         Class index of each cell as the method gets it (with label noise), shape (n_cells,).
     """
     totals, sums = np.zeros(counts.shape[1]), np.zeros((n_types, counts.shape[1]))
-    for start in range(0, len(train), _CELLS_AT_ONCE):
-        own = train[start : start + _CELLS_AT_ONCE]
+    for start in range(0, len(train), _CELLS_PER_BLOCK):
+        own = train[start : start + _CELLS_PER_BLOCK]
         block = take_cells(counts, own)
         totals += block.sum(axis=0, dtype=np.float64).A1
         sums += sums_by_type(log_normalize(block, "total"), y[own], n_types)
@@ -88,8 +88,8 @@ def marked_types(sums: NDArray[np.float64], sizes: NDArray[np.int64]) -> Indices
     others = (sums.sum(axis=0) - sums) / np.maximum(sizes.sum() - sizes, 1)[:, None]
     highest = means.argmax(axis=0)
     genes = np.arange(sums.shape[1])
-    lift = means[highest, genes] - others[highest, genes]
-    return np.where(lift >= MARKER_LIFT, highest, -1).astype(np.int64)
+    log_fold_change = means[highest, genes] - others[highest, genes]
+    return np.where(log_fold_change >= MIN_LOG_FOLD_CHANGE, highest, -1).astype(np.int64)
 
 
 @dataclass(frozen=True)

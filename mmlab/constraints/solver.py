@@ -83,8 +83,8 @@ class PanelRules:
     def _sufficient(self, order: Indices, n: int, included: Indices) -> Indices:
         """Return positions in ``order`` of genes that suffice for an optimal panel, ascending.
 
-        Genes with the same marker pattern in the same group are interchangeable: only as many
-        of them as the group can take are kept. Of the remaining genes with the same marker
+        Genes with the same marker pattern in the same group are interchangeable: only the first
+        ones are kept, as many as the group can take. Of the remaining genes with the same marker
         pattern the first n suffice. A later gene can be replaced by one of these n, because each
         of the other n - 1 genes of a panel rules out at most one of them: it is that gene, or it
         takes a place in its group.

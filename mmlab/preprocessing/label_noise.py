@@ -43,8 +43,8 @@ def transition_matrix(
     matrix = np.eye(n)
     for true, row in noise.matrix.items():
         matrix[index[true]] = 0
-        for given, probability in row.items():
-            matrix[index[true], index[given]] = probability
+        for new, probability in row.items():
+            matrix[index[true], index[new]] = probability
     return matrix
 
 
@@ -68,7 +68,7 @@ def nearest_classes(x: ZScores, y: NDArray[np.int64], n_classes: int) -> NDArray
 
 def label_noise_problems(noise: LabelNoise, classes: list[str]) -> list[str]:
     """Return a message for each class of the noise matrix that the data do not have."""
-    listed = {*noise.matrix, *(given for row in noise.matrix.values() for given in row)}
+    listed = {*noise.matrix, *(new for row in noise.matrix.values() for new in row)}
     return [
         f"class {name!r} of the noise matrix is not in the data; classes: {', '.join(classes)}"
         for name in sorted(listed - set(classes))

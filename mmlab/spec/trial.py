@@ -86,7 +86,10 @@ class LabelNoise(Spec):
 
 
 class TrialSpec(Spec):
-    """A trial, the unit of work: one selector and its parameters on one or more replicates."""
+    """A trial, the unit of work: data, selector with all parameters, panel size, label noise, seed.
+
+    A trial runs the selector on one or more replicates (splits of the same data).
+    """
 
     data: DataSpec
     selector: str

@@ -16,7 +16,7 @@ BASE: dict[str, Any] = {"data": {"name": "zeisel"}, "methods": ["smash"]}
 
 
 def spec(**content: Any) -> ComparisonSpec:
-    return parse_spec(ComparisonSpec, BASE | content, "here")
+    return parse_spec(ComparisonSpec, BASE | content, "spec.yaml")
 
 
 def test_noise_levels_are_sorted_and_shown_in_percent() -> None:

@@ -239,8 +239,8 @@ def test_all_mistakes_of_a_file_are_in_one_error(tmp_path: Path) -> None:
 
 def test_an_unknown_key_in_a_nested_block_is_named_with_its_path() -> None:
     content = {"data": {"name": "zeisel"}, "selector": "random", "noise": {"lebel": 0.1}}
-    with pytest.raises(UserError, match=r"^here: noise\.lebel is not a known key\.$"):
-        parse_spec(TrialSpec, content, "here")
+    with pytest.raises(UserError, match=r"^spec\.yaml: noise\.lebel is not a known key\.$"):
+        parse_spec(TrialSpec, content, "spec.yaml")
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_an_unknown_key_in_a_nested_block_is_named_with_its_path() -> None:
 )
 def test_data_have_exactly_one_source(data: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=f"data: {message}"):
-        parse_spec(TrialSpec, {"data": data, "selector": "random"}, "here")
+        parse_spec(TrialSpec, {"data": data, "selector": "random"}, "spec.yaml")
 
 
 def search(**parameters: Any) -> dict[str, Any]:
@@ -265,55 +265,55 @@ def search(**parameters: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("low", [0, -1])
 def test_a_log_range_requires_a_positive_low(low: float) -> None:
     with pytest.raises(UserError) as caught:
-        parse_spec(SearchSpace, search(beta={"low": low, "high": 1, "log": True}), "here")
+        parse_spec(SearchSpace, search(beta={"low": low, "high": 1, "log": True}), "spec.yaml")
     assert str(caught.value) == (
-        f"here: parameters.beta: a log range requires low > 0, got {float(low)}."
+        f"spec.yaml: parameters.beta: a log range requires low > 0, got {float(low)}."
     )
 
 
 @pytest.mark.parametrize("high", [float("inf"), float("nan")])
 def test_a_range_requires_finite_bounds(high: float) -> None:
     with pytest.raises(UserError, match="beta"):
-        parse_spec(SearchSpace, search(beta={"low": 0, "high": high}), "here")
+        parse_spec(SearchSpace, search(beta={"low": 0, "high": high}), "spec.yaml")
 
 
 def test_an_integer_range_requires_integer_bounds() -> None:
     with pytest.raises(UserError, match="hidden_size"):
         parse_spec(
-            SearchSpace, search(hidden_size={"low": 0.5, "high": 2.5, "integer": True}), "here"
+            SearchSpace, search(hidden_size={"low": 0.5, "high": 2.5, "integer": True}), "spec.yaml"
         )
 
 
 def test_a_misspelt_key_of_a_range_is_reported_with_the_missing_key() -> None:
     with pytest.raises(UserError) as caught:
-        parse_spec(SearchSpace, search(beta={"low": 0, "hihg": 1}), "here")
+        parse_spec(SearchSpace, search(beta={"low": 0, "hihg": 1}), "spec.yaml")
     assert str(caught.value) == (
-        "here: parameters.beta.high is missing; parameters.beta.hihg is not a known key."
+        "spec.yaml: parameters.beta.high is missing; parameters.beta.hihg is not a known key."
     )
 
 
 def test_a_value_that_is_not_a_scalar_is_reported_once() -> None:
     content = {"data": {"name": "zeisel"}, "selector": "random", "params": {"beta": [1]}}
     with pytest.raises(UserError) as caught:
-        parse_spec(TrialSpec, content, "here")
+        parse_spec(TrialSpec, content, "spec.yaml")
     assert str(caught.value).count("params.beta") == 1
 
 
 def test_choices_must_not_be_empty() -> None:
     with pytest.raises(UserError, match=r"parameters\.beta\.choices: "):
-        parse_spec(SearchSpace, search(beta={"choices": []}), "here")
+        parse_spec(SearchSpace, search(beta={"choices": []}), "spec.yaml")
 
 
 def test_a_search_space_requires_a_parameter() -> None:
     with pytest.raises(UserError, match="parameters: "):
-        parse_spec(SearchSpace, search(), "here")
+        parse_spec(SearchSpace, search(), "spec.yaml")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_parameter_must_be_finite(value: float) -> None:
     content = {"data": {"name": "zeisel"}, "selector": "random", "params": {"beta": value}}
     with pytest.raises(UserError, match="beta"):
-        parse_spec(TrialSpec, content, "here")
+        parse_spec(TrialSpec, content, "spec.yaml")
 
 
 @pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-4"])
