@@ -6,9 +6,9 @@ A hierarchical negative-binomial model. The count of gene g in cell i of type t 
 
 and a dispersion that depends on the gene. Types belong to families. Half of the markers are on in
 some families, the other half in some types of any family: families differ in more genes than types
-within a family. The effect of a marker is between small and large. All other genes have a small
-random effect in each type, so that a method may confuse them with weak markers. ``state_i`` is
-independent of the type: it changes all genes of a cell a little, as nuisance variation.
+within a family. Marker effects range from weak to strong. All other genes have a small random
+effect in each type, so that a method may confuse them with weak markers. ``state_i`` is independent
+of the type: it changes all genes of a cell a little, as nuisance variation.
 """
 
 from __future__ import annotations

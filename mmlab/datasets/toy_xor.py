@@ -1,4 +1,4 @@
-"""Toy example of the paper: only three genes together are informative of the class."""
+"""Toy example of the paper: three genes determine the class, a single gene is not informative."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def download(source: RemoteFile, folder: Path, mirror: str | None = None) -> Pat
     raise UserError(f"{source.name} cannot be downloaded ({'; '.join(failures)}).")
 
 
-def verify_checksum(source: RemoteFile, path: Path, folder: Path, what: str) -> str:
+def verify_checksum(source: RemoteFile, path: Path, folder: Path, label: str) -> str:
     """Compare the sha256 of a file to the published one, or to that of the first download.
 
     Parameters
@@ -80,7 +80,7 @@ def verify_checksum(source: RemoteFile, path: Path, folder: Path, what: str) -> 
         The downloaded file.
     folder
         Folder of downloads, with the checksums of the first downloads.
-    what
+    label
         Description of the file for the error message.
 
     Returns
@@ -110,7 +110,7 @@ def verify_checksum(source: RemoteFile, path: Path, folder: Path, what: str) -> 
             "there to accept another version)"
         )
     raise UserError(
-        f"{source.name}: {what} has the sha256 {found}, but {expected} is expected{first}. The "
+        f"{source.name}: {label} has the sha256 {found}, but {expected} is expected{first}. The "
         "file is damaged or another version: download it again."
     )
 

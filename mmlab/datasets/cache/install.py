@@ -24,7 +24,7 @@ from mmlab.errors import UserError
 OFFLINE_VARIABLE = "MMLAB_OFFLINE"
 _ASSUMED_DENSITY = (
     "The share of counts above 0, {0.density}, is assumed: {0.like} is not on this machine. To use "
-    "its own share, fetch it and simulate again."
+    "its own share, fetch it, remove this simulated dataset and simulate it again."
 )
 
 
@@ -41,8 +41,8 @@ def fetch_dataset(dataset: Dataset, source: str | None = None) -> CacheRecord:
     Raises
     ------
     UserError
-        A file cannot be downloaded or read, or its checksum is wrong. The message tells how to
-        download it by hand.
+        A file cannot be downloaded or read, or its checksum is wrong. The message explains
+        how to download it by hand.
     """
     with dataset_lock(dataset.name, f"another process is fetching {dataset.name}: waiting for it"):
         record = find_record(dataset.name)
@@ -177,7 +177,10 @@ def _convert(
     notes = dataset.notes
     if missing:
         listed = ", ".join(missing)
-        notes = (*notes, f"{listed} could not be downloaded: its genes are not filtered out.")
+        notes = (
+            *notes,
+            f"{listed} could not be downloaded: genes on these lists are not filtered out.",
+        )
     found = (adata.n_obs, adata.n_vars, adata.obs[dataset.label_key].nunique())
     published = (dataset.n_cells, dataset.n_genes, dataset.n_classes)
     if found != published:

@@ -179,7 +179,7 @@ def remove_dataset(name: str) -> int:
     UserError
         The dataset is not in the cache.
     """
-    with dataset_lock(name, f"another process is writing {name}: waiting for it"):
+    with dataset_lock(name, f"another process is using {name}: waiting for it"):
         found = records()
         if name not in found:
             present = ", ".join(found) or "none"

@@ -11,11 +11,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 
 def cell_progress(
-    blocks: Iterator[sp.csr_matrix], n_cells: int, what: str
+    blocks: Iterator[sp.csr_matrix], n_cells: int, label: str
 ) -> Iterator[sp.csr_matrix]:
     """Yield the same blocks of cells and show the progress on stderr."""
     console = Console(stderr=True)
-    console.print(f"{what}: {n_cells:,} cells", highlight=False)
+    console.print(f"{label}: {n_cells:,} cells", highlight=False)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     with bar:
         task = bar.add_task("", total=n_cells)

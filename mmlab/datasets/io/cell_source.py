@@ -232,13 +232,13 @@ def _read_legacy_file(file: h5py.File) -> ad.AnnData:
     return adata
 
 
-def _require_memory(what: str, datasets: list[h5py.Dataset]) -> None:
+def _require_memory(label: str, datasets: list[h5py.Dataset]) -> None:
     needed, free = sum(map(declared_bytes, datasets)), free_memory()
     if needed > free:
         raise InvalidFileError(
             datasets[0].file.filename,
             [
-                f"{what} needs {format_bytes(needed)} of memory, but {format_bytes(free)} are "
+                f"{label} needs {format_bytes(needed)} of memory, but {format_bytes(free)} are "
                 "free; use a machine with more memory"
             ],
         )

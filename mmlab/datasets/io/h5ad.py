@@ -116,7 +116,7 @@ def _walk(file: h5py.File) -> Iterator[tuple[str, Any]]:
                 kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
                 detail = (
                     f"is {kind} link to {target!r}: such links are not followed; store the data "
-                    "there instead"
+                    "in this file"
                 )
                 yield path, (kind, detail)
                 continue

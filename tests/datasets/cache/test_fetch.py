@@ -350,7 +350,7 @@ def new_seed() -> int:
     return seed
 
 
-def test_offline_errors_tell_how_to_download_by_hand(
+def test_offline_errors_explain_how_to_download_by_hand(
     originals: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MMLAB_OFFLINE", "1")

@@ -87,7 +87,7 @@ def test_large_cells_are_pickled_as_a_reference_to_their_file(
         assert loaded.fingerprint == cells.fingerprint
         assert (loaded.adata.X != cells.adata.X).nnz == 0
     assert mapping_of(pickle.loads(by_reference).adata.X) is not None
-    # On a machine without the file, the error tells what to do.
+    # On a machine without the file, the error explains what to do.
     monkeypatch.setenv(FOLDER_VARIABLE, str(cache_folder() / "elsewhere"))
     with pytest.raises(UserError, match=r"are not in .* on this machine"):
         pickle.loads(by_reference)
