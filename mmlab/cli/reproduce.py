@@ -19,7 +19,7 @@ from mmlab.cli.shared_options import (
 from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
-    from mmlab.report.reproduce import Number, Reproduction
+    from mmlab.report.reproduce import ReproducedMetric, Reproduction
 
 #: Numbers that are listed, missing and different ones first.
 _LISTED = 40
@@ -114,7 +114,7 @@ def _print(result: Reproduction) -> None:
         print_text("all numbers are equal")
 
 
-def _print_numbers(numbers: list[Number]) -> None:
+def _print_numbers(numbers: list[ReproducedMetric]) -> None:
     from rich.markup import escape
     from rich.table import Table
 

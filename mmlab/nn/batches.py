@@ -60,7 +60,7 @@ def gather_cells(values: CellTensor, indices: Tensor) -> Tensor:
         Shape (n_models, batch).
     """
     if isinstance(values, CellReader):
-        return values.take(indices)
+        return values.gather(indices)
     n_models, n_cells = values.shape[:2]
     if n_models > 1:
         offsets = torch.arange(0, n_models * n_cells, n_cells, device=indices.device)

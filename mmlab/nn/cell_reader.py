@@ -43,10 +43,10 @@ class CellReader:
         """Return a tensor of zeros on the device of the minibatches."""
         return torch.zeros(*shape, dtype=dtype, device=self.device)
 
-    def ahead(self, minibatches: Sequence[Tensor]) -> Iterator[Tensor]:
+    def prefetch(self, minibatches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the minibatches of cell indices while their cells are loaded in the background.
 
-        Pass each yielded tensor to :meth:`take` before requesting the next one.
+        Pass each yielded tensor to :meth:`gather` before requesting the next one.
         """
         remaining = iter(minibatches)
         with ThreadPoolExecutor(1) as pool:
@@ -62,7 +62,7 @@ class CellReader:
         if indices is not None:
             self._prefetched.append((indices, pool.submit(self._load, indices.cpu().numpy())))
 
-    def take(self, indices: Tensor) -> Tensor:
+    def gather(self, indices: Tensor) -> Tensor:
         """Return the cells ``indices`` (n_models, batch): shape (n_models, batch, n_genes)."""
         if self._prefetched and self._prefetched[0][0] is indices:
             return self._prefetched.popleft()[1].result().to(self.device)
@@ -89,8 +89,8 @@ class CellReader:
 
     def _load_parts(self, parts: Sequence[NDArray[np.int64]]) -> Iterator[Tensor]:
         all_indices = [torch.from_numpy(part).expand(self.shape[0], -1) for part in parts]
-        for indices in self.ahead(all_indices):
-            yield self.take(indices)
+        for indices in self.prefetch(all_indices):
+            yield self.gather(indices)
 
 
 #: Training cells: a tensor in memory, or a reader of cells on disk.

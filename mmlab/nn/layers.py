@@ -88,11 +88,11 @@ class Linear(nn.Module):
     gradient of the mask is the sum over the outputs of the weights times G. This takes one
     matrix product, while autograd takes two.
 
-    A ``rounded`` layer rounds the factors and the results of its matrix products to bfloat16 in
-    training mode. Weights, sums and gradients stay in float32.
+    With ``mixed_precision``, the layer rounds the factors and the results of its matrix products
+    to bfloat16 in training mode. Weights, sums and gradients stay in float32.
     """
 
-    rounded = False
+    mixed_precision = False
 
     def __init__(self, n_in: int, n_out: int, noise: RandomSource) -> None:
         super().__init__()
@@ -111,8 +111,8 @@ class Linear(nn.Module):
         weight = self.weight if inputs is None else gather_columns(self.weight, inputs)
         # With a single row most of the time goes into reading the weights, and rounding would
         # read them once more.
-        rounded = self.rounded and self.training and x.shape[1] > 1
-        result: Tensor = _Linear.apply(x, mask, weight, self.bias, rounded)  # type: ignore[no-untyped-call]
+        mixed = self.mixed_precision and self.training and x.shape[1] > 1
+        result: Tensor = _Linear.apply(x, mask, weight, self.bias, mixed)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -121,11 +121,11 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, rounded: bool
+        ctx: Any, x: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, mixed: bool
     ) -> Tensor:
         masked = x if mask is None else x * mask[:, None]
-        ctx.rounded = rounded
-        if not rounded:
+        ctx.mixed = mixed
+        if not mixed:
             ctx.save_for_backward(x, mask, weight)
             return torch.baddbmm(bias[:, None], masked, weight.mT)
         masked = masked.bfloat16()
@@ -136,7 +136,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
         grad: Tensor = grad_outputs[0]
         x, mask, weight = ctx.saved_tensors
-        factor = grad.bfloat16() if ctx.rounded else grad
+        factor = grad.bfloat16() if ctx.mixed else grad
         grad_x = grad_mask = None
         grad_weight = torch.bmm(factor.mT, x).to(weight.dtype)
         if mask is not None:

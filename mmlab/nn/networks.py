@@ -105,7 +105,7 @@ class PanelModel(nn.Module):
         """Use bfloat16 products (:class:`mmlab.nn.layers.Linear`) in the large linear layers."""
         for module in self.modules():
             if isinstance(module, Linear):
-                module.rounded = module.weight[0].numel() >= _MIN_WEIGHTS_FOR_BFLOAT16
+                module.mixed_precision = module.weight[0].numel() >= _MIN_WEIGHTS_FOR_BFLOAT16
 
     def panel(self, model: int = 0) -> NDArray[np.int64]:
         """Return the panel of a model, shape (n_markers,).

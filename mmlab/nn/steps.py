@@ -58,7 +58,7 @@ class StepRunner:
         Cells on disk are loaded in the background.
         """
         x = self._x
-        return x.ahead(minibatches) if isinstance(x, CellReader) else iter(minibatches)
+        return x.prefetch(minibatches) if isinstance(x, CellReader) else iter(minibatches)
 
     def run(self, indices: Tensor, temperature: Tensor) -> Tensor:
         """Run one training step; return the losses, shape (n_models,), without gradient.

@@ -171,8 +171,8 @@ def test_a_bfloat16_layer_is_within_rounding_error_and_exact_in_evaluation_mode(
 ) -> None:
     layer, upstream = Linear(300, 40, source(0, 1)), normal(2, 20, 40, seed=2)
     results = []
-    for rounded in (False, True):
-        layer.rounded = rounded
+    for mixed_precision in (False, True):
+        layer.mixed_precision = mixed_precision
         x = normal(2, 20, 300).requires_grad_(not masked)
         mask = torch.rand(2, 300, generator=seeded(1)).requires_grad_() if masked else None
         outputs = layer.train()(x, mask)

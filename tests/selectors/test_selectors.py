@@ -510,8 +510,8 @@ def test_mixed_precision_rounds_large_products_if_faster(
     params = SMALL | {"hidden_size": 1000, "max_epochs": 1, "device": "cpu"}
     selector = MarkerMapJoint(6, precision=precision, **params).fit(zscore, labels)
     network = selector.model_.network
-    assert network.first.rounded == network.decoder_mean[1].rounded == rounded
-    assert not network.classifier[1].rounded
+    assert network.first.mixed_precision == network.decoder_mean[1].mixed_precision == rounded
+    assert not network.classifier[1].mixed_precision
 
 
 # --- scanpy_t_test

@@ -164,10 +164,10 @@ def test_a_reader_returns_batches_in_the_requested_order(
     def expected(indices: Any) -> NDArray[np.float32]:
         return np.stack([both[m, indices[m]].numpy() for m in range(2)])
 
-    for indices in reader.ahead(batches):
-        np.testing.assert_array_equal(reader.take(indices), expected(indices))
-        # Other batches may be read in between.
-        np.testing.assert_array_equal(reader.take(batches[0]), expected(batches[0]))
+    for indices in reader.prefetch(batches):
+        np.testing.assert_array_equal(reader.gather(indices), expected(indices))
+        # Others may be asked for in between.
+        np.testing.assert_array_equal(reader.gather(batches[0]), expected(batches[0]))
     for ours, theirs in (
         (reader.split(50, dim=1), both.split(50, dim=1)),
         (reader.tensor_split(7, dim=1), both.tensor_split(7, dim=1)),
@@ -181,8 +181,8 @@ def test_an_error_while_reading_ahead_is_raised(tiny_cells: Cells) -> None:
     reader = CellReader([Expression(tiny_cells.adata.X, "log1p", "total")], "cpu")
     batches = [torch.tensor([[0, 1]]), torch.tensor([[0, 500]])]
     with pytest.raises(IndexError):
-        for indices in reader.ahead(batches):
-            reader.take(indices)
+        for indices in reader.prefetch(batches):
+            reader.gather(indices)
 
 
 # --- samples of large datasets
