@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmlab.cli.console import print_json, print_message, stdout
+from mmlab.cli.datasets_check import check
 from mmlab.cli.help_panels import command_with_panels
 from mmlab.cli.shared_options import JsonOption, LayerOption, OfflineOption
 from mmlab.errors import UserError
@@ -15,7 +16,6 @@ from mmlab.errors import UserError
 if TYPE_CHECKING:
     from mmlab.datasets.cache.records import CacheRecord
     from mmlab.datasets.description import Dataset
-    from mmlab.datasets.io.counts import FileCheck
 
 app = typer.Typer(
     help="List, fetch, simulate, add, check and remove datasets.", no_args_is_help=True
@@ -125,12 +125,12 @@ def fetch(
 ) -> None:
     """Download a dataset from its original source."""
     from mmlab.datasets import get_dataset
-    from mmlab.datasets.cache.install import fetch_dataset as bring
+    from mmlab.datasets.cache.install import fetch_dataset
 
     dataset = get_dataset(name)
     if not dataset.sources:
-        raise UserError(f"{name} comes with mmlab: there is nothing to fetch.")
-    _print_record(bring(dataset, source), as_json)
+        raise UserError(f"{name} is part of mmlab: there is nothing to fetch.")
+    _print_record(fetch_dataset(dataset, source), as_json)
 
 
 @app.command(cls=command_with_panels("Options"))
@@ -161,7 +161,7 @@ def simulate(
     It has the size of another dataset; the method `oracle` selects the true markers.
     """
     from mmlab.datasets import get_dataset
-    from mmlab.datasets.cache.install import simulate_dataset as make
+    from mmlab.datasets.cache.install import simulate_dataset
     from mmlab.datasets.simulation import SIMULATED_SUFFIX
 
     original = get_dataset(like)
@@ -172,7 +172,9 @@ def simulate(
         raise UserError(
             f"--name {name} must contain the word simulated, so that nobody takes it for real data."
         )
-    record = make(original, name, n_cells=cells, n_genes=genes, density=density, seed=seed)
+    record = simulate_dataset(
+        original, name, n_cells=cells, n_genes=genes, density=density, seed=seed
+    )
     _print_record(record, as_json)
 
 
@@ -201,9 +203,9 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a dataset from the cache."""
-    from mmlab.datasets.cache.records import remove_dataset as free
+    from mmlab.datasets.cache.records import remove_dataset
 
-    freed = free(name)
+    freed = remove_dataset(name)
     if as_json:
         print_json({"name": name, "freed_bytes": freed})
     else:
@@ -228,42 +230,4 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
-@app.command(cls=command_with_panels("Options"))
-def check(
-    file: Annotated[Path, typer.Argument(help="An .h5ad file with raw counts.")],
-    label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
-    layer: LayerOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Check whether your own file can be used."""
-    from dataclasses import asdict
-
-    from mmlab.datasets.io.counts import check_file
-
-    checked = check_file(str(file), label_key, layer)
-    if as_json:
-        print_json({"file": str(file), "usable": not checked.problems} | asdict(checked))
-    else:
-        _print_check(checked, file, label_key)
-    if checked.problems:
-        more = len(checked.problems) - 1
-        raise UserError(
-            f"{file} cannot be used: {checked.problems[0]}"
-            + (f" (and {more} more problems, listed above)." if more else ".")
-        )
-
-
-def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:
-    if checked.n_cells is not None:
-        place = checked.counts_in or "no place"
-        classes = "no" if checked.n_classes is None else checked.n_classes
-        print(
-            f"{file}: {checked.n_cells} cells x {checked.n_genes} genes, {classes} classes in "
-            f"obs[{label_key!r}], counts in {place}"
-        )
-    for title, sentences in (("problems", checked.problems), ("warnings", checked.warnings)):
-        if sentences:
-            print(f"{title}:")
-            print("\n".join(f"  - {sentence}" for sentence in sentences))
-    if not checked.problems:
-        print(f"{file} can be used.")
+app.command("check", cls=command_with_panels("Options"))(check)

@@ -62,7 +62,7 @@ SELECTORS: dict[str, type[Selector]] = {
 
 
 def __getattr__(name: str) -> type[Selector]:
-    """Return a selector by the name of its class: ``from mmlab.selectors import MarkerMapJoint``."""
+    """Return a selector by its class name: ``from mmlab.selectors import MarkerMapJoint``."""
     for selector in SELECTORS.values():
         if selector.__name__ == name:
             return selector

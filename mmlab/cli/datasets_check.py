@@ -1,0 +1,55 @@
+"""`mmlab datasets check`: whether a file can be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmlab.cli.console import print_json
+from mmlab.cli.shared_options import JsonOption, LayerOption
+from mmlab.errors import UserError
+
+if TYPE_CHECKING:
+    from mmlab.datasets.io.counts import FileCheck
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="An .h5ad file with raw counts.")],
+    label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
+    layer: LayerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check whether your own file can be used."""
+    from dataclasses import asdict
+
+    from mmlab.datasets.io.counts import check_file
+
+    checked = check_file(str(file), label_key, layer)
+    if as_json:
+        print_json({"file": str(file), "usable": not checked.problems} | asdict(checked))
+    else:
+        _print_check(checked, file, label_key)
+    if checked.problems:
+        more = len(checked.problems) - 1
+        raise UserError(
+            f"{file} cannot be used: {checked.problems[0]}"
+            + (f" (and {more} more problems, listed above)." if more else ".")
+        )
+
+
+def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:
+    if checked.n_cells is not None:
+        counts = f"counts in {checked.counts_in}" if checked.counts_in else "no counts"
+        classes = "no" if checked.n_classes is None else checked.n_classes
+        print(
+            f"{file}: {checked.n_cells} cells x {checked.n_genes} genes, {classes} classes in "
+            f"obs[{label_key!r}], {counts}"
+        )
+    for title, sentences in (("problems", checked.problems), ("warnings", checked.warnings)):
+        if sentences:
+            print(f"{title}:")
+            print("\n".join(f"  - {sentence}" for sentence in sentences))
+    if not checked.problems:
+        print(f"{file} can be used.")
