@@ -396,7 +396,7 @@ def test_the_command_line_fetches_lists_describes_and_removes(originals: Path, c
 
 
 def test_a_packaged_dataset_is_not_fetched() -> None:
-    assert run("datasets", "fetch", "zeisel")[1].startswith("zeisel comes with mmlab")
+    assert run("datasets", "fetch", "zeisel")[1].startswith("zeisel is part of mmlab")
 
 
 def test_a_file_that_changed_on_disk_is_rejected(originals: Path, cache: Path) -> None:
