@@ -20,10 +20,11 @@ MIN_REDUNDANCY = 1e-3
 class Mrmr(RankingSelector):
     """Greedy selection by the quotient of relevance and redundancy, on log1p values.
 
-    Each step adds the gene with the largest quotient. The relevance of a gene is the F statistic
-    of the one-way analysis of variance over the classes. Its redundancy is the mean absolute
-    Pearson correlation with the genes chosen before, or 0.001 if that is larger. This is the
-    F-test correlation quotient (FCQ). The score of a gene is its F statistic.
+    The first gene is the one with the largest relevance; each further step adds the gene with
+    the largest quotient. The relevance of a gene is the F statistic of the one-way analysis of
+    variance over the classes. Its redundancy is the mean absolute Pearson correlation with the
+    genes chosen before, or 0.001 if that is larger. This is the F-test correlation quotient
+    (FCQ). The score of a gene is its F statistic.
 
     Parameters
     ----------

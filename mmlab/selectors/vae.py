@@ -173,10 +173,8 @@ def train_batched(
     import torch
 
     from mmlab.nn.cell_reader import CellReader
-    from mmlab.nn.gates import CandidateGenes
     from mmlab.nn.layers import RandomSource
     from mmlab.nn.losses import markermap_loss
-    from mmlab.nn.networks import PanelModel, PanelVAE
     from mmlab.nn.training import TrainingPlan, recalibrate_batch_norm, train
 
     first = selectors[0]
@@ -197,21 +195,7 @@ def train_batched(
     if data[0].x_val is not None:
         x_val = cells([d.x_val for d in data])
         y_val = stacked([labels_or_zeros(d.x_val, d.y_val) for d in data])
-    n_genes = x.shape[-1]
-    n_classes = 1 if data[0].y is None else max(len(s.classes_) for s in selectors)
-    rules = tuple(d.rules for d in data)
-    candidates = CandidateGenes(n_genes, first.n_markers, data[0].include, data[0].free, rules)
-    gate = first._make_gate(candidates, noise, selectors)
-    network = PanelVAE(
-        gate.n_inputs,
-        n_genes,
-        n_classes,
-        hidden_width(first.hidden_size, n_genes),
-        first.latent_size,
-        first.alpha,
-        noise,
-    )
-    model = PanelModel(gate, network)
+    model = _untrained_model(selectors, data, noise)
     if first.precision == "mixed" and has_fast_bfloat16(device):
         model.round_products()
     loss = partial(
@@ -228,8 +212,32 @@ def train_batched(
         for i, (selector, epoch) in enumerate(zip(selectors, epochs, strict=True)):
             if epoch is None:
                 continue
-            selector.panel_, selector.scores_ = epoch.panel, gate.ranking(i)[1]
+            selector.panel_, selector.scores_ = epoch.panel, model.gate.ranking(i)[1]
             if epoch.last:
                 selector.model_ = model.single(i)
                 recalibrate_batch_norm(selector.model_, x[i : i + 1])
         yield epochs
+
+
+def _untrained_model(
+    selectors: Sequence[VAESelector], data: Sequence[TrainingData], noise: RandomSource
+) -> PanelModel:
+    """Return gates and networks of all selectors, with random initial weights."""
+    from mmlab.nn.gates import CandidateGenes
+    from mmlab.nn.networks import PanelModel, PanelVAE
+
+    first, n_genes = selectors[0], data[0].x.shape[1]
+    n_classes = 1 if data[0].y is None else max(len(s.classes_) for s in selectors)
+    rules = tuple(d.rules for d in data)
+    candidates = CandidateGenes(n_genes, first.n_markers, data[0].include, data[0].free, rules)
+    gate = first._make_gate(candidates, noise, selectors)
+    network = PanelVAE(
+        gate.n_inputs,
+        n_genes,
+        n_classes,
+        hidden_width(first.hidden_size, n_genes),
+        first.latent_size,
+        first.alpha,
+        noise,
+    )
+    return PanelModel(gate, network)
