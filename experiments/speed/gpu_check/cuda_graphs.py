@@ -1,4 +1,4 @@
-"""Steps replayed as CUDA graphs against the same steps launched kernel by kernel."""
+"""StepRunner replayed as CUDA graphs against the same steps launched kernel by kernel."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmlab.nn.batches import Optimizer, batches, fast_arithmetic
+from mmlab.nn.batches import Optimizer, fast_arithmetic, shuffled_minibatches
 from mmlab.nn.losses import markermap_loss
 from mmlab.nn.networks import Outputs
-from mmlab.nn.steps import Steps
+from mmlab.nn.steps import StepRunner
 from mmlab.nn.training import evaluate_loss
 
 from .harness import Check, logged_warnings
@@ -140,14 +140,14 @@ def take_steps(
             rounded=rounded,
         )
         noise = model.gate.noise
-        steps = Steps(model, Optimizer(model, rates), loss, x, y, BATCH_SIZE)
+        steps = StepRunner(model, Optimizer(model, rates), loss, x, y, BATCH_SIZE)
         losses: list[Tensor] = []
         evaluated, panels = [], []
         for epoch in range(N_EPOCHS):
             model.train()
             temperature = torch.full((N_MODELS, 1), 3.0 / (epoch + 1), device=check.device)
-            order = batches(N_CELLS, BATCH_SIZE, noise)
-            losses += [steps.take(indices, temperature) for indices in order]
+            order = shuffled_minibatches(N_CELLS, BATCH_SIZE, noise)
+            losses += [steps.run(indices, temperature) for indices in order]
             evaluated.append(evaluate_loss(model, plain_loss, x, y))
             panels.append([model.panel(i).tolist() for i in range(N_MODELS)])
     return {

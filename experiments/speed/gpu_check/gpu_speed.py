@@ -112,8 +112,8 @@ def measure(
         first_s, epochs = timed_epoch(check, steps)
         if time_score:
             score_started = time.perf_counter()
-            assert epochs[0] is not None and epochs[0].scorer is not None
-            epochs[0].scorer()
+            assert epochs[0] is not None and epochs[0].compute_score is not None
+            epochs[0].compute_score()
             score_s = time.perf_counter() - score_started
         later = []
         if profiled:

@@ -25,12 +25,12 @@ def counted_graphs(enabled: bool = True) -> Iterator[dict[str, int]]:
 
     Where ``enabled`` is false no step is captured: every kernel is launched by itself.
     """
-    record, counts = steps._record, {"captures": 0, "replays": 0}
+    capture, counts = steps._capture, {"captures": 0, "replays": 0}
 
-    def counted_record(
+    def counted_capture(
         step: Callable[[], None], generators: list[torch.Generator]
     ) -> Callable[[], None]:
-        replay = record(step, generators)
+        replay = capture(step, generators)
         counts["captures"] += 1
 
         def counted_replay() -> None:
@@ -39,14 +39,14 @@ def counted_graphs(enabled: bool = True) -> Iterator[dict[str, int]]:
 
         return counted_replay
 
-    can_capture = steps._can_capture if enabled else lambda cells: False
-    with patch.multiple(steps, _record=counted_record, _can_capture=can_capture):
+    supports_graph = steps._supports_graph if enabled else lambda cells: False
+    with patch.multiple(steps, _capture=counted_capture, _supports_graph=supports_graph):
         yield counts
 
 
 def without_triton_kernels() -> AbstractContextManager[Any]:
     """Compute the relaxed top-k by the recursion in torch."""
-    return patch.object(relaxed_top_k, "_fused", lambda values: False)
+    return patch.object(relaxed_top_k, "_uses_triton", lambda values: False)
 
 
 def assumed_free_memory(n_bytes: float) -> AbstractContextManager[Any]:
@@ -58,7 +58,7 @@ def estimated_bytes_per_model(selector: Any, data: Any) -> float:
     """Return the GPU memory that mmlab expects one model of a batch to use."""
     usable = batched._MEMORY_SHARE * 1e13
     with assumed_free_memory(1e13):
-        return usable / batched._models_that_fit(Fit(selector, data))
+        return usable / batched._max_batch_size(Fit(selector, data))
 
 
 class HostRandomSource(RandomSource):
@@ -77,8 +77,8 @@ class HostRandomSource(RandomSource):
     def normal(self, *shape: int) -> Tensor:
         return super().normal(*shape).to(self.device)
 
-    def coins(self, *shape: int) -> Tensor:
-        return super().coins(*shape).to(self.device)
+    def bernoulli(self, *shape: int) -> Tensor:
+        return super().bernoulli(*shape).to(self.device)
 
     def permutations(self, n: int) -> Tensor:
         orders = [torch.randperm(n, generator=generator) for generator in self.generators]

@@ -13,10 +13,10 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from mmlab.nn.batches import Optimizer, batches, fast_arithmetic
+from mmlab.nn.batches import Optimizer, fast_arithmetic, shuffled_minibatches
 from mmlab.nn.cell_reader import CellReader, CellTensor
 from mmlab.nn.losses import markermap_loss
-from mmlab.nn.steps import Steps
+from mmlab.nn.steps import StepRunner
 from mmlab.selectors import get_selector
 from mmlab.selectors.vae import train_batched
 
@@ -151,14 +151,14 @@ def cells_on_disk(check: Check) -> dict[str, Any]:
                 n_markers=min(50, n_genes // 2),
             )
             optimizer = Optimizer(model, [3e-3] * n_models)
-            steps = Steps(model, optimizer, loss, cells, labels, batch_size)
+            steps = StepRunner(model, optimizer, loss, cells, labels, batch_size)
             temperature = torch.full((n_models, 1), 1.0, device=check.device)
             for _ in range(3):
                 model.train()
                 check.synchronize()
                 started = time.perf_counter()
-                for indices in steps.ahead(batches(n_cells, batch_size, model.gate.noise)):
-                    losses = steps.take(indices, temperature)
+                for indices in steps.prefetch(shuffled_minibatches(n_cells, batch_size, model.gate.noise)):
+                    losses = steps.run(indices, temperature)
                 check.synchronize()
                 seconds = time.perf_counter() - started
         n_steps = math.ceil(n_cells / batch_size)
