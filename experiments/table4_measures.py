@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmlab.datasets.cells import Cells, Normalization
-from mmlab.metrics.reconstruction import BY_TYPE, reconstruction_by_type
+from mmlab.metrics.reconstruction import METRICS_BY_TYPE, reconstruction_by_type
 from mmlab.preprocessing.normalization import log_normalize, standardize
 from mmlab.preprocessing.recipes import gene_statistics
 
@@ -23,8 +23,8 @@ PUBLISHED = "mouse_brain"
 ALL_CELLS = "all test cells"
 #: Column headings by scale (the paper's, mmlab's z-scores, raw counts) and measure.
 COLUMNS = {
-    **{("matrix", measure): measure for measure in BY_TYPE},
-    **{("gene", measure): f"z {measure}" for measure in BY_TYPE},
+    **{("matrix", measure): measure for measure in METRICS_BY_TYPE},
+    **{("gene", measure): f"z {measure}" for measure in METRICS_BY_TYPE},
     **{("counts", measure): f"count {measure}" for measure in ("jaccard", "spearman")},
 }
 
@@ -94,7 +94,7 @@ def measured(
     for scale, pair in pairs.items():
         of_types = reconstruction_by_type(*pair, y, len(classes))
         of_all = reconstruction_by_type(*pair, np.zeros_like(y), 1)
-        for measure in BY_TYPE:
+        for measure in METRICS_BY_TYPE:
             values = [*of_types[measure], *of_all[measure]]
             columns = {"cell_type": names, "n_cells": sizes, "measure": measure, "value": values}
             parts.append(pd.DataFrame({"scale": scale, **columns}))

@@ -42,7 +42,7 @@ def test_shipped_search_spaces_are_valid(path: Path) -> None:
     space = read_spec(path, SearchSpace)
     assert path.name.split(".")[0] == space.selector
     assert SELECTORS[space.selector].trains_in_epochs
-    for point in space.corners():
+    for point in space.boundary_points():
         resolve_params(space.selector, space.fixed | point)
 
 

@@ -100,7 +100,7 @@ def simulated(selector: Any, n_cells: int, n_genes: int, n_types: int) -> Traini
     for cell_type in range(n_types):
         x[y == cell_type, 10 * cell_type : 10 * cell_type + 10] += 1
     train = np.arange(n_cells) < 0.8 * n_cells
-    return selector.checked(x[train], y[train], X_val=x[~train], y_val=y[~train])
+    return selector.check_data(x[train], y[train], X_val=x[~train], y_val=y[~train])
 
 
 def train(selector: Any, part: Sequence[TrainingData]) -> float:

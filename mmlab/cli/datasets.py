@@ -29,9 +29,9 @@ def list_datasets(as_json: JsonOption = False) -> None:
 
     from mmlab.datasets import DATASETS
     from mmlab.datasets.cache.cache_paths import cache_folder, downloads_folder
-    from mmlab.datasets.cache.records import records
+    from mmlab.datasets.cache.records import list_records
 
-    cached = records()
+    cached = list_records()
     # A cached dataset is listed with its actual size, not with the published one.
     known: dict[str, Dataset | CacheRecord] = {**DATASETS, **cached}
     rows = [_row(about) for about in known.values()]

@@ -122,7 +122,7 @@ def curve_tables(
     summary
         From :func:`mmlab.comparison.result_table.summarise_rows`.
     robustness
-        From :func:`mmlab.comparison.robustness.robustness`; empty if the axis is not label noise.
+        From :func:`mmlab.comparison.robustness.robustness_table`; empty unless the axis is noise.
     bold
         Marks the text of the best method at a setting.
     """

@@ -21,7 +21,7 @@ _CONFIDENCE = 0.95
 _RESAMPLES = 2000
 
 
-def with_clean_classifiers(row: ResultRow) -> ResultRow:
+def fill_clean_metrics(row: ResultRow) -> ResultRow:
     """Return a row with the metrics of the clean classifiers filled in at noise level 0.
 
     At level 0 the classifiers are fitted on true labels anyway: ``clean_knn/...`` equals
@@ -75,7 +75,7 @@ def loss_level(levels: NDArray[np.float64], values: NDArray[np.float64]) -> floa
     return float(levels[left] + share * (levels[right] - levels[left]))
 
 
-def robustness(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def robustness_table(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Return the robustness of every method to label noise.
 
     Parameters
@@ -141,7 +141,7 @@ def _summarise_curves(
 
 
 def robustness_metrics(curves: pd.DataFrame) -> dict[str, float]:
-    """Return one method's rows of :func:`robustness` as metrics ``auc/...``, ``loss_level/...``."""
+    """Return the :func:`robustness_table` of a method as ``auc/...`` and ``loss_level/...``."""
     return {
         f"{name}/{row['metric']}": float(row[name])
         for row in curves.to_dict(orient="records")

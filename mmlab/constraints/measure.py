@@ -194,7 +194,7 @@ def _panel_rules(constraints: Constraints, cells: Cells) -> PanelRules | None:
     """Return groups and weights as gene indices; None if only genes are included or excluded."""
     if not (constraints.groups or constraints.weights or needs_labels(constraints)):
         return None
-    rules, genes = PanelRules.none(len(cells.genes)), cells.genes.tolist()
+    rules, genes = PanelRules.unconstrained(len(cells.genes)), cells.genes.tolist()
     groups = constraints.groups
     if groups:
         number = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}

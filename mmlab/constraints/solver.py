@@ -44,7 +44,7 @@ class PanelRules:
     weights: NDArray[np.float64]
 
     @classmethod
-    def none(cls, n_genes: int) -> PanelRules:
+    def unconstrained(cls, n_genes: int) -> PanelRules:
         """Return rules that every panel satisfies, to start from."""
         return cls(
             groups=np.full(n_genes, -1),

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mmlab.datasets.cache.install import add_dataset, fetch_dataset, simulate_dataset
-from mmlab.datasets.cache.records import CacheRecord, find_record, open_cells, records
+from mmlab.datasets.cache.records import CacheRecord, find_record, list_records, open_cells
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.datasets.description import Dataset
 from mmlab.datasets.io.counts import open_counts
@@ -62,7 +62,7 @@ def ensure_dataset(name: str) -> CacheRecord | None:
     if original != name and original in DATASETS:
         return simulate_dataset(DATASETS[original], name)
     if name not in DATASETS:
-        raise unknown_name("dataset", name, [*DATASETS, *records()])
+        raise unknown_name("dataset", name, [*DATASETS, *list_records()])
     return fetch_dataset(DATASETS[name]) if DATASETS[name].sources else None
 
 
@@ -115,12 +115,12 @@ def load_cells(data: DataSpec) -> Cells:
         )
     path, label_key = str(data.path), str(data.label_key)
     with open_counts(path, label_key, data.layer, in_memory=True) as counts:
-        adata, place = counts.load(label_key), counts.place
+        adata, location = counts.load(label_key), counts.location
     return make_cells(
         adata,
         label_key,
         name=data.title,
         normalization="total",
-        origin=f"file {path}, counts in {place}",
+        origin=f"file {path}, counts in {location}",
         copy=False,
     )

@@ -42,7 +42,7 @@ def umap_coordinates(x: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     return np.asarray(coordinates, dtype=np.float32)
 
 
-def cells_to_embed(n_cells: int, seed: int) -> NDArray[np.int64]:
+def sample_cells(n_cells: int, seed: int) -> NDArray[np.int64]:
     """Return the indices of the cells to embed, ascending.
 
     All cells, or a random sample of :data:`MAX_EMBEDDED_CELLS` if there are more.

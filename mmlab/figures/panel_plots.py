@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmlab.datasets.cells import Cells
-from mmlab.figures.embedding import cells_to_embed, umap_coordinates
+from mmlab.figures.embedding import sample_cells, umap_coordinates
 from mmlab.figures.scatter_plots import cell_maps
 from mmlab.figures.style import escape_mathtext
 from mmlab.preprocessing.expression import Expression, ZScores, to_dense
 
 #: Maximum number of genes in a dot plot: more are not legible.
-MOST_DOTS = 60
+MAX_DOT_PLOT_GENES = 60
 #: Maximum number of cells of each type that the dot plot is computed from.
 _CELLS_PER_TYPE = 500
 
@@ -54,9 +54,9 @@ def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
     return figure
 
 
-def umaps(genes: NDArray[np.int64], cells: Cells, zscore: ZScores) -> Figure:
+def plot_umaps(genes: NDArray[np.int64], cells: Cells, zscore: ZScores) -> Figure:
     """Draw UMAPs of the cells from the panel's genes and from all genes, side by side."""
-    indices = cells_to_embed(len(zscore), 0)
+    indices = sample_cells(len(zscore), 0)
     values = to_dense(zscore[indices])
     maps = {
         f"{len(genes)} genes of the panel": umap_coordinates(values[:, genes], 0),

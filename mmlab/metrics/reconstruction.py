@@ -119,7 +119,7 @@ def mean_l2_distance(x: Matrix, reconstructed: Matrix) -> float:
 
 
 #: Metrics that table 4 of the paper reports for each cell type.
-BY_TYPE = {
+METRICS_BY_TYPE = {
     "jaccard": top_variance_jaccard,
     "spearman": variance_rank_correlation,
     "l1": mean_l1_distance,
@@ -130,7 +130,7 @@ BY_TYPE = {
 def reconstruction_by_type(
     x: Matrix, reconstructed: Matrix, y: NDArray[np.int64], n_classes: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Return each metric of :data:`BY_TYPE`, computed separately on the cells of each type.
+    """Return each metric of :data:`METRICS_BY_TYPE`, computed separately on the cells of each type.
 
     Parameters
     ----------
@@ -144,11 +144,11 @@ def reconstruction_by_type(
     Arrays of shape (n_classes,) by name of the metric; NaN for a type with fewer than two cells,
     which has no variance.
     """
-    values = {name: np.full(n_classes, np.nan) for name in BY_TYPE}
+    values = {name: np.full(n_classes, np.nan) for name in METRICS_BY_TYPE}
     for c in range(n_classes):
         own = y == c
         if own.sum() >= 2:
-            for name, metric in BY_TYPE.items():
+            for name, metric in METRICS_BY_TYPE.items():
                 values[name][c] = metric(x[own], reconstructed[own])
     return values
 

@@ -69,7 +69,7 @@ class ConcreteGate(Gate):
         """
         if self.random_panel:
             return self.ranking(model)[0]
-        genes = self.candidates.free[distinct_choices(self._noise_free_weights(model))]
+        genes = self.candidates.free[assign_distinct_genes(self._noise_free_weights(model))]
         if self.candidates.has_rules:
             panel = self.ranking(model)[0]
             genes[~np.isin(genes, panel)] = panel[~np.isin(panel, genes)]
@@ -98,11 +98,11 @@ class ConcreteGate(Gate):
             return self.candidates.choose(self.candidates.free[order], scores, model), scores
         weights = self._noise_free_weights(model)
         scores[self.candidates.free] = weights.max(axis=0, initial=0.0)
-        genes = distinct_choices(weights)[surest_first(weights)]
+        genes = assign_distinct_genes(weights)[order_by_largest_weight(weights)]
         return self.candidates.choose(self.candidates.free[genes], scores, model), scores
 
 
-def distinct_choices(weights: NDArray[np.float64]) -> NDArray[np.int64]:
+def assign_distinct_genes(weights: NDArray[np.float64]) -> NDArray[np.int64]:
     """Assign a distinct gene to each selector.
 
     The selectors choose in descending order of their largest weight. Each takes the gene with
@@ -118,12 +118,12 @@ def distinct_choices(weights: NDArray[np.float64]) -> NDArray[np.int64]:
     Gene index of each selector, int64, shape (n_selectors,).
     """
     remaining, genes = weights.copy(), np.empty(len(weights), dtype=np.int64)
-    for selector in surest_first(weights):
+    for selector in order_by_largest_weight(weights):
         genes[selector] = remaining[selector].argmax()
         remaining[:, genes[selector]] = -np.inf
     return genes
 
 
-def surest_first(weights: NDArray[np.float64]) -> NDArray[np.int64]:
+def order_by_largest_weight(weights: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the indices of the selectors, in descending order of their largest weight."""
     return np.argsort(-weights.max(axis=1, initial=0.0), kind="stable")

@@ -101,7 +101,7 @@ class PanelModel(nn.Module):
         outputs: Outputs = self.network(self.gate(x, temperature))
         return outputs
 
-    def round_products(self) -> None:
+    def use_mixed_precision(self) -> None:
         """Use bfloat16 products (:class:`mmlab.nn.layers.Linear`) in the large linear layers."""
         for module in self.modules():
             if isinstance(module, Linear):

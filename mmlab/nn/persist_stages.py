@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmlab.nn.persist_masks import BinaryConcreteMask, ConcreteMask, GeneMask
-from mmlab.nn.persist_training import MaskedNetwork, PersistConfig, Task, train_masked
+from mmlab.nn.persist_training import MaskedNetwork, PersistConfig, PersistTask, train_masked
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def next_penalty(results: Sequence[EliminationResult], target: int) -> float:
 
 
 def eliminate(
-    task: Task, n_selectors: int, config: PersistConfig, generator: torch.Generator
+    task: PersistTask, n_selectors: int, config: PersistConfig, generator: torch.Generator
 ) -> Tensor:
     """Return which free genes the first stage of PERSIST keeps.
 
@@ -133,7 +133,7 @@ def eliminated_too_many(n_kept: int, target: int) -> bool:
 
 
 def _network(
-    mask: GeneMask, task: Task, config: PersistConfig, generator: torch.Generator
+    mask: GeneMask, task: PersistTask, config: PersistConfig, generator: torch.Generator
 ) -> MaskedNetwork:
     return MaskedNetwork(
         mask, task.included.shape[1], task.n_outputs, config.hidden_size, generator
@@ -142,7 +142,7 @@ def _network(
 
 def _eliminate_with_penalty(
     network: MaskedNetwork,
-    task: Task,
+    task: PersistTask,
     config: PersistConfig,
     penalty: float,
     generator: torch.Generator,
@@ -159,7 +159,7 @@ def _eliminate_with_penalty(
 
 
 def select(
-    task: Task, n_selectors: int, config: PersistConfig, generator: torch.Generator
+    task: PersistTask, n_selectors: int, config: PersistConfig, generator: torch.Generator
 ) -> Tensor:
     """Run the second stage of PERSIST: train the selectors on the free genes.
 

@@ -40,7 +40,7 @@ class PersistConfig:
 
 
 @dataclass(frozen=True)
-class Task:
+class PersistTask:
     """Inputs, targets and loss of a network that PERSIST trains.
 
     Attributes
@@ -138,7 +138,7 @@ def full_batches(n_cells: int, batch_size: int, generator: torch.Generator) -> l
 @fast_arithmetic()
 def train_masked(
     network: MaskedNetwork,
-    task: Task,
+    task: PersistTask,
     config: PersistConfig,
     epochs: int,
     penalty: float,

@@ -15,7 +15,7 @@ from mmlab.datasets.cells import Normalization
 from mmlab.preprocessing.normalization import Layer, log_normalize, standardize
 
 #: Maximum number of values in a dense block.
-_AT_ONCE = 2**24
+_MAX_BLOCK_VALUES = 2**24
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def dense_blocks(
     """Yield dense float32 blocks of consecutive cells; their sizes depend only on the shape."""
     # Expression computes all genes of a cell before it selects some of them.
     width = values.counts.shape[1] if isinstance(values, Expression) else values.shape[1]
-    step = max(_AT_ONCE // width, 1)
+    step = max(_MAX_BLOCK_VALUES // width, 1)
     for start in range(0, values.shape[0], step):
         part: Any = values[start : start + step]
         if isinstance(part, Expression):

@@ -19,7 +19,7 @@ from mmlab.spec.trial import TrialSpec
 
 #: Maximum size in bytes of the dense z-scores of all cells; larger layers are computed on demand.
 #: Training a model takes about four times this memory.
-LARGEST_DENSE = 2**30
+MAX_DENSE_BYTES = 2**30
 
 
 def z_score(log_values: sp.csr_matrix, fit_on: NDArray[np.int64] | slice) -> NDArray[np.float32]:
@@ -58,7 +58,7 @@ def prepare_layers(
 ) -> dict[Layer, Any]:
     """Return the layers ``counts``, ``log1p`` (both CSR) and ``zscore`` (dense) of all cells.
 
-    If the z-scores would exceed :data:`LARGEST_DENSE` bytes, each layer is an :class:`Expression`.
+    If the z-scores would exceed :data:`MAX_DENSE_BYTES`, each layer is an :class:`Expression`.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ def prepare_layers(
 
 
 def is_large(shape: tuple[int, int]) -> bool:
-    """Return whether z-scores of shape (n_cells, n_genes) exceed :data:`LARGEST_DENSE` bytes."""
-    return shape[0] * shape[1] * np.dtype(np.float32).itemsize > LARGEST_DENSE
+    """Return whether z-scores of this shape exceed :data:`MAX_DENSE_BYTES`."""
+    return shape[0] * shape[1] * np.dtype(np.float32).itemsize > MAX_DENSE_BYTES
 
 
 def first_replicate_zscore(spec: TrialSpec, cells: Cells) -> ZScores:

@@ -21,7 +21,7 @@ from mmlab.report.page import BestValue, PageFigure, Section, Table
 from mmlab.schedule import ComparisonResult
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS
-from mmlab.trial.result import CONFUSION, sum_matrices
+from mmlab.trial.result import CONFUSION_PREFIX, sum_matrices
 
 #: Number of methods whose confusion matrices are drawn.
 _CONFUSION_MATRICES = 3
@@ -158,7 +158,7 @@ def _curves_section(result: ComparisonResult) -> Section:
 def _confusion_section(result: ComparisonResult, cells: Cells, best: str) -> Section:
     """Return the section with the confusion matrices of the methods with the highest accuracy."""
     spec = result.study.spec
-    key, first = f"{CONFUSION}knn", spec.settings[0].name
+    key, first = f"{CONFUSION_PREFIX}knn", spec.settings[0].name
     rows = result.replicates[result.replicates["setting"] == first]
     means = rows.groupby("method")[HEADLINE_METRIC].mean().sort_values(ascending=False)
     drawn = [best, *(m for m in means.index if m != best)][:_CONFUSION_MATRICES]

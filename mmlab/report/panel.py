@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmlab.constraints.measure import PanelConstraints
 from mmlab.datasets.cells import Cells
-from mmlab.figures.panel_plots import MOST_DOTS, dot_plot, umaps
+from mmlab.figures.panel_plots import MAX_DOT_PLOT_GENES, dot_plot, plot_umaps
 from mmlab.preprocessing.expression import Expression, ZScores
 from mmlab.report.page import PageFigure, Section, Table
 from mmlab.trial.result import borda_panel
@@ -94,7 +94,11 @@ def panel_section(
         ]
         for row in table.to_dict(orient="records")
     ]
-    limited = f" Only the first {MOST_DOTS} genes are shown." if len(genes) > MOST_DOTS else ""
+    limited = (
+        f" Only the first {MAX_DOT_PLOT_GENES} genes are shown."
+        if len(genes) > MAX_DOT_PLOT_GENES
+        else ""
+    )
     header = [
         *("rank", "gene", "score", "stability", "highest in"),
         *("mean in this type", "mean in other cells", "expressing cells"),
@@ -116,13 +120,13 @@ def panel_section(
                 "Expression of the panel's genes by cell type. Colour: mean log1p-normalised "
                 "expression, scaled to [0, 1] for each gene. Size: share of the type's cells with "
                 f"a count above 0.{limited}",
-                dot_plot(genes[:MOST_DOTS], cells),
+                dot_plot(genes[:MAX_DOT_PLOT_GENES], cells),
             ),
             PageFigure(
                 "panel_umap",
                 "UMAP of the cells, computed from z-scores of the panel's genes and of all genes. "
                 "Colour: cell type.",
-                umaps(genes, cells, zscore),
+                plot_umaps(genes, cells, zscore),
             ),
         ],
     )

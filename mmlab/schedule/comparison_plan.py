@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from mmlab.comparison.result_table import ResultRow, summarise_rows
-from mmlab.comparison.robustness import robustness, with_clean_classifiers
+from mmlab.comparison.robustness import fill_clean_metrics, robustness_table
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.selectors import get_selector
@@ -56,7 +56,7 @@ class ComparisonResult:
     summary
         From :func:`mmlab.comparison.result_table.summarise_rows`.
     robustness
-        From :func:`mmlab.comparison.robustness.robustness`; empty if the axis is not label noise.
+        From :func:`mmlab.comparison.robustness.robustness_table`; empty unless the axis is noise.
     failed
         Reasons of the failed trials; the keys are "method, setting, replicate".
     unsent
@@ -150,12 +150,12 @@ def tabulate(
         if (row := by_digest.get(trial.digest)) is not None
     ]
     if spec.axis == NOISE_AXIS:
-        finished = [with_clean_classifiers(row) for row in finished]
+        finished = [fill_clean_metrics(row) for row in finished]
     table = pd.DataFrame(finished)
     if table.empty:
         return ResultTables(table, table, table)
     summary = summarise_rows(table, len(cells.genes))
-    curves = robustness(table, spec.seed) if spec.axis == NOISE_AXIS else pd.DataFrame()
+    curves = robustness_table(table, spec.seed) if spec.axis == NOISE_AXIS else pd.DataFrame()
     return ResultTables(table, summary, curves)
 
 

@@ -179,12 +179,12 @@ def check_search(spec: SearchSpec, cells: Cells) -> None:
         problems.append(f"{search.selector} does not train in epochs and cannot be tuned")
     if problems:
         raise UserError("search space: " + "; ".join(problems) + ".")
-    for point in search.corners():
+    for point in search.boundary_points():
         resolve_spec(spec.trial(search.selector, search.fixed | point), cells)
     for baseline in spec.baselines:
         resolve_spec(spec.trial(baseline, {}), cells)
     # All trials have the same training cells: checking the constraints of one trial suffices.
-    first = spec.trial(search.selector, search.fixed | search.corners()[0])
+    first = spec.trial(search.selector, search.fixed | search.boundary_points()[0])
     Trial(first, cells).check_constraints()
 
 

@@ -70,7 +70,7 @@ def __getattr__(name: str) -> type[Selector]:
 
 
 #: Constructor arguments that a trial sets itself, or that do not change the result.
-_NOT_SEARCHED = {"n_markers", "seed", "device", "markers"}
+_NOT_HYPERPARAMETERS = {"n_markers", "seed", "device", "markers"}
 
 
 def get_selector(name: str) -> type[Selector]:
@@ -91,7 +91,7 @@ def default_params(name: str) -> dict[str, Scalar]:
     return {
         key: parameter.default
         for key, parameter in signature.parameters.items()
-        if key not in _NOT_SEARCHED
+        if key not in _NOT_HYPERPARAMETERS
     }
 
 

@@ -177,9 +177,9 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         ``panel_`` and ``scores_`` are valid after every epoch.
         """
         lists: dict[str, Any] = {"include": include, "exclude": exclude, "rules": rules}
-        yield from self.run(self.checked(X, y, X_val=X_val, y_val=y_val, counts=counts, **lists))
+        yield from self.run(self.check_data(X, y, X_val=X_val, y_val=y_val, counts=counts, **lists))
 
-    def checked(
+    def check_data(
         self,
         X: Any,
         y: Any = None,
@@ -209,7 +209,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     def check_params(self) -> None:
         """Raise one ``UserError`` that lists all parameters out of range."""
 
-    def settled_params(self, n_genes: int) -> dict[str, Scalar]:
+    def data_dependent_params(self, n_genes: int) -> dict[str, Scalar]:
         """Return the values for ``n_genes`` genes of parameters such as ``hidden_size="auto"``."""
         return {}
 

@@ -21,7 +21,7 @@ from mmlab.system.devices import resolve_device
 if TYPE_CHECKING:
     import torch
 
-    from mmlab.nn.persist_training import PersistConfig, Task
+    from mmlab.nn.persist_training import PersistConfig, PersistTask
     from mmlab.nn.training import Epoch
 
 
@@ -115,7 +115,7 @@ class Persist(Selector):
         self.device = device
 
     @abstractmethod
-    def _task(self, data: TrainingData, generator: torch.Generator) -> Task:
+    def _task(self, data: TrainingData, generator: torch.Generator) -> PersistTask:
         """Return what the network predicts, from which genes, with which loss."""
 
     def run(self, data: TrainingData) -> Iterator[Epoch]:
@@ -136,7 +136,7 @@ class Persist(Selector):
         self, data: TrainingData, n_selectors: int, generator: torch.Generator
     ) -> tuple[Indices, NDArray[np.float64]]:
         """Return the chosen genes, best first, and probabilities (n_selectors, n_candidates)."""
-        from mmlab.nn.concrete_gate import distinct_choices, surest_first
+        from mmlab.nn.concrete_gate import assign_distinct_genes, order_by_largest_weight
         from mmlab.nn.persist_stages import eliminate, select
 
         config = self._config()
@@ -146,7 +146,7 @@ class Persist(Selector):
         selection = replace(task, free=task.free[:, kept])
         weights = select(selection, n_selectors, config, generator)
         probabilities = weights.cpu().numpy().astype(np.float64)
-        genes = distinct_choices(probabilities)[surest_first(probabilities)]
+        genes = assign_distinct_genes(probabilities)[order_by_largest_weight(probabilities)]
         return self.candidates_[genes], probabilities
 
     def _config(self) -> PersistConfig:
@@ -196,15 +196,15 @@ class PersistSupervised(Persist):
     layer: ClassVar[Layer] = "counts"
     summary: ClassVar[str] = "network on binarised counts, trained to classify cell types (PERSIST)"
 
-    def _task(self, data: TrainingData, generator: torch.Generator) -> Task:
+    def _task(self, data: TrainingData, generator: torch.Generator) -> PersistTask:
         import torch
         from torch.nn.functional import cross_entropy
 
-        from mmlab.nn.persist_training import Task
+        from mmlab.nn.persist_training import PersistTask
 
         seen, free = _binarised(data.x, data, generator)
         y = torch.tensor(data.y, device=generator.device)
-        return Task(seen, free, y, len(self.classes_), cross_entropy, first_penalty=1e-4)
+        return PersistTask(seen, free, y, len(self.classes_), cross_entropy, first_penalty=1e-4)
 
 
 class PersistUnsupervised(Persist):
@@ -228,12 +228,12 @@ class PersistUnsupervised(Persist):
         """True with ``faithful``: z-scores do not show which counts are zero."""
         return self.faithful
 
-    def _task(self, data: TrainingData, generator: torch.Generator) -> Task:
+    def _task(self, data: TrainingData, generator: torch.Generator) -> PersistTask:
         import torch
 
-        from mmlab.nn.persist_training import Task, hurdle_loss
+        from mmlab.nn.persist_training import PersistTask, hurdle_loss
 
         seen, free = _binarised(data.counts if self.faithful else data.x, data, generator)
         target = torch.tensor(to_dense(data.x), device=generator.device)
         n_outputs = 2 * target.shape[1]
-        return Task(seen, free, target, n_outputs, hurdle_loss, first_penalty=0.01)
+        return PersistTask(seen, free, target, n_outputs, hurdle_loss, first_penalty=0.01)

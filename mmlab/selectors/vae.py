@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -81,7 +82,7 @@ class VAESelector(Selector):
             assert epoch is not None
             yield epoch
 
-    def settled_params(self, n_genes: int) -> dict[str, Scalar]:
+    def data_dependent_params(self, n_genes: int) -> dict[str, Scalar]:
         """Return ``hidden_size``, the width of the hidden layers, as a number."""
         return {"hidden_size": hidden_width(self.hidden_size, n_genes)}
 
@@ -139,7 +140,9 @@ class VAESelector(Selector):
 
     def check_params(self) -> None:
         """Raise one ``UserError`` that lists all parameters out of range."""
-        problems = parameter_problems(self) + self._own_parameter_problems()
+        signature = inspect.signature(type(self))
+        defaults = {name: option.default for name, option in signature.parameters.items()}
+        problems = parameter_problems(vars(self), defaults) + self._own_parameter_problems()
         if problems:
             raise UserError("; ".join(problems) + ".")
 
@@ -197,7 +200,7 @@ def train_batched(
         y_val = stacked([labels_or_zeros(d.x_val, d.y_val) for d in data])
     model = _untrained_model(selectors, data, noise)
     if first.precision == "mixed" and has_fast_bfloat16(device):
-        model.round_products()
+        model.use_mixed_precision()
     loss = partial(
         markermap_loss,
         alpha=first.alpha,

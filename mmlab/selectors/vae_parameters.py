@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from mmlab.selectors.vae import VAESelector
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 #: Width of the hidden layers as a share of the published width.
 WIDTH_SHARES = {"auto": 1.0, "half": 0.5}
@@ -56,34 +53,41 @@ def hidden_width(hidden_size: int | str, n_genes: int) -> int:
     return hidden_size
 
 
-def parameter_problems(selector: VAESelector) -> list[str]:
-    """Return one message per shared parameter of a selector that is out of its range."""
+def parameter_problems(params: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """Return one message per shared parameter that is out of its range.
+
+    Parameters
+    ----------
+    params
+        All parameters of a selector.
+    defaults
+        Their default values, which ``faithful=True`` requires of the parameters that it fixes.
+    """
     problems = [
-        f"{name} is {getattr(selector, name)}, but must be at least 1"
+        f"{name} is {params[name]}, but must be at least 1"
         for name in ("hidden_size", "latent_size", "max_epochs", "min_epochs", "patience")
-        if not isinstance(getattr(selector, name), str) and getattr(selector, name) < 1
+        if not isinstance(params[name], str) and params[name] < 1
     ]
-    if isinstance(selector.hidden_size, str) and selector.hidden_size not in WIDTH_SHARES:
+    if isinstance(params["hidden_size"], str) and params["hidden_size"] not in WIDTH_SHARES:
         problems.append(
-            f"hidden_size is {selector.hidden_size!r}, but must be a number or one of "
+            f"hidden_size is {params['hidden_size']!r}, but must be a number or one of "
             f"{', '.join(WIDTH_SHARES)}"
         )
     problems += [
-        f"{name} is {getattr(selector, name)}, but must be a finite number above 0"
+        f"{name} is {params[name]}, but must be a finite number above 0"
         for name in ("initial_temperature", "final_temperature", "learning_rate")
-        if getattr(selector, name) != "auto" and not 0 < getattr(selector, name) < math.inf
+        if params[name] != "auto" and not 0 < params[name] < math.inf
     ]
-    if selector.batch_size < 2:
-        problems.append(f"batch_size is {selector.batch_size}, but must be at least 2")
-    if not 0 < selector.annealing_share <= 1:
-        problems.append(f"annealing_share is {selector.annealing_share}, but must be in (0, 1]")
-    if not 0 <= selector.kl_weight < math.inf:
-        problems.append(f"kl_weight is {selector.kl_weight}, but must be finite and not negative")
-    if selector.faithful:
-        defaults = inspect.signature(type(selector)).parameters
+    if params["batch_size"] < 2:
+        problems.append(f"batch_size is {params['batch_size']}, but must be at least 2")
+    if not 0 < params["annealing_share"] <= 1:
+        problems.append(f"annealing_share is {params['annealing_share']}, but must be in (0, 1]")
+    if not 0 <= params["kl_weight"] < math.inf:
+        problems.append(f"kl_weight is {params['kl_weight']}, but must be finite and not negative")
+    if params["faithful"]:
         problems += [
             f"{name} is fixed by faithful=true: remove {name}, or set faithful=false"
             for name in _FIXED_BY_FAITHFUL
-            if getattr(selector, name) != defaults[name].default
+            if params[name] != defaults[name]
         ]
     return problems

@@ -76,7 +76,7 @@ class SearchSpace(Spec):
             epoch *= self.reduction_factor
         return epochs
 
-    def corners(self) -> list[dict[str, Scalar]]:
+    def boundary_points(self) -> list[dict[str, Scalar]]:
         """Return the bounds of each range and each choice: if these are valid, all points are."""
         points: list[dict[str, Scalar]] = []
         for name, space in self.parameters.items():

@@ -53,6 +53,6 @@ def _gpu() -> Any:
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
-def free_memory() -> int:
+def available_memory() -> int:
     """Return the available memory of this machine in bytes."""
     return int(psutil.virtual_memory().available)

@@ -14,13 +14,13 @@ from mmlab import figures
 from mmlab.comparison.result_table import ResultRow
 from mmlab.constraints.measure import consensus_constraints
 from mmlab.datasets.cells import Cells
-from mmlab.figures.embedding import cells_to_embed, umap_coordinates
+from mmlab.figures.embedding import sample_cells, umap_coordinates
 from mmlab.preprocessing.expression import ZScores, to_dense
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.tracking.store import metric_points
 from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial import spec_params
-from mmlab.trial.result import CONFUSION, borda_panel, panel_table, sum_matrices
+from mmlab.trial.result import CONFUSION_PREFIX, borda_panel, panel_table, sum_matrices
 
 
 @dataclass(frozen=True)
@@ -117,17 +117,20 @@ class MethodRun:
             table = table.drop(columns="setting")
         table.to_parquet(folder / "markers.parquet", index=False)
         table.to_csv(folder / "panel.csv", index=False)
-        for key in dict.fromkeys(key for row in rows for key in row if key.startswith(CONFUSION)):
-            classifier = key.removeprefix(CONFUSION).replace("_", " ")
-            figure = figures.confusion_matrices(
-                {
-                    setting: sum_matrices(row[key] for row in replicates)
-                    for setting, replicates in by_setting.items()
-                    if all(key in row for row in replicates)
-                },
-                cells.classes,
-                f"{self.method.title} on {cells.name}: {classifier}, test cells",
-            )
+        for key in dict.fromkeys(
+            key for row in rows for key in row if key.startswith(CONFUSION_PREFIX)
+        ):
+            matrices = {
+                setting: sum_matrices(row[key] for row in replicates)
+                for setting, replicates in by_setting.items()
+                if all(key in row for row in replicates)
+            }
+            # Replicates that another study computed may hold classifiers that the others lack.
+            if not matrices:
+                continue
+            classifier = key.removeprefix(CONFUSION_PREFIX).replace("_", " ")
+            title = f"{self.method.title} on {cells.name}: {classifier}, test cells"
+            figure = figures.confusion_matrices(matrices, cells.classes, title)
             figure.savefig(folder / "figures" / f"{key.replace('/', '_')}.png")
         if zscore is not None:
             firsts = {setting: replicates[0] for setting, replicates in by_setting.items()}
@@ -137,7 +140,7 @@ class MethodRun:
     def _umaps(self, firsts: dict[str, ResultRow], cells: Cells, zscore: ZScores) -> Figure:
         """Draw UMAPs of the panel of the first replicate at every setting."""
         seed = self.study.spec.seed
-        embedded = cells_to_embed(len(zscore), seed)
+        embedded = sample_cells(len(zscore), seed)
         expression = to_dense(zscore[embedded])
         return figures.cell_maps(
             {

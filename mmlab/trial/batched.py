@@ -16,7 +16,7 @@ from mmlab.selectors.base import Selector
 from mmlab.selectors.training_data import TrainingData
 from mmlab.selectors.vae import VAESelector, train_batched
 from mmlab.system.devices import resolve_device
-from mmlab.system.memory import free_memory
+from mmlab.system.memory import available_memory
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
@@ -155,7 +155,7 @@ def _max_batch_size(fit: Fit) -> int:
     """Return a rough estimate of how many such models the free memory can hold, at least 1."""
     selector, data = fit.selector, fit.data
     n_genes = data.x.shape[1]
-    params = selector.get_params() | selector.settled_params(n_genes)
+    params = selector.get_params() | selector.data_dependent_params(n_genes)
     n_cells = data.x.shape[0] + (0 if data.x_val is None else data.x_val.shape[0])
     # Five layers have n_genes inputs or outputs: two of the logit network, one of the encoder and
     # one of each of two decoders. Gradients and activations exist twice, for the CUDA graph and
@@ -177,7 +177,7 @@ def _free_memory(device: str) -> float:
 
     if device.startswith("cuda"):
         return float(torch.cuda.mem_get_info(device)[0])
-    return free_memory() / (psutil.cpu_count() or 1)
+    return available_memory() / (psutil.cpu_count() or 1)
 
 
 def _train_chunk(fits: Sequence[Fit]) -> Iterator[int]:

@@ -10,7 +10,7 @@ from mmlab.preprocessing.recipes import is_large
 from mmlab.preprocessing.splits import replicate_split, split_problems
 from mmlab.selectors import SELECTORS, resolve_params
 from mmlab.spec.trial import LabelNoise, TrialSpec
-from mmlab.system.memory import free_memory
+from mmlab.system.memory import available_memory
 from mmlab.trial.fit import make_selector
 
 
@@ -33,7 +33,7 @@ def resolve_spec(spec: TrialSpec, cells: Cells) -> TrialSpec:
         params = resolve_params(spec.selector, spec.params)
         selector = make_selector(spec.model_copy(update={"params": params}), cells, 0)
         selector.check_params()
-        params |= selector.settled_params(len(cells.genes))
+        params |= selector.data_dependent_params(len(cells.genes))
         full = spec.model_copy(update={"params": params})
     except UserError as error:
         problems.append(str(error))
@@ -66,7 +66,7 @@ def memory_problems(name: str, cells: Cells) -> list[str]:
     n_cells, n_genes = cells.adata.shape
     # float32 z-scores, twice: the method makes a working copy.
     needed = 2 * 4 * n_cells * n_genes
-    free = free_memory()
+    free = available_memory()
     if not is_large(cells.adata.shape) or needed < free:
         return []
     alternatives = ", ".join(n for n, selector in SELECTORS.items() if selector.reads_from_disk)

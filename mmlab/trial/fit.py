@@ -93,4 +93,4 @@ def training_data(
         options |= {"X_val": layer[split.validation], "y_val": y[split.validation]}
     if selector.needs_counts:
         options["counts"] = layers["counts"][cells]
-    return selector.checked(layer[cells], y[cells], **options)
+    return selector.check_data(layer[cells], y[cells], **options)

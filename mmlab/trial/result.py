@@ -18,11 +18,11 @@ from mmlab.trial.decoded_cells import DecodedCells
 from mmlab.trial.evaluate import Evaluation
 
 #: Prefix of columns with confusion matrices: one nested list per replicate.
-CONFUSION = "confusion/"
+CONFUSION_PREFIX = "confusion/"
 #: Prefixes of columns with one value per class: one list per replicate.
 PER_CLASS_F1, PER_CLASS_RECONSTRUCTION = "per_class_f1/", "per_class_reconstruction/"
 #: Prefixes of all columns whose values are lists.
-NESTED_COLUMNS = (CONFUSION, PER_CLASS_F1, PER_CLASS_RECONSTRUCTION)
+NESTED_COLUMNS = (CONFUSION_PREFIX, PER_CLASS_F1, PER_CLASS_RECONSTRUCTION)
 _TABLES = ("panel", "replicates", "history", "variances", "components")
 
 
@@ -116,9 +116,9 @@ class TrialResult:
     def confusion(self) -> dict[str, NDArray[np.int64]]:
         """Confusion matrix by classifier, summed over replicates; rows are true classes."""
         return {
-            name.removeprefix(CONFUSION): sum_matrices(self.replicates[name])
+            name.removeprefix(CONFUSION_PREFIX): sum_matrices(self.replicates[name])
             for name in map(str, self.replicates)
-            if name.startswith(CONFUSION)
+            if name.startswith(CONFUSION_PREFIX)
         }
 
     def to_json(self) -> str:
@@ -152,7 +152,10 @@ def replicate_row(replicate: ReplicateResult) -> dict[str, Any]:
         "panel": replicate.panel.tolist(),
         **({} if replicate.marked is None else {"marked": replicate.marked.tolist()}),
         **evaluation.metrics,
-        **{CONFUSION + name: counts.tolist() for name, counts in evaluation.confusion.items()},
+        **{
+            CONFUSION_PREFIX + name: counts.tolist()
+            for name, counts in evaluation.confusion.items()
+        },
         **{PER_CLASS_F1 + name: f1.tolist() for name, f1 in evaluation.per_class_f1.items()},
         **{
             PER_CLASS_RECONSTRUCTION + name: values.tolist()

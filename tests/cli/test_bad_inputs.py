@@ -351,7 +351,7 @@ def test_counts_larger_than_memory_are_refused(
     adata = simulate_cells()
     adata.X = stored(adata.X)
     adata.write_h5ad(folder / "cells.h5ad")
-    monkeypatch.setattr("mmlab.datasets.io.count_search.free_memory", lambda: 1000)
+    monkeypatch.setattr("mmlab.datasets.io.count_search.available_memory", lambda: 1000)
     line = refusal(folder, capsys, monkeypatch, [*COMMANDS[command], "cells.h5ad", *KEY])
     assert "of memory, but 0.0 MB are free: 120 cells x 40 genes" in line
     assert words in line

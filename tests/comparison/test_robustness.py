@@ -16,10 +16,10 @@ from mmlab.comparison.result_table import summarise_rows
 from mmlab.comparison.robustness import (
     ROBUSTNESS_METRICS,
     area_under_curve,
+    fill_clean_metrics,
     loss_level,
-    robustness,
     robustness_metrics,
-    with_clean_classifiers,
+    robustness_table,
 )
 from mmlab.spec.comparison import ComparisonSpec
 
@@ -79,10 +79,8 @@ def rows() -> pd.DataFrame:
     for replicate, shift in enumerate((0.0, 0.01, 0.02)):
         for level in LEVELS:
             noisy, clean = 0.9 - 0.6 * level + shift, 0.9 - 0.3 * level + shift
-            found.append(with_clean_classifiers(row("fragile", replicate, level, noisy, clean)))
-            found.append(
-                with_clean_classifiers(row("robust", replicate, level, noisy, 0.8 + shift))
-            )
+            found.append(fill_clean_metrics(row("fragile", replicate, level, noisy, clean)))
+            found.append(fill_clean_metrics(row("robust", replicate, level, noisy, 0.8 + shift)))
     return pd.DataFrame(found)
 
 
@@ -103,15 +101,15 @@ def spec() -> ComparisonSpec:
 
 
 def test_without_noise_the_clean_classifiers_have_the_same_metrics() -> None:
-    clean = with_clean_classifiers(row("fragile", 0, 0.0, 0.9, 0.9))
+    clean = fill_clean_metrics(row("fragile", 0, 0.0, 0.9, 0.9))
     assert clean["clean_knn/accuracy"] == clean["knn/accuracy"] == 0.9
     assert clean["confusion/clean_knn"] == clean["confusion/knn"]
     noisy = row("fragile", 0, 0.5, 0.6, 0.75)
-    assert with_clean_classifiers(noisy) == noisy
+    assert fill_clean_metrics(noisy) == noisy
 
 
 def test_robustness_of_every_method_and_metric(rows: pd.DataFrame) -> None:
-    found = robustness(rows).set_index(["method", "metric"])
+    found = robustness_table(rows).set_index(["method", "metric"])
     assert set(found.index) == {
         (m, metric) for m in ("fragile", "robust") for metric in ROBUSTNESS_METRICS
     }
@@ -132,14 +130,14 @@ def test_robustness_of_every_method_and_metric(rows: pd.DataFrame) -> None:
 
 def test_a_replicate_without_all_levels_is_left_out(rows: pd.DataFrame) -> None:
     part = rows[(rows["replicate"] != 1) | (rows["noise_level"] < 1)]
-    assert set(robustness(part)["n"]) == {2}
-    single = robustness(rows[rows["replicate"] == 0])
+    assert set(robustness_table(part)["n"]) == {2}
+    single = robustness_table(rows[rows["replicate"] == 0])
     assert single[["auc_low", "loss_level_low", "loss_level_high"]].isna().all(axis=None)
     assert single["auc"].notna().all()
 
 
 def test_robustness_metrics_have_the_metric_in_their_names(rows: pd.DataFrame) -> None:
-    own = robustness(rows).query("method == 'fragile'")
+    own = robustness_table(rows).query("method == 'fragile'")
     metrics = robustness_metrics(own)
     assert metrics["auc/knn/accuracy"] == pytest.approx(0.61)
     assert set(metrics) == {
@@ -150,7 +148,7 @@ def test_robustness_metrics_have_the_metric_in_their_names(rows: pd.DataFrame) -
 def test_tables_have_one_column_per_level_and_the_robustness(
     rows: pd.DataFrame, spec: ComparisonSpec
 ) -> None:
-    summary, robust_table = summarise_rows(rows, 100), robustness(rows)
+    summary, robust_table = summarise_rows(rows, 100), robustness_table(rows)
     tables = {
         title: (header, body)
         for title, header, body in curve_tables(spec, summary, robust_table, "<{}>".format)
@@ -177,7 +175,7 @@ def test_tables_have_one_column_per_level_and_the_robustness(
 def test_written_tables_have_the_step_of_mlflow_charts(
     rows: pd.DataFrame, spec: ComparisonSpec, tmp_path: Any
 ) -> None:
-    summary, robust_table = summarise_rows(rows, 100), robustness(rows)
+    summary, robust_table = summarise_rows(rows, 100), robustness_table(rows)
     write_curves(spec, rows, summary, robust_table, tmp_path)
     table = pd.read_parquet(tmp_path / "curves.parquet")
     assert set(table["step"]) == {0, 20, 50, 100}

@@ -76,13 +76,13 @@ def test_the_solution_is_optimal_and_none_exists_if_the_problem_is_infeasible(
 
 @given(st.permutations(range(12)), st.integers(0, 12))
 def test_without_rules_the_best_genes_are_selected(order: list[int], n: int) -> None:
-    selected = solve_panel(PanelRules.none(12), np.array(order), n, NO_GENES)
+    selected = solve_panel(PanelRules.unconstrained(12), np.array(order), n, NO_GENES)
     assert selected is not None
     assert selected.tolist() == order[:n]
 
 
 def test_ranks_are_divided_by_the_weights() -> None:
-    rules = PanelRules.none(6)
+    rules = PanelRules.unconstrained(6)
     rules.weights[:] = [1, 1, 1, 4, 1, 0.1]
     selected = solve_panel(rules, np.arange(6), 3, NO_GENES)
     assert selected is not None
@@ -110,7 +110,7 @@ def test_marked_types_of_a_panel() -> None:
     is_marker = np.array([[True, False, False], [True, True, False]])
     rules = PanelRules(np.full(3, -1), 3, is_marker, 1, np.ones(3))
     assert rules.marked_types(np.array([2, 1, 0])).tolist() == [-1, 1, 0]
-    assert PanelRules.none(3).marked_types(np.array([2, 1])).tolist() == [-1, -1]
+    assert PanelRules.unconstrained(3).marked_types(np.array([2, 1])).tolist() == [-1, -1]
 
 
 def test_a_ranking_is_completed_by_the_scores() -> None:

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from tiny import SMALL, simulate_cells
 
 from mmlab.datasets.cells import Cells, make_cells
-from mmlab.metrics.reconstruction import BY_TYPE
+from mmlab.metrics.reconstruction import METRICS_BY_TYPE
 from mmlab.preprocessing.normalization import log_normalize
 from mmlab.preprocessing.recipes import prepare_layers
 from mmlab.preprocessing.splits import replicate_split
@@ -80,7 +80,7 @@ def test_measures_cover_each_type_and_all_cells(table4: ModuleType, tiny_cells: 
     # Only the reconstruction of the first type is wrong: by 2 in each gene.
     reconstructed = x + 2 * (y == 0)[:, None].astype(np.float32)
     table = table4.measured({"matrix": (x, reconstructed), "gene": (x, x)}, y, classes)
-    assert len(table) == 2 * len(BY_TYPE) * (len(classes) + 1)
+    assert len(table) == 2 * len(METRICS_BY_TYPE) * (len(classes) + 1)
     sizes = table.groupby("cell_type")["n_cells"].unique().explode()
     assert sizes.to_dict() == {
         **dict(zip(classes, np.bincount(y), strict=True)),

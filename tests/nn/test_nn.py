@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from mmlab.constraints.solver import PanelRules
 from mmlab.nn.batches import fast_arithmetic, shuffled_minibatches
-from mmlab.nn.concrete_gate import ConcreteGate, distinct_choices, surest_first
+from mmlab.nn.concrete_gate import ConcreteGate, assign_distinct_genes, order_by_largest_weight
 from mmlab.nn.gates import CandidateGenes, FreeLogitsGate, GateOutput, MarkerMapGate, MaskGate
 from mmlab.nn.layers import BatchNorm, Linear, RandomSource
 from mmlab.nn.losses import gaussian_nll, kl_to_standard_normal, markermap_loss
@@ -308,7 +308,7 @@ def test_a_gene_added_by_the_rules_takes_the_column_of_the_gene_it_replaces() ->
     replaced = int(unconstrained.ranking()[0][0])
     weights = np.ones(N_GENES)
     weights[replaced] = 1e-3
-    rules = replace(PanelRules.none(N_GENES), weights=weights)
+    rules = replace(PanelRules.unconstrained(N_GENES), weights=weights)
     constrained = ConcreteGate(replace(candidates(), rules=(rules,)), source(0))
     after = column_genes(constrained)
     assert after[before != replaced].tolist() == before[before != replaced].tolist()
@@ -338,11 +338,15 @@ def test_the_random_concrete_panel_is_drawn_once_per_epoch() -> None:
     ids=["distinct", "next best", "larger weight keeps its gene", "ties"],
 )
 def test_each_selector_is_assigned_a_distinct_gene(weights: Any, expected: list[int]) -> None:
-    assert distinct_choices(np.array(weights)).tolist() == expected
+    assert assign_distinct_genes(np.array(weights)).tolist() == expected
 
 
 def test_selectors_are_ranked_by_their_largest_weight() -> None:
-    assert surest_first(np.array([[0.6, 0.3], [0.1, 0.8], [0.6, 0.4]])).tolist() == [1, 0, 2]
+    assert order_by_largest_weight(np.array([[0.6, 0.3], [0.1, 0.8], [0.6, 0.4]])).tolist() == [
+        1,
+        0,
+        2,
+    ]
 
 
 def vae(alpha: float = 0.5, seed: int = 0, n_genes: int = N_GENES) -> PanelVAE:

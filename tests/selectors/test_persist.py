@@ -31,7 +31,7 @@ from mmlab.nn.persist_stages import (
 from mmlab.nn.persist_training import (
     MaskedNetwork,
     PersistConfig,
-    Task,
+    PersistTask,
     full_batches,
     hurdle_loss,
     train_masked,
@@ -82,10 +82,10 @@ def fitted(mode: str, counts: Any, y: Any, k: int = K, lists: Any = None, **para
     return PersistUnsupervised(k, faithful=True, **params).fit(values, counts=counts, **lists)
 
 
-def make_task(x: Tensor, y: Tensor) -> Task:
+def make_task(x: Tensor, y: Tensor) -> PersistTask:
     """Return a classification task without included genes."""
     loss = torch.nn.functional.cross_entropy
-    return Task(x[:, :0], x, y, int(y.max()) + 1, loss, 1e-4)
+    return PersistTask(x[:, :0], x, y, int(y.max()) + 1, loss, 1e-4)
 
 
 def make_config(**params: Any) -> PersistConfig:
@@ -267,7 +267,7 @@ def test_the_temperature_falls_with_every_step_over_all_epochs() -> None:
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
     x, y = torch.ones(10, 5), torch.arange(10) % 2
-    task = Task(x[:, :0], x, y, 2, lambda outputs, target: outputs.sum() * math.inf, 1e-4)
+    task = PersistTask(x[:, :0], x, y, 2, lambda outputs, target: outputs.sum() * math.inf, 1e-4)
     with pytest.raises(TrainingDivergedError, match="training diverged in epoch 1"):
         select(task, 2, make_config(), seeded())
 
@@ -306,7 +306,9 @@ def mock_elimination(monkeypatch: pytest.MonkeyPatch, n_kept: list[int]) -> list
     """
     attempts: list[tuple[Any, float]] = []
 
-    def eliminate(network: Any, task: Task, config: Any, penalty: float, generator: Any) -> Any:
+    def eliminate(
+        network: Any, task: PersistTask, config: Any, penalty: float, generator: Any
+    ) -> Any:
         kept = n_kept[len(attempts)]
         attempts.append((network, penalty))
         return torch.arange(task.free.shape[1]) < kept

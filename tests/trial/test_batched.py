@@ -134,7 +134,7 @@ def make_fits(n: int = N_MODELS, **params: Any) -> list[Fit]:
         selector = get_selector("markermap_joint")(4, seed=i, **(settings | params))
         arrays = (t[i].numpy() for t in (x, y, x_val, y_val))
         cells, labels, val_cells, val_labels = arrays
-        checked = selector.checked(cells, labels, X_val=val_cells, y_val=val_labels)
+        checked = selector.check_data(cells, labels, X_val=val_cells, y_val=val_labels)
         made.append(Fit(selector, checked))
     return made
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tiny import SMALL, as_cells, simulate_cells
 
-from mmlab.datasets.cache.mapped_counts import map_counts, mapping_of, write_counts
+from mmlab.datasets.cache.mapped_counts import map_counts, mapped_file, write_counts
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.model import fit_model
@@ -38,7 +38,7 @@ def mapped(tiny_cells: Cells, tmp_path: Path) -> Cells:
     write_counts(tmp_path / "counts.h5ad", [adata.X[:50], adata.X[50:]], adata.obs, adata.var)
     copy = adata.copy()
     copy.X = map_counts(tmp_path / "counts.h5ad")
-    assert mapping_of(copy.X) is not None
+    assert mapped_file(copy.X) is not None
     return as_cells_of(copy, tiny_cells)
 
 
@@ -49,8 +49,8 @@ def as_cells_of(adata: Any, like: Cells) -> Cells:
 @pytest.fixture
 def large_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat the tiny cells as too large for memory and read a few cells at a time."""
-    monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
-    monkeypatch.setattr(expression, "_AT_ONCE", 1000)
+    monkeypatch.setattr(recipes, "MAX_DENSE_BYTES", 0)
+    monkeypatch.setattr(expression, "_MAX_BLOCK_VALUES", 1000)
 
 
 def spec_of(name: str, **more: Any) -> TrialSpec:
@@ -67,9 +67,9 @@ def test_a_trial_on_disk_equals_one_in_memory(
 ) -> None:
     # Two replicates are trained as a batch of two models.
     spec = spec_of(name, protocol=protocol, replicates=2 if protocol == "search" else 1)
-    monkeypatch.setattr(expression, "_AT_ONCE", 1000)
+    monkeypatch.setattr(expression, "_MAX_BLOCK_VALUES", 1000)
     in_memory = run_trial(spec, tiny_cells)
-    monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(recipes, "MAX_DENSE_BYTES", 0)
     from_disk = run_trial(spec, mapped)
     assert from_disk.digest == in_memory.digest
     assert from_disk.metrics == in_memory.metrics
@@ -84,7 +84,7 @@ def test_a_method_that_needs_all_cells_loads_them_into_memory(
     fast = {"elimination_epochs": 2, "selection_epochs": 3} if "persist" in name else {}
     spec = spec_of(name, params=fast, noise=LabelNoise(level=0.2, kind="pairwise"))
     in_memory = run_trial(spec, tiny_cells)
-    monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(recipes, "MAX_DENSE_BYTES", 0)
     assert run_trial(spec, mapped).metrics == in_memory.metrics
 
 
@@ -94,7 +94,7 @@ def test_a_range_test_reads_from_disk(
     params = SMALL | {"learning_rate": "auto"}
     spec = spec_of("markermap_supervised", params=params, exclude=["Gene3", "Gene5"])
     in_memory = run_trial(spec, tiny_cells)
-    monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(recipes, "MAX_DENSE_BYTES", 0)
     assert run_trial(spec, mapped).metrics == in_memory.metrics
 
 
@@ -129,8 +129,8 @@ def test_a_layer_read_from_disk_equals_the_dense_one(
     train = np.arange(10, 90)
     dense: Any = prepare_layers(tiny_cells.adata, "total", "train_only", train)[layer]
     dense = dense if isinstance(dense, np.ndarray) else dense.toarray()
-    monkeypatch.setattr(recipes, "LARGEST_DENSE", 0)
-    monkeypatch.setattr(expression, "_AT_ONCE", 40 * 7)
+    monkeypatch.setattr(recipes, "MAX_DENSE_BYTES", 0)
+    monkeypatch.setattr(expression, "_MAX_BLOCK_VALUES", 40 * 7)
     lazy: Expression = prepare_layers(tiny_cells.adata, "total", "train_only", train)[layer]
     some, genes = np.array([5, 2, 77, 5]), np.array([9, 0])
     np.testing.assert_array_equal(lazy.toarray(), dense)

@@ -126,7 +126,7 @@ def measure(
     total_s = time.perf_counter() - started
     (n_cells, n_genes), n_classes = data[0][0].shape, len(set(data[0][1].tolist()))
     first = selectors[0]
-    hidden_size = int(first.settled_params(n_genes)["hidden_size"])
+    hidden_size = int(first.data_dependent_params(n_genes)["hidden_size"])
     n_steps = math.ceil(n_cells / first.batch_size)
     epoch_s = median(later) if later else first_s
     n_bytes = bytes_per_step(n_models, n_genes, hidden_size, first.batch_size, first.alpha)

@@ -45,7 +45,7 @@ def make_selectors(
 ) -> tuple[list[Any], list[TrainingData]]:
     """Return selectors that differ in their seed (0, 1, ...), and the same data for each."""
     first: Any = get_selector(method)(k, device=device, seed=0, **params)
-    data = first.checked(*train, X_val=validation[0], y_val=validation[1])
+    data = first.check_data(*train, X_val=validation[0], y_val=validation[1])
     selectors = []
     for seed in range(n_models):
         selector = copy.copy(first)
@@ -86,7 +86,7 @@ def build_model(
     network = PanelVAE(gate.n_inputs, n_genes, n_classes, hidden_size, 16, alpha, noise)
     model = PanelModel(gate, network)
     if rounded:
-        model.round_products()
+        model.use_mixed_precision()
     return model
 
 

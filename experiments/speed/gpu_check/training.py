@@ -157,7 +157,9 @@ def cells_on_disk(check: Check) -> dict[str, Any]:
                 model.train()
                 check.synchronize()
                 started = time.perf_counter()
-                for indices in steps.prefetch(shuffled_minibatches(n_cells, batch_size, model.gate.noise)):
+                for indices in steps.prefetch(
+                    shuffled_minibatches(n_cells, batch_size, model.gate.noise)
+                ):
                     losses = steps.run(indices, temperature)
                 check.synchronize()
                 seconds = time.perf_counter() - started

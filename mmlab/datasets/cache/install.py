@@ -131,7 +131,7 @@ def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> Cac
         description = Description(
             name=name,
             title=f"added from {path.name}",
-            origin=f"file {path.name}, counts in {counts.place}",
+            origin=f"file {path.name}, counts in {counts.location}",
             license="that of the file",
             n_cells=n_cells,
             n_genes=n_genes,

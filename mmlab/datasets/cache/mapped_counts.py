@@ -105,7 +105,7 @@ def take_cells(counts: sp.csr_matrix, cells: NDArray[np.int64]) -> sp.csr_matrix
     Mapped counts are read in blocks of a few cells: the system maps up to 2 MiB around each cell,
     which counts as memory of this process. It is freed before the next block is read.
     """
-    mapping = mapping_of(counts)
+    mapping = mapped_file(counts)
     if mapping is None:
         return counts[cells]
     parts = []
@@ -116,7 +116,7 @@ def take_cells(counts: sp.csr_matrix, cells: NDArray[np.int64]) -> sp.csr_matrix
     return parts[0] if len(parts) == 1 else sp.vstack(parts, format="csr")
 
 
-def mapping_of(counts: sp.csr_matrix) -> mmap.mmap | None:
+def mapped_file(counts: sp.csr_matrix) -> mmap.mmap | None:
     """Return the mapped file of counts of :func:`map_counts`; None for other counts."""
     base: Any = counts.data
     while isinstance(base, np.ndarray):

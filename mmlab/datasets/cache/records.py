@@ -65,7 +65,7 @@ class CacheRecord(Description):
 _RECORD = TypeAdapter(CacheRecord)
 
 
-def records() -> dict[str, CacheRecord]:
+def list_records() -> dict[str, CacheRecord]:
     """Return the records of all datasets in the cache, by name."""
     paths = sorted((cache_folder() / "datasets").glob("*.json"))
     return {path.stem: _read_record(path) for path in paths}
@@ -180,7 +180,7 @@ def remove_dataset(name: str) -> int:
         The dataset is not in the cache.
     """
     with dataset_lock(name, f"another process is using {name}: waiting for it"):
-        found = records()
+        found = list_records()
         if name not in found:
             present = ", ".join(found) or "none"
             raise UserError(

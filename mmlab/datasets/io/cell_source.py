@@ -24,7 +24,7 @@ from mmlab.datasets.io.hdf5 import (
     read_attribute,
     read_values,
 )
-from mmlab.system.memory import free_memory
+from mmlab.system.memory import available_memory
 
 #: Layers that are searched for counts, in this order, before ``X`` and ``raw``.
 COUNT_LAYERS = ("counts", "raw_counts", "count")
@@ -233,7 +233,7 @@ def _read_legacy_file(file: h5py.File) -> ad.AnnData:
 
 
 def _require_memory(label: str, datasets: list[h5py.Dataset]) -> None:
-    needed, free = sum(map(declared_bytes, datasets)), free_memory()
+    needed, free = sum(map(declared_bytes, datasets)), available_memory()
     if needed > free:
         raise InvalidFileError(
             datasets[0].file.filename,

@@ -12,7 +12,7 @@ from mmlab.datasets.io.hdf5 import InvalidFileError, format_bytes
 from mmlab.datasets.io.matrix import InvalidMatrixError, Matrix
 from mmlab.datasets.io.open_matrix import open_matrix
 from mmlab.datasets.io.value_scan import LARGEST_COUNT, Occurrences, ValueScan
-from mmlab.system.memory import free_memory
+from mmlab.system.memory import available_memory
 
 #: Largest number of names in a message, and largest number of characters of a quoted name.
 _MAX_NAMES, _MAX_LENGTH = 3, 60
@@ -150,7 +150,7 @@ def _matrix_problem(
             f"has the shape {matrix.shape}, but there are {n_cells} cell names and {n_genes} "
             "gene names"
         )
-    needed, free = matrix.loaded_bytes, free_memory()
+    needed, free = matrix.loaded_bytes, available_memory()
     if in_memory and needed > free:
         return (
             f"needs {format_bytes(needed)} of memory, but {format_bytes(free)} are free: "

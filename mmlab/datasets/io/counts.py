@@ -24,7 +24,7 @@ class OpenCounts:
 
     Attributes
     ----------
-    place
+    location
         Location in the file: ``X``, ``raw`` or ``layer 'counts'``.
     matrix
         The stored matrix (CSR, CSC or dense) with its ``shape`` and ``dtype``.
@@ -36,7 +36,7 @@ class OpenCounts:
         Class of each cell, categorical, indexed by the cell names.
     """
 
-    place: str
+    location: str
     matrix: Matrix
     n_nonzero: int
     cell_names: pd.Index
@@ -140,7 +140,7 @@ def _to_open_counts(inspection: Inspection) -> OpenCounts:
     assert counts is not None and counts.matrix is not None and counts.scan is not None
     assert labels is not None
     return OpenCounts(
-        place=counts.location.title,
+        location=counts.location.title,
         matrix=counts.matrix,
         n_nonzero=counts.scan.n_nonzero,
         cell_names=inspection.cell_names,

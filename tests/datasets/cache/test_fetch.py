@@ -25,7 +25,7 @@ from mmlab.datasets import DATASETS, load_cells, ssv4
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
 from mmlab.datasets.cache.download import CHECKSUMS_FILE, download
 from mmlab.datasets.cache.install import fetch_dataset
-from mmlab.datasets.cache.records import find_record, open_cells, records
+from mmlab.datasets.cache.records import find_record, list_records, open_cells
 from mmlab.datasets.description import Dataset
 from mmlab.datasets.gene_filters import (
     detection_rates,
@@ -174,7 +174,7 @@ def test_a_file_in_another_format_gives_one_error(originals: Path) -> None:
     (originals / "paul15.h5").write_text("<html>moved</html>")
     with pytest.raises(UserError, match=r"paul cannot be converted from paul15\.h5"):
         fetch_dataset(without_checksums("paul"), str(originals))
-    assert records() == {}
+    assert list_records() == {}
 
 
 def test_gene_filters_follow_the_definitions_of_the_paper() -> None:
@@ -310,7 +310,7 @@ def test_two_processes_that_fetch_concurrently_produce_one_copy(
     assert sorted(name for name, _ in server.requests) == sorted(
         source.name for source in DATASETS["mouse_brain"].sources
     )
-    assert open_cells(records()["mouse_brain"]).adata.n_obs == 180
+    assert open_cells(list_records()["mouse_brain"]).adata.n_obs == 180
     assert len(list((cache / "counts").iterdir())) == 1
 
 
@@ -338,7 +338,7 @@ def test_a_killed_fetch_leaves_nothing_or_a_complete_dataset(
     process = mmlab("datasets", "fetch", "mouse_brain", "--source", server.address)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert open_cells(records()["mouse_brain"]).adata.shape == (180, 4007)
+    assert open_cells(list_records()["mouse_brain"]).adata.shape == (180, 4007)
     leftover = [p.name for p in cache.rglob("*") if re.search(r"\.part|partial", p.name)]
     assert leftover == []
 

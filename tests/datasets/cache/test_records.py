@@ -15,8 +15,8 @@ from mmlab.datasets import DATASETS, add_file, load_cells
 from mmlab.datasets import cells as cells_module
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE, cache_folder
 from mmlab.datasets.cache.install import simulate_dataset
-from mmlab.datasets.cache.mapped_counts import map_counts, mapping_of, take_cells, write_counts
-from mmlab.datasets.cache.records import open_cells, records
+from mmlab.datasets.cache.mapped_counts import map_counts, mapped_file, take_cells, write_counts
+from mmlab.datasets.cache.records import list_records, open_cells
 from mmlab.datasets.simulation import Simulation
 from mmlab.errors import UserError
 from mmlab.spec.trial import DataSpec, TrialSpec
@@ -36,8 +36,8 @@ def test_mapped_counts_equal_the_counts_and_anndata_can_read_them(tmp_path: Path
     blocks = [adata.X[start : start + 256] for start in range(0, 600, 256)]
     write_counts(path, blocks, adata.obs, adata.var)
     mapped = map_counts(path)
-    assert mapping_of(mapped) is not None
-    assert mapping_of(adata.X) is None
+    assert mapped_file(mapped) is not None
+    assert mapped_file(adata.X) is None
     assert (mapped != adata.X).nnz == 0
     cells = np.random.default_rng(0).integers(0, 600, 300)
     for counts in (mapped, adata.X):
@@ -63,7 +63,7 @@ def test_cells_of_the_cache_equal_cells_in_memory() -> None:
         simulated=True,
     )
     assert stored.fingerprint == in_memory.fingerprint
-    assert mapping_of(stored.adata.X) is not None
+    assert mapped_file(stored.adata.X) is not None
     assert stored.simulated
     np.testing.assert_array_equal(stored.adata.var["is_marker"], in_memory.adata.var["is_marker"])
 
@@ -86,7 +86,7 @@ def test_large_cells_are_pickled_as_a_reference_to_their_file(
         loaded = pickle.loads(pickled)
         assert loaded.fingerprint == cells.fingerprint
         assert (loaded.adata.X != cells.adata.X).nnz == 0
-    assert mapping_of(pickle.loads(by_reference).adata.X) is not None
+    assert mapped_file(pickle.loads(by_reference).adata.X) is not None
     # On a machine without the file, the error explains what to do.
     monkeypatch.setenv(FOLDER_VARIABLE, str(cache_folder() / "elsewhere"))
     with pytest.raises(UserError, match=r"are not in .* on this machine"):
@@ -116,7 +116,7 @@ def test_an_added_file_can_be_used_as_a_dataset(file: Path) -> None:
     file.unlink()
     cells, expected = load_cells(DataSpec(name="mine")), as_cells(simulate_cells())
     assert cells.fingerprint == expected.fingerprint
-    assert mapping_of(cells.adata.X) is not None
+    assert mapped_file(cells.adata.X) is not None
     spec = TrialSpec(data=DataSpec(name="mine"), selector="scanpy_t_test", n_markers=6)
     assert run_trial(spec).digest == run_trial(spec, expected).digest
     assert run(*command)[0] == 2
@@ -140,7 +140,7 @@ def test_cells_are_equal_by_name_and_by_path(file: Path) -> None:
 def test_an_invalid_name_is_rejected(name: str, message: str, file: Path) -> None:
     with pytest.raises(UserError, match=message):
         add_file(file, "cell_type", None, name)
-    assert records() == {}
+    assert list_records() == {}
 
 
 def test_an_unusable_file_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
@@ -149,5 +149,5 @@ def test_an_unusable_file_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
     adata.write_h5ad(tmp_path / "scaled.h5ad")
     with pytest.raises(UserError, match="negative"):
         add_file(tmp_path / "scaled.h5ad", "cell_type", None, "scaled")
-    assert records() == {}
+    assert list_records() == {}
     assert not (cache_folder() / "counts").exists()

@@ -83,7 +83,7 @@ def test_blocks_contain_consecutive_whole_cells(
 def test_open_counts_has_names_and_labels(tmp_path: Path) -> None:
     adata = simulate_cells()
     with open_counts(write(adata, tmp_path), "cell_type") as counts:
-        assert counts.place == "X"
+        assert counts.location == "X"
         assert isinstance(counts.matrix.values, h5py.Dataset)
         assert list(counts.cell_names) == list(adata.obs_names)
         assert list(counts.gene_names) == list(adata.var_names)
