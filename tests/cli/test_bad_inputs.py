@@ -596,7 +596,7 @@ def test_a_view_is_copied(tiny_adata: ad.AnnData) -> None:
     assert "mmlab" not in tiny_adata.uns
 
 
-# --- accepted, and told of
+# --- accepted, with a warning
 
 
 def check(path: Path) -> Any:
@@ -684,7 +684,7 @@ STUDY = "study: benchmark\ndata: {name: toy_xor}\nmethods: [random]\n"
 TAG = "seed: !!python/object/apply:os.mkdir ['witness']"
 SPACE = "selector: markermap_supervised\nparameters:\n  beta: "
 PBMC = ["--dataset", "pbmc68k_reduced", "--gpus-per-trial", "1000"]
-#: Number, the command, what the YAML files beside it hold, and words of the message.
+#: Number, command, contents of its YAML files, and words of the message.
 COMMAND_LINES = [
     (
         23,

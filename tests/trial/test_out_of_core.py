@@ -166,7 +166,7 @@ def test_a_reader_returns_batches_in_the_requested_order(
 
     for indices in reader.prefetch(batches):
         np.testing.assert_array_equal(reader.gather(indices), expected(indices))
-        # Others may be asked for in between.
+        # Other batches may be read in between.
         np.testing.assert_array_equal(reader.gather(batches[0]), expected(batches[0]))
     for ours, theirs in (
         (reader.split(50, dim=1), both.split(50, dim=1)),

@@ -75,7 +75,7 @@ def graphs(check: Check) -> dict[str, Any]:
 
 
 def failed_capture(check: Check) -> dict[str, Any]:
-    """Let a capture fail: mmlab must warn and go on without a graph.
+    """Let a capture fail: mmlab must warn and continue without a graph.
 
     A failed capture can leave CUDA in an error state, so this runs in a process of its own.
     """
