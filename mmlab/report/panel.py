@@ -97,7 +97,7 @@ def panel_section(
     limited = f" Only the first {MOST_DOTS} genes are shown." if len(genes) > MOST_DOTS else ""
     header = [
         *("rank", "gene", "score", "stability", "highest in"),
-        *("mean in this type", "mean in other cells", "expressing cells"),
+        *("mean in type", "mean elsewhere", "cells > 0"),
     ]
     return Section(
         "Panel",
@@ -114,8 +114,8 @@ def panel_section(
             PageFigure(
                 "panel_dot_plot",
                 "Expression of the panel's genes by cell type. Colour: mean log1p-normalised "
-                "expression, scaled to [0, 1] for each gene. Size: share of the type's cells with "
-                f"a count above 0.{limited}",
+                "expression, scaled from 0 to 1 for each gene. Size: share of the type's cells "
+                f"with a count above 0.{limited}",
                 dot_plot(genes[:MOST_DOTS], cells),
             ),
             PageFigure(
