@@ -222,10 +222,10 @@ def _search_section(study: StudyRun[SearchSpec], records: Sequence[TrialRecord])
         "trials at the same epoch; the table shows their last score.",
     ]
     header = ["trial", "method", "outcome", "score", *names]
-    shown = len(rows)
+    n_listed = len(rows)
     title = "Trials by score, complete trials first"
-    if len(ranked) > shown:
-        title += f" ({shown} of {len(ranked)})"
+    if len(ranked) > n_listed:
+        title += f" ({n_listed} of {len(ranked)})"
     table = Table(title, header, rows, n_text_columns=3)
     return Section("Hyperparameter search", text, [table], figures)
 
