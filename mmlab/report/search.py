@@ -170,7 +170,7 @@ def _search_limitations(
 ) -> list[str]:
     points = [
         "The best trial of a search is selected by its validation score, so this score is biased "
-        "upwards. Results on the held-out test set are not."
+        "upwards. Results on the held-out test set do not have this bias."
     ]
     if results:
         return points + comparison_limitations(results[0])
