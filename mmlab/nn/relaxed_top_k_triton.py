@@ -111,11 +111,13 @@ def gradient(
 ) -> Tensor:
     """Return the gradient of the loss with respect to the keys, shape (n_rows, n_genes)."""
     k, n_rows, n_genes = draws.shape
+    # The kernel reads and writes rows without gaps.
+    grad_mask = grad_mask.contiguous()
     grad_keys = torch.empty_like(grad_mask)
     _backward_kernel[(n_rows,)](
         draws,
         temperature,
-        grad_mask.contiguous(),
+        grad_mask,
         grad_keys,
         n_rows,
         n_genes,

@@ -34,6 +34,14 @@ _CONFUSION_TITLES = {
     "locked": "Confusion between cell types (held-out test set)",
     "paper": "Confusion between cell types (random splits)",
 }
+#: What a replicate is, by protocol.
+_SPLITS = {
+    "locked": "The held-out test set contains 20 % of the cells and was not used by the search. It "
+    "is the test set of every replicate; replicates differ in the seed and in the split of the "
+    "other cells into training and validation cells.",
+    "paper": "A replicate is a random split of all cells into training (70 %), validation (10 %) "
+    "and test cells (20 %).",
+}
 
 
 def result_sections(
@@ -83,24 +91,19 @@ def _metrics_section(result: ComparisonResult, comparison: ComparisonTables) -> 
         for title, header, rows in view_tables(comparison, k, competing, BestValue)
     ]
     text = [
-        "Mean ± standard deviation over n replicates. A replicate is a random split of the cells, "
-        "the same for every method. Bold: the best method, controls excluded. Controls (random "
-        "genes, all genes, ...) are reference points for the other methods."
+        _SPLITS[spec.protocol],
+        "Mean ± standard deviation over n replicates, the same for every method. Bold: the best "
+        "method, controls excluded. Controls (random genes, all genes, ...) are reference points "
+        "for the other methods.",
     ]
     if spec.axis != SIZE_AXIS:
-        text.append(f"These tables are for {spec.settings[0].name}.")
-    if spec.protocol == "locked":
-        text.insert(
-            0,
-            "The held-out test set contains 20 % of the cells and was not used by the search. It "
-            "is the test set of every replicate; replicates differ in the seed and in the split "
-            "of the other cells into training and validation cells.",
-        )
+        text.append(f"The tables show the first setting, {spec.settings[0].name}.")
     if not comparison.tests.empty:
         text.append(
             "Paired tests compare the kNN accuracy of each method with that of the best method on "
             "the same replicates: corrected resampled t-test, without and with Holm's correction "
-            "for the number of methods, and Wilcoxon signed-rank test."
+            "for the number of methods, and Wilcoxon signed-rank test. Difference: mean accuracy "
+            "of the method minus that of the best method."
         )
         tables.append(_paired_tests_table(comparison.tests, len(sizes) > 1))
     return Section(_RESULTS_TITLES[spec.protocol], text, tables)
@@ -120,8 +123,8 @@ def _paired_tests_table(tests: pd.DataFrame, show_size: bool) -> Table:
                 *("" if np.isnan(p) else f"{p:.3g}" for p in p_values),
             ]
         )
-    header = ["method", "best method", *(["genes"] if show_size else []), "n", "mean difference"]
-    header += ["p (t-test)", "p (t-test, Holm)", "p (Wilcoxon)"]
+    header = ["method", "best method", *(["genes"] if show_size else []), "n", "difference"]
+    header += ["p (t-test)", "p (Holm)", "p (Wilcoxon)"]
     title = "Paired tests of kNN accuracy against the best method"
     return Table(title, header, rows, n_text_columns=2)
 
@@ -130,7 +133,16 @@ def _curves_section(result: ComparisonResult) -> Section:
     """Return the section with metrics over label noise, panel size or a parameter."""
     spec = result.study.spec
     titles = {NOISE_AXIS: "Robustness to label noise", SIZE_AXIS: "Effect of the panel size"}
-    text = ["Each table shows the mean of a metric at every setting, over n replicates."]
+    text = [
+        "Each table shows the mean of a metric over n replicates, at every setting. Bold: the best "
+        "value at a setting, controls included."
+    ]
+    if spec.axis == NOISE_AXIS:
+        text.append(
+            "The noise level is the share of training and validation cells whose label is "
+            f"redrawn; kind of noise: {spec.noise}. Either selection and classifier both get the "
+            "noisy labels, or only selection does."
+        )
     if len(result.robustness):
         text.append(
             "The last two columns summarise each curve: the area under it, divided by the range "
@@ -170,7 +182,7 @@ def _confusion_section(result: ComparisonResult, cells: Cells, best: str) -> Sec
     caption = (
         "Confusion matrices of the k-nearest neighbours classifier on the test cells of all "
         f"replicates, {first}. Rows: true type; columns: predicted type. Colour: share of the "
-        "cells of the true type; numbers: cells."
+        "cells of the true type; numbers, if shown: cells."
     )
     return Section(
         _CONFUSION_TITLES[spec.protocol],

@@ -101,7 +101,7 @@ def panel_section(
     )
     header = [
         *("rank", "gene", "score", "stability", "highest in"),
-        *("mean in this type", "mean in other cells", "expressing cells"),
+        *("mean in type", "mean elsewhere", "cells > 0"),
     ]
     return Section(
         "Panel",
@@ -118,8 +118,8 @@ def panel_section(
             PageFigure(
                 "panel_dot_plot",
                 "Expression of the panel's genes by cell type. Colour: mean log1p-normalised "
-                "expression, scaled to [0, 1] for each gene. Size: share of the type's cells with "
-                f"a count above 0.{limited}",
+                "expression, scaled from 0 to 1 for each gene. Size: share of the type's cells "
+                f"with a count above 0.{limited}",
                 dot_plot(genes[:MAX_DOT_PLOT_GENES], cells),
             ),
             PageFigure(

@@ -148,8 +148,8 @@ def _best_trial_sentence(
     n_trials = sum(record.selector == spec.selector for record in records)
     searched = {name: best.spec.params[name] for name in spec.parameters}
     return (
-        f"The best of {n_trials} trials of {spec.selector} on validation cells is "
-        f"{best.digest[:8]}, with score {best.score:.4f} and {format_params(searched)}."
+        f"The best of {n_trials} trials of {spec.selector} is "
+        f"{best.digest[:8]}, with validation score {best.score:.4f} and {format_params(searched)}."
     )
 
 
@@ -170,7 +170,7 @@ def _search_limitations(
 ) -> list[str]:
     points = [
         "The best trial of a search is selected by its validation score, so this score is biased "
-        "upwards. Results on the held-out test set are not."
+        "upwards. Results on the held-out test set do not have this bias."
     ]
     if results:
         return points + comparison_limitations(results[0])
@@ -222,8 +222,10 @@ def _search_section(study: StudyRun[SearchSpec], records: Sequence[TrialRecord])
         "trials at the same epoch; the table shows their last score.",
     ]
     header = ["trial", "method", "outcome", "score", *names]
-    shown = len(rows)
-    title = f"Best {shown} of {len(ranked)} trials" if len(ranked) > shown else "Trials, best first"
+    n_listed = len(rows)
+    title = "Trials by score, complete trials first"
+    if len(ranked) > n_listed:
+        title += f" ({n_listed} of {len(ranked)})"
     table = Table(title, header, rows, n_text_columns=3)
     return Section("Hyperparameter search", text, [table], figures)
 
