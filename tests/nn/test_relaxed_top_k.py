@@ -135,6 +135,18 @@ def test_relaxed_top_k_approaches_the_hard_mask(k: int) -> None:
     assert float((relaxed_top_k(keys, k, 5.0) - hard).abs().max()) > 0.1
 
 
+def test_the_gradient_does_not_depend_on_the_memory_layout() -> None:
+    generator = torch.Generator().manual_seed(0)
+    keys = torch.randn(3, 12, generator=generator)
+    transposed = torch.randn(12, 3, generator=generator).T
+    gradients = []
+    for grad_mask in (transposed, transposed.contiguous()):
+        leaf = keys.clone().requires_grad_()
+        relaxed_top_k(leaf, 4, 0.5).backward(grad_mask)
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+
+
 def test_rows_of_relaxed_top_k_are_independent() -> None:
     keys = normal(5, 16)
     separate = [relaxed_top_k(row, 3, 0.7) for row in keys]
