@@ -1,14 +1,14 @@
-"""Ray Tune and Optuna: who runs which trial, where and when.
+"""Scheduling of trials: searches and comparisons with Ray Tune and Optuna.
 
-The only part of mmlab that imports ray or optuna. Tune's own state on disk is never read back:
-the tracking store is the record of what is finished, and a resumed study starts from that.
+The only package of mmlab that imports ray or optuna. It never reads Tune's own state on disk: the
+tracking store records which trials have ended, and a resumed study starts from that record.
 """
 
 from __future__ import annotations
 
 import os
 
-# Read by Ray when it is imported or started; a user's own setting wins.
+# Ray reads these when it is imported or started; values that the user has set take precedence.
 for _name, _value in {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",

@@ -1,4 +1,4 @@
-"""The Ray cluster that trials run on: this machine, or one that is named."""
+"""Connection to the Ray cluster that runs the trials, and the resources of a trial."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ import ray
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
-# Failed trials are told of in the progress lines and kept in the tracking store.
+# mmlab reports failed trials itself: in the progress lines and in the tracking store.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 @contextmanager
 def cluster(resources: Resources) -> Iterator[int]:
-    """Connect to Ray while the block runs; gives the number of trials that fit at a time.
+    """Connect to Ray for the duration of the block.
+
+    Yields
+    ------
+    The number of trials that run at the same time.
 
     Raises
     ------
@@ -29,7 +33,7 @@ def cluster(resources: Resources) -> Iterator[int]:
     """
     require_machine(resources)
     if resources.address is None:
-        # Nothing outside this machine can reach the processes of a local Ray.
+        # The processes of a local Ray must not be reachable from other machines.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -42,45 +46,47 @@ def cluster(resources: Resources) -> Iterator[int]:
             )
         except ConnectionError as error:
             raise UserError(
-                f"no Ray cluster answers at {resources.address!r}; start one with "
-                "`ray start --head`, or leave --address out to use this machine."
+                f"no Ray cluster responds at {resources.address!r}. Start one with "
+                "`ray start --head`, or omit --address to use this machine."
             ) from error
     try:
-        yield _slots(resources)
+        yield _count_slots(resources)
     finally:
         _shut_down()
 
 
 def require_machine(resources: Resources) -> None:
-    """Refuse what this machine cannot have, before Ray is started or anything is written.
+    """Check that this machine can run a trial, before Ray is started or anything is written.
+
+    Nothing is checked if the trials run on a cluster (``resources.address``).
 
     Raises
     ------
     UserError
-        Trials are to run here, and one asks for more CPUs, or GPUs that torch can use, than there
-        are.
+        A trial requests more CPUs than this machine has, or more GPUs than torch can use on it.
     """
     if resources.address is not None:
         return
-    have = {"CPU": os.cpu_count() or 1}
-    need = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}
-    if need["GPU"]:
+    available = {"CPU": os.cpu_count() or 1}
+    requested = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}
+    if requested["GPU"]:
         import torch
 
-        have["GPU"] = torch.cuda.device_count()
-    for kind, number in have.items():
-        if need[kind] > number:
+        available["GPU"] = torch.cuda.device_count()
+    for kind, number in available.items():
+        if requested[kind] > number:
             raise UserError(
-                f"a trial asks for {need[kind]:g} {kind}s, but this machine has {number} that can "
-                "be used."
+                f"a trial requests {requested[kind]:g} {kind}s, but this machine has {number} "
+                f"usable ones. Lower --{kind.lower()}s-per-trial, or pass the --address of a Ray "
+                "cluster."
             )
 
 
 def _shut_down() -> None:
-    """Leave Ray, with nothing of it left to be collected meanwhile.
+    """Shut Ray down with the garbage collector switched off.
 
-    A reference to one of Ray's objects that another thread's garbage collection frees while Ray
-    shuts down ends the whole process, without a word.
+    If the garbage collector of another thread frees a reference to a Ray object while Ray shuts
+    down, the whole process ends without an error message.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -92,13 +98,16 @@ def _shut_down() -> None:
             gc.enable()
 
 
-def _slots(resources: Resources) -> int:
-    have: dict[str, float] = ray.cluster_resources()
-    need = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}
-    for kind, amount in need.items():
-        if amount > have.get(kind, 0.0):
+def _count_slots(resources: Resources) -> int:
+    available: dict[str, float] = ray.cluster_resources()
+    requested = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}
+    for kind, amount in requested.items():
+        if amount > available.get(kind, 0.0):
             raise UserError(
-                f"a trial asks for {amount:g} {kind}s, but the cluster has {have.get(kind, 0.0):g}."
+                f"a trial requests {amount:g} {kind}s, but the Ray cluster has "
+                f"{available.get(kind, 0.0):g}. Lower --{kind.lower()}s-per-trial."
             )
-    fits = min(int(have.get(kind, 0.0) / amount) for kind, amount in need.items() if amount)
+    fits = min(
+        int(available.get(kind, 0.0) / amount) for kind, amount in requested.items() if amount
+    )
     return fits if resources.max_concurrent is None else min(fits, resources.max_concurrent)

@@ -1,4 +1,4 @@
-"""A comparison: a grid of methods, settings and replicates, each computed exactly once."""
+"""Run or resume a comparison: methods x settings x replicates, each computed exactly once."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ from mmlab.tracking import (
     lock_study,
 )
 
-#: Seconds that the end of a study waits for a tracking store that takes nothing.
-_PATIENCE = 30.0
+#: Seconds without progress after which the end of a study stops waiting for the tracking store.
+_DRAIN_TIMEOUT = 30.0
 
 
 def run_comparison(
@@ -59,23 +59,26 @@ def run_comparison(
     rows_file: Path | None = None,
     command: str = "",
 ) -> ComparisonResult:
-    """Compute what is missing of a comparison, and summarise all of it.
+    """Compute the missing trials of a comparison, and summarise all of its trials.
 
-    The same specification on the same cells is the same study: started again, it goes on. A
-    replicate that any study of the store, or ``rows_file``, holds as finished is taken from
-    there. What is finished is on disk before it is sent to the store: a store that goes away
-    stops nothing, and gets everything when it is back, or when the study is started again.
+    The same specification on the same cells is the same study: a second call resumes it.
+    Replicates that are finished in ``rows_file`` or in any study of the tracking store are not
+    computed again. Each result is written to disk before it is sent to the store. If the store
+    does not respond, the trials continue; the results are sent once it responds again, or when
+    the study is resumed.
 
     Parameters
     ----------
     rows_file
-        Parquet file of finished replicates, read first and brought up to date as they come.
+        Parquet file of finished replicates: read at the start, updated as replicates finish.
+    command
+        Command line of the user, recorded in the study's run.
 
     Raises
     ------
     UserError
-        Anything in ``spec`` that cannot be run (then the store is left as it was), or another
-        process is at work on the study.
+        ``spec`` cannot be run (nothing is written to the store in this case), or another process
+        is running the study.
     """
     cells = load_cells(spec.data)
     grid = plan_trials(spec, cells)
@@ -86,30 +89,31 @@ def run_comparison(
     store.initialise()
     with lock_study(store, name):
         close_abandoned(store)
-        study = _open(store, name, spec, cells, command)
+        study = _open_study(store, name, spec, cells, command)
         outbox, complete = Outbox(study, cells), False
         try:
             with outbox:
-                work = _Comparison(study, cells, grid, rows, outbox, console)
-                work.load_finished()
-                work.compute(resources)
-                result = work.summarise(outbox.drain(_PATIENCE))
+                comparison = _Comparison(study, cells, grid, rows, outbox, console)
+                comparison.load_finished()
+                comparison.compute(resources)
+                result = comparison.summarise(outbox.drain(_DRAIN_TIMEOUT))
             complete = not result.failed
         except KeyboardInterrupt as interrupt:
             raise StudyInterruptedError(study.name) from interrupt
         finally:
-            # A store that is away would hold up the end; whoever goes on closes what is open.
-            if not outbox.trouble:
+            # A store that does not respond would block here; resuming the study closes its runs.
+            if not outbox.last_error:
                 study.finish(complete)
     return result
 
 
-def _open(
+def _open_study(
     store: TrackingStore, name: str, spec: ComparisonSpec, cells: Cells, command: str
 ) -> StudyRun[ComparisonSpec]:
-    found = find_study(store, name)
-    if found is not None:
-        study = found.with_spec(spec)
+    """Claim the study if it exists, else create it."""
+    existing = find_study(store, name)
+    if existing is not None:
+        study = existing.with_spec(spec)
         claim_study(study)
         return study
     params = {
@@ -129,7 +133,7 @@ def _open(
 
 @dataclass
 class _Comparison:
-    """A comparison at work: what it asks, and what is known so far."""
+    """A comparison in progress: the planned trials and the results so far."""
 
     study: StudyRun[ComparisonSpec]
     cells: Cells
@@ -140,49 +144,54 @@ class _Comparison:
 
     def __post_init__(self) -> None:
         methods = self.study.spec.methods
-        self.wanted = {trial.digest: trial for trial in self.grid}
+        self.planned = {trial.digest: trial for trial in self.grid}
         self.runs = {method.title: MethodRun.open(self.study, method) for method in methods}
         self.failed: dict[str, str] = {}
 
     def load_finished(self) -> None:
-        """Add what is finished: in the rows file, waiting on disk, in the store."""
-        for ended in self.outbox.waiting():
+        """Add the finished replicates of the outbox and of the store to those of the rows file."""
+        for ended in self.outbox.unsent():
             if ended.result is not None:
                 self._add(ended)
-        missing = self.wanted.keys() - self.rows.by_digest.keys()
+        missing = self.planned.keys() - self.rows.by_digest.keys()
         store, experiment = self.study.store, self.study.experiment_id
         for digest, row in finished_rows(store, experiment, missing):
-            self._add_row(self.wanted[digest].spec, digest, row)
+            self._add_row(self.planned[digest].spec, digest, row)
 
     def compute(self, resources: Resources) -> None:
-        """Run the missing cells of the grid."""
-        missing = [t for digest, t in self.wanted.items() if digest not in self.rows.by_digest]
+        """Run the missing trials on Ray."""
+        missing = [t for digest, t in self.planned.items() if digest not in self.rows.by_digest]
         if not missing:
             return
-        parts = group_trials(missing, resources)
-        described = [
+        groups = group_trials(missing, resources)
+        group_configs = [
             {
-                "trials": [trial.spec.model_dump(mode="json") for trial in part],
-                "method": part[0].method.title,
-                "parent": self.runs[part[0].method.title].run_id,
+                "trials": [trial.spec.model_dump(mode="json") for trial in group],
+                "method": group[0].method.title,
+                "parent": self.runs[group[0].method.title].run_id,
             }
-            for part in parts
+            for group in groups
         ]
         with cluster(resources) as slots, sigterm_as_interrupt():
-            known = [row for d, row in self.rows.by_digest.items() if d in self.wanted]
-            self.console.print(describe_size(parts, known, slots), highlight=False, soft_wrap=True)
-            waiting = dict(Counter(trial.method.title for trial in missing))
+            finished = [row for d, row in self.rows.by_digest.items() if d in self.planned]
+            size = describe_size(groups, finished, slots)
+            self.console.print(size, highlight=False, soft_wrap=True)
+            n_missing = dict(Counter(trial.method.title for trial in missing))
+            name = self.study.name
             progress = ComparisonProgress(
-                self.console, self.study.name, len(missing), waiting=waiting, slots=slots
+                self.console, name, len(missing), n_missing=n_missing, slots=slots
             )
             with progress:
                 submit_trials(
-                    self.study.name, described, self.cells, progress, self._keep, resources, slots
+                    name, group_configs, self.cells, progress, self._record, resources, slots
                 )
         self.rows.write()
 
     def summarise(self, unsent: int) -> ComparisonResult:
-        """Tables of all that is finished; the store gets them, if it has the trials."""
+        """Summarise all finished replicates; log the tables if the store has all trials.
+
+        ``unsent`` is the number of ended trials that the tracking store has not accepted.
+        """
         tables = tabulate(self.study.spec, self.grid, self.rows.by_digest, self.cells)
         if not unsent:
             zscore = None
@@ -196,18 +205,20 @@ class _Comparison:
     def _finish(
         self, title: str, run: MethodRun, tables: ResultTables, zscore: ZScores | None
     ) -> None:
-        """Close a method's run with its part of the tables."""
+        """Log a method's part of the tables and close its run."""
         rows, summary, curves = (t[t["method"] == title] if len(t) else t for t in tables)
-        own: list[Any] = rows.to_dict(orient="records")
-        extra = robustness_metrics(curves) if len(curves) else {}
-        run.finish([row_from_parquet(row) for row in own], summary, extra, self.cells, zscore)
+        records: list[Any] = rows.to_dict(orient="records")
+        extra_metrics = robustness_metrics(curves) if len(curves) else {}
+        run.finish(
+            [row_from_parquet(row) for row in records], summary, extra_metrics, self.cells, zscore
+        )
 
-    def _keep(self, ended: EndedTrial) -> None:
+    def _record(self, ended: EndedTrial) -> None:
         self.outbox.put(ended)
         self._add(ended)
 
     def _add(self, ended: EndedTrial) -> None:
-        trial = self.wanted.get(ended.digest)
+        trial = self.planned.get(ended.digest)
         if trial is None:
             return
         if ended.result is None:

@@ -1,4 +1,4 @@
-"""What a comparison consists of: the trials of its grid, and tables of the finished ones."""
+"""The planned trials of a comparison, their grouping for Ray, and the tables of results."""
 
 from __future__ import annotations
 
@@ -20,46 +20,48 @@ from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import Outcome, StudyRun, finished_rows, study_rows
 from mmlab.trial.defaults import resolve_spec
 
-#: Replicates of a method that share a GPU's every step, at most; they are kept when all are done.
-_TRAINED_AS_ONE = 10
+#: Maximum number of trials that are trained as one batch on a GPU. Their results are recorded
+#: together, once the whole batch is done.
+_MAX_BATCHED = 10
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A cell of the grid: one replicate of one method at one setting, resolved."""
+    """A trial of a comparison: one replicate of one method at one setting, defaults filled in."""
 
     method: MethodSpec
     setting: Setting
     spec: TrialSpec
     digest: str
 
-    def title(self, of: ComparisonSpec) -> str:
-        """Method, setting (where there are several) and replicate, for people."""
-        setting = [self.setting.name] if len(of.settings) > 1 else []
+    def title(self, comparison: ComparisonSpec) -> str:
+        """Return a readable name: method, setting (if there are several) and replicate."""
+        setting = [self.setting.name] if len(comparison.settings) > 1 else []
         return ", ".join([self.method.title, *setting, f"replicate {self.spec.first_replicate}"])
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """What a comparison has found.
+    """The results of a comparison.
 
     Attributes
     ----------
     study
-        The study in its store.
+        The study in the tracking store.
     grid
-        All its trials.
+        All planned trials.
     replicates
-        A row a finished replicate, see :mod:`mmlab.comparison.result_table`, with the columns ``method`` and
-        ``setting``.
+        One row per finished replicate, see :mod:`mmlab.comparison.result_table`, with the
+        additional columns ``method`` and ``setting``.
     summary
         From :func:`mmlab.comparison.result_table.summarise_rows`.
     robustness
-        From :func:`mmlab.comparison.robustness.robustness`; empty where the axis is not noise.
+        From :func:`mmlab.comparison.robustness.robustness`; empty if the axis is not label noise.
     failed
-        Reason by "method, setting, replicate" of the trials that failed.
+        Reasons of the failed trials; the keys are "method, setting, replicate".
     unsent
-        Trials that the tracking store does not have; they wait on disk.
+        Number of ended trials that are still on the local disk, because the tracking store did
+        not accept them.
     """
 
     study: StudyRun[ComparisonSpec]
@@ -72,19 +74,19 @@ class ComparisonResult:
 
 
 def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:
-    """All cells of the grid, first replicates first.
+    """Return all trials of a comparison, ordered by replicate.
 
-    The control that takes all genes is the same trial, of one digest, at every panel size.
+    The control that takes all genes is the same trial, with the same digest, at every panel size.
 
     Raises
     ------
     UserError
-        Every method or setting that cannot be run.
+        A method or setting cannot be run; the message lists all of them.
     """
-    found: list[PlannedTrial] = []
+    planned: list[PlannedTrial] = []
     problems: dict[str, dict[str, None]] = {}
-    most = max(method.replicates or spec.replicates for method in spec.methods)
-    for replicate in range(most):
+    n_replicates = max(method.replicates or spec.replicates for method in spec.methods)
+    for replicate in range(n_replicates):
         for method in spec.methods:
             if replicate >= (method.replicates or spec.replicates):
                 continue
@@ -92,20 +94,20 @@ def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:
                 try:
                     trial = resolve_spec(spec.trial(method, setting, replicate), cells)
                 except UserError as error:
-                    # Many methods may have the same one.
-                    own = f"{method.selector} on {cells.name}: "
-                    reason = str(error).removeprefix(own).rstrip(".")
+                    # Several methods may have the same problem: list it once.
+                    prefix = f"{method.selector} on {cells.name}: "
+                    reason = str(error).removeprefix(prefix).rstrip(".")
                     problems.setdefault(reason, {})[method.selector] = None
                     continue
                 digest = trial.digest(cells.fingerprint)
-                found.append(PlannedTrial(method, setting, trial, digest))
+                planned.append(PlannedTrial(method, setting, trial, digest))
     if problems:
         listed = [
             f"{', '.join(methods)} on {cells.name}: {reason}"
             for reason, methods in problems.items()
         ]
         raise UserError("; ".join(listed) + ".")
-    return found
+    return planned
 
 
 class ResultTables(NamedTuple):
@@ -122,15 +124,21 @@ def tabulate(
     by_digest: Mapping[str, ResultRow],
     cells: Cells,
 ) -> ResultTables:
-    """Tables of what is finished of a grid."""
-    order = {method.title: place for place, method in enumerate(spec.methods)}
-    places = {setting.name: place for place, setting in enumerate(spec.settings)}
+    """Build the tables of the finished replicates, sorted by method, setting and replicate.
+
+    ``by_digest`` contains the finished replicates, in ``grid`` or not.
+    """
+    method_index = {method.title: index for index, method in enumerate(spec.methods)}
+    setting_index = {setting.name: index for index, setting in enumerate(spec.settings)}
 
     def position(trial: PlannedTrial) -> tuple[int, int, int]:
-        here = order[trial.method.title], places[trial.setting.name]
-        return (*here, trial.spec.first_replicate)
+        return (
+            method_index[trial.method.title],
+            setting_index[trial.setting.name],
+            trial.spec.first_replicate,
+        )
 
-    # The control that takes all genes stands beside the panels of each size.
+    # The control that takes all genes is listed at every panel size, with that size.
     finished = [
         row
         | {
@@ -152,46 +160,53 @@ def tabulate(
 
 
 def read_comparison(study: StudyRun[ComparisonSpec], cells: Cells) -> ComparisonResult:
-    """What a store holds of a comparison; nothing is computed, nothing written."""
+    """Read the results of a comparison from the tracking store, without computing or writing."""
     grid = plan_trials(study.spec, cells)
-    wanted = {trial.digest: trial for trial in grid}
-    # Rows that came from a file have no runs of their own.
-    rows = {d: r for d, r in study_rows(study.store, study.run_id).items() if d in wanted}
-    missing = wanted.keys() - rows.keys()
+    planned = {trial.digest: trial for trial in grid}
+    # Replicates taken from a file of finished replicates have a row in the table, but no run.
+    rows = {d: r for d, r in study_rows(study.store, study.run_id).items() if d in planned}
+    missing = planned.keys() - rows.keys()
     rows |= dict(finished_rows(study.store, study.experiment_id, missing))
     failed = {
-        wanted[t.digest].title(study.spec): t.reason
+        planned[t.digest].title(study.spec): t.reason
         for t in study.trials()
-        if t.outcome == Outcome.FAILED and t.digest in wanted and t.digest not in rows
+        if t.outcome == Outcome.FAILED and t.digest in planned and t.digest not in rows
     }
     return ComparisonResult(study, grid, *tabulate(study.spec, grid, rows, cells), failed, 0)
 
 
 def group_trials(missing: list[PlannedTrial], resources: Resources) -> list[list[PlannedTrial]]:
-    """What is computed at a time: each replicate alone, but for two exceptions.
+    """Group the missing trials; an actor runs one group at a time.
 
-    All settings that differ in labels a method ignores are one part: it is fitted once. On a GPU
-    replicates, and levels of noise, are trained as one. Alone a replicate is the same to the last
-    bit, whatever else is missing; in a pack it is so only up to rounding, which a long training can
-    carry into the choice of a gene.
+    A group is a single replicate, with two exceptions. Trials that differ only in labels that the
+    method ignores form one group, because the method is fitted once for all of them. On a GPU,
+    the replicates and noise levels of a method are trained as one batch of models.
+
+    A replicate that is trained alone gives bit-identical results, whatever other trials are
+    missing. In a batch, results are equal only up to rounding, which a long training can amplify
+    until a different gene is chosen.
+
+    Returns
+    -------
+    Groups in the order in which they should run: first replicates first.
     """
-    together: dict[tuple[object, ...], list[PlannedTrial]] = defaultdict(list)
-    in_packs: Counter[tuple[object, ...]] = Counter()
+    groups: dict[tuple[object, ...], list[PlannedTrial]] = defaultdict(list)
+    n_batched: Counter[tuple[object, ...]] = Counter()
     for trial in sorted(missing, key=_first_replicates_first):
         selector, spec = get_selector(trial.spec.selector), trial.spec
-        packed = resources.gpus_per_trial > 0 and selector.trains_in_epochs
-        alike: tuple[object, ...] = (trial.method.title, spec.n_markers, repr(spec.params))
+        batched = resources.gpus_per_trial > 0 and selector.trains_in_epochs
+        key: tuple[object, ...] = (trial.method.title, spec.n_markers, repr(spec.params))
         if not selector.supervised:
-            alike += (spec.first_replicate // (_TRAINED_AS_ONE if packed else 1),)
-        elif packed:
-            # The next block begins where this one is full.
-            in_packs[alike] += 1
-            alike += ((in_packs[alike] - 1) // _TRAINED_AS_ONE,)
+            key += (spec.first_replicate // (_MAX_BATCHED if batched else 1),)
+        elif batched:
+            # Start a new batch once the current one is full.
+            n_batched[key] += 1
+            key += ((n_batched[key] - 1) // _MAX_BATCHED,)
         else:
-            alike += (trial.setting.name, spec.first_replicate)
-        together[alike].append(trial)
-    # Soon each method has shown how long it takes.
-    return sorted(together.values(), key=lambda part: _first_replicates_first(part[0]))
+            key += (trial.setting.name, spec.first_replicate)
+        groups[key].append(trial)
+    # In this order every method soon has a finished trial, which gives an estimate of its time.
+    return sorted(groups.values(), key=lambda group: _first_replicates_first(group[0]))
 
 
 def _first_replicates_first(trial: PlannedTrial) -> tuple[int, int]:

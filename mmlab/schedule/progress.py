@@ -1,4 +1,4 @@
-"""What the user sees of a study while it runs."""
+"""Progress display of a running study: a live table on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from rich.text import Text
 
 from mmlab.tracking import Outcome, format_value
 
-_BEST_SHOWN = 5
+#: Number of trials in the table of a search.
+_N_BEST = 5
 
 
 @dataclass
 class TrialProgress:
-    """A trial as the tables show it."""
+    """Latest state of a trial.
+
+    ``digest`` is its first eight characters. ``score`` is the validation score while the trial
+    runs and in a search, the kNN accuracy of a complete trial of a comparison.
+    """
 
     digest: str
     method: str
@@ -35,15 +40,19 @@ class TrialProgress:
 
 @dataclass
 class Progress:
-    """Trials so far; a live table on a terminal, a line for each ended trial elsewhere."""
+    """Progress of a study: a live table on a terminal, one line per ended trial elsewhere.
+
+    ``total`` counts all trials of the study, ``ended`` those that have ended so far, and
+    ``ended_now`` those of them that ended since this process started.
+    """
 
     console: Console
     title: str
     total: int
     ended: int = 0
-    rows: dict[str, TrialProgress] = field(default_factory=dict)
+    trials: dict[str, TrialProgress] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
-    ended_here: int = 0
+    ended_now: int = 0
     live: Live | None = None
 
     def __enter__(self) -> Progress:
@@ -51,7 +60,7 @@ class Progress:
             self.live = Live(self.render(), console=self.console, refresh_per_second=4)
             self.live.__enter__()
         else:
-            self._say(f"{self.title}: {self.total - self.ended} of {self.total} trials to do")
+            self._print(f"{self.title}: {self.total - self.ended} of {self.total} trials to do")
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -59,61 +68,64 @@ class Progress:
             self.live.update(self.render())
             self.live.__exit__(*error)
 
-    def update(self, key: str, row: TrialProgress) -> None:
-        """Take up a trial's latest result."""
-        self.rows[key] = row
+    def update(self, key: str, trial: TrialProgress) -> None:
+        """Set the latest state of a trial."""
+        self.trials[key] = trial
         if self.live is not None:
             self.live.update(self.render())
 
     def end(self, key: str, outcome: Outcome) -> None:
         """Count a trial as ended."""
         self.ended += 1
-        self.ended_here += 1
-        row = self.rows.get(key)
-        if row is None:
+        self.ended_now += 1
+        trial = self.trials.get(key)
+        if trial is None:
             return
-        row.outcome = outcome
+        trial.outcome = outcome
         if self.live is not None:
             self.live.update(self.render())
         else:
-            self._say(f"[{self.ended}/{self.total}] {self.line(row)}, {self.time_left()}")
+            self._print(f"[{self.ended}/{self.total}] {self.line(trial)}, {self.time_left()}")
 
     @abstractmethod
-    def line(self, row: TrialProgress) -> str:
-        """An ended trial in a few words."""
+    def line(self, trial: TrialProgress) -> str:
+        """Describe an ended trial in a few words."""
 
     @abstractmethod
     def table(self) -> Table:
-        """What is known so far."""
+        """Build the table of the trials so far."""
 
     def seconds_left(self) -> float | None:
-        """Rough time left, from the trials that this process has ended; None before the first."""
-        if self.ended_here == 0:
+        """Estimate the time left from the trials that ended since this process started.
+
+        None before the first of them has ended.
+        """
+        if self.ended_now == 0:
             return None
-        pace = (time.monotonic() - self.started) / self.ended_here
+        pace = (time.monotonic() - self.started) / self.ended_now
         return max(pace * (self.total - self.ended), 0.0)
 
     def time_left(self) -> str:
-        """The time left in words."""
+        """Return the time left in words."""
         seconds = self.seconds_left()
         return "time left unknown" if seconds is None else f"{format_duration(seconds)} left"
 
     def render(self) -> RenderableType:
-        """Progress bar and table."""
-        running = sum(r.outcome == Outcome.RUNNING for r in self.rows.values())
+        """Build the progress bar and the table."""
+        running = sum(t.outcome == Outcome.RUNNING for t in self.trials.values())
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
             ProgressBar(total=self.total, completed=self.ended, width=40),
-            f"{self.ended} of {self.total} trials, {running} running, {self.time_left()}",
+            f"{self.ended} of {self.total} trials done, {running} running, {self.time_left()}",
         )
         return Group(Text(self.title), bar, self.table())
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def format_duration(seconds: float) -> str:
-    """A rough time."""
+    """Return a rounded duration, such as "about 12 min"."""
     if seconds < 90:
         return f"about {seconds:.0f} s"
     minutes = seconds / 60
@@ -122,38 +134,38 @@ def format_duration(seconds: float) -> str:
 
 @dataclass
 class SearchProgress(Progress):
-    """The best trials of a search, with the parameters that are searched."""
+    """Progress of a search: its best trials and their values of the searched parameters."""
 
     searched: list[str] = field(default_factory=list)
 
     @property
     def best(self) -> float | None:
-        """Highest score of a trial that ran to its end; None before the first."""
-        complete = [r.score for r in self.rows.values() if r.outcome == Outcome.COMPLETE]
+        """Highest validation score of a complete trial; None before the first."""
+        complete = [t.score for t in self.trials.values() if t.outcome == Outcome.COMPLETE]
         return max(complete, default=None)
 
-    def line(self, row: TrialProgress) -> str:
-        """Score of an ended trial, and the best one."""
-        best = self.best
-        return (
-            f"{row.method} {row.digest} {row.outcome} after {row.epoch} epochs: "
-            f"score {row.score:.4f}" + ("" if best is None else f", best {best:.4f}")
-        )
+    def line(self, trial: TrialProgress) -> str:
+        """Describe an ended trial: method, digest, outcome, epochs, its score and the best one."""
+        name = f"{trial.method} {trial.digest} {trial.outcome}"
+        if trial.outcome == Outcome.FAILED:
+            return name
+        text = f"{name} after {trial.epoch} epochs: validation score {trial.score:.4f}"
+        return text if self.best is None else f"{text}, best {self.best:.4f}"
 
     def table(self) -> Table:
-        """The best trials with their parameters."""
+        """Build the table of the best trials and their parameters."""
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in ("trial", "method", "score", "epoch", "state", *self.searched):
-            numeric = column not in ("trial", "method", "state")
+        for column in ("trial", "method", "score", "epoch", "status", *self.searched):
+            numeric = column not in ("trial", "method", "status")
             table.add_column(column, justify="right" if numeric else "left")
-        for row in sorted(self.rows.values(), key=lambda r: -r.score)[:_BEST_SHOWN]:
-            values = [format_value(row.params.get(name, "")) for name in self.searched]
+        for trial in sorted(self.trials.values(), key=lambda t: -t.score)[:_N_BEST]:
+            values = [format_value(trial.params.get(name, "")) for name in self.searched]
             table.add_row(
-                row.digest,
-                row.method,
-                f"{row.score:.4f}",
-                str(row.epoch),
-                str(row.outcome),
+                trial.digest,
+                trial.method,
+                f"{trial.score:.4f}",
+                str(trial.epoch),
+                str(trial.outcome),
                 *values,
             )
         return table
@@ -161,47 +173,55 @@ class SearchProgress(Progress):
 
 @dataclass
 class ComparisonProgress(Progress):
-    """The methods of a comparison: replicates done, score so far, seconds a replicate.
+    """Progress of a comparison per method: replicates done, mean kNN accuracy, mean time.
 
-    ``waiting`` counts the replicates of each method that were missing at the start, ``slots``
-    the trials at a time.
+    ``n_missing`` is the number of replicates of each method that were missing at the start,
+    ``slots`` the number of groups of trials that run at the same time.
     """
 
-    waiting: dict[str, int] = field(default_factory=dict)
+    n_missing: dict[str, int] = field(default_factory=dict)
     slots: int = 1
 
-    def line(self, row: TrialProgress) -> str:
-        """Score of an ended replicate."""
-        if row.outcome != Outcome.COMPLETE:
-            return f"{row.method} {row.digest} {row.outcome}"
-        return f"{row.method} {row.digest}: kNN accuracy {row.score:.4f} in {row.seconds:.0f} s"
+    def line(self, trial: TrialProgress) -> str:
+        """Describe an ended replicate: method, digest, kNN accuracy and seconds, or its outcome."""
+        name = f"{trial.method} {trial.digest}"
+        if trial.outcome != Outcome.COMPLETE:
+            return f"{name} {trial.outcome}"
+        return f"{name}: kNN accuracy {trial.score:.4f} in {trial.seconds:.0f} s"
 
     def seconds_left(self) -> float | None:
-        """Missing replicates, each with the mean seconds of its method so far."""
+        """Estimate the time left: the missing replicates times the mean seconds of their method.
+
+        A method without a finished replicate counts with the mean over the other methods. None
+        before the first replicate has finished.
+        """
         done = self._done()
         if not done:
             return None
-        pace = {method: float(np.mean([r.seconds for r in rows])) for method, rows in done.items()}
+        pace = {
+            method: float(np.mean([t.seconds for t in trials])) for method, trials in done.items()
+        }
         typical = float(np.mean(list(pace.values())))
-        missing = {m: n - len(done.get(m, [])) for m, n in self.waiting.items()}
+        missing = {m: n - len(done.get(m, [])) for m, n in self.n_missing.items()}
         return sum(n * pace.get(m, typical) for m, n in missing.items() if n > 0) / self.slots
 
     def table(self) -> Table:
-        """A line a method."""
+        """Build the table with one row per method."""
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in ("method", "replicates", "kNN accuracy", "seconds"):
+        for column in ("method", "replicates", "kNN accuracy", "s per replicate"):
             table.add_column(column, justify="left" if column == "method" else "right")
         done = self._done()
-        for method, n in self.waiting.items():
-            rows = done.get(method, [])
-            score = f"{np.mean([r.score for r in rows]):.4f}" if rows else ""
-            seconds = f"{np.mean([r.seconds for r in rows]):.0f}" if rows else ""
-            table.add_row(method, f"{len(rows)} of {n}", score, seconds)
+        for method, n in self.n_missing.items():
+            trials = done.get(method, [])
+            score = f"{np.mean([t.score for t in trials]):.4f}" if trials else ""
+            seconds = f"{np.mean([t.seconds for t in trials]):.0f}" if trials else ""
+            table.add_row(method, f"{len(trials)} of {n}", score, seconds)
         return table
 
     def _done(self) -> dict[str, list[TrialProgress]]:
+        """Complete trials by method."""
         done = defaultdict(list)
-        for row in self.rows.values():
-            if row.outcome == Outcome.COMPLETE:
-                done[row.method].append(row)
+        for trial in self.trials.values():
+            if trial.outcome == Outcome.COMPLETE:
+                done[trial.method].append(trial)
         return done

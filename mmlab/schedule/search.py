@@ -1,4 +1,4 @@
-"""A study from its first trial to its summary; also one that was interrupted."""
+"""Run or resume a hyperparameter search: baselines, trials, summary."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rich.console import Console
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.schedule.actor import SearchActor
 from mmlab.schedule.cluster import cluster
 from mmlab.schedule.progress import SearchProgress
-from mmlab.schedule.search_algorithm import RecordedHalving, make_searcher
+from mmlab.schedule.search_actor import SearchActor
+from mmlab.schedule.search_algorithm import WarmStartASHA, make_searcher
 from mmlab.schedule.search_recorder import SearchRecorder
 from mmlab.schedule.search_summary import best_trial, write_summary
 from mmlab.schedule.tune_run import StudyInterruptedError, TuneRun, sigterm_as_interrupt
@@ -43,17 +43,16 @@ from mmlab.trial.run import Trial
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a study has found.
+    """The results of a search.
 
     Attributes
     ----------
     study
-        The study in its store.
+        The study in the tracking store.
     trials
-        Records of all trials, baselines included, oldest first.
+        Records of all trials, including the baselines, oldest first.
     best
-        The searched trial with the highest validation score among those that ran to their
-        end; None if there is none.
+        The complete searched trial with the highest validation score; None if there is none.
     """
 
     study: StudyRun[SearchSpec]
@@ -69,18 +68,21 @@ def run_search(
     command: str = "",
     name: str | None = None,
 ) -> SearchResult:
-    """Search the parameters of a selector on a dataset; every trial is in the store.
+    """Search the hyperparameters of a selector, and log every trial to the tracking store.
 
     Parameters
     ----------
+    command
+        Command line of the user, recorded in the study's run.
     name
-        Of the study; default: the dataset and the time.
+        Name of the study; by default it consists of the dataset's name, the time and four
+        random characters.
 
     Raises
     ------
     UserError
-        Anything in ``spec`` that cannot be run, or a name that is taken or cannot be one; then
-        the store is left as it was.
+        ``spec`` cannot be run, or the name is invalid or already in use. Nothing is written to
+        the store in these cases.
     """
     if name is not None:
         _check_name(name, store)
@@ -101,19 +103,19 @@ def run_search(
             **constraint_params(spec),
         }
         study = create_study(store, name, spec, cells, params, command)
-        return _work(study, cells, resources, slots, console)
+        return _run(study, cells, resources, slots, console)
 
 
 def _check_name(name: str, store: TrackingStore) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(
-            f"--name {name!r} cannot name a study: use letters, digits, dots, dashes and "
-            "underscores, the first of them a letter or a digit."
+            f"--name {name!r} is not a valid name of a study. Use letters, digits, dots, dashes "
+            "and underscores; start with a letter or a digit."
         )
     if find_study(store, name) is not None:
         raise UserError(
-            f"study {name} is in {store.uri} already: go on with it by --resume {name}, or give "
-            "another --name."
+            f"study {name} already exists in {store.uri}. Resume it with --resume {name}, or "
+            "pass another --name."
         )
 
 
@@ -124,38 +126,47 @@ def resume_search(
     console: Console,
     trials: int | None = None,
 ) -> SearchResult:
-    """Go on with a study: ended trials are kept, interrupted ones begin again.
+    """Resume a search: keep the ended trials, restart the interrupted ones, run the missing ones.
 
     Parameters
     ----------
     name
-        Of the study.
+        Name of the study.
     trials
-        New number of trials to reach; None keeps the one that was asked for.
+        New total number of trials; None keeps the number in the study's specification.
 
     Raises
     ------
     UserError
-        Unknown study, or one that another process is working on; or its data have changed.
+        The study does not exist, is a comparison, or is running in another process; or its data
+        have changed.
     """
-    found = open_study(store, name)
-    spec = found.spec
+    existing = open_study(store, name)
+    spec = existing.spec
     if not isinstance(spec, SearchSpec):
-        raise UserError(f"study {name} is a comparison: give its own command again to go on.")
+        raise UserError(
+            f"study {name} is a comparison, not a search. To resume it, run its own command again."
+        )
     if trials is not None:
         spec = spec.model_copy(update={"trials": trials})
-    study = found.with_spec(spec)
+    study = existing.with_spec(spec)
     cells = load_cells(study.spec.data)
     study.require_data(cells, "start a new study")
     with cluster(resources) as slots, sigterm_as_interrupt():
         store.initialise()
         claim_study(study)
         store.set_tags(study.run_id, spec_tags(study.spec))
-        return _work(study, cells, resources, slots, console)
+        return _run(study, cells, resources, slots, console)
 
 
 def check_search(spec: SearchSpec, cells: Cells) -> None:
-    """Raise ``UserError`` for whatever would fail later, before anything is written."""
+    """Check that a search can be run, before anything is written.
+
+    Raises
+    ------
+    UserError
+        The search space or a trial of it is invalid, or the constraints cannot be satisfied.
+    """
     search = spec.search
     defaults = resolve_params(search.selector, search.fixed)
     problems = [
@@ -165,22 +176,22 @@ def check_search(spec: SearchSpec, cells: Cells) -> None:
     ]
     problems += [f"{n} is both searched and fixed" for n in search.parameters if n in search.fixed]
     if not get_selector(search.selector).trains_in_epochs:
-        problems.append(f"{search.selector} does not train in epochs: there is nothing to tune")
+        problems.append(f"{search.selector} does not train in epochs and cannot be tuned")
     if problems:
         raise UserError("search space: " + "; ".join(problems) + ".")
     for point in search.corners():
         resolve_spec(spec.trial(search.selector, search.fixed | point), cells)
     for baseline in spec.baselines:
         resolve_spec(spec.trial(baseline, {}), cells)
-    # All trials have the same training cells.
-    Trial(
-        spec.trial(search.selector, search.fixed | search.corners()[0]), cells
-    ).check_constraints()
+    # All trials have the same training cells: checking the constraints of one trial suffices.
+    first = spec.trial(search.selector, search.fixed | search.corners()[0])
+    Trial(first, cells).check_constraints()
 
 
-def _work(
+def _run(
     study: StudyRun[SearchSpec], cells: Cells, resources: Resources, slots: int, console: Console
 ) -> SearchResult:
+    """Run the missing trials, write the summary, and close the study's run."""
     complete = False
     try:
         records = study.trials()
@@ -190,9 +201,9 @@ def _work(
         with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
             recorder = SearchRecorder(study, cells, progress)
             shared = {"cells": cells, "study": study}
-            out = TuneRun(study.name, SearchActor, shared, recorder, resources, slots)
-            _run_baselines(study, records, out)
-            _run_search(study, cells, out)
+            tune_run = TuneRun(study.name, SearchActor, shared, recorder, resources, slots)
+            _run_baselines(study, records, tune_run)
+            _run_search(study, cells, tune_run)
         study.close_open_trials()
         records = study.trials()
         best = best_trial(study, records)
@@ -208,16 +219,18 @@ def _work(
     return SearchResult(study, records, best)
 
 
-def _run_baselines(study: StudyRun[SearchSpec], records: list[TrialRecord], out: TuneRun) -> None:
-    """Run the baselines that have not ended yet."""
+def _run_baselines(
+    study: StudyRun[SearchSpec], records: list[TrialRecord], tune_run: TuneRun
+) -> None:
+    """Run the baselines that have not ended."""
     ended = {record.selector for record in records if record.outcome in ENDED}
     missing = [name for name in study.spec.baselines if name not in ended]
     if missing:
-        out.fit({"selector": tune.grid_search(missing), "params": {}})
+        tune_run.fit({"selector": tune.grid_search(missing), "params": {}})
 
 
-def _run_search(study: StudyRun[SearchSpec], cells: Cells, out: TuneRun) -> None:
-    """Run searched trials until as many have ended as the study asks for."""
+def _run_search(study: StudyRun[SearchSpec], cells: Cells, tune_run: TuneRun) -> None:
+    """Run searched trials until the required number of trials has ended."""
     search = study.spec.search
     params = resolve_params(search.selector, search.fixed)
     max_epochs = int(params["max_epochs"])
@@ -226,15 +239,15 @@ def _run_search(study: StudyRun[SearchSpec], cells: Cells, out: TuneRun) -> None
         ended = sum(record.outcome in ENDED for record in records)
         if ended >= study.spec.trials:
             return
-        out.fit(
+        tune_run.fit(
             {"selector": search.selector, "params": search.fixed},
             search_alg=make_searcher(study, records, cells),
-            scheduler=RecordedHalving(study, max_epochs, records),
+            scheduler=WarmStartASHA(study, max_epochs, records),
             num_samples=study.spec.trials - ended,
         )
         after = [r for r in study.trials() if r.selector == search.selector]
         if sum(record.outcome in ENDED for record in after) == ended:
             raise UserError(
-                f"study {study.name} found no new configuration after {ended} of "
-                f"{study.spec.trials} trials: the search space is exhausted."
+                f"study {study.name}: no new configuration after {ended} of {study.spec.trials} "
+                "trials; the search space is exhausted. Extend it, or reduce --trials."
             )

@@ -1,4 +1,4 @@
-"""Optuna proposes, successive halving stops; both start from the record of a resumed study."""
+"""Optuna's sampler and the early stopping of a search, warm-started from its ended trials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from mmlab.datasets.cells import Cells
-from mmlab.schedule.actor import DIVERGED_SCORE, SCORE
+from mmlab.schedule.search_actor import DIVERGED_SCORE, SCORE
 from mmlab.spec.base import Scalar
 from mmlab.spec.search import Choices, Range, SearchSpace, SearchSpec
 from mmlab.tracking import ENDED, StudyRun, TrialRecord
@@ -28,8 +28,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 _PREFIX = "params/"
 
 
-def distributions(search: SearchSpace) -> dict[str, BaseDistribution]:
-    """The search space in Optuna's terms."""
+def optuna_distributions(search: SearchSpace) -> dict[str, BaseDistribution]:
+    """Return Optuna's distribution of each searched parameter."""
     return {name: _distribution(space) for name, space in search.parameters.items()}
 
 
@@ -44,12 +44,13 @@ def _distribution(space: Range | Choices) -> BaseDistribution:
 def make_searcher(
     study: StudyRun[SearchSpec], records: list[TrialRecord], cells: Cells
 ) -> OptunaSearch:
-    """TPE that knows the ended trials, and first proposes what was interrupted.
+    """Return Optuna's TPE sampler, initialised with the ended trials.
 
-    A new study begins with the selector's default configuration, where the space holds it.
+    It first proposes the interrupted configurations. In a new study it first proposes the
+    selector's default configuration, if the search space contains it.
     """
     search = study.spec.search
-    space = distributions(search)
+    space = optuna_distributions(search)
     interrupted = [searched_params(r.spec.params, space) for r in records if r.outcome not in ENDED]
     first = interrupted if records else _default_point(study, cells, space)
     searcher = OptunaSearch(
@@ -57,7 +58,7 @@ def make_searcher(
         metric=SCORE,
         mode="max",
         points_to_evaluate=[_prefixed(point) for point in first],
-        # Proposals after a resume differ from those before it, as with any asynchronous search.
+        # After a resume the proposals differ from those of an uninterrupted search.
         sampler=optuna.samplers.TPESampler(seed=study.spec.seed + len(records)),
     )
     for record in records:
@@ -68,8 +69,8 @@ def make_searcher(
     return searcher
 
 
-class RecordedHalving(ASHAScheduler):
-    """Asynchronous successive halving whose rungs already hold the trials that have ended."""
+class WarmStartASHA(ASHAScheduler):
+    """Asynchronous successive halving whose rungs contain the scores of the ended trials."""
 
     def __init__(
         self, study: StudyRun[SearchSpec], max_epochs: int, records: list[TrialRecord]
@@ -80,24 +81,24 @@ class RecordedHalving(ASHAScheduler):
             time_attr="epoch",
             metric=SCORE,
             mode="max",
-            # No comparison in the last epoch: whoever gets that far is evaluated.
+            # No rung at the last epoch: a trial that gets that far is evaluated.
             max_t=max(max_epochs - 1, grace),
             grace_period=grace,
             reduction_factor=search.reduction_factor,
             stop_last_trials=False,
         )
-        # What was interrupted runs again: as a rival of the others, and of itself, it would count
-        # where nobody got in this run, and could stop them all.
+        # Interrupted trials run again and are left out: their old scores would compete with the
+        # new ones at rungs that no trial of this run has reached, and could stop all trials.
         for record in (record for record in records if record.outcome in ENDED):
-            past: Any = SimpleNamespace(trial_id=record.run_id)
+            ended_trial: Any = SimpleNamespace(trial_id=record.run_id)
             for epoch, score in study.score_history(record, OBJECTIVE):
-                self._brackets[0].on_result(past, epoch, score)
+                self._brackets[0].on_result(ended_trial, epoch, score)
 
 
 def searched_params(
     params: dict[str, Scalar], space: dict[str, BaseDistribution]
 ) -> dict[str, Scalar]:
-    """The searched ones among the parameters of a trial."""
+    """Return the searched parameters of a trial."""
     return {name: params[name] for name in space}
 
 
@@ -108,14 +109,15 @@ def _prefixed(point: dict[str, Scalar]) -> dict[str, Scalar]:
 def _default_point(
     study: StudyRun[SearchSpec], cells: Cells, space: dict[str, BaseDistribution]
 ) -> list[dict[str, Scalar]]:
+    """Return the default configuration as a list of one; empty if it is outside the space."""
     search = study.spec.search
     default = resolve_spec(study.spec.trial(search.selector, search.fixed), cells)
     defaults = searched_params(default.params, space)
-    inside = all(_holds(search.parameters[name], value) for name, value in defaults.items())
+    inside = all(_contains(search.parameters[name], value) for name, value in defaults.items())
     return [defaults] if inside else []
 
 
-def _holds(space: Range | Choices, value: Any) -> bool:
+def _contains(space: Range | Choices, value: Any) -> bool:
     if isinstance(space, Choices):
         return value in space.choices
     return not isinstance(value, str) and bool(space.low <= value <= space.high)

@@ -1,4 +1,4 @@
-"""Optuna's figures of a search."""
+"""Optuna's figures of a search: history, parallel coordinates, parameter importances."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 
-from mmlab.schedule.search_algorithm import distributions, searched_params
+from mmlab.schedule.search_algorithm import optuna_distributions, searched_params
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outcome, StudyRun, TrialRecord
 
 
 def optuna_study(study: StudyRun[SearchSpec], records: list[TrialRecord]) -> optuna.Study:
-    """The search as an Optuna study, for its own analyses."""
-    space = distributions(study.spec.search)
+    """Return the complete and stopped trials as an Optuna study, for Optuna's analyses."""
+    space = optuna_distributions(study.spec.search)
     result = optuna.create_study(direction="maximize", study_name=study.name)
     states = {Outcome.COMPLETE: TrialState.COMPLETE, Outcome.STOPPED: TrialState.COMPLETE}
     for record in records:
@@ -35,7 +35,10 @@ def optuna_study(study: StudyRun[SearchSpec], records: list[TrialRecord]) -> opt
 
 
 def search_figures(study: StudyRun[SearchSpec], records: list[TrialRecord]) -> dict[str, Figure]:
-    """Optuna's own pictures of the search, by file name; empty for fewer than two trials."""
+    """Return Optuna's figures of a search by file name.
+
+    Empty if the trials have fewer than two different scores.
+    """
     search = optuna_study(study, records)
     values = {trial.value for trial in search.trials}
     if len(values) < 2:
@@ -58,6 +61,6 @@ def search_figures(study: StudyRun[SearchSpec], records: list[TrialRecord]) -> d
 
 def _figure(axes: Any) -> Figure:
     figure: Figure = axes.get_figure()
-    # Optuna draws with pyplot, which would keep the figure for ever; it can still be saved.
+    # Optuna draws with pyplot, which keeps open figures in memory. A closed one can be saved.
     pyplot.close(figure)
     return figure

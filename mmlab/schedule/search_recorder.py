@@ -1,4 +1,4 @@
-"""What the driver of a search does as results come in: close runs, tell the user."""
+"""The Tune callback of a search: closes the runs of trials and updates the progress display."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any
 from ray.tune import Callback
 
 from mmlab.datasets.cells import Cells
-from mmlab.schedule.actor import SCORE, open_trial
 from mmlab.schedule.progress import Progress, TrialProgress
+from mmlab.schedule.search_actor import SCORE, open_trial_run
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outcome, StudyRun, close_trial
 from mmlab.trial.defaults import resolve_spec
 
 
 class SearchRecorder(Callback):
-    """Tune's view of the trials, passed on to the tracking store and to the user.
+    """Closes the run of each ended trial and passes all reports to the progress display.
 
-    The final status of a run is set here and nowhere else while the study runs.
+    It runs in the driver. While the study runs, the final status of a trial's run is set only
+    here.
     """
 
     def __init__(self, study: StudyRun[SearchSpec], cells: Cells, progress: Progress) -> None:
@@ -26,13 +27,13 @@ class SearchRecorder(Callback):
         self.progress = progress
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
+        """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
         return {}
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
     ) -> None:
-        """Show the latest epoch."""
+        """Show the latest epoch of a trial."""
         if result["ended_before"]:
             return
         row = TrialProgress(
@@ -46,7 +47,7 @@ class SearchRecorder(Callback):
         self.progress.update(trial.trial_id, row)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Close the run: complete, failed, or stopped because others were ahead."""
+        """Close the run of a trial as complete, failed, or stopped early."""
         last = trial.last_result
         if last["ended_before"]:
             return
@@ -54,19 +55,19 @@ class SearchRecorder(Callback):
         if outcome == Outcome.RUNNING:
             outcome = Outcome.STOPPED
             reason = (
-                f"Stopped after epoch {last['epoch']} with validation score "
-                f"{last[SCORE]:.4f}: other trials were ahead at that point."
+                f"Stopped early after epoch {last['epoch']}: the validation score of "
+                f"{last[SCORE]:.4f} was not among the best at that epoch."
             )
         close_trial(self.study.store, last["run_id"], outcome, reason)
         self.progress.end(trial.trial_id, outcome)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Close the run of a trial that failed for good, with the error."""
+        """Close the run of a trial as failed, with the error, after the last retry."""
         reason = str(trial.get_error() or "the worker process died")
-        described = self.study.spec.trial(trial.config["selector"], trial.config["params"])
-        spec = resolve_spec(described, self.cells)
+        unresolved = self.study.spec.trial(trial.config["selector"], trial.config["params"])
+        spec = resolve_spec(unresolved, self.cells)
         digest = spec.digest(self.cells.fingerprint)
-        # It may have failed before it had a run: then it gets one, to be seen at all.
-        run = open_trial(self.study, spec, digest, self.cells)
+        # A trial that failed before its run was created gets one, so that the failure is recorded.
+        run = open_trial_run(self.study, spec, digest, self.cells)
         close_trial(self.study.store, run.run_id, Outcome.FAILED, reason)
         self.progress.end(trial.trial_id, Outcome.FAILED)

@@ -1,4 +1,4 @@
-"""The summary of a search: best trial, table of trials, figures."""
+"""Summary of a search: its best trial, the table of trials, and the files of both."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ import pandas as pd
 
 from mmlab.schedule.search_figures import search_figures
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking import (
-    Outcome,
-    StudyRun,
-    TrialRecord,
-)
+from mmlab.tracking import Outcome, StudyRun, TrialRecord
 
 
 def best_trial(study: StudyRun[SearchSpec], records: list[TrialRecord]) -> TrialRecord | None:
-    """The searched trial with the highest validation score that ran to its end."""
+    """Return the complete searched trial with the highest validation score; None if none is."""
     complete = [
         record
         for record in records
@@ -29,7 +25,7 @@ def best_trial(study: StudyRun[SearchSpec], records: list[TrialRecord]) -> Trial
 
 
 def trial_table(records: list[TrialRecord]) -> pd.DataFrame:
-    """A row a trial: digest, selector, outcome, parameters, metrics."""
+    """Return a table with one row per trial: digest, selector, outcome, parameters, metrics."""
     return pd.DataFrame(
         [
             {
@@ -47,7 +43,7 @@ def trial_table(records: list[TrialRecord]) -> pd.DataFrame:
 def write_summary(
     study: StudyRun[SearchSpec], records: list[TrialRecord], best: TrialRecord | None, folder: Path
 ) -> None:
-    """Write the table of trials, the best trial and the figures of a search into ``folder``."""
+    """Write the table of trials, the best trial and Optuna's figures into ``folder``."""
     table = trial_table(records)
     table.to_parquet(folder / "trials.parquet", index=False)
     table.to_csv(folder / "trials.csv", index=False)
@@ -59,8 +55,9 @@ def write_summary(
             "metrics": best.metrics,
         }
         (folder / "best.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    pictures = folder / "figures"
-    pictures.mkdir()
-    searched = [r for r in records if r.selector == study.spec.search.selector]
+    figures_folder = folder / "figures"
+    figures_folder.mkdir()
+    selector = study.spec.search.selector
+    searched = [record for record in records if record.selector == selector]
     for name, figure in search_figures(study, searched).items():
-        figure.savefig(pictures / f"{name}.png", bbox_inches="tight", dpi=120)
+        figure.savefig(figures_folder / f"{name}.png", bbox_inches="tight", dpi=120)

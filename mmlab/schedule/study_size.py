@@ -1,4 +1,4 @@
-"""How much a comparison is, before it starts: trials, time, disk."""
+"""Size of a comparison before it starts: number of trials, time, disk space."""
 
 from __future__ import annotations
 
@@ -20,83 +20,86 @@ from mmlab.tracking import TrackingStore
 if TYPE_CHECKING:
     from mmlab.schedule.comparison_plan import PlannedTrial
 
-#: More than this MLflow's pages, and the driver, do not bear in one study.
-MOST_TRIALS = 20_000
-#: MB that a trial takes, at most: in the database, as files, and once more on its way there.
-_MB_A_TRIAL = 0.2
+#: Maximum number of trials of a study; with more, the MLflow UI and the driver become too slow.
+MAX_TRIALS = 20_000
+#: Upper bound of the disk space of a trial in MB: database, artifacts, and a copy in the outbox.
+_MB_PER_TRIAL = 0.2
 
 
 def check_size(n_trials: int, store: TrackingStore) -> None:
-    """Refuse a study that cannot be run, before anything is written.
+    """Check that a study is not too large, before anything is written.
 
     Raises
     ------
     UserError
-        More than :data:`MOST_TRIALS` trials, or less free disk than they need.
+        There are more than :data:`MAX_TRIALS` trials, or too little free disk space for them.
     """
-    if n_trials > MOST_TRIALS:
+    if n_trials > MAX_TRIALS:
         raise UserError(
-            f"this study would have {n_trials} trials, more than the {MOST_TRIALS} that mmlab "
-            "runs as one: give fewer methods, settings or replicates, or make it several studies."
+            f"the study has {n_trials} trials, but mmlab runs at most {MAX_TRIALS} in one study. "
+            "Reduce the methods, settings or replicates, or split it into several studies."
         )
-    needed = n_trials * _MB_A_TRIAL
+    needed = n_trials * _MB_PER_TRIAL
     for folder in {store.folder, store.state_folder}:
         free = free_mb(folder)
         if free < needed:
             raise UserError(
-                f"this study needs about {needed:.0f} MB in {folder} for {n_trials} trials, but "
-                f"{free:.0f} MB are free there: free some, or keep it elsewhere."
+                f"the {n_trials} trials of the study need about {needed:.0f} MB in {folder}, but "
+                f"only {free:.0f} MB are free. Free some space, or use another folder: "
+                "--tracking-uri sets that of the results, XDG_STATE_HOME that of unsent results."
             )
 
 
 def free_mb(folder: Path) -> float:
-    """Free MB where a folder is, or will be."""
+    """Return the free disk space in MB at a folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free / 1e6
 
 
 def describe_size(
-    parts: Sequence[Sequence[PlannedTrial]], known: Sequence[ResultRow], slots: int
+    groups: Sequence[Sequence[PlannedTrial]], finished: Sequence[ResultRow], slots: int
 ) -> str:
-    """What is to be done, in a sentence; the time as far as finished replicates tell it.
+    """Describe the trials to compute, their disk space and, if possible, their time.
+
+    The time is estimated from the finished replicates of the same method.
 
     Parameters
     ----------
-    parts
-        What is computed at a time; a part is fitted once, or as one.
-    known
+    groups
+        Groups of trials; the trials of a group are fitted once, or trained as one batch.
+    finished
         Finished replicates.
     slots
-        Parts at a time.
+        Number of groups that run at the same time.
     """
-    n_trials = sum(map(len, parts))
+    n_trials = sum(map(len, groups))
     text = f"{n_trials} trials to compute, {slots} at a time"
-    if known:
-        text += f" ({len(known)} are finished already)"
-    text += f", about {n_trials * _MB_A_TRIAL:.0f} MB of disk"
+    if finished:
+        text += f" ({len(finished)} already finished)"
+    text += f", about {n_trials * _MB_PER_TRIAL:.0f} MB of disk space"
     spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for row in known:
+    for row in finished:
         spent[row["selector"]].append((row["fit_seconds"], row["seconds"] - row["fit_seconds"]))
     seconds, unknown = 0.0, dict[str, None]()
-    for part in parts:
-        selector = part[0].spec.selector
+    for group in groups:
+        selector = group[0].spec.selector
         if selector not in spent:
             unknown.setdefault(selector)
             continue
         fit, rest = np.mean(spent[selector], axis=0)
-        seconds += float(fit) * _n_fits(part) + float(rest) * len(part)
+        seconds += float(fit) * _n_fits(group) + float(rest) * len(group)
     if seconds:
-        text += f"; {format_duration(seconds / slots)}"
-        text += f" without {', '.join(unknown)}" if unknown else ""
+        text += f"; estimated time {format_duration(seconds / slots)}"
+        text += f", not counting {', '.join(unknown)}" if unknown else ""
     elif unknown:
-        text += "; how long it takes is said once each method has finished a trial"
+        text += "; the time is estimated once trials have finished"
     return text + "."
 
 
-def _n_fits(part: Sequence[PlannedTrial]) -> int:
-    """How often a method is fitted for a part: levels of noise that it ignores share a fit."""
-    first = part[0].spec
+def _n_fits(group: Sequence[PlannedTrial]) -> int:
+    """Return how often the method is fitted for a group; noise levels it ignores share a fit."""
+    first = group[0].spec
     if get_selector(first.selector).supervised or needs_labels(first.constraints):
-        return len(part)
-    return len({trial.spec.first_replicate for trial in part})
+        return len(group)
+    return len({trial.spec.first_replicate for trial in group})

@@ -1,4 +1,4 @@
-"""Trials handed to Ray without a study: each is computed, and its result given back."""
+"""Submission of trials to Ray, for a comparison or on their own without a study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.console import Console
 
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.cluster import cluster
-from mmlab.schedule.comparison_actor import ComparisonActor, ComparisonRecorder, OnEnd
+from mmlab.schedule.comparison_actor import ComparisonActor
+from mmlab.schedule.comparison_recorder import ComparisonRecorder, OnEnd
 from mmlab.schedule.progress import ComparisonProgress, Progress
 from mmlab.schedule.tune_run import TuneRun, sigterm_as_interrupt
 from mmlab.spec.resources import Resources
@@ -21,17 +22,29 @@ from mmlab.tracking import EndedTrial
 
 def submit_trials(
     name: str,
-    parts: list[dict[str, Any]],
+    groups: list[dict[str, Any]],
     cells: Cells,
     progress: Progress,
     on_end: OnEnd,
     resources: Resources,
     slots: int,
 ) -> None:
-    """Have actors work on ``parts``, see :class:`mmlab.schedule.comparison_actor.ComparisonActor`."""
+    """Run groups of trials on Ray, and return when all have ended.
+
+    Parameters
+    ----------
+    name
+        Name of the study.
+    groups
+        See :class:`mmlab.schedule.comparison_actor.ComparisonActor`.
+    on_end
+        Called with each ended trial.
+    slots
+        Number of groups that run at the same time.
+    """
     recorder = ComparisonRecorder(cells, progress, on_end)
-    out = TuneRun(name, ComparisonActor, {"cells": cells}, recorder, resources, slots)
-    out.fit({"part": tune.grid_search(parts)})
+    tune_run = TuneRun(name, ComparisonActor, {"cells": cells}, recorder, resources, slots)
+    tune_run.fit({"group": tune.grid_search(groups)})
 
 
 def compute_trials(
@@ -41,27 +54,31 @@ def compute_trials(
     resources: Resources,
     console: Console,
 ) -> dict[str, EndedTrial]:
-    """Compute trials, each alone, and keep nothing; how they ended, by digest.
+    """Compute trials one by one, without logging them to the tracking store.
 
     Parameters
     ----------
     name
-        What the progress is headed with.
+        Heading of the progress display.
     trials
-        Title of the method, and the specification.
+        Pairs of a method's title and the specification of the trial.
+
+    Returns
+    -------
+    The ended trials, complete or failed, by digest.
     """
     ended: dict[str, EndedTrial] = {}
-    parts = [
+    groups = [
         {"trials": [spec.model_dump(mode="json")], "method": title, "parent": ""}
         for title, spec in trials
     ]
     with cluster(resources) as slots, sigterm_as_interrupt():
-        waiting = dict(Counter(title for title, _ in trials))
-        progress = ComparisonProgress(console, name, len(trials), waiting=waiting, slots=slots)
+        n_missing = dict(Counter(title for title, _ in trials))
+        progress = ComparisonProgress(console, name, len(trials), n_missing=n_missing, slots=slots)
         with progress:
 
-            def keep(trial: EndedTrial) -> None:
+            def record(trial: EndedTrial) -> None:
                 ended[trial.digest] = trial
 
-            submit_trials(name, parts, cells, progress, keep, resources, slots)
+            submit_trials(name, groups, cells, progress, record, resources, slots)
     return ended

@@ -1,4 +1,4 @@
-"""What every study does with Ray Tune: hand out trials, and end in good order."""
+"""Run of Ray Tune over the configurations of a study, and its interruption by signals."""
 
 from __future__ import annotations
 
@@ -16,28 +16,32 @@ from ray.tune import Callback
 from mmlab.schedule.actor import Actor
 from mmlab.spec.resources import Resources
 
-#: How often a trial whose worker died, or that raised, is begun again.
+#: How often a configuration is started again after its worker died or raised an error.
 _RETRIES = 1
 
 
 class StudyInterruptedError(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM while a study ran; the message is its name."""
+    """Ctrl-C or SIGTERM during a study; the message is the name of the study."""
 
 
 @dataclass(frozen=True)
 class TuneRun:
-    """Hands the trials of a study to Ray Tune.
+    """Settings shared by all Tune runs of a study.
 
     Attributes
     ----------
     name
-        Of the study.
-    actor, shared
-        What works on the trials, and what all of them are given beside ``threads``.
+        Name of the study.
+    actor
+        Class of the actors that run the configurations.
+    shared
+        Keyword arguments of ``actor.setup``, in addition to ``threads``.
     recorder
-        Takes what they report.
-    resources, slots
-        What a trial gets, and how many run at a time.
+        Tune callback that receives the results on the driver.
+    resources
+        Resources of each actor.
+    slots
+        Number of actors that run at the same time.
     """
 
     name: str
@@ -48,7 +52,15 @@ class TuneRun:
     slots: int
 
     def fit(self, space: dict[str, Any], **config: Any) -> None:
-        """Run trials until the space or ``config`` (of ``tune.TuneConfig``) says enough."""
+        """Run all configurations of a parameter space.
+
+        Parameters
+        ----------
+        space
+            Tune's parameter space.
+        config
+            Further arguments of ``tune.TuneConfig``: search algorithm, scheduler, num_samples.
+        """
         trainable = tune.with_resources(
             tune.with_parameters(self.actor, threads=self.resources.cpus_per_trial, **self.shared),
             {"cpu": self.resources.cpus_per_trial, "gpu": self.resources.gpus_per_trial},
@@ -64,7 +76,7 @@ class TuneRun:
                     name=self.name,
                     storage_path=folder,
                     callbacks=[self.recorder],
-                    # A trial is minutes of work: one that is interrupted begins again.
+                    # A trial takes minutes: an interrupted one starts again from its first epoch.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=_RETRIES),
                     verbose=0,
@@ -75,9 +87,9 @@ class TuneRun:
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a study the way Ctrl-C does: runs are closed on the way out.
+    """Raise ``KeyboardInterrupt`` on SIGTERM, so that runs are closed as after Ctrl-C.
 
-    To be entered after Ray has started: ``ray.init`` sets a handler of its own.
+    Enter this after Ray has started: ``ray.init`` installs its own SIGTERM handler.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

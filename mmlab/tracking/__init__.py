@@ -1,14 +1,14 @@
-"""MLflow: where studies and trials are kept, and read back from.
+"""Experiment tracking with MLflow: studies, trials and the model registry.
 
-The only part of mmlab that imports mlflow. A study is a parent run, a trial a nested child,
-the experiment is the dataset. The store is also mmlab's own record of what is finished.
+The only package of mmlab that imports mlflow. A dataset is an experiment, a study a parent run, a
+trial a nested run. The tracking store is also mmlab's own record of which trials have ended.
 """
 
 from __future__ import annotations
 
 import os
 
-# Read by mlflow when it is imported.
+# MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -30,15 +30,8 @@ from mmlab.tracking.study import (
     open_study,
 )
 from mmlab.tracking.study_lock import lock_study
-from mmlab.tracking.trial import (
-    ENDED,
-    Outcome,
-    TrialRecord,
-    TrialRun,
-    close_trial,
-    constraint_params,
-    run_tracked,
-)
+from mmlab.tracking.trial import TrialRun, close_trial, constraint_params, run_tracked
+from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
 
 __all__ = [
     "ENDED",

@@ -1,4 +1,4 @@
-"""What a store holds as finished: rows of replicates, by digest."""
+"""Finished replicates read from the tracking store, as rows of the result table."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from mlflow.entities import Run
 from mmlab.comparison.result_table import ResultRow, row_from_parquet
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study import find_study
-from mmlab.tracking.trial import Outcome
+from mmlab.tracking.trial_record import Outcome
 
-#: The table of all replicates of a study, and of the one of a trial.
-TABLE = "replicates.parquet"
+#: Artifact of a study with all its replicates, and of a trial with its own.
+REPLICATES_FILE = "replicates.parquet"
 
 
 def finished_rows(
-    store: TrackingStore, experiment_id: str, wanted: Collection[str]
+    store: TrackingStore, experiment_id: str, digests: Collection[str]
 ) -> Iterator[tuple[str, ResultRow]]:
-    """Finished replicates among the ``wanted`` digests, each once, from any study of a dataset.
+    """Yield the finished replicates with one of the digests, from any study of an experiment.
 
-    They are read from the table of their study as far as that has them, else each from its run.
+    Each digest is yielded at most once, with its row. Rows are read from the table of their study
+    if it contains them, else from the artifacts of their own run.
     """
     complete = f"tags.`mmlab.kind` = 'trial' and tags.`mmlab.outcome` = '{Outcome.COMPLETE}'"
     runs: dict[str, Run] = {}
     for run in store.search(complete, [experiment_id]):
-        if run.data.tags["mmlab.digest"] in wanted:
+        if run.data.tags["mmlab.digest"] in digests:
             runs.setdefault(run.data.tags["mmlab.digest"], run)
-    of_study: dict[str, list[str]] = defaultdict(list)
+    by_study: dict[str, list[str]] = defaultdict(list)
     for digest, run in runs.items():
-        of_study[run.data.tags.get("mmlab.study", "")].append(digest)
-    for name, digests in of_study.items():
-        study = find_study(store, name) if len(digests) > 1 else None
+        by_study[run.data.tags.get("mmlab.study", "")].append(digest)
+    for name, digests_of_study in by_study.items():
+        study = find_study(store, name) if len(digests_of_study) > 1 else None
         table = {} if study is None else study_rows(store, study.run_id)
-        for digest in digests:
+        for digest in digests_of_study:
             if digest in table:
                 yield digest, table[digest]
             else:
@@ -46,14 +47,14 @@ def finished_rows(
 
 
 def study_rows(store: TrackingStore, run_id: str) -> dict[str, ResultRow]:
-    """Rows by digest of the table that a comparison has written; none before its end."""
-    if TABLE not in {file.path for file in store.client.list_artifacts(run_id)}:
+    """Return the rows of a comparison's table by digest; empty before its first summary."""
+    if REPLICATES_FILE not in {file.path for file in store.client.list_artifacts(run_id)}:
         return {}
     return {row["digest"]: row for row in trial_rows(store, run_id)}
 
 
 def trial_rows(store: TrackingStore, run_id: str) -> list[ResultRow]:
-    """The replicates of a run, as its table has them."""
+    """Return the rows of the table of replicates in the artifacts of a run."""
     with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
-        path = Path(store.client.download_artifacts(run_id, TABLE, folder))
+        path = Path(store.client.download_artifacts(run_id, REPLICATES_FILE, folder))
         return [row_from_parquet(row) for row in pd.read_parquet(path).to_dict(orient="records")]

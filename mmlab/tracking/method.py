@@ -1,4 +1,4 @@
-"""A method of a comparison as a run between the study and its replicates."""
+"""The MLflow run of one method of a comparison: between the study's run and those of trials."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mmlab.trial.result import CONFUSION, borda_panel, panel_table, sum_matrices
 
 @dataclass(frozen=True)
 class MethodRun:
-    """The run of one method: mean and spread over its replicates, a step a setting."""
+    """Run of one method: mean and spread of its metrics over replicates, one step per setting."""
 
     study: StudyRun[ComparisonSpec]
     run_id: str
@@ -33,7 +33,7 @@ class MethodRun:
 
     @classmethod
     def open(cls, study: StudyRun[ComparisonSpec], method: MethodSpec) -> MethodRun:
-        """The run that exists in the study, or a new one."""
+        """Reopen the run of a method in a study, or create it if there is none."""
         condition = (
             f"tags.`mmlab.study` = '{study.name}' and tags.`mmlab.kind` = 'method' and "
             f"tags.`mmlab.method` = '{method.title}'"
@@ -53,8 +53,8 @@ class MethodRun:
         params = spec_params(study.spec.trial(method, settings[0], 0))
         del params["replicates"], params["first_replicate"]
         if len(settings) > 1:
-            varies = "noise_level" if study.spec.levels else study.spec.axis
-            params[varies] = ", ".join(str(setting.value) for setting in settings)
+            varied = "noise_level" if study.spec.levels else study.spec.axis
+            params[varied] = ", ".join(str(setting.value) for setting in settings)
         study.store.log_params(run_id, params)
         return cls(study, run_id, method)
 
@@ -62,38 +62,40 @@ class MethodRun:
         self,
         rows: Sequence[ResultRow],
         summary: pd.DataFrame,
-        extra: dict[str, float],
+        extra_metrics: dict[str, float],
         cells: Cells,
         zscore: ZScores | None = None,
     ) -> None:
-        """Write means, consensus panels and figures, and close the run.
+        """Log means, consensus panels and figures, and close the run.
 
         Parameters
         ----------
         rows
-            Its finished replicates; the run is FINISHED if these are all, else KILLED.
+            Finished replicates of the method; the run becomes FINISHED if none is missing, else
+            KILLED.
         summary
-            Its part of :func:`mmlab.comparison.result_table.summarise_rows`.
-        extra
+            Rows of the method in :func:`mmlab.comparison.result_table.summarise_rows`.
+        extra_metrics
             Metrics over all settings.
         cells
-            What the panels were chosen on.
+            The cells that the panels were chosen on.
         zscore
-            Of all cells, shape (n_cells, n_genes), where UMAPs of the first panels are wanted.
+            z-scores of all cells, shape (n_cells, n_genes), to draw UMAPs of the panel of the
+            first replicate at every setting; None draws no UMAPs.
         """
         store, settings = self.study.store, self.study.spec.settings
-        points = metric_points(extra | {"replicates": len(rows)}, 0)
+        points = metric_points(extra_metrics | {"replicates": len(rows)}, 0)
         for setting in settings:
             metrics: dict[str, float] = {}
-            part = summary[summary["setting"] == setting.name] if len(summary) else summary
-            for row in part.to_dict(orient="records"):
+            at_setting = summary[summary["setting"] == setting.name] if len(summary) else summary
+            for row in at_setting.to_dict(orient="records"):
                 metrics |= {row["metric"]: row["mean"], f"{row['metric']}_std": row["std"]}
             points += metric_points(metrics, setting.step)
         store.log_points(self.run_id, points)
         if rows:
             store.log_files(self.run_id, lambda folder: self._write(rows, cells, zscore, folder))
-        asked = (self.method.replicates or self.study.spec.replicates) * len(settings)
-        store.close(self.run_id, "FINISHED" if len(rows) >= asked else "KILLED")
+        n_planned = (self.method.replicates or self.study.spec.replicates) * len(settings)
+        store.close(self.run_id, "FINISHED" if len(rows) >= n_planned else "KILLED")
 
     def _write(
         self, rows: Sequence[ResultRow], cells: Cells, zscore: ZScores | None, folder: Path
@@ -101,11 +103,14 @@ class MethodRun:
         pd.DataFrame(rows).to_parquet(folder / "replicates.parquet", index=False)
         (folder / "figures").mkdir()
         settings = self.study.spec.settings
-        own = [(s, [row for row in rows if row["setting"] == s.name]) for s in settings]
-        own = [(setting, part) for setting, part in own if part]
+        by_setting = {s.name: [row for row in rows if row["setting"] == s.name] for s in settings}
+        by_setting = {
+            setting: replicates for setting, replicates in by_setting.items() if replicates
+        }
         spec = self.study.spec
         tables = [
-            _consensus(spec, part, cells).assign(setting=setting.name) for setting, part in own
+            _consensus(spec, replicates, cells).assign(setting=setting)
+            for setting, replicates in by_setting.items()
         ]
         table = pd.concat(tables, ignore_index=True)
         if len(settings) == 1:
@@ -116,32 +121,37 @@ class MethodRun:
             classifier = key.removeprefix(CONFUSION).replace("_", " ")
             figure = figures.confusion_matrices(
                 {
-                    setting.name: sum_matrices(row[key] for row in part)
-                    for setting, part in own
-                    if all(key in row for row in part)
+                    setting: sum_matrices(row[key] for row in replicates)
+                    for setting, replicates in by_setting.items()
+                    if all(key in row for row in replicates)
                 },
                 cells.classes,
                 f"{self.method.title} on {cells.name}: {classifier}, test cells",
             )
             figure.savefig(folder / "figures" / f"{key.replace('/', '_')}.png")
         if zscore is not None:
-            figure = self._maps({setting.name: part[0] for setting, part in own}, cells, zscore)
+            firsts = {setting: replicates[0] for setting, replicates in by_setting.items()}
+            figure = self._umaps(firsts, cells, zscore)
             figure.savefig(folder / "figures" / "umap.png")
 
-    def _maps(self, firsts: dict[str, ResultRow], cells: Cells, zscore: ZScores) -> Figure:
-        """UMAPs of the panel of the first replicate at every setting."""
+    def _umaps(self, firsts: dict[str, ResultRow], cells: Cells, zscore: ZScores) -> Figure:
+        """Draw UMAPs of the panel of the first replicate at every setting."""
         seed = self.study.spec.seed
-        shown = cells_to_embed(len(zscore), seed)
-        seen = to_dense(zscore[shown])
+        embedded = cells_to_embed(len(zscore), seed)
+        expression = to_dense(zscore[embedded])
         return figures.cell_maps(
-            {name: umap_coordinates(seen[:, row["panel"]], seed) for name, row in firsts.items()},
-            cells.y[shown],
+            {
+                name: umap_coordinates(expression[:, row["panel"]], seed)
+                for name, row in firsts.items()
+            },
+            cells.y[embedded],
             cells.classes,
-            f"{self.method.title} on {cells.name}: UMAP of the cells by the panel's genes alone",
+            f"{self.method.title} on {cells.name}: UMAP computed from the panel's genes",
         )
 
 
 def _consensus(spec: ComparisonSpec, rows: Sequence[ResultRow], cells: Cells) -> pd.DataFrame:
+    """Return the table of the consensus panel of replicates."""
     panels = [np.asarray(row["panel"], dtype=np.int64) for row in rows]
     panel_constraints = consensus_constraints(
         spec, cells, panels, [row.get("marked") for row in rows]

@@ -1,4 +1,4 @@
-"""The model registry: the champion of a dataset, and where it comes from."""
+"""The MLflow model registry: registering, finding and loading the champion of a dataset."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from mmlab.spec.trial import TrialSpec
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import TrackingStore
 
-#: Alias of the one model version that is a dataset's best.
+#: Alias of the model version that is the best of its dataset, panel size and constraints.
 CHAMPION = "champion"
-#: Of an MLflow model in a run, and of the numbers inside it.
-_FOLDER, _NUMBERS = "model", "numbers"
+#: Artifact folder of the MLflow model in a run, and name of the folder with mmlab's model in it.
+_FOLDER, _MODEL_FILES = "model", "numbers"
 
 
 @dataclass(frozen=True)
 class Champion:
-    """A registered panel.
+    """A registered model of a panel.
 
     Attributes
     ----------
     model_name, version
-        In the registry.
+        Name and version in the registry.
     spec, digest
-        The trial whose panel it holds: judged on the locked cells.
+        The trial that chose the panel, evaluated on the held-out test set.
     fingerprint
-        Of the data.
+        Fingerprint of the data.
     study
-        The search that found its configuration.
+        Name of the search that found the hyperparameters.
     source
-        Where its files lie, an artifact URI.
+        Artifact URI of the model's files.
     sha256
-        Of its numbers.
+        SHA-256 of the model's files.
     created_ms
-        When it was registered, Unix time in milliseconds.
+        Time of registration, Unix time in milliseconds.
     """
 
     model_name: str
@@ -63,7 +63,7 @@ class Champion:
 
 
 def model_name(dataset: str, spec: TrialSpec) -> str:
-    """Name of a registered model: dataset, selector, panel size and, if any, constraints' key."""
+    """Return the name of a registered model: dataset, selector, panel size, key of constraints."""
     key = constraints_key(spec)
     name = f"{quote(dataset, safe=' ')}.{spec.selector}.{spec.n_markers}"
     return f"{name}.{key}" if key else name
@@ -72,30 +72,30 @@ def model_name(dataset: str, spec: TrialSpec) -> str:
 def find_champion(
     store: TrackingStore, dataset: str, n_markers: int, constraints: str = ""
 ) -> Champion | None:
-    """The champion of a dataset at a panel size, whatever its selector; None if there is none.
+    """Return the champion of a dataset at a panel size, of any selector; None if there is none.
 
-    ``constraints`` is the key of :func:`mmlab.spec.constraints.constraints_key`: panels that hold different
-    constraints do not compete.
+    ``constraints`` is the key from :func:`mmlab.spec.constraints.constraints_key`; each set of
+    constraints has its own champion.
     """
-    versions = _champions(store, dataset, n_markers, constraints)
-    found = [_champion(version) for version in versions]
-    return max(found, key=lambda champion: champion.created_ms, default=None)
+    versions = _champion_versions(store, dataset, n_markers, constraints)
+    champions = [_read_champion(version) for version in versions]
+    return max(champions, key=lambda champion: champion.created_ms, default=None)
 
 
 def load_model(store: TrackingStore, champion: Champion) -> Model:
-    """The model of a champion.
+    """Load the model of a champion.
 
     Raises
     ------
     UserError
-        Its numbers are not those that were registered.
+        The model's files have changed since it was registered.
     """
     with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
-        path = _download(store, champion.source, Path(folder)) / "artifacts" / _NUMBERS
+        path = _download(store, champion.source, Path(folder)) / "artifacts" / _MODEL_FILES
         if _sha256(path) != champion.sha256:
             raise UserError(
-                f"model {champion.model_name} version {champion.version}: its numbers have "
-                "changed since it was registered; promote the study again."
+                f"the files of model {champion.model_name} version {champion.version} have changed "
+                f"since it was registered. Run `mmlab promote {champion.study}` again."
             )
         return Model.load(path)
 
@@ -103,25 +103,25 @@ def load_model(store: TrackingStore, champion: Champion) -> Model:
 def register_champion(
     store: TrackingStore, run_id: str, model: Model, spec: TrialSpec, digest: str, study: str
 ) -> Champion:
-    """Register a model under a run and make it the champion of its dataset and panel size.
+    """Log a model to a run, register it, and make it the champion.
 
-    The alias ``champion`` leaves the model that had it.
+    The previous champion of the dataset, panel size and constraints loses the alias ``champion``.
     """
     dataset = str(model.about["dataset"])
     name = model_name(dataset, spec)
     with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
-        numbers = Path(folder) / _NUMBERS
-        numbers.mkdir()
-        model.save(numbers)
-        sha256 = _sha256(numbers)
-        _save_served(model, numbers, Path(folder) / _FOLDER)
+        model_files = Path(folder) / _MODEL_FILES
+        model_files.mkdir()
+        model.save(model_files)
+        sha256 = _sha256(model_files)
+        _save_pyfunc(model, model_files, Path(folder) / _FOLDER)
         store.client.log_artifacts(run_id, str(Path(folder) / _FOLDER), _FOLDER)
     source = f"{store.client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
     if not store.client.search_registered_models(f"name = '{name}'"):
         description = f"Panels of {spec.n_markers} genes for {dataset}, chosen by {spec.selector}."
         description = " ".join([description, *describe_constraints(spec, escape_markdown)])
-        own = {"mmlab.dataset": dataset, "mmlab.n_markers": str(spec.n_markers)}
-        store.client.create_registered_model(name, own, description)
+        model_tags = {"mmlab.dataset": dataset, "mmlab.n_markers": str(spec.n_markers)}
+        store.client.create_registered_model(name, model_tags, description)
     tags = {
         **spec_tags(spec),
         "mmlab.digest": digest,
@@ -130,33 +130,34 @@ def register_champion(
         "mmlab.version": mmlab.__version__,
         "mmlab.sha256": sha256,
     }
-    previous = list(_champions(store, dataset, spec.n_markers, constraints_key(spec)))
+    previous = list(_champion_versions(store, dataset, spec.n_markers, constraints_key(spec)))
     version = store.client.create_model_version(name, source, run_id, tags)
     store.client.set_registered_model_alias(name, CHAMPION, version.version)
     for old in previous:
         if old.name != name:
             store.client.delete_registered_model_alias(old.name, CHAMPION)
-    return _champion(version)
+    return _read_champion(version)
 
 
-def _champions(
+def _champion_versions(
     store: TrackingStore, dataset: str, n_markers: int, constraints: str
 ) -> Iterator[ModelVersion]:
-    of_interest = {"mmlab.dataset": dataset, "mmlab.n_markers": str(n_markers)}
+    """Yield the champions of a dataset at a panel size and with constraints, of any selector."""
+    wanted_tags = {"mmlab.dataset": dataset, "mmlab.n_markers": str(n_markers)}
     token: str | None = None
     while True:
         page = store.client.search_registered_models(page_token=token)
         for model in page:
-            if of_interest.items() <= model.tags.items() and CHAMPION in model.aliases:
+            if wanted_tags.items() <= model.tags.items() and CHAMPION in model.aliases:
                 version = store.client.get_model_version_by_alias(model.name, CHAMPION)
-                if constraints_key(_champion(version).spec) == constraints:
+                if constraints_key(_read_champion(version).spec) == constraints:
                     yield version
         token = page.token
         if not token:
             return
 
 
-def _champion(version: ModelVersion) -> Champion:
+def _read_champion(version: ModelVersion) -> Champion:
     tags = version.tags
     return Champion(
         model_name=version.name,
@@ -171,8 +172,8 @@ def _champion(version: ModelVersion) -> Champion:
     )
 
 
-def _save_served(model: Model, numbers: Path, folder: Path) -> None:
-    """Write an MLflow model: code by reference, numbers as safetensors, no pickle."""
+def _save_pyfunc(model: Model, model_files: Path, folder: Path) -> None:
+    """Write an MLflow pyfunc model: code as a script, arrays as safetensors, no pickle."""
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -182,11 +183,11 @@ def _save_served(model: Model, numbers: Path, folder: Path) -> None:
         outputs=Schema([ColSpec(DataType.string, "cell_type"), ColSpec(DataType.double, "share")]),
         params=ParamSchema([ParamSpec("output", DataType.string, "cell_type")]),
     )
-    with _quiet():
+    with _silence_mlflow():
         pyfunc.save_model(
             folder,
             python_model=str(Path(__file__).with_name("served_model.py")),
-            artifacts={_NUMBERS: str(numbers)},
+            artifacts={_MODEL_FILES: str(model_files)},
             signature=signature,
             pip_requirements=[f"mmlab=={mmlab.__version__}"],
             metadata={key: str(value) for key, value in model.about.items()},
@@ -201,6 +202,7 @@ def _download(store: TrackingStore, source: str, folder: Path) -> Path:
 
 
 def _sha256(folder: Path) -> str:
+    """Return the SHA-256 of the names and contents of a folder's files."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -208,8 +210,8 @@ def _sha256(folder: Path) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """MLflow advises type hints and input examples, which a signature makes needless."""
+def _silence_mlflow() -> Iterator[None]:
+    """Silence MLflow's advice to add type hints and input examples; the signature replaces both."""
     loggers = [logging.getLogger(name) for name in ("mlflow.pyfunc", "mlflow.models.model")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Ended trials on their way to the tracking store: first on disk, sent when the store answers."""
+"""Local queue of ended trials that are still to be sent to the tracking store."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.files import atomic_write
 from mmlab.tracking.study import StudyRun, send_heartbeat
-from mmlab.tracking.trial import Outcome, TrialRun, close_trial
+from mmlab.tracking.trial import TrialRun, close_trial
+from mmlab.tracking.trial_record import Outcome
 from mmlab.trial.result import TrialResult
 
 _log = logging.getLogger(__name__)
 
-#: Seconds before the next attempt to reach a store that does not answer, at least and at most.
+#: Shortest and longest pause in seconds before the next attempt to reach the tracking store.
 _PAUSES = (1.0, 30.0)
-#: Seconds between signs of life of a driver.
-_BEAT = 30.0
+#: Seconds between heartbeats of a driver.
+_HEARTBEAT_INTERVAL = 30.0
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,15 @@ class EndedTrial:
     Attributes
     ----------
     spec, digest
-        What was run, resolved.
+        The specification with defaults filled in, and its digest.
     parent
-        Run id of the method that it belongs to.
+        Id of the run of the method that the trial belongs to; empty if there is none.
     result
-        None if it failed.
+        None if the trial failed.
     reason
-        Why it failed.
+        Why the trial failed.
     at_ms
-        When it ended, Unix time in milliseconds.
+        Time of its end, Unix time in milliseconds.
     """
 
     spec: TrialSpec
@@ -54,7 +55,7 @@ class EndedTrial:
     at_ms: int
 
     def to_json(self) -> str:
-        """All of it as one JSON document."""
+        """Return the trial as one JSON document."""
         content: dict[str, Any] = {
             "digest": self.digest,
             "parent": self.parent,
@@ -67,7 +68,7 @@ class EndedTrial:
 
     @classmethod
     def from_json(cls, text: str) -> EndedTrial:
-        """What :meth:`to_json` wrote."""
+        """Read a document written by :meth:`to_json`."""
         content = json.loads(text)
         content["spec"] = TrialSpec.model_validate(content["spec"])
         if content["result"] is not None:
@@ -76,10 +77,12 @@ class EndedTrial:
 
 
 class Outbox:
-    """The ended trials of a study that its store does not have yet, a file each.
+    """Ended trials of a study that are not in the tracking store yet, one file per trial.
 
-    :meth:`put` returns once the file is safe; a thread sends it, tries again while the store does
-    not answer, and removes the file once the store has everything. Sending twice does no harm.
+    :meth:`put` writes the file. A thread sends it, retries while the store does not respond, and
+    removes the file once the store has everything. Sending a trial twice is harmless.
+
+    ``last_error`` is the error of the last attempt to send a trial; empty after a success.
     """
 
     def __init__(self, study: StudyRun[ComparisonSpec], cells: Cells) -> None:
@@ -87,16 +90,16 @@ class Outbox:
         self.cells = cells
         self.folder = study.store.state_folder / study.name / "outbox"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.trouble = ""
-        self._work = threading.Event()
+        self.last_error = ""
+        self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="outbox", daemon=True)
-        self._beat_at = time.monotonic()
-        #: A trial may be put again while its file is being sent.
-        self._replacing = threading.Lock()
+        self._last_heartbeat = time.monotonic()
+        #: Guards the files: a trial may be put again while its file is being sent.
+        self._file_lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        # It tries again itself: MLflow's own seven attempts would be four minutes each time.
+        # The outbox retries by itself; MLflow's own seven retries would take four minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         self._thread.start()
         return self
@@ -108,34 +111,34 @@ class Outbox:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._work.set()
+        self._wake.set()
         self._thread.join(timeout=_PAUSES[0])
 
     def put(self, trial: EndedTrial) -> None:
-        """Keep an ended trial; it is on disk when this returns."""
+        """Write an ended trial to disk, to be sent by the thread."""
         text = trial.to_json()
-        with self._replacing, atomic_write(self.folder / f"{trial.digest}.json") as path:
+        with self._file_lock, atomic_write(self.folder / f"{trial.digest}.json") as path:
             path.write_text(text, encoding="utf-8")
-        self._work.set()
+        self._wake.set()
 
-    def waiting(self) -> list[EndedTrial]:
-        """What is not sent yet, oldest first."""
+    def unsent(self) -> list[EndedTrial]:
+        """Return the trials that are not sent yet, oldest first."""
         return [EndedTrial.from_json(path.read_text(encoding="utf-8")) for path in self._files()]
 
-    def drain(self, patience: float) -> int:
-        """Wait until all is sent, for ``patience`` seconds without progress at most.
+    def drain(self, timeout: float) -> int:
+        """Wait until all trials are sent, or until ``timeout`` seconds pass without progress.
 
         Returns
         -------
-        The number of trials that could not be sent; :attr:`trouble` says why.
+        Number of trials that could not be sent; :attr:`last_error` is the reason.
         """
-        left, since = len(self._files()), time.monotonic()
-        while left and time.monotonic() - since < patience:
-            self._work.set()
+        left, progress_at = len(self._files()), time.monotonic()
+        while left and time.monotonic() - progress_at < timeout:
+            self._wake.set()
             time.sleep(0.05)
             now = len(self._files())
             if now < left:
-                left, since = now, time.monotonic()
+                left, progress_at = now, time.monotonic()
         return left
 
     def _files(self) -> list[Path]:
@@ -144,38 +147,38 @@ class Outbox:
     def _send_all(self) -> None:
         pause = _PAUSES[0]
         while not self._stop.is_set():
-            self._work.wait(_BEAT)
-            self._work.clear()
+            self._wake.wait(_HEARTBEAT_INTERVAL)
+            self._wake.clear()
             try:
-                if time.monotonic() - self._beat_at > _BEAT:
+                if time.monotonic() - self._last_heartbeat > _HEARTBEAT_INTERVAL:
                     send_heartbeat(self.study)
-                    self._beat_at = time.monotonic()
+                    self._last_heartbeat = time.monotonic()
                 for path in self._files():
                     if self._stop.is_set():
                         return
                     sent = path.read_text(encoding="utf-8")
                     self._send(EndedTrial.from_json(sent))
-                    with self._replacing:
+                    with self._file_lock:
                         if path.read_text(encoding="utf-8") == sent:
                             path.unlink()
-                    self.trouble, pause = "", _PAUSES[0]
-            except Exception as error:  # whatever a server or a network that is away raises
-                self.trouble = f"{type(error).__name__}: {error}"
-                _log.debug("the tracking store did not take a trial", exc_info=True)
+                    self.last_error, pause = "", _PAUSES[0]
+            except Exception as error:  # a missing server or network raises many types of errors
+                self.last_error = f"{type(error).__name__}: {error}"
+                _log.debug("cannot send a trial to the tracking store; retrying", exc_info=True)
                 self._stop.wait(pause)
-                self._work.set()
+                self._wake.set()
                 pause = min(2 * pause, _PAUSES[1])
 
     def _send(self, trial: EndedTrial) -> None:
         study = self.study
-        above = (study.name, trial.parent)
+        parent = (study.name, trial.parent)
         run = TrialRun.open(
             study.store,
             study.experiment_id,
             trial.spec,
             trial.digest,
             self.cells,
-            above,
+            parent,
             frozenset({Outcome.COMPLETE}),
         )
         if run.ended:

@@ -1,4 +1,4 @@
-"""The process that works on a run, and whether it is alive."""
+"""The process that owns a run: its tags, its name, and whether it is alive."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Mapping
 
 import psutil
 
-#: Seconds without a sign of life after which a driver on another machine counts as gone.
-_SILENCE = 300.0
+from mmlab.errors import UserError
+
+#: Seconds without a heartbeat after which a driver on another machine is considered dead.
+_HEARTBEAT_TIMEOUT = 300.0
 
 
 def owner_tags() -> dict[str, str]:
-    """Tags that name this process, to tell later whether the owner of a run is alive."""
+    """Return the tags that identify this process as the owner of a run."""
     process = psutil.Process()
     return {
         "mmlab.host": socket.gethostname(),
@@ -23,14 +25,14 @@ def owner_tags() -> dict[str, str]:
 
 
 def owner_is_alive(tags: dict[str, str]) -> bool:
-    """Whether the process that :func:`owner_tags` named is at work.
+    """Return whether the process that the tags identify is alive.
 
-    On another machine it is if its last sign of life (``mmlab.alive_at``) is not older than five
-    minutes; one that gives none is taken to be.
+    A process on another machine counts as alive if its last heartbeat (tag ``mmlab.alive_at``) is
+    less than five minutes old, or if it never sent one.
     """
     if tags.get("mmlab.host") != socket.gethostname():
         alive_at = tags.get("mmlab.alive_at")
-        return alive_at is None or time.time() - float(alive_at) < _SILENCE
+        return alive_at is None or time.time() - float(alive_at) < _HEARTBEAT_TIMEOUT
     try:
         process = psutil.Process(int(tags["mmlab.pid"]))
         return f"{process.create_time():.2f}" == tags["mmlab.process_start"]
@@ -39,5 +41,13 @@ def owner_is_alive(tags: dict[str, str]) -> bool:
 
 
 def owner_name(tags: Mapping[str, str]) -> str:
-    """The process that :func:`owner_tags` named, for people."""
+    """Return a readable name of the process that the tags identify."""
     return f"process {tags.get('mmlab.pid')} on {tags.get('mmlab.host')}"
+
+
+def already_running(study_name: str, owner: str) -> UserError:
+    """Return the error for a study that is running in another process."""
+    return UserError(
+        f"study {study_name} is already running in {owner}. Wait until it ends, or stop that "
+        "process, then run the command again."
+    )

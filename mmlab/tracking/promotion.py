@@ -1,4 +1,4 @@
-"""A promotion as a run below its search."""
+"""The MLflow run of a promotion, nested under its search."""
 
 from __future__ import annotations
 
@@ -25,25 +25,27 @@ def record_promotion(
     spec: TrialSpec,
     digest: str,
 ) -> tuple[str, Champion | None]:
-    """Keep what a promotion has found.
+    """Log the outcome of a promotion and, if there is a new champion, register its model.
 
     Parameters
     ----------
     study
         The search.
     comparisons
-        The studies in which its candidates were judged: on the locked cells, and by the paper's
-        protocol.
+        The studies that evaluated the candidates: on the held-out test set, and under the
+        paper's protocol.
     candidates
-        What was judged.
+        Table of the evaluated candidates.
+    verdict
+        Whether and why the champion was replaced, as a sentence.
     model
-        Registered as the champion; None leaves the champion as it is.
+        Model to register as the champion; None keeps the current champion.
     spec, digest
-        The trial whose panel the model holds.
+        The trial that chose the model's panel.
 
     Returns
     -------
-    The run's id, and the champion if there is a new one.
+    Id of the run, and the new champion; None if there is no new one.
     """
     store = study.store
     tags = {
@@ -69,7 +71,7 @@ def record_promotion(
 
 
 def promotions(study: StudyRun[Any]) -> list[dict[str, Any]]:
-    """Verdicts, comparisons and candidates of a search's promotions, oldest first."""
+    """Return the promotions of a search, oldest first: run id, verdict, names of comparisons."""
     condition = f"tags.`mmlab.study` = '{study.name}' and tags.`mmlab.kind` = 'promotion'"
     return [
         {

@@ -1,4 +1,4 @@
-"""The page of a search in the MLflow UI: its summary, its best trials, its best metrics."""
+"""Page of a search in the MLflow UI: description, best trials, metrics of the best trial."""
 
 from __future__ import annotations
 
@@ -8,33 +8,31 @@ from collections import Counter
 from mmlab.constraints.describe import describe_constraints, escape_markdown
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking.study import StudyRun
-from mmlab.tracking.trial import Outcome, TrialRecord
+from mmlab.tracking.trial_record import Outcome, TrialRecord
 
 
 def describe_search(
     study: StudyRun[SearchSpec], records: list[TrialRecord], best: TrialRecord | None
 ) -> None:
-    """Write the summary that the study's page shows, and the best trial's metrics."""
+    """Write the description of the study's page, and log the metrics of the best trial."""
     spec = study.spec
     counts = Counter(str(record.outcome) for record in records)
     listed = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
+    constraints = describe_constraints(spec, escape_markdown)
     lines = [
-        f"**{spec.search.selector} on {spec.data.title}, {spec.n_markers} markers:** {listed} "
-        "trials. Scores are measured on validation cells; the locked test cells were not touched.",
+        f"**Search of {spec.search.selector} on {spec.data.title}, {spec.n_markers} markers.** "
+        f"Trials: {listed}. All scores are from the validation cells; the held-out test set was "
+        "not used.",
         "",
-        *(
-            f"{' '.join(asked)}\n"
-            for asked in [describe_constraints(spec, escape_markdown)]
-            if asked
-        ),
+        *([f"{' '.join(constraints)}\n"] if constraints else []),
     ]
     if best is not None:
         params = ", ".join(
             f"{name} {format_value(best.spec.params[name])}" for name in spec.search.parameters
         )
-        lines += [f"**Best:** score {best.score:.4f} with {params}.", ""]
-        _keep_best(study, best)
-    lines += ["| trial | selector | state | validation score |", "|---|---|---|---|"]
+        lines += [f"**Best trial:** validation score {best.score:.4f} with {params}.", ""]
+        _log_best(study, best)
+    lines += ["| trial | selector | status | validation score |", "|---|---|---|---|"]
     for record in sorted(records, key=_complete_and_best_first)[:10]:
         link = f"[{record.digest[:8]}](#/experiments/{study.experiment_id}/runs/{record.run_id})"
         score = "" if record.score is None else f"{record.score:.4f}"
@@ -42,7 +40,7 @@ def describe_search(
     study.store.set_tags(study.run_id, {"mlflow.note.content": "\n".join(lines)})
 
 
-def _keep_best(study: StudyRun[SearchSpec], best: TrialRecord) -> None:
+def _log_best(study: StudyRun[SearchSpec], best: TrialRecord) -> None:
     metrics = {
         f"best/{name.removeprefix('validation/')}": value
         for name, value in best.metrics.items()
@@ -58,5 +56,5 @@ def _complete_and_best_first(record: TrialRecord) -> tuple[bool, float]:
 
 
 def format_value(value: object) -> str:
-    """A parameter's value for people: four digits of a float."""
+    """Return a parameter's value as text; floats with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

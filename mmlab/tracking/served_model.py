@@ -1,4 +1,7 @@
-"""The code that MLflow runs to load a registered panel; its numbers lie beside it."""
+"""The code that MLflow runs to load and serve a registered panel.
+
+MLflow copies this file into the model's artifacts, next to the folder with the model's files.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ class ServedModel(PythonModel):
     """A :class:`mmlab.model.panel_model.Model` as MLflow serves it."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Read the numbers."""
+        """Load the model from the artifact ``numbers``."""
         self.model = Model.load(Path(context.artifacts["numbers"]))
 
     def predict(
@@ -25,9 +28,9 @@ class ServedModel(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Types of cells; all their genes with ``params={"output": "expression"}``.
+        """Predict cell types; with ``params={"output": "expression"}`` reconstruct all genes.
 
-        ``model_input`` has log1p-normalised expression, a column a gene of the panel.
+        ``model_input`` is log1p-normalised expression, one column per gene of the panel.
         """
         output = (params or {}).get("output", "cell_type")
         if output == "expression":

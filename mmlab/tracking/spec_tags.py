@@ -1,4 +1,4 @@
-"""A specification in the tags of a run, whatever its length: MLflow cuts a long tag."""
+"""Specifications stored in the tags of a run; long ones are split, as MLflow truncates tags."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 _TAG = "mmlab.spec"
-#: Characters of a tag that every version of MLflow keeps.
-_LENGTH = 5000
+#: Maximum length of a tag in characters that every version of MLflow accepts.
+_MAX_LENGTH = 5000
 
 
 def spec_tags(spec: BaseModel) -> dict[str, str]:
-    """Tags that hold a specification: one of JSON or, where that is too long, compressed parts."""
+    """Return the tags of a specification: one tag with JSON, or compressed chunks if it is long."""
     text = spec.model_dump_json()
-    if len(text) <= _LENGTH:
+    if len(text) <= _MAX_LENGTH:
         return {_TAG: text}
-    packed = base64.b64encode(zlib.compress(text.encode())).decode()
-    parts = [packed[start : start + _LENGTH] for start in range(0, len(packed), _LENGTH)]
-    return {_TAG: str(len(parts))} | {f"{_TAG}.{i}": part for i, part in enumerate(parts)}
+    encoded = base64.b64encode(zlib.compress(text.encode())).decode()
+    chunks = [encoded[start : start + _MAX_LENGTH] for start in range(0, len(encoded), _MAX_LENGTH)]
+    return {_TAG: str(len(chunks))} | {f"{_TAG}.{i}": chunk for i, chunk in enumerate(chunks)}
 
 
 def spec_json(tags: Mapping[str, str]) -> str:
-    """The JSON of the specification that :func:`spec_tags` has put into tags."""
+    """Return the JSON of a specification from tags written by :func:`spec_tags`."""
     text = tags[_TAG]
     if not text.isdecimal():
         return text
-    packed = "".join(tags[f"{_TAG}.{i}"] for i in range(int(text)))
-    return zlib.decompress(base64.b64decode(packed)).decode()
+    encoded = "".join(tags[f"{_TAG}.{i}"] for i in range(int(text)))
+    return zlib.decompress(base64.b64decode(encoded)).decode()

@@ -1,4 +1,4 @@
-"""A tracking store: where it is, that it exists, and how runs are created and closed in it."""
+"""The MLflow tracking store: its location and set-up; creating, logging to and closing runs."""
 
 from __future__ import annotations
 
@@ -28,27 +28,33 @@ from mmlab.system.environment import source_commit
 DEFAULT_URI = "sqlite:///mlflow.db"
 ARTIFACT_FOLDER = "mlartifacts"
 _SQLITE = "sqlite:///"
-_PARAM_LENGTH = 6000
-_BATCH = 500
+#: Maximum length of a param's value in characters.
+_MAX_PARAM_LENGTH = 6000
+#: Maximum number of metrics in one request.
+_MAX_METRICS = 500
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
 def resolve_uri(uri: str | None) -> str:
-    """Tracking URI with an absolute path: workers run in other directories."""
+    """Return the tracking URI with an absolute path, because workers run in other directories.
+
+    None is the SQLite file ``mlflow.db`` in the working directory.
+    """
     uri = DEFAULT_URI if uri is None else uri
     if uri.startswith(_SQLITE):
         return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute())
     if "://" not in uri:
         raise UserError(
-            f"tracking URI {uri!r} is not one of sqlite:///FILE, http(s)://HOST or a database URI."
+            f"tracking URI {uri!r} is not supported: use sqlite:///FILE, http(s)://HOST or a "
+            "database URI."
         )
     return uri
 
 
 class TrackingStore:
-    """An MLflow tracking store; cheap to pickle, connects when first used."""
+    """An MLflow tracking store; cheap to pickle, because it connects on first use."""
 
     def __init__(self, uri: str | None = None) -> None:
         self.uri = resolve_uri(uri)
@@ -59,13 +65,13 @@ class TrackingStore:
 
     @property
     def client(self) -> MlflowClient:
-        """The MLflow client of this store."""
+        """MLflow client of this store."""
         if self._client is None:
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 
     def initialise(self) -> None:
-        """Create or upgrade the database, once, before several processes use it.
+        """Create or upgrade the database before several processes use it.
 
         Raises
         ------
@@ -75,90 +81,99 @@ class TrackingStore:
         if self.uri.startswith(_SQLITE):
             folder = self.folder
             if not folder.is_dir():
-                raise UserError(f"tracking URI {self.uri}: the folder {folder} does not exist.")
+                raise UserError(
+                    f"tracking URI {self.uri}: the folder {folder} does not exist. Create it, or "
+                    "pass another --tracking-uri."
+                )
         self.state_folder.mkdir(parents=True, exist_ok=True)
         try:
-            # Two processes that create the same database at once would break it.
+            # Two processes that create the same database at the same time would corrupt it.
             with FileLock(self.state_folder / "database"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
-            raise UserError(f"tracking store {self.uri} cannot be used: {error}.") from error
+            raise UserError(
+                f"tracking store {self.uri} cannot be used: {error}. Check --tracking-uri, and "
+                "that its server is running."
+            ) from error
         if self.uri.startswith(_SQLITE):
-            # Readers (the UI) no longer block writers; the mode is kept in the file.
+            # With a write-ahead log, readers (the UI) do not block writers; the mode is persistent.
             connection = sqlite3.connect(self.uri.removeprefix(_SQLITE))
             connection.execute("PRAGMA journal_mode=wal")
             connection.close()
 
     @property
     def exists(self) -> bool:
-        """False for an SQLite store whose file was never created."""
+        """False for an SQLite store whose file does not exist; True for any other store."""
         return not self.uri.startswith(_SQLITE) or Path(self.uri.removeprefix(_SQLITE)).is_file()
 
     @property
     def state_folder(self) -> Path:
-        """Where this machine keeps what is not in the store yet, and its locks.
+        """Local folder with the locks of studies and the trials that are still to be sent.
 
-        The environment variable ``XDG_STATE_HOME`` moves it.
+        It is in the user's state folder, which the environment variable ``XDG_STATE_HOME`` sets.
         """
         return user_state_path("mmlab") / hashlib.sha256(self.uri.encode()).hexdigest()[:12]
 
     @property
     def folder(self) -> Path:
-        """Where an SQLite store and its artifacts lie; for a server, the working folder."""
+        """Folder of an SQLite database and its artifacts; else the working directory."""
         if self.uri.startswith(_SQLITE):
             return Path(self.uri.removeprefix(_SQLITE)).parent
         return Path.cwd()
 
     def experiment(self, name: str) -> str:
-        """Id of the experiment of a dataset; it is created when first asked for."""
-        found = self.client.get_experiment_by_name(name)
-        if found is not None and found.lifecycle_stage == "deleted":
+        """Return the id of the experiment of a dataset; create the experiment if there is none."""
+        existing = self.client.get_experiment_by_name(name)
+        if existing is not None and existing.lifecycle_stage == "deleted":
             raise UserError(
-                f"experiment {name!r} of {self.uri} was deleted: restore it in the MLflow UI, "
-                "or choose another --tracking-uri."
+                f"experiment {name!r} in {self.uri} is deleted. Restore it in the MLflow UI, or "
+                "pass another --tracking-uri."
             )
-        if found is not None:
-            return str(found.experiment_id)
+        if existing is not None:
+            return str(existing.experiment_id)
         location = None
         if not self.uri.startswith("http"):
             location = (self.folder / ARTIFACT_FOLDER / quote(name, safe="")).as_uri()
-        # Without the tag MLflow's pages take the experiment for one about language models.
+        # Without this tag, the MLflow UI shows the experiment as one about language models.
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
 
     def create_run(self, experiment_id: str, name: str, tags: dict[str, str]) -> str:
-        """Id of a new run, RUNNING, with version, commit and user added to ``tags``."""
-        own = {
+        """Create a run with status RUNNING, and return its id.
+
+        mmlab's version and commit and the user's name are added to ``tags``.
+        """
+        default_tags = {
             "mmlab.version": mmlab.__version__,
             "mlflow.user": getpass.getuser(),
             "mlflow.source.name": "mmlab",
             "mlflow.source.type": "LOCAL",
             **source_commit(),
         }
-        run = self.client.create_run(experiment_id, tags=own | tags, run_name=name)
+        run = self.client.create_run(experiment_id, tags=default_tags | tags, run_name=name)
         return str(run.info.run_id)
 
     def log_params(self, run_id: str, params: dict[str, Any]) -> None:
-        """Write parameters; a value that is too long is cut."""
-        items = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in params.items()]
+        """Log params; values that are too long are truncated."""
+        items = [Param(key, str(value)[:_MAX_PARAM_LENGTH]) for key, value in params.items()]
         self.client.log_batch(run_id, params=items)
 
     def log_metrics(self, run_id: str, metrics: dict[str, float], step: int) -> None:
-        """Write finite metrics of one step, as of now."""
+        """Log the finite metrics of one step with the current time."""
         self.log_points(run_id, metric_points(metrics, step))
 
     def log_points(self, run_id: str, points: Sequence[Metric]) -> None:
-        """Write points of metrics, of any number of steps, in as few requests as possible."""
-        for start in range(0, len(points), _BATCH):
-            self.client.log_batch(run_id, metrics=points[start : start + _BATCH])
+        """Log metrics of any number of steps in as few requests as possible."""
+        for start in range(0, len(points), _MAX_METRICS):
+            self.client.log_batch(run_id, metrics=points[start : start + _MAX_METRICS])
 
     def set_tags(self, run_id: str, tags: dict[str, str]) -> None:
-        """Write tags in one request."""
+        """Set tags in one request."""
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def log_dataset(self, run_id: str, cells: Cells) -> None:
-        """Record the cells as the run's input, with their fingerprint."""
+        """Log the dataset of the cells, with their fingerprint, as the input of the run."""
         dataset = Dataset(
             name=cells.name,
             digest=cells.fingerprint[:32],
@@ -172,13 +187,13 @@ class TrackingStore:
         self.client.log_inputs(run_id, [DatasetInput(dataset=dataset, tags=[])])
 
     def log_files(self, run_id: str, write: Callable[[Path], None]) -> None:
-        """Have ``write`` fill a temporary folder, and keep its content as artifacts."""
+        """Call ``write`` with a temporary folder, and log what it writes there as artifacts."""
         with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
             write(Path(folder))
             self.client.log_artifacts(run_id, folder)
 
     def search(self, condition: str, experiment_ids: list[str] | None = None) -> Iterator[Run]:
-        """All active runs that meet an MLflow filter, oldest first."""
+        """Yield all active runs that match an MLflow filter, oldest first."""
         if experiment_ids is None:
             experiment_ids = [e.experiment_id for e in self.client.search_experiments()]
         token: str | None = None
@@ -196,25 +211,29 @@ class TrackingStore:
                 return
 
     def close(self, run_id: str, status: str, tags: dict[str, str] | None = None) -> None:
-        """Set the final status of a run: FINISHED, FAILED or KILLED."""
+        """Set tags and the final status of a run: FINISHED, FAILED or KILLED."""
         if tags:
             self.set_tags(run_id, tags)
         self.client.set_terminated(run_id, status)
 
     def reopen(self, run_id: str) -> None:
-        """Set a run RUNNING again."""
+        """Set the status of a run to RUNNING."""
         self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
 
 
 def metric_points(metrics: dict[str, float], step: int, at_ms: int | None = None) -> list[Metric]:
-    """The finite metrics of a step, as of ``at_ms`` (Unix time in milliseconds) or of now.
+    """Return the finite metrics of a step as MLflow metrics.
 
-    A point that is written again with the same time is the same point.
+    Their time is ``at_ms`` (Unix time in milliseconds), by default the current time. MLflow stores
+    a metric only once if it is logged twice with the same value, step and time.
     """
     at_ms = int(time.time() * 1000) if at_ms is None else at_ms
     return [Metric(key, value, at_ms, step) for key, value in metrics.items() if is_finite(value)]
 
 
 def is_finite(value: Any) -> bool:
-    """True for a number that is neither NaN nor infinite (MLflow turns inf into 1.8e308)."""
+    """Return True for a number that is neither NaN nor infinite.
+
+    MLflow would store infinity as 1.8e308.
+    """
     return isinstance(value, int | float) and value == value and abs(value) != float("inf")

@@ -1,4 +1,4 @@
-"""A study as a parent run: who works on it, and which trials it has."""
+"""Studies as parent runs: creating, finding, claiming and closing them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from pydantic import Field, TypeAdapter
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy
-from mmlab.tracking.owner import owner_is_alive, owner_name, owner_tags
+from mmlab.tracking.owner import already_running, owner_is_alive, owner_name, owner_tags
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import TrackingStore
-from mmlab.tracking.trial import ENDED, Outcome, TrialRecord, close_trial, read_record
+from mmlab.tracking.trial import close_trial
+from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord, read_record
 
 _STUDIES = "tags.`mmlab.kind` = 'study'"
 
@@ -31,7 +32,7 @@ SpecT_co = TypeVar("SpecT_co", bound=AnyStudy, covariant=True)
 
 @dataclass(frozen=True)
 class StudyRun(Generic[SpecT_co]):
-    """A study in a store: its name, its parent run, and what it asks."""
+    """A study in the tracking store: name, parent run and specification."""
 
     store: TrackingStore
     name: str
@@ -40,16 +41,16 @@ class StudyRun(Generic[SpecT_co]):
     spec: SpecT_co
 
     def trials(self) -> list[TrialRecord]:
-        """Records of all trials, oldest first."""
+        """Return the records of all trials, oldest first."""
         condition = f"tags.`mmlab.study` = '{self.name}' and tags.`mmlab.kind` = 'trial'"
         return [read_record(run) for run in self.store.search(condition, [self.experiment_id])]
 
     def panel(self, trial: TrialRecord) -> list[str]:
-        """Genes of a complete trial's panel, best first."""
+        """Return the names of the genes of a complete trial's panel, best first."""
         return [str(gene) for gene in self._markers(trial)["gene"]]
 
     def panel_indices(self, trial: TrialRecord) -> list[int]:
-        """Indices of these genes."""
+        """Return the indices of the genes of a complete trial's panel, best first."""
         return [int(gene) for gene in self._markers(trial)["gene_index"]]
 
     def _markers(self, trial: TrialRecord) -> pd.DataFrame:
@@ -58,40 +59,49 @@ class StudyRun(Generic[SpecT_co]):
             return pd.read_parquet(path)
 
     def score_history(self, trial: TrialRecord, key: str) -> list[tuple[int, float]]:
-        """(epoch, value) of a metric, in order of the epochs."""
+        """Return (epoch, value) pairs of the metric ``key``, sorted by epoch."""
         points = self.store.client.get_metric_history(trial.run_id, key)
         return sorted((int(point.step), float(point.value)) for point in points)
 
     def with_spec(self, spec: SpecT) -> StudyRun[SpecT]:
-        """The same study with another specification, or with its own, of a known kind."""
+        """Return the study with another specification, or with its own once its type is known."""
         return StudyRun(self.store, self.name, self.run_id, self.experiment_id, spec)
 
     def require_data(self, cells: Cells, advice: str) -> None:
-        """Raise ``UserError``, with ``advice``, where the cells are not those it was begun with."""
+        """Check that the cells are those that the study was created with.
+
+        Raises
+        ------
+        UserError
+            They are not; the message ends with ``advice``.
+        """
         recorded = self.fingerprint()
         if cells.fingerprint != recorded:
             raise UserError(
-                f"the data of study {self.name} have changed: their fingerprint was "
-                f"{recorded[:12]} and is {cells.fingerprint[:12]} now; {advice}."
+                f"the data of study {self.name} have changed since it was created (fingerprint "
+                f"{recorded[:12]}, now {cells.fingerprint[:12]}): {advice}."
             )
 
     def tags(self) -> dict[str, str]:
-        """Tags of the parent run."""
+        """Return the tags of the parent run."""
         return dict(self.store.client.get_run(self.run_id).data.tags)
 
     def fingerprint(self) -> str:
-        """Of the data that the study was begun with."""
+        """Return the fingerprint of the data that the study was created with."""
         return self.tags()["mmlab.fingerprint"]
 
     def close_open_trials(self) -> None:
-        """Close the run of every trial, as interrupted where it never ended: none stays RUNNING."""
+        """Close all trials' runs that are still RUNNING; unended trials become interrupted."""
         for trial in self.trials():
             if trial.is_open:
                 outcome = trial.outcome if trial.outcome in ENDED else Outcome.INTERRUPTED
                 close_trial(self.store, trial.run_id, outcome, trial.reason)
 
     def finish(self, complete: bool) -> None:
-        """Close the parent run: FINISHED if all its trials ended, else KILLED."""
+        """Close the parent run as FINISHED if ``complete``, else as KILLED.
+
+        Open runs of trials and methods are closed first, and the outcomes are counted.
+        """
         self.close_open_trials()
         condition = (
             f"tags.`mmlab.study` = '{self.name}' and tags.`mmlab.kind` = 'method' and "
@@ -113,14 +123,14 @@ def create_study(
     params: dict[str, Any],
     command: str,
 ) -> StudyRun[SpecT]:
-    """Open a new study: a parent run in the experiment of the dataset.
+    """Create a study: a parent run in the experiment of the dataset.
 
     Parameters
     ----------
     params
-        What the run's page shows as parameters beside the dataset.
+        Params of the run, in addition to the name of the dataset.
     command
-        How the user called mmlab.
+        Command line of the user.
     """
     experiment_id = store.experiment(cells.name)
     tags = {
@@ -140,67 +150,72 @@ def create_study(
 
 
 def find_study(store: TrackingStore, name: str) -> StudyRun[AnyStudy] | None:
-    """The study with this name, or whose parent run has this id; None if there is none."""
+    """Find a study by its name or by the id of its parent run; None if there is none."""
     for run in store.search(_STUDIES) if store.exists else ():
         if name in (run.data.tags["mmlab.study"], run.info.run_id):
-            return _study(store, run)
+            return _read_study(store, run)
     return None
 
 
 def open_study(store: TrackingStore, name: str) -> StudyRun[AnyStudy]:
-    """Find a study by its name or by the id of its parent run, to read it.
+    """Find a study by its name or by the id of its parent run.
 
     Raises
     ------
     UserError
-        No such study in this store; the latest ones are named.
+        The store has no such study; the message lists the latest ones.
     """
-    found = find_study(store, name)
-    if found is not None:
-        return found
+    study = find_study(store, name)
+    if study is not None:
+        return study
     runs = list(store.search(_STUDIES)) if store.exists else []
     latest = ", ".join(run.data.tags["mmlab.study"] for run in runs[-5:]) or "none"
-    raise UserError(f"study {name!r} is not in {store.uri}; the latest studies there: {latest}.")
+    raise UserError(
+        f"study {name!r} is not in {store.uri}; the latest studies there: {latest}. Check the name "
+        "and --tracking-uri."
+    )
 
 
 def claim_study(study: StudyRun[Any]) -> None:
-    """Take over a study to go on with it.
+    """Make this process the owner of an existing study, to resume it.
 
     Raises
     ------
     UserError
-        Another process is at work on it, or was on another machine and never closed it.
+        The study is running in another process. A process on another machine that never closed
+        the study counts as running if it sent no heartbeats.
     """
     run = study.store.client.get_run(study.run_id)
     tags = run.data.tags
     if run.info.status == "RUNNING" and owner_is_alive(tags):
-        raise UserError(
-            f"study {study.name} is being worked on by {owner_name(tags)}; wait for it, or end "
-            "that process first."
-        )
+        raise already_running(study.name, owner_name(tags))
     study.store.reopen(study.run_id)
     study.store.set_tags(study.run_id, owner_tags())
     study.close_open_trials()
 
 
 def send_heartbeat(study: StudyRun[Any]) -> None:
-    """Leave a sign of life, for drivers on other machines."""
+    """Record the current time in the study's run, for drivers on other machines."""
     study.store.set_tags(study.run_id, {"mmlab.alive_at": f"{time.time():.0f}"})
 
 
 def close_abandoned(store: TrackingStore) -> None:
-    """Mark as KILLED the runs whose process on this machine is gone: studies, their trials."""
+    """Close the RUNNING runs of dead processes: studies with their trials, and single trials.
+
+    :func:`mmlab.tracking.owner.owner_is_alive` decides whether a process is dead.
+    """
     for run in store.search("attributes.status = 'RUNNING'"):
         tags = run.data.tags
         if "mmlab.pid" not in tags or owner_is_alive(tags):
             continue
         if tags["mmlab.kind"] == "study":
-            _study(store, run).finish(complete=False)
+            _read_study(store, run).finish(complete=False)
         else:
             close_trial(store, run.info.run_id, Outcome.INTERRUPTED)
 
 
-def _study(store: TrackingStore, run: Run) -> StudyRun[AnyStudy]:
+def _read_study(store: TrackingStore, run: Run) -> StudyRun[AnyStudy]:
+    """Read a study from its parent run."""
     spec: AnyStudy = TypeAdapter(_ANY_STUDY).validate_json(spec_json(run.data.tags))
     name = run.data.tags["mmlab.study"]
     return StudyRun(store, name, run.info.run_id, run.info.experiment_id, spec)

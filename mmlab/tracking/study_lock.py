@@ -1,4 +1,4 @@
-"""A lock that keeps a second driver on this machine from a study."""
+"""File lock that prevents two drivers on this machine from running the same study."""
 
 from __future__ import annotations
 
@@ -7,33 +7,31 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
-from mmlab.errors import UserError
 from mmlab.system.files import atomic_write
-from mmlab.tracking.owner import owner_name, owner_tags
+from mmlab.tracking.owner import already_running, owner_name, owner_tags
 from mmlab.tracking.store import TrackingStore
 
 
 @contextmanager
 def lock_study(store: TrackingStore, study_name: str) -> Iterator[None]:
-    """Keep other drivers on this machine from a study; the system frees it when this one ends.
+    """Lock a study for this process; the operating system releases the lock when it ends.
 
     Raises
     ------
     UserError
-        Another driver holds it.
+        Another process on this machine has locked the study; the message names the process.
     """
     folder = store.state_folder / study_name
     folder.mkdir(parents=True, exist_ok=True)
-    owner = folder / "owner"
+    owner_file = folder / "owner"
     try:
         lock = FileLock(folder / "lock").acquire(timeout=0)
     except Timeout:
-        who = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
-        raise UserError(
-            f"study {study_name} is being worked on by {who}; wait for it, or end that process "
-            "first."
-        ) from None
+        owner = "another process"
+        if owner_file.exists():
+            owner = owner_file.read_text(encoding="utf-8")
+        raise already_running(study_name, owner) from None
     with lock:
-        with atomic_write(owner) as path:
+        with atomic_write(owner_file) as path:
             path.write_text(owner_name(owner_tags()), encoding="utf-8")
         yield

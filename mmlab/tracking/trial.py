@@ -1,38 +1,26 @@
-"""One trial as one MLflow run, nested under its study."""
+"""Trials as MLflow runs: creating, logging to and closing them."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from mlflow.entities import Metric, Run
+from mlflow.entities import Metric
 
 from mmlab.datasets.cells import Cells
 from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.threads import limit_threads
 from mmlab.tracking.owner import owner_tags
-from mmlab.tracking.spec_tags import spec_json, spec_tags
+from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore, metric_points
 from mmlab.tracking.trial_page import describe_trial, write_result
+from mmlab.tracking.trial_record import ENDED, Outcome, read_record
 from mmlab.trial.result import TrialResult
-from mmlab.trial.run import OBJECTIVE, Trial
+from mmlab.trial.run import Trial
 
-
-class Outcome(StrEnum):
-    """How a trial stands; kept in the tag ``mmlab.outcome``."""
-
-    RUNNING = "running"
-    COMPLETE = "complete"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-
-
-#: Only a trial that ran to its end may look finished.
+#: Final status of an MLflow run; only a complete trial is FINISHED.
 _STATUS = {
     Outcome.COMPLETE: "FINISHED",
     Outcome.STOPPED: "KILLED",
@@ -40,53 +28,12 @@ _STATUS = {
     Outcome.INTERRUPTED: "KILLED",
 }
 
-#: Epochs of a trial are shown this often: a write costs ten milliseconds and more.
+#: Epochs are logged this often, because a request takes ten milliseconds or more.
 _SECONDS_BETWEEN_WRITES = 5.0
-
-#: Outcomes that a resumed study does not compute again.
-ENDED = frozenset({Outcome.COMPLETE, Outcome.STOPPED, Outcome.FAILED})
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """What the store knows of a trial; metrics are the last values.
-
-    ``is_open`` says that its run still counts as running. That can outlast the outcome: a process
-    may be killed between the two.
-    """
-
-    run_id: str
-    digest: str
-    selector: str
-    outcome: Outcome
-    spec: TrialSpec
-    metrics: dict[str, float]
-    reason: str
-    is_open: bool
-
-    @property
-    def score(self) -> float | None:
-        """Last validation score, None for a trial that never reported one."""
-        return self.metrics.get(OBJECTIVE)
-
-
-def read_record(run: Run) -> TrialRecord:
-    """Record of a trial's run."""
-    tags = run.data.tags
-    return TrialRecord(
-        run_id=run.info.run_id,
-        digest=tags["mmlab.digest"],
-        selector=tags["mmlab.selector"],
-        outcome=Outcome(tags["mmlab.outcome"]),
-        spec=TrialSpec.model_validate_json(spec_json(tags)),
-        metrics=dict(run.data.metrics),
-        reason=tags.get("mmlab.reason", ""),
-        is_open=run.info.status == "RUNNING",
-    )
 
 
 def spec_params(spec: TrialSpec) -> dict[str, Any]:
-    """The specification as flat MLflow params."""
+    """Return the specification as flat MLflow params."""
     return {
         "dataset": spec.data.title,
         "selector": spec.selector,
@@ -104,16 +51,22 @@ def spec_params(spec: TrialSpec) -> dict[str, Any]:
 
 
 def constraint_params(spec: TrialSpec | ConstrainedSpec) -> dict[str, Any]:
-    """What panels have to hold as flat MLflow params; of the constraints, those that are asked."""
-    asked = spec.constraints.model_dump(exclude_defaults=True)
+    """Return the panel constraints as flat MLflow params; unset constraints are left out.
+
+    ``include`` and ``exclude`` are always there.
+    """
+    required = spec.constraints.model_dump(exclude_defaults=True)
     for name in ("groups", "weights"):
-        if name in asked:
-            asked[name] = ", ".join(f"{gene}: {value}" for gene, value in asked[name].items())
-    return {"include": ", ".join(spec.include), "exclude": ", ".join(spec.exclude), **asked}
+        if name in required:
+            required[name] = ", ".join(f"{gene}: {value}" for gene, value in required[name].items())
+    return {"include": ", ".join(spec.include), "exclude": ", ".join(spec.exclude), **required}
 
 
 class TrialRun:
-    """The run of a trial while it is worked on; made in the process that trains."""
+    """Run of a trial to which its results are logged.
+
+    ``ended`` is True if the trial had ended before and is not to be run again.
+    """
 
     def __init__(
         self, store: TrackingStore, run_id: str, last_step: int, ended: bool = False
@@ -136,14 +89,15 @@ class TrialRun:
         parent: tuple[str, str] | None = None,
         final: frozenset[Outcome] = ENDED,
     ) -> TrialRun:
-        """Run of the trial with this digest: the one that exists in the study, or a new one.
+        """Reopen the run with this digest in a study, or create it if there is none.
 
         Parameters
         ----------
         parent
-            Name of the study and the run id of its parent; None for a trial of its own.
+            Name of the study and id of the parent run; None for a trial without a study, whose
+            run is always new.
         final
-            Outcomes with which an existing run has ended; with others it is opened again.
+            Outcomes with which an existing run counts as ended and is not reopened.
         """
         if parent is not None:
             condition = f"tags.`mmlab.study` = '{parent[0]}' and tags.`mmlab.digest` = '{digest}'"
@@ -170,32 +124,35 @@ class TrialRun:
         store.log_dataset(run_id, cells)
         return cls(store, run_id, 0)
 
-    def log_epoch(self, metrics: dict[str, float], *, at_once: bool = False) -> None:
-        """Take up an epoch's metrics, unless an earlier attempt at this run has written them.
+    def log_epoch(self, metrics: dict[str, float], *, write_now: bool = False) -> None:
+        """Log the metrics of an epoch, unless an earlier attempt of this trial has logged them.
 
-        They are written with others, every few seconds; ``at_once`` where the trial may be
-        stopped after this epoch.
+        Epochs are written together every few seconds. ``write_now`` writes at once; use it for
+        epochs after which the trial may be stopped.
         """
         step = int(metrics["epoch"])
         if step > self._last_step:
             self._last_step = step
             self._unsent += metric_points(metrics, step)
-        if at_once or time.monotonic() - self._sent_at > _SECONDS_BETWEEN_WRITES:
+        if write_now or time.monotonic() - self._sent_at > _SECONDS_BETWEEN_WRITES:
             self.write()
 
     def write(self, *more: Metric) -> None:
-        """Write the epochs that are not written yet, and ``more``, in one request."""
+        """Write the pending epochs and the metrics ``more``."""
         self.store.log_points(self.run_id, [*self._unsent, *more])
         self._unsent.clear()
         self._sent_at = time.monotonic()
 
-    def log_result(self, result: TrialResult, more: dict[str, float] | None = None) -> None:
-        """Write metrics (and ``more``), panel, replicates, resolved specification, figures."""
-        self.write(*_final_points(result, more or {}))
+    def log_result(self, result: TrialResult, extra: dict[str, float] | None = None) -> None:
+        """Log the result: metrics (and ``extra``), panel, replicates, specification, figures."""
+        self.write(*_final_points(result, extra or {}))
         self._log_files(result, draw=True)
 
     def log_all(self, result: TrialResult, at_ms: int) -> None:
-        """Write a result with all its epochs, as of a time; figures are left to the parent run."""
+        """Log a result with all its epochs, dated ``at_ms`` (Unix time in milliseconds).
+
+        Confusion matrices are not drawn: the run of the method has those of all its replicates.
+        """
         epochs: list[Any] = result.history.to_dict(orient="records")
         points = [p for row in epochs for p in metric_points(row, int(row["epoch"]), at_ms)]
         self.store.log_points(self.run_id, points + _final_points(result, {}, at_ms))
@@ -207,18 +164,19 @@ class TrialRun:
 
 
 def _final_points(
-    result: TrialResult, more: dict[str, float], at_ms: int | None = None
+    result: TrialResult, extra: dict[str, float], at_ms: int | None = None
 ) -> list[Metric]:
+    """Return the final metrics of a trial, with its run time and peak memory."""
     cost = {"seconds": result.seconds, **result.peak_memory}
-    return metric_points(result.metrics | cost | more, len(result.history), at_ms)
+    return metric_points(result.metrics | cost | extra, len(result.history), at_ms)
 
 
 def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[str, TrialResult]:
-    """Run one trial in this process, as a run of its own.
+    """Run a trial in this process and log it as a run without a study.
 
     Returns
     -------
-    The run's id and the result.
+    Id of the run and the result.
     """
     trial = Trial(spec, cells)
     experiment_id = store.experiment(cells.name)
@@ -241,7 +199,7 @@ def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[st
 
 
 def close_trial(store: TrackingStore, run_id: str, outcome: Outcome, reason: str = "") -> None:
-    """Set the final status of a trial's run, with the reason if it did not complete."""
+    """Set the outcome and the final status of a trial's run, with the reason if not complete."""
     tags: dict[str, str] = {"mmlab.outcome": outcome}
     if reason:
         tags |= {"mmlab.reason": reason[:4000], "mlflow.note.content": reason[:4000]}

@@ -1,4 +1,4 @@
-"""The page of a trial in the MLflow UI: its files, its figures, its summary."""
+"""Page of a trial in the MLflow UI: files, figures, description."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from mmlab.trial.result import TrialResult
 
 
 def write_result(result: TrialResult, folder: Path, draw: bool) -> None:
-    """Write the files of a trial's result into ``folder``, with figures or without."""
+    """Write the files of a trial's result into ``folder``.
+
+    With ``draw`` the confusion matrices are drawn too. Tables and figures of the decoded cells are
+    always written, if the result has them.
+    """
     result.panel.to_parquet(folder / "markers.parquet", index=False)
     result.panel.to_csv(folder / "panel.csv", index=False)
     result.replicates.to_parquet(folder / "replicates.parquet", index=False)
@@ -21,37 +25,37 @@ def write_result(result: TrialResult, folder: Path, draw: bool) -> None:
         "spec": result.spec.model_dump(mode="json"),
     }
     (folder / "trial.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    pictures = folder / "figures"
+    figures_folder = folder / "figures"
     if draw or len(result.variances):
-        pictures.mkdir()
+        figures_folder.mkdir()
     title = f"{result.spec.selector} on {result.spec.data.title}"
     if len(result.variances):
         result.variances.to_parquet(folder / "gene_variances.parquet", index=False)
         result.components.to_parquet(folder / "principal_components.parquet", index=False)
         figure = figures.variances(result.variances, title)
-        figure.savefig(pictures / "gene_variances.png")
+        figure.savefig(figures_folder / "gene_variances.png")
         figure = figures.principal_components(result.components, result.classes, title)
-        figure.savefig(pictures / "principal_components.png")
+        figure.savefig(figures_folder / "principal_components.png")
     if draw:
-        _draw_confusion(result, pictures, title)
+        _draw_confusion(result, figures_folder, title)
 
 
-def _draw_confusion(result: TrialResult, pictures: Path, title: str) -> None:
+def _draw_confusion(result: TrialResult, folder: Path, title: str) -> None:
     cells = "validation" if result.spec.protocol == "search" else "test"
     for name, counts in result.confusion.items():
         figure = figures.confusion_matrix(
             counts, result.classes, f"{title}: {name.replace('_', ' ')}, {cells} cells"
         )
-        figure.savefig(pictures / f"confusion_{name}.png")
+        figure.savefig(folder / f"confusion_{name}.png")
 
 
 def describe_trial(result: TrialResult) -> str:
-    """What a reader of the run's page should know first, as Markdown."""
+    """Return the description of a trial's page as Markdown: metrics, constraints, first genes."""
     spec = result.spec
-    seen = (
-        "validation cells (the locked test cells were not touched)"
+    evaluated_on = (
+        "the validation cells (the held-out test set was not used)"
         if spec.protocol == "search"
-        else "test cells"
+        else "the test cells"
     )
     prefix = "validation/" if spec.protocol == "search" else ""
     rows = [
@@ -59,13 +63,13 @@ def describe_trial(result: TrialResult) -> str:
         for name in ("knn/accuracy", "random_forest/accuracy", "knn/weighted_f1", "linear/l2")
     ]
     genes = ", ".join(map(escape_markdown, result.panel["gene"].head(10)))
-    sentences = describe_constraints(spec, escape_markdown)
+    constraints = describe_constraints(spec, escape_markdown)
     return "\n".join(
         [
             f"**{spec.n_markers} markers for {spec.data.title}, chosen by {spec.selector}.**",
             "",
-            *([f"{' '.join(sentences)}\n"] if sentences else []),
-            f"Means over {spec.replicates} replicate(s), measured on {seen}:",
+            *([f"{' '.join(constraints)}\n"] if constraints else []),
+            f"Means over {spec.replicates} replicate(s), evaluated on {evaluated_on}:",
             "",
             "| metric | mean |",
             "|---|---|",

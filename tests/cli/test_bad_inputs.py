@@ -693,8 +693,8 @@ COMMAND_LINES = [
         SPACE + "{low: 0.5, high: 0.5}",
         ["parameters.beta: low must be smaller than high, got 0.5 and 0.5."],
     ),
-    (39, ["tune", *PBMC], "", ["a trial asks for 1000 GPUs, but this machine has"]),
-    (39, ["benchmark", *PBMC, "--methods", "random"], "", ["asks for 1000 GPUs, but this machine"]),
+    (39, ["tune", *PBMC], "", ["a trial requests 1000 GPUs, but this machine has"]),
+    (39, ["benchmark", *PBMC, "--methods", "random"], "", ["requests 1000 GPUs, but this machine"]),
 ]
 
 

@@ -1,4 +1,4 @@
-"""`mmlab benchmark` and `mmlab run` as a user runs them: real processes, real Ray, real MLflow."""
+"""End-to-end tests of `mmlab benchmark` and `mmlab run`, with real processes, Ray and MLflow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from processes import run_mmlab, started
+from processes import run_mmlab, running_mmlab
 
 from mmlab.tracking import Outcome, TrackingStore
 
@@ -54,8 +54,8 @@ def runs_of(folder: Path, kind: str) -> list[Any]:
     )
 
 
-def measured(content: dict[str, Any]) -> dict[tuple[str, str], float]:
-    """All means but those of seconds: what the same trials give again."""
+def metric_means(content: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """Return all means except those of run times, which differ between equal trials."""
     return {
         (row["method"], row["metric"]): row["mean"]
         for row in content["table"]
@@ -70,7 +70,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return folder, compare(folder, "--rows", "rows.parquet", "-o", "tables")
 
 
-def test_a_comparison_has_a_row_a_replicate_and_a_line_a_metric(
+def test_comparison_has_one_row_per_replicate_and_metric(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
     _, content = finished
@@ -84,16 +84,16 @@ def test_a_comparison_has_a_row_a_replicate_and_a_line_a_metric(
     accuracy = table[table["metric"] == "knn/accuracy"].set_index("method")
     assert accuracy["n"].to_dict() == {"random": 3, "scanpy_t_test": 3, "short MarkerMap": 2}
     rows = pd.DataFrame(content["trials"])
-    own = rows.loc[rows["method"] == "random", "knn/accuracy"]
-    assert accuracy.loc["random", "mean"] == pytest.approx(own.mean())
-    assert accuracy.loc["random", "std"] == pytest.approx(own.std(ddof=0))
+    random_accuracy = rows.loc[rows["method"] == "random", "knn/accuracy"]
+    assert accuracy.loc["random", "mean"] == pytest.approx(random_accuracy.mean())
+    assert accuracy.loc["random", "std"] == pytest.approx(random_accuracy.std(ddof=0))
     assert {"stability/nogueira", "panel/mean_redundancy", "leiden/nmi"} <= set(table["metric"])
     tests = pd.DataFrame(content["tests"])
     assert "random" not in set(tests["method"]) | set(tests["reference"])
     assert set(tests["n"]) == {2}
 
 
-def test_in_mlflow_replicates_are_nested_in_methods_and_these_in_the_study(
+def test_mlflow_runs_of_trials_are_nested_in_methods_and_these_in_the_study(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
     folder, content = finished
@@ -109,7 +109,7 @@ def test_in_mlflow_replicates_are_nested_in_methods_and_these_in_the_study(
         parent = methods[trial.data.tags["mlflow.parentRunId"]]
         assert parent.data.tags["mmlab.selector"] == trial.data.tags["mmlab.selector"]
     means = {m.data.tags["mmlab.method"]: m.data.metrics["knn/accuracy"] for m in methods.values()}
-    table = measured(content)
+    table = metric_means(content)
     assert means == {name: pytest.approx(table[name, "knn/accuracy"]) for name in means}
     client = TrackingStore(f"sqlite:///{folder}/mlflow.db").client
     files = {file.path for file in client.list_artifacts(study.info.run_id)}
@@ -118,7 +118,7 @@ def test_in_mlflow_replicates_are_nested_in_methods_and_these_in_the_study(
     assert {"markers.parquet", "replicates.parquet", "figures"} <= files
 
 
-def test_tables_are_written_where_they_are_asked_for(
+def test_tables_are_written_to_the_requested_paths(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
     folder, _ = finished
@@ -129,23 +129,23 @@ def test_tables_are_written_where_they_are_asked_for(
     assert "**" in text
 
 
-def test_the_same_study_again_computes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_rerun_of_a_finished_study_computes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, content = finished
     before = {run.info.run_id for run in runs_of(folder, "trial")}
     again = compare(folder)
     assert {run.info.run_id for run in runs_of(folder, "trial")} == before
     assert again["study"] == content["study"]
-    assert measured(again) == measured(content)
+    assert metric_means(again) == metric_means(content)
 
 
-def test_a_search_cannot_go_on_with_a_comparison(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_tune_cannot_resume_a_comparison(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, content = finished
     done = run_mmlab(folder, "tune", "--resume", content["study"])
     assert done.returncode == 2
-    assert "is a comparison: give its own command again" in done.stderr
+    assert "is a comparison, not a search. To resume it, run its own command again" in done.stderr
 
 
-def test_another_study_takes_up_what_this_one_has_finished(
+def test_another_study_reuses_the_finished_replicates(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
     folder, content = finished
@@ -160,38 +160,38 @@ def test_another_study_takes_up_what_this_one_has_finished(
     assert len(smaller["trials"]) == 6
 
 
-def test_a_rows_file_spares_a_new_store_the_work(
+def test_finished_replicates_of_a_rows_file_are_not_computed_again(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     folder, content = finished
     write_study(tmp_path)
-    taken_up = compare(tmp_path, "--rows", str(folder / "rows.parquet"))
+    reused = compare(tmp_path, "--rows", str(folder / "rows.parquet"))
     assert runs_of(tmp_path, "trial") == []
-    assert measured(taken_up) == measured(content)
+    assert metric_means(reused) == metric_means(content)
 
 
-def test_a_killed_comparison_goes_on_and_gives_the_same_table(
+def test_killed_comparison_resumes_and_gives_the_same_table(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     _, content = finished
     write_study(tmp_path)
-    with started(tmp_path, "run", "study.yaml", "--rows", "rows.parquet") as driver:
+    with running_mmlab(tmp_path, "run", "study.yaml", "--rows", "rows.parquet") as driver:
         deadline = time.monotonic() + 120
         while not (tmp_path / "rows.parquet").exists():
             assert time.monotonic() < deadline, (tmp_path / "stderr").read_text()
             assert driver.poll() is None, (tmp_path / "stderr").read_text()
             time.sleep(0.05)
-        # Alive but not at work, so that the second driver finds it there.
+        # A stopped process is alive but cannot finish before the second driver starts.
         driver.send_signal(signal.SIGSTOP)
         refused = run_mmlab(tmp_path, "run", "study.yaml")
         driver.send_signal(signal.SIGKILL)
         driver.wait()
     assert refused.returncode == 2
-    assert "is being worked on by process" in refused.stderr
+    assert "is already running in process" in refused.stderr
     first = len(pd.read_parquet(tmp_path / "rows.parquet"))
     assert 1 <= first < 8
     resumed = compare(tmp_path, "--rows", "rows.parquet")
-    assert measured(resumed) == measured(content)
+    assert metric_means(resumed) == metric_means(content)
     digests = pd.read_parquet(tmp_path / "rows.parquet")["digest"]
     assert digests.nunique() == len(digests) == 8
     outcomes = [run.data.tags["mmlab.outcome"] for run in runs_of(tmp_path, "trial")]
@@ -200,7 +200,7 @@ def test_a_killed_comparison_goes_on_and_gives_the_same_table(
     assert {run.info.status for run in everything} == {"FINISHED"}
 
 
-def test_a_method_that_fails_is_reported_and_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_failed_method_is_reported_and_does_not_stop_the_others(tmp_path: Path) -> None:
     diverging = {"selector": "markermap_supervised", "params": {"learning_rate": 1e30}}
     write_study(tmp_path, methods=["random", diverging], replicates=1)
     done = run_mmlab(tmp_path, "run", "study.yaml", "--json")
@@ -225,7 +225,9 @@ def test_a_method_that_fails_is_reported_and_does_not_stop_the_others(tmp_path: 
         (["--dataset", "zeisel", "--rows", "no/rows.parquet"], "the folder no does not exist"),
     ],
 )
-def test_mistakes_leave_nothing_behind(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_invalid_arguments_write_nothing(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
     done = run_mmlab(tmp_path, "benchmark", *arguments)
     assert done.returncode == 2
     assert message in done.stderr

@@ -1,19 +1,14 @@
-"""`mmlab tune` as a user runs it: real processes, real Ray, a real MLflow database."""
+"""End-to-end tests of `mmlab tune`, with real processes, Ray and an MLflow database."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
-from processes import SMALL, run_mmlab, started, tune
+from processes import SMALL, tune
 
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outcome, StudyRun, TrackingStore, open_study
@@ -28,7 +23,7 @@ def study_of(folder: Path, name: str) -> StudyRun:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A small study with baselines, one trial at a time, and what it printed."""
+    """Run a small search with baselines, one trial at a time; return its folder and output."""
     folder = tmp_path_factory.mktemp("study")
     options = ["--trials", "4", "--epochs", "4", "--max-concurrent", "1", "--with-baselines"]
     return folder, tune(folder, *SMALL, *options)
@@ -52,7 +47,7 @@ def test_study_prints_its_trials_and_its_best_panel(
     assert set(study["best"]["config"]) >= {"hidden_size", "beta", "learning_rate"}
 
 
-def test_store_keeps_every_trial_nested_and_closed(
+def test_runs_of_all_trials_are_nested_and_closed(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
     folder, content = finished
@@ -72,7 +67,7 @@ def test_store_keeps_every_trial_nested_and_closed(
         assert trial.digest == trial.spec.digest(fingerprint)
 
 
-def test_every_epoch_of_every_trial_is_kept_until_it_ended_or_was_stopped(
+def test_all_epochs_of_a_trial_are_logged(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
     folder, content = finished
@@ -88,7 +83,7 @@ def test_every_epoch_of_every_trial_is_kept_until_it_ended_or_was_stopped(
             assert trial.metrics["peak_memory_mb"] > 100
 
 
-def test_run_killed_between_its_outcome_and_its_end_is_closed(
+def test_run_with_an_outcome_that_is_still_open_is_closed(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
     folder, content = finished
@@ -106,7 +101,7 @@ def test_run_killed_between_its_outcome_and_its_end_is_closed(
         assert status == ("FINISHED" if outcome == Outcome.COMPLETE else "KILLED")
 
 
-def test_complete_trial_has_panel_curves_and_figures(
+def test_complete_trial_has_panel_metric_curves_and_figures(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     folder, content = finished
@@ -119,8 +114,8 @@ def test_complete_trial_has_panel_curves_and_figures(
     pd.testing.assert_frame_equal(pd.read_csv(local / "panel.csv"), markers)
     assert len(pd.read_parquet(local / "replicates.parquet")) == 1
     assert json.loads((local / "trial.json").read_text())["digest"] == content["best"]["digest"]
-    for picture in ("confusion_knn", "confusion_random_forest"):
-        assert (local / "figures" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    for figure in ("confusion_knn", "confusion_random_forest"):
+        assert (local / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     curve = client.get_metric_history(run_id, "validation/score")
     steps = [point.step for point in curve]
     assert sorted(set(steps)) == [1, 2, 3, 4]
@@ -136,8 +131,8 @@ def test_study_run_has_table_best_and_search_figures(
     local = Path(study.store.client.download_artifacts(study.run_id, "", str(tmp_path)))
     assert len(pd.read_parquet(local / "trials.parquet")) == 6
     assert json.loads((local / "best.json").read_text())["digest"] == content["best"]["digest"]
-    pictures = {path.name for path in (local / "figures").iterdir()}
-    assert pictures == {
+    figures = {path.name for path in (local / "figures").iterdir()}
+    assert figures == {
         "optimization_history.png",
         "parallel_coordinate.png",
         "param_importances.png",
@@ -146,7 +141,7 @@ def test_study_run_has_table_best_and_search_figures(
     assert content["best"]["digest"][:8] in run.data.tags["mlflow.note.content"]
 
 
-def test_search_never_measures_test_cells(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_search_has_no_metrics_of_test_cells(finished: tuple[Path, dict[str, Any]]) -> None:
     _, content = finished
     names = {name for trial in content["trials"] for name in trial["metrics"]}
     assert names - {"epoch", "temperature", "seconds", "peak_memory_mb", "train/loss"} == {
@@ -164,101 +159,3 @@ def test_same_seed_one_at_a_time_gives_the_same_panels(
     assert [t["digest"] for t in searched] == [t["digest"] for t in second["trials"]]
     assert [t["status"] for t in searched] == [t["status"] for t in second["trials"]]
     assert first["best"]["panel"] == second["best"]["panel"]
-
-
-def test_killed_study_resumes_to_the_trials_asked_for(tmp_path: Path) -> None:
-    options = ["--trials", "5", "--epochs", "60", "--seed", "3"]
-    with started(tmp_path, "tune", *SMALL, *options) as driver:
-        wait_for(lambda: "[1/5]" in (tmp_path / "stderr").read_text(), driver)
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
-    name = (tmp_path / "stderr").read_text().split(":")[0]
-    before = {t.run_id: t for t in study_of(tmp_path, name).trials()}
-    ended = {r for r, t in before.items() if t.outcome in ("complete", "stopped")}
-    assert 1 <= len(ended) < 5
-
-    resumed = tune(tmp_path, "--resume", name)
-
-    study = study_of(tmp_path, name)
-    after = {t.run_id: t for t in study.trials()}
-    assert len(after) == 5
-    assert set(before) <= set(after)
-    assert len({t.digest for t in after.values()}) == 5
-    assert all(t.outcome in ("complete", "stopped") for t in after.values())
-    for run_id in ended:
-        assert after[run_id].metrics == before[run_id].metrics
-    for run in study.store.search("attributes.status = 'RUNNING'"):
-        pytest.fail(f"run {run.info.run_name} is still RUNNING")
-    assert resumed["best"] is not None
-    for trial in after.values():
-        epochs = [epoch for epoch, _ in study.score_history(trial, "train/loss")]
-        assert epochs == sorted(set(epochs))
-
-
-def test_second_driver_on_a_running_study_is_refused(tmp_path: Path) -> None:
-    options = ["--trials", "3", "--epochs", "100"]
-    with started(tmp_path, "tune", *SMALL, *options) as driver:
-        wait_for(lambda: ": 3 of 3 trials to do" in (tmp_path / "stderr").read_text(), driver)
-        name = (tmp_path / "stderr").read_text().split(":")[0]
-        second = run_mmlab(tmp_path, "tune", "--resume", name)
-        driver.send_signal(signal.SIGTERM)
-        assert driver.wait(timeout=120) == 130
-    assert second.returncode == 2
-    assert f"process {driver.pid}" in second.stderr
-    study = study_of(tmp_path, name)
-    assert study.store.client.get_run(study.run_id).info.status == "KILLED"
-    assert all(t.outcome != Outcome.RUNNING for t in study.trials())
-
-
-def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert driver.poll() is None, f"the driver ended early with {driver.returncode}"
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
-
-
-def is_actor(title: str) -> bool:
-    """Whether a process with this title works on trials; Ray renames it for every call."""
-    return title.startswith(("ray::ResourceTrainable", "ray::TrialActor"))
-
-
-def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path: Path) -> None:
-    options = ["--trials", "3", "--epochs", "40", "--max-concurrent", "1"]
-    with started(tmp_path, "tune", *SMALL, *options) as driver:
-        wait_for(lambda: "[1/3]" in (tmp_path / "stderr").read_text(), driver)
-        workers = [
-            process
-            for process in psutil.Process(driver.pid).children(recursive=True)
-            if is_actor(" ".join(process.cmdline()))
-        ]
-        assert workers
-        for worker in workers:
-            worker.kill()
-        assert driver.wait(timeout=300) == 0
-    name = (tmp_path / "stderr").read_text().split(":")[0]
-    outcomes = [trial.outcome for trial in study_of(tmp_path, name).trials()]
-    assert len(outcomes) == 3
-    assert set(outcomes) <= {Outcome.COMPLETE, Outcome.STOPPED}
-
-
-def test_trial_that_raises_fails_with_its_reason_and_the_others_go_on(tmp_path: Path) -> None:
-    space = tmp_path / "space.yaml"
-    space.write_text(
-        "selector: markermap_supervised\n"
-        "parameters:\n"
-        "  learning_rate: {choices: [0.002, 1.0e+30]}\n"
-        "fixed: {max_epochs: 3}\n"
-    )
-    content = tune(tmp_path, *SMALL, "--search", "space.yaml", "--trials", "2")
-    by_rate = {t["params"]["learning_rate"]: t for t in content["trials"]}
-    assert by_rate[0.002]["status"] == "complete"
-    assert by_rate[1e30]["status"] == "failed"
-    study = study_of(tmp_path, content["study"])
-    run = study.store.client.get_run(by_rate[1e30]["run_id"])
-    assert run.info.status == "FAILED"
-    assert "lower the learning rate" in run.data.tags["mmlab.reason"]
-    # The space has two points: a third trial cannot be found, and that is said.
-    more = run_mmlab(tmp_path, "tune", "--resume", content["study"], "--trials", "3")
-    assert more.returncode == 2
-    assert "search space is exhausted" in more.stderr

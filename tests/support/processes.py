@@ -1,4 +1,4 @@
-"""mmlab in processes of its own, and servers for it."""
+"""Run mmlab in subprocesses."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ SMALL = ["--dataset", "pbmc68k_reduced", "--n-markers", "10", "--replicates", "1
 
 
 def mmlab_command(*arguments: str) -> list[str]:
+    """Return the command line of mmlab in this Python."""
     return [sys.executable, "-c", "from mmlab.cli import main; main()", *arguments]
 
 
 def run_mmlab(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run mmlab in a folder and wait until it ends."""
     return subprocess.run(
         mmlab_command(*arguments), cwd=folder, capture_output=True, text=True, timeout=500
     )
 
 
 @contextmanager
-def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A running mmlab that writes to ``folder/stderr``; it does not outlive the block."""
-    with (folder / "stderr").open("w") as stderr:
+def running_mmlab(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start mmlab with its output in ``folder/stderr``; kill it at the end of the block."""
+    with (folder / "stderr").open("w") as output:
         driver = subprocess.Popen(
-            mmlab_command(*arguments), cwd=folder, stdout=stderr, stderr=stderr, text=True
+            mmlab_command(*arguments), cwd=folder, stdout=output, stderr=output, text=True
         )
         try:
             yield driver
@@ -38,6 +40,7 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def tune(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run ``mmlab tune --json`` and return its JSON document."""
     done = run_mmlab(folder, "tune", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     content: dict[str, Any] = json.loads(done.stdout)

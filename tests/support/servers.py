@@ -1,4 +1,4 @@
-"""Tracking servers in processes of their own."""
+"""Run MLflow tracking servers in subprocesses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ import psutil
 
 @contextmanager
 def server(folder: Path, port: int, database: str = "server.db") -> Iterator[psutil.Process]:
-    """A tracking server over a database of ``folder``, ready; all of it is killed at the end."""
+    """Start a tracking server and wait until it responds; kill it at the end of the block.
+
+    Its SQLite ``database``, artifacts and log are in ``folder``.
+    """
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/{database}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
@@ -25,25 +28,27 @@ def server(folder: Path, port: int, database: str = "server.db") -> Iterator[psu
         process = psutil.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 120
-        while not answers(port):
+        while not is_ready(port):
             assert time.monotonic() < deadline, (folder / "server.log").read_text()
             time.sleep(0.2)
         yield process
     finally:
-        for own in [*process.children(recursive=True), process]:
-            own.kill()
+        for server_process in [*process.children(recursive=True), process]:
+            server_process.kill()
         process.wait()
 
 
 def free_port() -> int:
+    """Return a port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def answers(port: int) -> bool:
+def is_ready(port: int) -> bool:
+    """Return whether the server on a local port responds."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as response:
+            return bool(response.status == 200)
     except OSError:
         return False

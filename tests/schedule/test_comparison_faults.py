@@ -1,4 +1,4 @@
-"""Studies that are killed, at random moments: real processes, SIGKILL, a real tracking server."""
+"""Fault tolerance of `mmlab run`: drivers, workers and tracking servers are killed at random."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from processes import mmlab_command, run_mmlab, started
+from processes import mmlab_command, run_mmlab, running_mmlab
 from servers import free_port, server
 
 from mmlab.tracking import Outcome, TrackingStore
@@ -45,15 +45,15 @@ def write_study(folder: Path) -> None:
     (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
 
 
-def finish(folder: Path, *arguments: str) -> dict[str, Any]:
+def run_study(folder: Path, *arguments: str) -> dict[str, Any]:
     done = run_mmlab(folder, "run", "study.yaml", "--json", *arguments)
     assert done.returncode == 0, done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
     return content
 
 
-def table(content: dict[str, Any]) -> pd.DataFrame:
-    """All rows of the final table; what is measured in seconds differs from run to run."""
+def result_rows(content: dict[str, Any]) -> pd.DataFrame:
+    """Return the finished replicates without run times, which differ from run to run."""
     rows = pd.DataFrame(content["trials"]).drop(columns=["seconds", "fit_seconds"])
     assert rows["digest"].is_unique or set(rows["method"]) != {"random"}
     return rows
@@ -67,9 +67,9 @@ def wait_for(folder: Path, driver: subprocess.Popen[str], pattern: str) -> None:
         time.sleep(0.02)
 
 
-def assert_once(uri: str, reference: dict[str, Any], content: dict[str, Any]) -> None:
-    """The table is that of an undisturbed run, and every trial has one run, which is closed."""
-    pd.testing.assert_frame_equal(table(content), table(reference))
+def assert_complete(uri: str, reference: dict[str, Any], content: dict[str, Any]) -> None:
+    """Assert that the results are those of the reference and each trial has one finished run."""
+    pd.testing.assert_frame_equal(result_rows(content), result_rows(reference))
     store = TrackingStore(uri)
     trials = list(store.search("tags.`mmlab.kind` = 'trial'"))
     digests = [run.data.tags["mmlab.digest"] for run in trials]
@@ -84,49 +84,49 @@ def assert_once(uri: str, reference: dict[str, Any], content: dict[str, Any]) ->
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("undisturbed")
+    folder = tmp_path_factory.mktemp("reference")
     write_study(folder)
-    content = finish(folder)
+    content = run_study(folder)
     assert len(content["trials"]) == N_TRIALS
-    assert_once(f"sqlite:///{folder}/mlflow.db", content, content)
+    assert_complete(f"sqlite:///{folder}/mlflow.db", content, content)
     return content
 
 
-def test_a_driver_that_is_killed_again_and_again(reference: dict[str, Any], tmp_path: Path) -> None:
+def test_driver_that_is_killed_repeatedly(reference: dict[str, Any], tmp_path: Path) -> None:
     write_study(tmp_path)
-    chance, todo = random.Random(0), []
+    rng, remaining = random.Random(0), []
     for _ in range(3):
-        with started(tmp_path, "run", "study.yaml") as driver:
-            wait_for(tmp_path, driver, rf"\[{chance.randint(1, 4)}/")
-            time.sleep(chance.random())
+        with running_mmlab(tmp_path, "run", "study.yaml") as driver:
+            wait_for(tmp_path, driver, rf"\[{rng.randint(1, 4)}/")
+            time.sleep(rng.random())
             driver.send_signal(signal.SIGKILL)
             driver.wait()
-        (left,) = re.findall(r"(\d+) trials to compute", (tmp_path / "stderr").read_text())
-        todo.append(int(left))
-    assert todo[0] == N_TRIALS
-    assert todo[0] > todo[1] > todo[2]
-    assert_once(f"sqlite:///{tmp_path}/mlflow.db", reference, finish(tmp_path))
+        (n_trials,) = re.findall(r"(\d+) trials to compute", (tmp_path / "stderr").read_text())
+        remaining.append(int(n_trials))
+    assert remaining[0] == N_TRIALS
+    assert remaining[0] > remaining[1] > remaining[2]
+    assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, run_study(tmp_path))
 
 
-def test_workers_that_are_killed(reference: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_workers(reference: dict[str, Any], tmp_path: Path) -> None:
     write_study(tmp_path)
-    chance = random.Random(1)
-    with started(tmp_path, "run", "study.yaml", "--json") as driver:
+    rng = random.Random(1)
+    with running_mmlab(tmp_path, "run", "study.yaml", "--json") as driver:
         for ended in (1, 7):
             wait_for(tmp_path, driver, rf"\[{ended}/")
-            time.sleep(chance.random())
+            time.sleep(rng.random())
             workers = [
                 process
                 for process in psutil.Process(driver.pid).children(recursive=True)
                 if "ray::ResourceTrainable" in " ".join(process.cmdline())
             ]
             assert workers
-            chance.choice(workers).kill()
+            rng.choice(workers).kill()
         assert driver.wait(timeout=300) == 0, (tmp_path / "stderr").read_text()
-    assert_once(f"sqlite:///{tmp_path}/mlflow.db", reference, finish(tmp_path))
+    assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, run_study(tmp_path))
 
 
-def test_of_two_drivers_at_once_the_second_refuses(
+def test_second_driver_of_the_same_study_is_refused(
     reference: dict[str, Any], tmp_path: Path
 ) -> None:
     write_study(tmp_path)
@@ -141,31 +141,31 @@ def test_of_two_drivers_at_once_the_second_refuses(
     codes = [driver.returncode for driver in both]
     assert sorted(codes) == [0, 2], outputs
     first, second = (outputs[codes.index(code)] for code in (0, 2))
-    assert f"is being worked on by process {both[codes.index(0)].pid} on" in second[1]
-    assert_once(f"sqlite:///{tmp_path}/mlflow.db", reference, json.loads(first[0]))
+    assert f"is already running in process {both[codes.index(0)].pid} on" in second[1]
+    assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, json.loads(first[0]))
 
 
-def test_a_tracking_server_that_is_killed_and_comes_back(
+def test_tracking_server_that_is_killed_and_restarted(
     reference: dict[str, Any], tmp_path: Path
 ) -> None:
     write_study(tmp_path)
-    chance, port = random.Random(2), free_port()
+    rng, port = random.Random(2), free_port()
     uri = f"http://127.0.0.1:{port}"
     first = ExitStack()
     first.enter_context(server(tmp_path, port))
-    with started(tmp_path, "run", "study.yaml", "--json", "--tracking-uri", uri) as driver:
-        wait_for(tmp_path, driver, rf"\[{chance.randint(1, 3)}/")
-        time.sleep(chance.random())
+    with running_mmlab(tmp_path, "run", "study.yaml", "--json", "--tracking-uri", uri) as driver:
+        wait_for(tmp_path, driver, rf"\[{rng.randint(1, 3)}/")
+        time.sleep(rng.random())
         first.close()
         with server(tmp_path, port):
-            wait_for(tmp_path, driver, rf"\[{chance.randint(8, 11)}/")
-            time.sleep(chance.random())
+            wait_for(tmp_path, driver, rf"\[{rng.randint(8, 11)}/")
+            time.sleep(rng.random())
         with server(tmp_path, port):
             assert driver.wait(timeout=300) == 0, (tmp_path / "stderr").read_text()
-            assert_once(uri, reference, finish(tmp_path, "--tracking-uri", uri))
+            assert_complete(uri, reference, run_study(tmp_path, "--tracking-uri", uri))
 
 
-def test_a_tracking_server_that_is_gone_gets_everything_later(
+def test_results_reach_a_tracking_server_that_is_down_until_the_study_is_rerun(
     reference: dict[str, Any], tmp_path: Path
 ) -> None:
     write_study(tmp_path)
@@ -173,18 +173,18 @@ def test_a_tracking_server_that_is_gone_gets_everything_later(
     uri = f"http://127.0.0.1:{port}"
     first = ExitStack()
     first.enter_context(server(tmp_path, port))
-    with started(tmp_path, "run", "study.yaml", "--json", "--tracking-uri", uri) as driver:
+    with running_mmlab(tmp_path, "run", "study.yaml", "--json", "--tracking-uri", uri) as driver:
         wait_for(tmp_path, driver, rf"\[{random.Random(3).randint(2, 6)}/")
         first.close()
         assert driver.wait(timeout=300) == 75, (tmp_path / "stderr").read_text()
     text = (tmp_path / "stderr").read_text()
-    # What was computed is shown, whether or not the server has it.
+    # The results are printed even if the tracking server does not have them.
     content = json.loads(text[text.index("{\n") : text.rindex("\n}") + 2])
-    pd.testing.assert_frame_equal(table(content), table(reference))
+    pd.testing.assert_frame_equal(result_rows(content), result_rows(reference))
     assert content["unsent"] > 0
     assert "could not be sent" in text
     with server(tmp_path, port):
         done = run_mmlab(tmp_path, "run", "study.yaml", "--json", "--tracking-uri", uri)
         assert done.returncode == 0, done.stderr
         assert "trials to compute" not in done.stderr
-        assert_once(uri, reference, json.loads(done.stdout))
+        assert_complete(uri, reference, json.loads(done.stdout))

@@ -1,0 +1,120 @@
+"""Fault tolerance of `mmlab tune`: killed drivers and workers, and trials that fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from processes import SMALL, run_mmlab, running_mmlab, tune
+
+from mmlab.tracking import Outcome, StudyRun, TrackingStore, open_study
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+
+def study_of(folder: Path, name: str) -> StudyRun:
+    return open_study(TrackingStore(f"sqlite:///{folder}/mlflow.db"), name)
+
+
+def test_killed_study_resumes_up_to_the_requested_number_of_trials(tmp_path: Path) -> None:
+    options = ["--trials", "5", "--epochs", "60", "--seed", "3"]
+    with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:
+        wait_for(lambda: "[1/5]" in (tmp_path / "stderr").read_text(), driver)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    name = (tmp_path / "stderr").read_text().split(":")[0]
+    before = {t.run_id: t for t in study_of(tmp_path, name).trials()}
+    ended = {r for r, t in before.items() if t.outcome in ("complete", "stopped")}
+    assert 1 <= len(ended) < 5
+
+    resumed = tune(tmp_path, "--resume", name)
+
+    study = study_of(tmp_path, name)
+    after = {t.run_id: t for t in study.trials()}
+    assert len(after) == 5
+    assert set(before) <= set(after)
+    assert len({t.digest for t in after.values()}) == 5
+    assert all(t.outcome in ("complete", "stopped") for t in after.values())
+    for run_id in ended:
+        assert after[run_id].metrics == before[run_id].metrics
+    for run in study.store.search("attributes.status = 'RUNNING'"):
+        pytest.fail(f"run {run.info.run_name} is still RUNNING")
+    assert resumed["best"] is not None
+    for trial in after.values():
+        epochs = [epoch for epoch, _ in study.score_history(trial, "train/loss")]
+        assert epochs == sorted(set(epochs))
+
+
+def test_second_driver_of_a_running_study_is_refused(tmp_path: Path) -> None:
+    options = ["--trials", "3", "--epochs", "100"]
+    with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:
+        wait_for(lambda: ": 3 of 3 trials to do" in (tmp_path / "stderr").read_text(), driver)
+        name = (tmp_path / "stderr").read_text().split(":")[0]
+        second = run_mmlab(tmp_path, "tune", "--resume", name)
+        driver.send_signal(signal.SIGTERM)
+        assert driver.wait(timeout=120) == 130
+    assert second.returncode == 2
+    assert f"process {driver.pid}" in second.stderr
+    study = study_of(tmp_path, name)
+    assert study.store.client.get_run(study.run_id).info.status == "KILLED"
+    assert all(t.outcome != Outcome.RUNNING for t in study.trials())
+
+
+def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert driver.poll() is None, f"the driver ended early with {driver.returncode}"
+        assert time.monotonic() < deadline, f"condition not met after {seconds} s"
+        time.sleep(0.2)
+
+
+def is_actor(title: str) -> bool:
+    """Return whether the process with this title is an actor; Ray renames it for every call."""
+    return title.startswith(("ray::ResourceTrainable", "ray::TrialActor"))
+
+
+def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path: Path) -> None:
+    options = ["--trials", "3", "--epochs", "40", "--max-concurrent", "1"]
+    with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:
+        wait_for(lambda: "[1/3]" in (tmp_path / "stderr").read_text(), driver)
+        workers = [
+            process
+            for process in psutil.Process(driver.pid).children(recursive=True)
+            if is_actor(" ".join(process.cmdline()))
+        ]
+        assert workers
+        for worker in workers:
+            worker.kill()
+        assert driver.wait(timeout=300) == 0
+    name = (tmp_path / "stderr").read_text().split(":")[0]
+    outcomes = [trial.outcome for trial in study_of(tmp_path, name).trials()]
+    assert len(outcomes) == 3
+    assert set(outcomes) <= {Outcome.COMPLETE, Outcome.STOPPED}
+
+
+def test_trial_that_diverges_fails_with_a_reason_and_the_others_continue(tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(
+        "selector: markermap_supervised\n"
+        "parameters:\n"
+        "  learning_rate: {choices: [0.002, 1.0e+30]}\n"
+        "fixed: {max_epochs: 3}\n"
+    )
+    content = tune(tmp_path, *SMALL, "--search", "space.yaml", "--trials", "2")
+    by_rate = {t["params"]["learning_rate"]: t for t in content["trials"]}
+    assert by_rate[0.002]["status"] == "complete"
+    assert by_rate[1e30]["status"] == "failed"
+    study = study_of(tmp_path, content["study"])
+    run = study.store.client.get_run(by_rate[1e30]["run_id"])
+    assert run.info.status == "FAILED"
+    assert "lower the learning rate" in run.data.tags["mmlab.reason"]
+    # The search space has only two points, so that there is no configuration for a third trial.
+    more = run_mmlab(tmp_path, "tune", "--resume", content["study"], "--trials", "3")
+    assert more.returncode == 2
+    assert "search space is exhausted" in more.stderr
