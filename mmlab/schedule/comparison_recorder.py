@@ -43,7 +43,7 @@ class ComparisonRecorder(Callback):
         for report, requested_spec in zip(result["trials"], group["trials"], strict=True):
             outcome = Outcome(report["outcome"])
             key = f"{trial.trial_id} {report['digest']}"
-            row = TrialProgress(
+            state = TrialProgress(
                 digest=report["digest"][:8],
                 method=group["method"],
                 outcome=outcome,
@@ -53,7 +53,7 @@ class ComparisonRecorder(Callback):
                 # The trials of a group ran at the same time.
                 seconds=report["seconds"] / len(group["trials"]),
             )
-            self.progress.update(key, row)
+            self.progress.update(key, state)
             if not result["done"]:
                 continue
             # Tune keeps the last report of every trial in memory; drop the large result from it.

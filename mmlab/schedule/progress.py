@@ -155,7 +155,7 @@ class SearchProgress(Progress):
     def table(self) -> Table:
         """Build the table of the best trials and their parameters."""
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in ("trial", "method", "score", "epoch", "status", *self.searched):
+        for column in ("trial", "method", "validation score", "epoch", "status", *self.searched):
             numeric = column not in ("trial", "method", "status")
             table.add_column(column, justify="right" if numeric else "left")
         for trial in sorted(self.trials.values(), key=lambda t: -t.score)[:_N_BEST]:

@@ -32,8 +32,8 @@ from mmlab.tracking import (
     close_abandoned,
     constraint_params,
     create_study,
-    describe_search,
     find_study,
+    log_search_summary,
     open_study,
     spec_tags,
 )
@@ -210,7 +210,7 @@ def _run(
         study.store.log_files(
             study.run_id, lambda folder: write_summary(study, records, best, folder)
         )
-        describe_search(study, records, best)
+        log_search_summary(study, records, best)
         complete = True
     except KeyboardInterrupt as interrupt:
         raise StudyInterruptedError(study.name) from interrupt

@@ -36,7 +36,7 @@ class SearchRecorder(Callback):
         """Show the latest epoch of a trial."""
         if result["ended_before"]:
             return
-        row = TrialProgress(
+        state = TrialProgress(
             digest=result["digest"][:8],
             method=trial.config["selector"],
             outcome=Outcome(result["outcome"]),
@@ -44,7 +44,7 @@ class SearchRecorder(Callback):
             score=result[SCORE],
             params=trial.config["params"],
         )
-        self.progress.update(trial.trial_id, row)
+        self.progress.update(trial.trial_id, state)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Close the run of a trial as complete, failed, or stopped early."""

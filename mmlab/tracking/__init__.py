@@ -18,7 +18,7 @@ from mmlab.tracking.method import MethodRun
 from mmlab.tracking.model_registry import Champion, find_champion, load_model, register_champion
 from mmlab.tracking.outbox import EndedTrial, Outbox
 from mmlab.tracking.promotion import promotions, record_promotion
-from mmlab.tracking.search_page import describe_search, format_value
+from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore, resolve_uri
 from mmlab.tracking.study import (
@@ -49,13 +49,13 @@ __all__ = [
     "close_trial",
     "constraint_params",
     "create_study",
-    "describe_search",
     "find_champion",
     "find_study",
     "finished_rows",
     "format_value",
     "load_model",
     "lock_study",
+    "log_search_summary",
     "open_study",
     "promotions",
     "record_promotion",

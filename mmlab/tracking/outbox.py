@@ -184,6 +184,6 @@ class Outbox:
         if run.ended:
             return
         if trial.result is not None:
-            run.log_all(trial.result, trial.at_ms)
+            run.log_result_and_epochs(trial.result, trial.at_ms)
         outcome = Outcome.FAILED if trial.result is None else Outcome.COMPLETE
         close_trial(study.store, run.run_id, outcome, trial.reason)

@@ -11,7 +11,7 @@ from mmlab.tracking.study import StudyRun
 from mmlab.tracking.trial_record import Outcome, TrialRecord
 
 
-def describe_search(
+def log_search_summary(
     study: StudyRun[SearchSpec], records: list[TrialRecord], best: TrialRecord | None
 ) -> None:
     """Write the description of the study's page, and log the metrics of the best trial."""

@@ -93,8 +93,8 @@ class TrackingStore:
                 self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
             raise UserError(
-                f"tracking store {self.uri} cannot be used: {error}. Check --tracking-uri, and "
-                "that its server is running."
+                f"tracking store {self.uri} cannot be used: {error}. Check --tracking-uri; a "
+                "tracking server must be running."
             ) from error
         if self.uri.startswith(_SQLITE):
             # With a write-ahead log, readers (the UI) do not block writers; the mode is persistent.

@@ -148,7 +148,7 @@ class TrialRun:
         self.write(*_final_points(result, extra or {}))
         self._log_files(result, draw=True)
 
-    def log_all(self, result: TrialResult, at_ms: int) -> None:
+    def log_result_and_epochs(self, result: TrialResult, at_ms: int) -> None:
         """Log a result with all its epochs, dated ``at_ms`` (Unix time in milliseconds).
 
         Confusion matrices are not drawn: the run of the method has those of all its replicates.
