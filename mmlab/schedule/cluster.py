@@ -1,4 +1,4 @@
-"""Connection to the Ray cluster that runs the trials, and the resources of a trial."""
+"""Connection to the Ray cluster that runs the trials, and checks of its size."""
 
 from __future__ import annotations
 
