@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ from mmlab.schedule.cluster import cluster
 from mmlab.schedule.progress import SearchProgress
 from mmlab.schedule.search_actor import SearchActor
 from mmlab.schedule.search_algorithm import WarmStartASHA, make_searcher
+from mmlab.schedule.search_checks import check_name, check_search
 from mmlab.schedule.search_recorder import SearchRecorder
 from mmlab.schedule.search_summary import best_trial, write_summary
 from mmlab.schedule.tune_run import StudyInterruptedError, TuneRun, sigterm_as_interrupt
-from mmlab.selectors import get_selector, resolve_params
+from mmlab.selectors import resolve_params
 from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import (
@@ -32,13 +32,10 @@ from mmlab.tracking import (
     close_abandoned,
     constraint_params,
     create_study,
-    find_study,
     log_search_summary,
     open_study,
     spec_tags,
 )
-from mmlab.trial.defaults import resolve_spec
-from mmlab.trial.run import Trial
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def run_search(
         the store in these cases.
     """
     if name is not None:
-        _check_name(name, store)
+        check_name(name, store)
     cells = load_cells(spec.data)
     check_search(spec, cells)
     with cluster(resources) as slots, sigterm_as_interrupt():
@@ -104,19 +101,6 @@ def run_search(
         }
         study = create_study(store, name, spec, cells, params, command)
         return _run(study, cells, resources, slots, console)
-
-
-def _check_name(name: str, store: TrackingStore) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UserError(
-            f"--name {name!r} is not a valid name of a study. Use letters, digits, dots, dashes "
-            "and underscores; start with a letter or a digit."
-        )
-    if find_study(store, name) is not None:
-        raise UserError(
-            f"study {name} already exists in {store.uri}. Resume it with --resume {name}, or "
-            "pass another --name."
-        )
 
 
 def resume_search(
@@ -157,35 +141,6 @@ def resume_search(
         claim_study(study)
         store.set_tags(study.run_id, spec_tags(study.spec))
         return _run(study, cells, resources, slots, console)
-
-
-def check_search(spec: SearchSpec, cells: Cells) -> None:
-    """Check that a search can be run, before anything is written.
-
-    Raises
-    ------
-    UserError
-        The search space or a trial of it is invalid, or the constraints cannot be satisfied.
-    """
-    search = spec.search
-    defaults = resolve_params(search.selector, search.fixed)
-    problems = [
-        f"{name} is not a parameter of {search.selector} (it has: {', '.join(defaults)})"
-        for name in search.parameters
-        if name not in defaults
-    ]
-    problems += [f"{n} is both searched and fixed" for n in search.parameters if n in search.fixed]
-    if not get_selector(search.selector).trains_in_epochs:
-        problems.append(f"{search.selector} does not train in epochs and cannot be tuned")
-    if problems:
-        raise UserError("search space: " + "; ".join(problems) + ".")
-    for point in search.boundary_points():
-        resolve_spec(spec.trial(search.selector, search.fixed | point), cells)
-    for baseline in spec.baselines:
-        resolve_spec(spec.trial(baseline, {}), cells)
-    # All trials have the same training cells: checking the constraints of one trial suffices.
-    first = spec.trial(search.selector, search.fixed | search.boundary_points()[0])
-    Trial(first, cells).check_constraints()
 
 
 def _run(

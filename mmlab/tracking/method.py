@@ -125,7 +125,7 @@ class MethodRun:
                 for setting, replicates in by_setting.items()
                 if all(key in row for row in replicates)
             }
-            # Replicates that another study computed may hold classifiers that the others lack.
+            # Replicates of another study may have classifiers that the others lack.
             if not matrices:
                 continue
             classifier = key.removeprefix(CONFUSION_PREFIX).replace("_", " ")
