@@ -13,7 +13,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.metrics.stability import nogueira_stability
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking import StudyRun, TrackingStore, TrialRecord, trial_rows
+from mmlab.tracking import StudyRun, TrackingStore, TrialRecord, read_replicates
 from mmlab.trial.run import final_objective
 
 #: Objectives of a Pareto front: the metric of a trial, and whether to maximise or minimise it.
@@ -102,7 +102,7 @@ def _objective_value(store: TrackingStore, record: TrialRecord, name: str, n_gen
         return float(record.spec.n_markers)
     if name != "stability":
         return record.metrics[OBJECTIVES[name][0]]
-    panels = [np.asarray(row["panel"]) for row in trial_rows(store, record.run_id)]
+    panels = [np.asarray(row["panel"]) for row in read_replicates(store, record.run_id)]
     if len(panels) < 2:
         raise UserError(
             f"objective stability needs at least two replicates per trial; trial "

@@ -107,7 +107,7 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
     store = TrackingStore(options.tracking_uri)
     try:
         result = run_comparison(
-            spec, store, resources, stderr(), rows_file=options.rows, command=command
+            spec, store, resources, stderr(), results_file=options.rows, command=command
         )
     except StudyInterruptedError:
         print_message(f"Interrupted. Finished replicates are kept; resume with: {same_command()}")

@@ -218,5 +218,5 @@ def comparison_tables(result: ComparisonResult) -> ComparisonTables:
 
 def trial_entries(result: ComparisonResult) -> list[TrialEntry]:
     """Return the manifest entries of the finished trials of a comparison."""
-    specs = {trial.digest: trial.spec for trial in result.grid}
+    specs = {trial.digest: trial.spec for trial in result.trials}
     return replicate_entries(result.replicates, specs)

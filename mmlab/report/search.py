@@ -41,7 +41,14 @@ from mmlab.schedule import (
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.spec.search import SearchSpec
 from mmlab.system.environment import describe_environment
-from mmlab.tracking import Outcome, StudyRun, TrialRecord, find_study, promotions, trial_rows
+from mmlab.tracking import (
+    Outcome,
+    StudyRun,
+    TrialRecord,
+    find_promotions,
+    find_study,
+    read_replicates,
+)
 from mmlab.trial.run import final_objective
 
 #: Maximum number of trials in the table of the page.
@@ -79,7 +86,7 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
             f"study {study.name} has no complete trial of {spec.search.selector}: nothing to "
             f"report. Resume the search with mmlab tune --resume {study.name}."
         )
-    last_promotion = promotions(study)[-1:]
+    last_promotion = find_promotions(study)[-1:]
     results = _promotion_results(study, last_promotion, cells)
     rows = _trial_seconds(records)
     failed = {r.digest[:8]: r.reason for r in records if r.outcome == Outcome.FAILED}
@@ -105,7 +112,7 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
         rows = pd.concat([rows, *(result.replicates for result in results)], ignore_index=True)
     else:
         method = MethodSpec(selector=spec.search.selector, params=best.spec.params)
-        replicates = trial_rows(study.store, best.run_id)
+        replicates = read_replicates(study.store, best.run_id)
         table = tables["panel"] = describe_consensus(best.spec, replicates, cells)
         zscore = first_replicate_zscore(best.spec, cells)
         sections += [

@@ -41,8 +41,8 @@ from mmlab.tracking import (
     close_abandoned,
     constraint_params,
     create_study,
+    find_finished_replicates,
     find_study,
-    finished_rows,
     lock_study,
 )
 
@@ -56,20 +56,20 @@ def run_comparison(
     resources: Resources,
     console: Console,
     *,
-    rows_file: Path | None = None,
+    results_file: Path | None = None,
     command: str = "",
 ) -> ComparisonResult:
     """Compute the missing trials of a comparison, and summarise all of its trials.
 
     The same specification on the same cells is the same study: a second call resumes it.
-    Replicates that are finished in ``rows_file`` or in any study of the tracking store are not
+    Replicates that are finished in ``results_file`` or in any study of the tracking store are not
     computed again. Each result is written to disk before it is sent to the store. If the store
     does not respond, the trials continue; the results are sent once it responds again, or when
     the study is resumed.
 
     Parameters
     ----------
-    rows_file
+    results_file
         Parquet file of finished replicates: read at the start, updated as replicates finish.
     command
         Command line of the user, recorded in the study's run.
@@ -81,10 +81,10 @@ def run_comparison(
         is running the study.
     """
     cells = load_cells(spec.data)
-    grid = plan_trials(spec, cells)
-    rows = ResultFile.read(rows_file)
+    trials = plan_trials(spec, cells)
+    rows = ResultFile.read(results_file)
     name = f"{spec.study}-{cells.name}-{spec.digest(cells.fingerprint)[:8]}"
-    check_size(len(grid), store)
+    check_size(len(trials), store)
     require_machine(resources)
     store.initialise()
     with lock_study(store, name):
@@ -93,7 +93,7 @@ def run_comparison(
         outbox, complete = Outbox(study, cells), False
         try:
             with outbox:
-                comparison = _Comparison(study, cells, grid, rows, outbox, console)
+                comparison = _Comparison(study, cells, trials, rows, outbox, console)
                 comparison.load_finished()
                 comparison.compute(resources)
                 result = comparison.summarise(outbox.drain(_DRAIN_TIMEOUT))
@@ -137,25 +137,25 @@ class _Comparison:
 
     study: StudyRun[ComparisonSpec]
     cells: Cells
-    grid: list[PlannedTrial]
+    trials: list[PlannedTrial]
     rows: ResultFile
     outbox: Outbox
     console: Console
 
     def __post_init__(self) -> None:
         methods = self.study.spec.methods
-        self.planned = {trial.digest: trial for trial in self.grid}
+        self.planned = {trial.digest: trial for trial in self.trials}
         self.runs = {method.title: MethodRun.open(self.study, method) for method in methods}
         self.failed: dict[str, str] = {}
 
     def load_finished(self) -> None:
-        """Add the finished replicates of the outbox and of the store to those of the rows file."""
+        """Add the finished replicates of the outbox and the store to those of the results file."""
         for ended in self.outbox.unsent():
             if ended.result is not None:
                 self._add(ended)
         missing = self.planned.keys() - self.rows.by_digest.keys()
         store, experiment = self.study.store, self.study.experiment_id
-        for digest, row in finished_rows(store, experiment, missing):
+        for digest, row in find_finished_replicates(store, experiment, missing):
             self._add_row(self.planned[digest].spec, digest, row)
 
     def compute(self, resources: Resources) -> None:
@@ -192,15 +192,15 @@ class _Comparison:
 
         ``unsent`` is the number of ended trials that the tracking store has not accepted.
         """
-        tables = tabulate(self.study.spec, self.grid, self.rows.by_digest, self.cells)
+        tables = tabulate(self.study.spec, self.trials, self.rows.by_digest, self.cells)
         if not unsent:
             zscore = None
             if self.study.spec.umap:
                 self.console.print("drawing UMAPs of the panels", highlight=False)
-                zscore = first_replicate_zscore(self.grid[0].spec, self.cells)
+                zscore = first_replicate_zscore(self.trials[0].spec, self.cells)
             for title, run in self.runs.items():
                 self._finish(title, run, tables, zscore)
-        return ComparisonResult(self.study, self.grid, *tables, self.failed, unsent)
+        return ComparisonResult(self.study, self.trials, *tables, self.failed, unsent)
 
     def _finish(
         self, title: str, run: MethodRun, tables: ResultTables, zscore: ZScores | None

@@ -17,7 +17,7 @@ from mmlab.selectors import get_selector
 from mmlab.spec.comparison import NOISE_AXIS, ComparisonSpec, MethodSpec, Setting
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
-from mmlab.tracking import Outcome, StudyRun, finished_rows, study_rows
+from mmlab.tracking import Outcome, StudyRun, find_finished_replicates, read_study_replicates
 from mmlab.trial.defaults import resolve_spec
 
 #: Maximum number of trials that are trained as one batch on a GPU. Their results are recorded
@@ -48,7 +48,7 @@ class ComparisonResult:
     ----------
     study
         The study in the tracking store.
-    grid
+    trials
         All planned trials.
     replicates
         One row per finished replicate, see :mod:`mmlab.comparison.result_table`, with the
@@ -65,7 +65,7 @@ class ComparisonResult:
     """
 
     study: StudyRun[ComparisonSpec]
-    grid: list[PlannedTrial]
+    trials: list[PlannedTrial]
     replicates: pd.DataFrame
     summary: pd.DataFrame
     robustness: pd.DataFrame
@@ -120,13 +120,13 @@ class ResultTables(NamedTuple):
 
 def tabulate(
     spec: ComparisonSpec,
-    grid: Sequence[PlannedTrial],
+    trials: Sequence[PlannedTrial],
     by_digest: Mapping[str, ResultRow],
     cells: Cells,
 ) -> ResultTables:
     """Build the tables of the finished replicates, sorted by method, setting and replicate.
 
-    ``by_digest`` contains the finished replicates, in ``grid`` or not.
+    ``by_digest`` contains the finished replicates, in ``trials`` or not.
     """
     method_index = {method.title: index for index, method in enumerate(spec.methods)}
     setting_index = {setting.name: index for index, setting in enumerate(spec.settings)}
@@ -146,7 +146,7 @@ def tabulate(
             "setting": trial.setting.name,
             "n_markers": trial.setting.n_markers,
         }
-        for trial in sorted(grid, key=position)
+        for trial in sorted(trials, key=position)
         if (row := by_digest.get(trial.digest)) is not None
     ]
     if spec.axis == NOISE_AXIS:
@@ -161,18 +161,20 @@ def tabulate(
 
 def read_comparison(study: StudyRun[ComparisonSpec], cells: Cells) -> ComparisonResult:
     """Read the results of a comparison from the tracking store, without computing or writing."""
-    grid = plan_trials(study.spec, cells)
-    planned = {trial.digest: trial for trial in grid}
+    trials = plan_trials(study.spec, cells)
+    planned = {trial.digest: trial for trial in trials}
     # Replicates taken from a file of finished replicates have a row in the table, but no run.
-    rows = {d: r for d, r in study_rows(study.store, study.run_id).items() if d in planned}
+    rows = {
+        d: r for d, r in read_study_replicates(study.store, study.run_id).items() if d in planned
+    }
     missing = planned.keys() - rows.keys()
-    rows |= dict(finished_rows(study.store, study.experiment_id, missing))
+    rows |= dict(find_finished_replicates(study.store, study.experiment_id, missing))
     failed = {
         planned[t.digest].title(study.spec): t.reason
         for t in study.trials()
         if t.outcome == Outcome.FAILED and t.digest in planned and t.digest not in rows
     }
-    return ComparisonResult(study, grid, *tabulate(study.spec, grid, rows, cells), failed, 0)
+    return ComparisonResult(study, trials, *tabulate(study.spec, trials, rows, cells), failed, 0)
 
 
 def group_trials(missing: list[PlannedTrial], resources: Resources) -> list[list[PlannedTrial]]:

@@ -13,11 +13,15 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from mmlab.tracking.finished_trials import finished_rows, study_rows, trial_rows
+from mmlab.tracking.finished_replicates import (
+    find_finished_replicates,
+    read_replicates,
+    read_study_replicates,
+)
 from mmlab.tracking.method import MethodRun
 from mmlab.tracking.model_registry import Champion, find_champion, load_model, register_champion
 from mmlab.tracking.outbox import EndedTrial, Outbox
-from mmlab.tracking.promotion import promotions, record_promotion
+from mmlab.tracking.promotion import find_promotions, record_promotion
 from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore, resolve_uri
@@ -50,19 +54,19 @@ __all__ = [
     "constraint_params",
     "create_study",
     "find_champion",
+    "find_finished_replicates",
+    "find_promotions",
     "find_study",
-    "finished_rows",
     "format_value",
     "load_model",
     "lock_study",
     "log_search_summary",
     "open_study",
-    "promotions",
+    "read_replicates",
+    "read_study_replicates",
     "record_promotion",
     "register_champion",
     "resolve_uri",
     "run_tracked",
     "spec_tags",
-    "study_rows",
-    "trial_rows",
 ]

@@ -70,7 +70,7 @@ def record_promotion(
     return run_id, champion
 
 
-def promotions(study: StudyRun[Any]) -> list[dict[str, Any]]:
+def find_promotions(study: StudyRun[Any]) -> list[dict[str, Any]]:
     """Return the promotions of a search, oldest first: run id, verdict, names of comparisons."""
     condition = f"tags.`mmlab.study` = '{study.name}' and tags.`mmlab.kind` = 'promotion'"
     return [

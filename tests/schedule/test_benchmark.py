@@ -160,7 +160,7 @@ def test_another_study_reuses_the_finished_replicates(
     assert len(smaller["trials"]) == 6
 
 
-def test_finished_replicates_of_a_rows_file_are_not_computed_again(
+def test_finished_replicates_of_a_results_file_are_not_computed_again(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     folder, content = finished

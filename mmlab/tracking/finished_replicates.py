@@ -19,7 +19,7 @@ from mmlab.tracking.trial_record import Outcome
 REPLICATES_FILE = "replicates.parquet"
 
 
-def finished_rows(
+def find_finished_replicates(
     store: TrackingStore, experiment_id: str, digests: Collection[str]
 ) -> Iterator[tuple[str, ResultRow]]:
     """Yield the finished replicates with one of the digests, from any study of an experiment.
@@ -37,23 +37,23 @@ def finished_rows(
         by_study[run.data.tags.get("mmlab.study", "")].append(digest)
     for name, digests_of_study in by_study.items():
         study = find_study(store, name) if len(digests_of_study) > 1 else None
-        table = {} if study is None else study_rows(store, study.run_id)
+        table = {} if study is None else read_study_replicates(store, study.run_id)
         for digest in digests_of_study:
             if digest in table:
                 yield digest, table[digest]
             else:
-                (row,) = trial_rows(store, runs[digest].info.run_id)
+                (row,) = read_replicates(store, runs[digest].info.run_id)
                 yield digest, row
 
 
-def study_rows(store: TrackingStore, run_id: str) -> dict[str, ResultRow]:
+def read_study_replicates(store: TrackingStore, run_id: str) -> dict[str, ResultRow]:
     """Return the rows of a comparison's table by digest; empty before its first summary."""
     if REPLICATES_FILE not in {file.path for file in store.client.list_artifacts(run_id)}:
         return {}
-    return {row["digest"]: row for row in trial_rows(store, run_id)}
+    return {row["digest"]: row for row in read_replicates(store, run_id)}
 
 
-def trial_rows(store: TrackingStore, run_id: str) -> list[ResultRow]:
+def read_replicates(store: TrackingStore, run_id: str) -> list[ResultRow]:
     """Return the rows of the table of replicates in the artifacts of a run."""
     with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
         path = Path(store.client.download_artifacts(run_id, REPLICATES_FILE, folder))
