@@ -43,11 +43,16 @@ def print_message(text: str) -> None:
 
 
 def program_name() -> str:
-    """Return how the user called mmlab: its name if that is on the path, else the file."""
+    """Return how the user called mmlab: its name if that is on the path, else the file.
+
+    The result is quoted for the shell.
+    """
     called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return "python -m mmlab"
     found = shutil.which("mmlab")
     same = found is not None and Path(found).resolve() == Path(called).resolve()
-    return "mmlab" if same else called
+    return "mmlab" if same else shlex.quote(called)
 
 
 def recorded_command() -> str:
@@ -57,7 +62,7 @@ def recorded_command() -> str:
 
 def same_command() -> str:
     """Return the command line that repeats this one in the user's shell."""
-    return shlex.join([program_name(), *sys.argv[1:]])
+    return f"{program_name()} {shlex.join(sys.argv[1:])}"
 
 
 def ui_hint(uri: str) -> str:

@@ -60,14 +60,14 @@ def reproduce(
         print_json(_json(result))
     else:
         _print(result)
-    if not result.holds:
+    if not result.reproduced:
         raise typer.Exit(1)
 
 
 def _json(result: Reproduction) -> dict[str, Any]:
     return {
         "study": result.manifest.study,
-        "holds": result.holds,
+        "reproduced": result.reproduced,
         "changed": result.changed,
         "versions": result.versions,
         "failed": result.failed,
@@ -110,7 +110,7 @@ def _print(result: Reproduction) -> None:
     listed = ", ".join(f"{counts[v]} {v}" for v in Verdict if counts[v])
     print_text(f"{len(result.numbers)} numbers: {listed}")
     print_text(f"{result.same_panels} of {result.panels} panels are the same, gene by gene")
-    if result.holds and counts[Verdict.EQUAL] == len(result.numbers):
+    if result.reproduced and counts[Verdict.EQUAL] == len(result.numbers):
         print_text("all numbers are equal")
 
 

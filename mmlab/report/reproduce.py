@@ -97,11 +97,11 @@ class Reproduction:
     failed: dict[str, str]
 
     @property
-    def holds(self) -> bool:
+    def reproduced(self) -> bool:
         """Whether files and data are unchanged and every metric is within its tolerance."""
         accepted = (Verdict.EQUAL, Verdict.WITHIN)
-        reproduced = all(metric.verdict in accepted for metric in self.numbers)
-        return not self.changed and not self.failed and reproduced
+        all_accepted = all(metric.verdict in accepted for metric in self.numbers)
+        return not self.changed and not self.failed and all_accepted
 
 
 def reproduce(

@@ -16,6 +16,7 @@ import pytest
 from commands import call, mistake
 
 import mmlab
+from mmlab.cli.console import same_command
 from mmlab.cli.tune import search_spec
 from mmlab.datasets import DATASETS
 from mmlab.tracking import TrackingStore
@@ -348,3 +349,17 @@ def test_resume_refuses_other_options_and_unknown_studies(folder: Path) -> None:
 def test_ui_without_a_tracking_store_is_an_error(folder: Path) -> None:
     assert "run a study first" in mistake("ui")
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("called", "shown"),
+    [
+        ("/somewhere/mmlab/__main__.py", "python -m mmlab ui"),
+        ("/my tools/mmlab", "'/my tools/mmlab' ui"),
+    ],
+)
+def test_hints_repeat_how_mmlab_was_called(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, called: str, shown: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called, "ui"])
+    assert same_command() == shown
