@@ -55,7 +55,7 @@ from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.system.files import atomic_write
 from mmlab.system.threads import limit_threads
 from mmlab.trial.defaults import resolve_spec
-from mmlab.trial.fit import make_selector, training_data
+from mmlab.trial.fit_inputs import make_selector, training_data
 
 ROOT = Path(__file__).parents[1]
 INSTALL = "pip install --constraint constraints.txt '.[scvi]'"

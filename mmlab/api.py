@@ -154,7 +154,7 @@ def _fit_on_all_cells(
     from mmlab.spec.yaml import parse_spec
     from mmlab.system.threads import limit_threads
     from mmlab.trial.defaults import resolve_spec
-    from mmlab.trial.fit import make_selector, training_data
+    from mmlab.trial.fit_inputs import make_selector, training_data
 
     usable = require_usable(adata, label_key, layer, "adata")
     if list(usable.var_names) != list(adata.var_names):

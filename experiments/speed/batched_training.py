@@ -33,7 +33,7 @@ from mmlab.selectors.training_data import TrainingData
 from mmlab.selectors.vae import train_batched
 from mmlab.spec.trial import DataSpec
 from mmlab.system.threads import limit_threads
-from mmlab.trial.fit import training_data
+from mmlab.trial.fit_inputs import training_data
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

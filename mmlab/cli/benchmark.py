@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mmlab.cli.comparison import OutputOptions, output_options, run_and_print
-from mmlab.cli.comparison_spec import (
+from mmlab.cli.comparison_options import (
     MethodsOption,
     ReplicatesOption,
     comparison_spec,

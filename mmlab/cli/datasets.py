@@ -65,7 +65,7 @@ def _row(about: Dataset | CacheRecord) -> dict[str, Any]:
 
 @app.command(cls=command_with_panels("Options"))
 def info(
-    name: Annotated[str, typer.Argument(help="A name of `mmlab datasets list`.")],
+    name: Annotated[str, typer.Argument(help="Name of a dataset, see `mmlab datasets list`.")],
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -115,7 +115,7 @@ def info(
 
 @app.command(cls=command_with_panels("Options"))
 def fetch(
-    name: Annotated[str, typer.Argument(help="A name of `mmlab datasets list`.")],
+    name: Annotated[str, typer.Argument(help="Name of a dataset, see `mmlab datasets list`.")],
     source: Annotated[
         str | None,
         typer.Option(help="Folder with the files downloaded by hand, or URL of a mirror."),

@@ -44,7 +44,8 @@ def constraint_options(
     max_mean_counts: Annotated[
         float | None,
         typer.Option(
-            help="Maximum mean of a gene's raw counts over the training cells (optical crowding).",
+            help="Maximum mean of a gene's raw counts over the training cells, against optical "
+            "crowding in imaging.",
             rich_help_panel=CONSTRAINTS,
         ),
     ] = None,
@@ -52,8 +53,8 @@ def constraint_options(
         int | None,
         typer.Option(
             min=1,
-            help="Minimum number of markers per cell type: genes that are highest in the type, "
-            "with a fold change of two against all other cells.",
+            help="Minimum number of panel genes that are markers of each cell type: highest in "
+            "it, with a mean log1p expression at least log(2) above that of all other cells.",
             rich_help_panel=CONSTRAINTS,
         ),
     ] = None,

@@ -46,7 +46,7 @@ def promote(
         str, typer.Option(help="Methods to evaluate on the same splits, comma-separated.")
     ] = "scanpy_t_test,smash,random",
     replicates: Annotated[
-        int, typer.Option(min=2, help="Random splits, the same for every method.")
+        int, typer.Option(min=2, help="Random splits of the cells, the same for every method.")
     ] = 10,
     resources: Resources = shared(resource_options),
     output: Annotated[
@@ -65,10 +65,10 @@ def promote(
 
     The best configuration, the present champion, the method's defaults and the baselines are
     evaluated on the same splits: on the held-out test set, which no search has seen, and under the
-    paper's protocol. If the configuration beats the champion on the held-out test set, it is
-    registered in MLflow under the alias champion, and its benchmark is written to
-    FOLDER/<dataset>.yaml. Champions with other panel constraints do not compete. The same command
-    resumes an interrupted promotion.
+    paper's protocol. If there is no champion, or the configuration has a higher mean kNN accuracy
+    on the held-out test set, it is registered in MLflow under the alias champion, and its benchmark
+    is written to FOLDER/<dataset>.yaml. Baselines are listed, but do not decide. Champions with
+    other panel constraints do not compete. The same command resumes an interrupted promotion.
     """
     from mmlab.champion.promote import promote as run_promotion
     from mmlab.cli.comparison import print_tables, save_output

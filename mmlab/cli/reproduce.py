@@ -32,7 +32,11 @@ def reproduce(
         str, typer.Option(help="Methods to compute again, by their names in the report: A,B.")
     ] = "",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Compute the first replicate of every method only.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="Compute only the first replicate of every method; training is the same.",
+        ),
     ] = False,
     data: Annotated[
         Path | None,

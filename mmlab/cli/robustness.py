@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mmlab.cli.comparison import OutputOptions, output_options, run_and_print
-from mmlab.cli.comparison_spec import (
+from mmlab.cli.comparison_options import (
     MethodsOption,
     ReplicatesOption,
     SizeOption,
@@ -37,21 +37,24 @@ def robustness(
     methods: MethodsOption = "all",
     levels: Annotated[
         str,
-        typer.Option(help="Noise levels: shares of the training cells whose label is redrawn."),
+        typer.Option(
+            help="Noise levels: shares of the training and validation cells whose label is drawn "
+            "again."
+        ),
     ] = "0,0.1,0.2,0.5,0.75,1",
     noise: Annotated[
         str,
         typer.Option(
-            help="The new label: uniform (any class, as in the paper), uniform_other (any but the "
-            "true one), pairwise (the class nearest in expression), or class_dependent (from "
-            "--noise-matrix)."
+            help="The new label: uniform (any cell type, as in the paper), uniform_other (any but "
+            "the true one), pairwise (the type with the nearest mean expression), or "
+            "class_dependent (from --noise-matrix)."
         ),
     ] = "uniform",
     noise_matrix: Annotated[
         Path | None,
         typer.Option(
-            help="CSV file for class_dependent: one row per true class, one column per new "
-            "class, probabilities that sum to 1 in every row."
+            help="CSV file for class_dependent: one row per true cell type, one column per new "
+            "type, probabilities that sum to 1 in every row."
         ),
     ] = None,
     n_markers: SizeOption = 50,
@@ -65,10 +68,11 @@ def robustness(
 ) -> None:
     """Measure how accuracy falls with label noise.
 
-    Two experiments in one: noisy labels for the selection and for the classifiers (knn/...), and
-    for the selection only (clean_knn/...). Every method gets the same noisy labels, and the noisy
-    labels of a level include those of the level below. The same command resumes an interrupted
-    study.
+    Two experiments in one: the genes are selected and the classifiers are fitted with noisy labels
+    (knn/...), or only the genes are selected with noisy labels (clean_knn/...). Accuracy is always
+    measured with the true labels of the test cells. Every method gets the same noisy labels, and
+    the noisy labels of a level include those of the level below. The same command resumes an
+    interrupted study.
     """
     content = {
         "study": "robustness",

@@ -26,7 +26,7 @@ def run(
     resources: Resources = shared(resource_options),
     output: OutputOptions = shared(output_options),
 ) -> None:
-    """Run the study in a YAML file.
+    """Run the benchmark, robustness study or sweep in a YAML file.
 
     The same command resumes an interrupted study: finished replicates are not computed again.
     """

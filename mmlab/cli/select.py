@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def select(
     data: DataOptions = shared(data_options),
     method: Annotated[
-        str, typer.Option(help="A name of `mmlab methods list`.")
+        str, typer.Option(help="Name of a method, see `mmlab methods list`.")
     ] = "markermap_supervised",
     n_markers: Annotated[int, typer.Option("--n-markers", "-k", help="Genes in the panel.")] = 50,
     param: Annotated[
@@ -44,10 +44,19 @@ def select(
     recipe: RecipeOption = "train_only",
     label_noise: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of the training labels that are redrawn at random."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the training and validation cells whose label is drawn again, "
+            "uniformly from all types.",
+        ),
     ] = 0.0,
     replicates: Annotated[
-        int, typer.Option(help="Random 70/10/20 splits; the panel is their consensus.")
+        int,
+        typer.Option(
+            help="Random splits of the cells into 70 % training, 10 % validation and 20 % test "
+            "cells; the panel is their consensus."
+        ),
     ] = 1,
     seed: SeedOption = 0,
     constraints: dict[str, Any] = shared(constraint_options),

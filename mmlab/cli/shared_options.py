@@ -90,7 +90,8 @@ OfflineOption = Annotated[
     typer.Option(
         "--offline",
         callback=_go_offline,
-        help="Do not download; explain how to get a dataset that is not on this machine.",
+        help="Do not download; if the dataset is not on this machine, explain how to get it by "
+        "hand.",
         rich_help_panel=DATA,
     ),
 ]
@@ -137,11 +138,16 @@ class DataOptions:
 def data_options(
     dataset: Annotated[
         str | None,
-        typer.Option(help="A name of `mmlab datasets list`.", rich_help_panel=DATA),
+        typer.Option(
+            help="Name of a dataset, see `mmlab datasets list`; or use --data.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Your own .h5ad file with raw counts.", rich_help_panel=DATA),
+        typer.Option(
+            help="Your own .h5ad file with raw counts; requires --label-key.", rich_help_panel=DATA
+        ),
     ] = None,
     label_key: Annotated[
         str | None,
@@ -215,16 +221,16 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed of all random numbers
 RecipeOption = Annotated[
     str,
     typer.Option(
-        help="Cells whose statistics scale the genes: train_only, or paper (all cells, as in the "
-        "published tables)."
+        help="Cells from which the mean and standard deviation of the z-scores are computed: "
+        "train_only, or paper (all cells, as in the published tables)."
     ),
 ]
 QuickOption = Annotated[
     bool,
     typer.Option(
         "--quick",
-        help="Train MarkerMap for 7 epochs at half the width: about twenty times as fast, at a "
-        "lower accuracy.",
+        help="Train MarkerMap with about a fifteenth of the steps: 10 to 30 times as fast, "
+        "somewhat less accurate with many cell types.",
     ),
 ]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mmlab.cli.comparison import OutputOptions, output_options, run_and_print
-from mmlab.cli.comparison_spec import (
+from mmlab.cli.comparison_options import (
     MethodsOption,
     ReplicatesOption,
     SizeOption,
@@ -33,8 +33,9 @@ def sweep(
     over: Annotated[
         str,
         typer.Argument(
+            metavar="NAME=VALUES",
             help="What varies: n_markers=10,25,50,100,250, or a parameter of the methods, such "
-            "as hidden_size=64,128,256."
+            "as hidden_size=64,128,256.",
         ),
     ],
     data: DataOptions = shared(data_options),
@@ -55,7 +56,9 @@ def sweep(
     resources: Resources = shared(resource_options),
     output: OutputOptions = shared(output_options),
 ) -> None:
-    """Measure accuracy over the panel size or a parameter.
+    """Measure accuracy over the panel size or over a parameter.
+
+    Reconstruction error is measured as well. This is a comparison, not a search; see mmlab tune.
 
     The same command resumes an interrupted sweep: finished replicates are not computed again.
     """

@@ -55,10 +55,16 @@ def tune(
     ] = None,
     search: Annotated[
         Path | None,
-        typer.Option(help="YAML file of the search space. Default: the one shipped with mmlab."),
+        typer.Option(
+            help="YAML file of the search space. Default: that of mmlab, for MarkerMap, Concrete "
+            "VAE and Global-Gumbel VAE."
+        ),
     ] = None,
     replicates: Annotated[
-        int | None, typer.Option(min=1, help="Training/validation splits per trial. Default: 2.")
+        int | None,
+        typer.Option(
+            min=1, help="Random splits into training and validation cells per trial. Default: 2."
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -84,10 +90,10 @@ def tune(
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search a method's best hyperparameters on a dataset.
+    """Search for the best hyperparameters of a method on a dataset.
 
     Ray Tune runs the trials, Optuna proposes them, successive halving stops poor ones early, and
-    every trial is an MLflow run. No trial sees the held-out test set.
+    every trial is an MLflow run. No trial of a search sees the held-out test set.
     """
     requested = {
         "dataset": data.dataset,

@@ -18,7 +18,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
     tracking_uri: TrackingOption = None,
 ) -> None:
-    """Open the MLflow UI; Ctrl-C stops it."""
+    """Serve the MLflow UI; Ctrl-C stops it."""
     from mmlab.tracking import TrackingStore, close_abandoned
 
     store = TrackingStore(tracking_uri)

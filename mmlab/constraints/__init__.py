@@ -1,0 +1,1 @@
+"""Panel constraints: check and measure them, find the best panel that satisfies them."""

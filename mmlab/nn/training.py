@@ -20,10 +20,10 @@ from mmlab.nn.batches import (
     shuffled_minibatches,
 )
 from mmlab.nn.cell_reader import CellTensor
+from mmlab.nn.learning_rate_range_test import find_learning_rates
 from mmlab.nn.networks import PanelModel
-from mmlab.nn.range_test import find_learning_rates
-from mmlab.nn.steps import StepRunner
 from mmlab.nn.training_config import EarlyStopping, RangeTest, TrainingConfig
+from mmlab.nn.training_steps import StepRunner
 
 #: Score of a panel (gene indices) on the validation cells; higher is better.
 PanelScore = Callable[[NDArray[np.int64]], float]

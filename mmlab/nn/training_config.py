@@ -51,7 +51,7 @@ class Decay:
 class RangeTest:
     """Learning rate range test, which replaces a fixed learning rate.
 
-    See :func:`mmlab.nn.range_test.find_learning_rates`.
+    See :func:`mmlab.nn.learning_rate_range_test.find_learning_rates`.
 
     Attributes
     ----------

@@ -1,0 +1,1 @@
+"""Normalisation, expression layers, splits, label noise and random streams."""

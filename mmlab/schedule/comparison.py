@@ -25,9 +25,9 @@ from mmlab.schedule.comparison_plan import (
     tabulate,
 )
 from mmlab.schedule.progress import ComparisonProgress
+from mmlab.schedule.ray_tune_run import StudyInterruptedError, sigterm_as_interrupt
 from mmlab.schedule.study_size import check_size, describe_size
 from mmlab.schedule.submit import submit_trials
-from mmlab.schedule.tune_run import StudyInterruptedError, sigterm_as_interrupt
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec

@@ -14,12 +14,12 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.schedule.cluster import cluster
 from mmlab.schedule.progress import SearchProgress
+from mmlab.schedule.ray_tune_run import StudyInterruptedError, TuneRun, sigterm_as_interrupt
 from mmlab.schedule.search_actor import SearchActor
 from mmlab.schedule.search_algorithm import WarmStartASHA, make_searcher
 from mmlab.schedule.search_checks import check_name, check_search
 from mmlab.schedule.search_recorder import SearchRecorder
 from mmlab.schedule.search_summary import best_trial, write_summary
-from mmlab.schedule.tune_run import StudyInterruptedError, TuneRun, sigterm_as_interrupt
 from mmlab.selectors import resolve_params
 from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec

@@ -14,7 +14,7 @@ from mmlab.schedule.cluster import cluster
 from mmlab.schedule.comparison_actor import ComparisonActor
 from mmlab.schedule.comparison_recorder import ComparisonRecorder, OnEnd
 from mmlab.schedule.progress import ComparisonProgress, Progress
-from mmlab.schedule.tune_run import TuneRun, sigterm_as_interrupt
+from mmlab.schedule.ray_tune_run import TuneRun, sigterm_as_interrupt
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import EndedTrial

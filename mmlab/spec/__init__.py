@@ -1,0 +1,1 @@
+"""What to run: frozen pydantic models of trials, searches and comparisons, and their YAML files."""

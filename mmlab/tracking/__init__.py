@@ -18,14 +18,15 @@ from mmlab.tracking.finished_replicates import (
     read_replicates,
     read_study_replicates,
 )
-from mmlab.tracking.method import MethodRun
+from mmlab.tracking.method_run import MethodRun
 from mmlab.tracking.model_registry import Champion, find_champion, load_model, register_champion
 from mmlab.tracking.outbox import EndedTrial, Outbox
 from mmlab.tracking.promotion import find_promotions, record_promotion
 from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore, resolve_uri
-from mmlab.tracking.study import (
+from mmlab.tracking.study_lock import lock_study
+from mmlab.tracking.study_run import (
     StudyRun,
     claim_study,
     close_abandoned,
@@ -33,9 +34,8 @@ from mmlab.tracking.study import (
     find_study,
     open_study,
 )
-from mmlab.tracking.study_lock import lock_study
-from mmlab.tracking.trial import TrialRun, close_trial, constraint_params, run_tracked
 from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
+from mmlab.tracking.trial_run import TrialRun, close_trial, constraint_params, run_tracked
 
 __all__ = [
     "ENDED",

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from mmlab.comparison.result_table import ResultRow, row_from_parquet
 from mmlab.tracking.store import TrackingStore
-from mmlab.tracking.study import find_study
+from mmlab.tracking.study_run import find_study
 from mmlab.tracking.trial_record import Outcome
 
 #: Artifact of a study with all its replicates, and of a trial with its own.

@@ -16,9 +16,9 @@ from mmlab.datasets.cells import Cells
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.files import atomic_write
-from mmlab.tracking.study import StudyRun, send_heartbeat
-from mmlab.tracking.trial import TrialRun, close_trial
+from mmlab.tracking.study_run import StudyRun, send_heartbeat
 from mmlab.tracking.trial_record import Outcome
+from mmlab.tracking.trial_run import TrialRun, close_trial
 from mmlab.trial.result import TrialResult
 
 _log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from mmlab.model import Model
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking.model_registry import Champion, register_champion
-from mmlab.tracking.owner import owner_tags
+from mmlab.tracking.run_owner import owner_tags
 from mmlab.tracking.store import metric_points
-from mmlab.tracking.study import StudyRun
+from mmlab.tracking.study_run import StudyRun
 
 
 def record_promotion(

@@ -7,7 +7,7 @@ from collections import Counter
 
 from mmlab.constraints.describe import describe_constraints, escape_markdown
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking.study import StudyRun
+from mmlab.tracking.study_run import StudyRun
 from mmlab.tracking.trial_record import Outcome, TrialRecord
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from mmlab.system.files import atomic_write
-from mmlab.tracking.owner import already_running, owner_name, owner_tags
+from mmlab.tracking.run_owner import already_running, owner_name, owner_tags
 from mmlab.tracking.store import TrackingStore
 
 

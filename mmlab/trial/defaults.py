@@ -11,7 +11,7 @@ from mmlab.preprocessing.splits import replicate_split, split_problems
 from mmlab.selectors import SELECTORS, resolve_params
 from mmlab.spec.trial import LabelNoise, TrialSpec
 from mmlab.system.memory import available_memory
-from mmlab.trial.fit import make_selector
+from mmlab.trial.fit_inputs import make_selector
 
 
 def resolve_spec(spec: TrialSpec, cells: Cells) -> TrialSpec:

@@ -18,7 +18,7 @@ from mmlab.preprocessing.random_streams import Stream, random_stream
 from mmlab.preprocessing.splits import Split, subsample
 from mmlab.spec.protocol import MAX_EVALUATION_CELLS, MAX_FIT_CELLS
 from mmlab.spec.trial import TrialSpec
-from mmlab.trial.batched import Fit
+from mmlab.trial.batched_fit import Fit
 from mmlab.trial.decoded_cells import DecodedCells, compare_reconstruction
 from mmlab.trial.evaluate import Evaluation, compute_metrics, evaluate_panel, metrics_by_type
 from mmlab.trial.result import ReplicateResult

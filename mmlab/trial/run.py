@@ -29,10 +29,10 @@ from mmlab.selectors.controls import ShuffledLabels
 from mmlab.spec.trial import LabelNoise, TrialSpec
 from mmlab.system.memory import PeakMemory
 from mmlab.system.threads import limit_threads
-from mmlab.trial.batched import Fit, run_fits
+from mmlab.trial.batched_fit import Fit, run_fits
 from mmlab.trial.decoded_cells import DecodedCells
 from mmlab.trial.defaults import resolve_spec
-from mmlab.trial.fit import make_selector, training_data
+from mmlab.trial.fit_inputs import make_selector, training_data
 from mmlab.trial.objective import OBJECTIVE, final_objective, mean_epoch
 from mmlab.trial.replicate import PreparedReplicate, replicate_constraints
 from mmlab.trial.result import (
@@ -83,7 +83,7 @@ def run_trials(trials: Sequence[Trial]) -> Iterator[list[dict[str, float] | None
     """Run trials side by side; yield the metrics of each epoch, one item per trial.
 
     The item of a trial that has ended is None. Selectors are trained as one batch across trials
-    where possible (:func:`mmlab.trial.batched.run_fits`). Replicates that differ only in label
+    where possible (:func:`mmlab.trial.batched_fit.run_fits`). Replicates that differ only in label
     noise that their method ignores share one fit.
 
     Raises

@@ -19,9 +19,9 @@ from mmlab.nn.batches import fast_arithmetic, shuffled_minibatches
 from mmlab.nn.concrete_gate import ConcreteGate, assign_distinct_genes, order_by_largest_weight
 from mmlab.nn.gates import CandidateGenes, FreeLogitsGate, GateOutput, MarkerMapGate, MaskGate
 from mmlab.nn.layers import BatchNorm, Linear, RandomSource
+from mmlab.nn.learning_rate_range_test import find_learning_rates, steepest_descent
 from mmlab.nn.losses import gaussian_nll, kl_to_standard_normal, markermap_loss
 from mmlab.nn.networks import PanelModel, PanelVAE
-from mmlab.nn.range_test import find_learning_rates, steepest_descent
 from mmlab.nn.relaxed_top_k import relaxed_top_k
 from mmlab.nn.training import (
     Epoch,

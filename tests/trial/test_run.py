@@ -26,7 +26,7 @@ from mmlab.system.threads import limit_threads
 from mmlab.trial import run as trial_run
 from mmlab.trial.defaults import resolve_spec
 from mmlab.trial.evaluate import CLASSIFIERS, evaluate_panel
-from mmlab.trial.fit import make_selector
+from mmlab.trial.fit_inputs import make_selector
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import OBJECTIVE, Trial, final_objective, run_trial, run_trials
 

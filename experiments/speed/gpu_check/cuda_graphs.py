@@ -13,8 +13,8 @@ from torch import Tensor
 from mmlab.nn.batches import Optimizer, fast_arithmetic, shuffled_minibatches
 from mmlab.nn.losses import markermap_loss
 from mmlab.nn.networks import Outputs
-from mmlab.nn.steps import StepRunner
 from mmlab.nn.training import evaluate_loss
+from mmlab.nn.training_steps import StepRunner
 
 from .harness import Check, logged_warnings
 from .internals import counted_graphs

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mmlab.selectors.vae import train_batched
-from mmlab.trial.batched import Fit, run_fits
+from mmlab.trial.batched_fit import Fit, run_fits
 
 from .harness import Check, logged_warnings
 from .internals import assumed_free_memory

@@ -13,10 +13,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from mmlab.nn import layers, relaxed_top_k, steps
+from mmlab.nn import layers, relaxed_top_k, training_steps
 from mmlab.nn.layers import RandomSource
-from mmlab.trial import batched
-from mmlab.trial.batched import Fit
+from mmlab.trial import batched_fit
+from mmlab.trial.batched_fit import Fit
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def counted_graphs(enabled: bool = True) -> Iterator[dict[str, int]]:
 
     Where ``enabled`` is false no step is captured: every kernel is launched by itself.
     """
-    capture, counts = steps._capture, {"captures": 0, "replays": 0}
+    capture, counts = training_steps._capture, {"captures": 0, "replays": 0}
 
     def counted_capture(
         step: Callable[[], None], generators: list[torch.Generator]
@@ -39,8 +39,8 @@ def counted_graphs(enabled: bool = True) -> Iterator[dict[str, int]]:
 
         return counted_replay
 
-    supports_graph = steps._supports_graph if enabled else lambda cells: False
-    with patch.multiple(steps, _capture=counted_capture, _supports_graph=supports_graph):
+    supports_graph = training_steps._supports_graph if enabled else lambda cells: False
+    with patch.multiple(training_steps, _capture=counted_capture, _supports_graph=supports_graph):
         yield counts
 
 
@@ -51,14 +51,14 @@ def without_triton_kernels() -> AbstractContextManager[Any]:
 
 def assumed_free_memory(n_bytes: float) -> AbstractContextManager[Any]:
     """Let mmlab find ``n_bytes`` of free memory when it chooses how many models fit."""
-    return patch.object(batched, "_free_memory", lambda device: n_bytes)
+    return patch.object(batched_fit, "_free_memory", lambda device: n_bytes)
 
 
 def estimated_bytes_per_model(selector: Any, data: Any) -> float:
     """Return the GPU memory that mmlab expects one model of a batch to use."""
-    usable = batched._MEMORY_SHARE * 1e13
+    usable = batched_fit._MEMORY_SHARE * 1e13
     with assumed_free_memory(1e13):
-        return usable / batched._max_batch_size(Fit(selector, data))
+        return usable / batched_fit._max_batch_size(Fit(selector, data))
 
 
 class HostRandomSource(RandomSource):

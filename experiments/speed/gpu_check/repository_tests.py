@@ -11,7 +11,7 @@ from typing import Any
 
 from .harness import ROOT, Check
 
-TOP_K, BATCHED = "tests/nn/test_relaxed_top_k.py", "tests/trial/test_batched.py"
+TOP_K, BATCHED = "tests/nn/test_relaxed_top_k.py", "tests/trial/test_batched_fit.py"
 
 
 def repository_tests(check: Check) -> dict[str, Any]:

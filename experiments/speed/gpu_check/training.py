@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmlab.nn.batches import Optimizer, fast_arithmetic, shuffled_minibatches
 from mmlab.nn.cell_reader import CellReader, CellTensor
 from mmlab.nn.losses import markermap_loss
-from mmlab.nn.steps import StepRunner
+from mmlab.nn.training_steps import StepRunner
 from mmlab.selectors import get_selector
 from mmlab.selectors.vae import train_batched
 

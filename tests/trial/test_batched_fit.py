@@ -22,8 +22,8 @@ from mmlab.nn.training import Epoch, TrainingPlan, train
 from mmlab.nn.training_config import Annealing, RangeTest, TrainingConfig
 from mmlab.selectors import get_selector
 from mmlab.spec.trial import TrialSpec
-from mmlab.trial import batched
-from mmlab.trial.batched import Fit, run_fits
+from mmlab.trial import batched_fit
+from mmlab.trial.batched_fit import Fit, run_fits
 from mmlab.trial.run import run_trial
 
 
@@ -150,14 +150,14 @@ def batch_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     A selector that is trained alone appears only if memory was too small for its batch.
     """
     sizes: list[int] = []
-    train_batched = batched.train_batched
+    train_batched = batched_fit.train_batched
 
     def counted(selectors: Any, data: Any) -> Iterator[Any]:
         sizes.append(len(selectors))
         return train_batched(selectors, data)
 
-    monkeypatch.setattr(batched, "_free_memory", lambda device: 1e9)
-    monkeypatch.setattr(batched, "train_batched", counted)
+    monkeypatch.setattr(batched_fit, "_free_memory", lambda device: 1e9)
+    monkeypatch.setattr(batched_fit, "train_batched", counted)
     return sizes
 
 
@@ -183,7 +183,7 @@ def test_selectors_that_differ_in_shared_parameters_are_not_batched(batch_sizes:
         *make_fits(1, hidden_size=16),
         *make_fits(2, learning_rate=1e-2, beta=0.5),
     ]
-    assert [len(group) for group in batched._model_batches(mixed)] == [2, 1, 2]
+    assert [len(group) for group in batched_fit._model_batches(mixed)] == [2, 1, 2]
     list(run_fits(mixed))
     assert batch_sizes == [2, 2]
 
@@ -204,7 +204,7 @@ def test_early_stopping_of_one_model_does_not_stop_the_others(batch_sizes: list[
 def test_out_of_gpu_memory_halves_the_model_batch(
     batch_sizes: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train_batched = batched.train_batched
+    train_batched = batched_fit.train_batched
 
     def limited(selectors: Any, data: Any) -> Iterator[Any]:
         steps = train_batched(selectors, data)
@@ -215,7 +215,7 @@ def test_out_of_gpu_memory_halves_the_model_batch(
 
     whole = make_fits()
     list(run_fits(whole))
-    monkeypatch.setattr(batched, "train_batched", limited)
+    monkeypatch.setattr(batched_fit, "train_batched", limited)
     done = make_fits()
     with caplog.at_level(logging.WARNING):
         assert list(run_fits(done)) == [1, 2, 3]
@@ -229,7 +229,7 @@ def test_out_of_gpu_memory_halves_the_model_batch(
 def test_the_free_memory_limits_the_model_batch(
     batch_sizes: list[int], monkeypatch: pytest.MonkeyPatch, free: float, expected: list[int]
 ) -> None:
-    monkeypatch.setattr(batched, "_free_memory", lambda device: free)
+    monkeypatch.setattr(batched_fit, "_free_memory", lambda device: free)
     done = make_fits(hidden_size=64)
     assert list(run_fits(done)) == [1, 2, 3]
     assert batch_sizes == expected
@@ -242,13 +242,13 @@ def test_a_single_model_that_does_not_fit_in_memory_is_an_error(
         raise torch.OutOfMemoryError("CUDA out of memory")
         yield
 
-    monkeypatch.setattr(batched, "train_batched", fail)
+    monkeypatch.setattr(batched_fit, "train_batched", fail)
     with pytest.raises(torch.OutOfMemoryError):
         list(run_fits(make_fits()))
 
 
 def test_the_free_main_memory_is_divided_among_the_cores() -> None:
-    assert 2**20 < batched._free_memory("cpu") <= psutil.virtual_memory().total
+    assert 2**20 < batched_fit._free_memory("cpu") <= psutil.virtual_memory().total
 
 
 def test_a_trial_gives_the_same_result_batched_and_alone(
@@ -264,7 +264,7 @@ def test_a_trial_gives_the_same_result_batched_and_alone(
     together = run_trial(spec, tiny_cells)
     assert batch_sizes == [3]
     batch_sizes.clear()
-    monkeypatch.setattr(batched, "_free_memory", lambda device: 1.0)
+    monkeypatch.setattr(batched_fit, "_free_memory", lambda device: 1.0)
     apart = run_trial(spec, tiny_cells)
     assert batch_sizes == [1, 1, 1]
     columns = ["replicate", "knn/accuracy", "epochs"]

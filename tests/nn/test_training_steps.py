@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmlab.nn import steps as steps_module
+from mmlab.nn import training_steps as steps_module
 from mmlab.nn.batches import Optimizer, shuffled_minibatches
 from mmlab.nn.losses import markermap_loss
 from mmlab.nn.networks import PanelModel
-from mmlab.nn.steps import StepRunner
+from mmlab.nn.training_steps import StepRunner
 
 MODELS = [0, 1, 2]
 BATCH_SIZE = 16

@@ -16,11 +16,11 @@ from pydantic import Field, TypeAdapter
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy
-from mmlab.tracking.owner import already_running, owner_is_alive, owner_name, owner_tags
+from mmlab.tracking.run_owner import already_running, owner_is_alive, owner_name, owner_tags
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import TrackingStore
-from mmlab.tracking.trial import close_trial
 from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord, read_record
+from mmlab.tracking.trial_run import close_trial
 
 _STUDIES = "tags.`mmlab.kind` = 'study'"
 
@@ -202,7 +202,7 @@ def send_heartbeat(study: StudyRun[Any]) -> None:
 def close_abandoned(store: TrackingStore) -> None:
     """Close the RUNNING runs of dead processes: studies with their trials, and single trials.
 
-    :func:`mmlab.tracking.owner.owner_is_alive` decides whether a process is dead.
+    :func:`mmlab.tracking.run_owner.owner_is_alive` decides whether a process is dead.
     """
     for run in store.search("attributes.status = 'RUNNING'"):
         tags = run.data.tags

@@ -17,7 +17,12 @@ MethodsOption = Annotated[
     str, typer.Option(help="Names of `mmlab methods list`, comma-separated; or all.")
 ]
 ReplicatesOption = Annotated[
-    int, typer.Option(min=1, help="Random 70/10/20 splits, the same for every method.")
+    int,
+    typer.Option(
+        min=1,
+        help="Random splits of the cells into 70 % training, 10 % validation and 20 % test cells, "
+        "the same for every method.",
+    ),
 ]
 SizeOption = Annotated[int, typer.Option("--n-markers", "-k", min=1, help="Genes in the panel.")]
 
