@@ -60,7 +60,7 @@ def result_rows(content: dict[str, Any]) -> pd.DataFrame:
 
 
 def wait_for(folder: Path, driver: subprocess.Popen[str], pattern: str) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not re.search(pattern, (folder / "stderr").read_text()):
         assert time.monotonic() < deadline, (folder / "stderr").read_text()
         assert driver.poll() is None, (folder / "stderr").read_text()

@@ -76,7 +76,7 @@ def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 240
 
 def is_actor(title: str) -> bool:
     """Return whether the process with this title is an actor; Ray renames it for every call."""
-    return title.startswith(("ray::ResourceTrainable", "ray::TrialActor"))
+    return title.startswith(("ray::ResourceTrainable", "ray::SearchActor"))
 
 
 def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def server(folder: Path, port: int, database: str = "server.db") -> Iterator[psu
     with (folder / "server.log").open("a") as log:
         process = psutil.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not is_ready(port):
             assert time.monotonic() < deadline, (folder / "server.log").read_text()
             time.sleep(0.2)
