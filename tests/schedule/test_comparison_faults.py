@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 import yaml
-from processes import mmlab_command, run_mmlab, running_mmlab
+from processes import mmlab_command, ray_actors, run_mmlab, running_mmlab
 from servers import free_port, server
 
 from mmlab.tracking import Outcome, TrackingStore
@@ -115,11 +114,7 @@ def test_killed_workers(reference: dict[str, Any], tmp_path: Path) -> None:
         for ended in (1, 7):
             wait_for(tmp_path, driver, rf"\[{ended}/")
             time.sleep(rng.random())
-            workers = [
-                process
-                for process in psutil.Process(driver.pid).children(recursive=True)
-                if "ray::ResourceTrainable" in " ".join(process.cmdline())
-            ]
+            workers = ray_actors(driver.pid)
             assert workers
             rng.choice(workers).kill()
         assert driver.wait(timeout=300) == 0, (tmp_path / "stderr").read_text()

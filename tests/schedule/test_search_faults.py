@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from processes import SMALL, run_mmlab, running_mmlab, tune
+from processes import SMALL, ray_actors, run_mmlab, running_mmlab, tune
 
 from mmlab.tracking import Outcome, StudyRun, TrackingStore, open_study
 
@@ -74,20 +73,11 @@ def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 240
         time.sleep(0.2)
 
 
-def is_actor(title: str) -> bool:
-    """Return whether the process with this title is an actor; Ray renames it for every call."""
-    return title.startswith(("ray::ResourceTrainable", "ray::SearchActor"))
-
-
 def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path: Path) -> None:
     options = ["--trials", "3", "--epochs", "40", "--max-concurrent", "1"]
     with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:
         wait_for(lambda: "[1/3]" in (tmp_path / "stderr").read_text(), driver)
-        workers = [
-            process
-            for process in psutil.Process(driver.pid).children(recursive=True)
-            if is_actor(" ".join(process.cmdline()))
-        ]
+        workers = ray_actors(driver.pid)
         assert workers
         for worker in workers:
             worker.kill()

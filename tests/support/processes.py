@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 SMALL = ["--dataset", "pbmc68k_reduced", "--n-markers", "10", "--replicates", "1"]
 
 
@@ -37,6 +39,16 @@ def running_mmlab(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[st
         finally:
             driver.kill()
             driver.wait()
+
+
+def ray_actors(driver: int) -> list[psutil.Process]:
+    """Return the actors that a process started. Ray gives them another title for every call."""
+    titles = ("ray::ResourceTrainable", "ray::SearchActor", "ray::ComparisonActor")
+    return [
+        process
+        for process in psutil.Process(driver).children(recursive=True)
+        if " ".join(process.cmdline()).startswith(titles)
+    ]
 
 
 def tune(folder: Path, *arguments: str) -> dict[str, Any]:
