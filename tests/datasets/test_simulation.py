@@ -102,7 +102,7 @@ def test_loading_a_simulated_dataset_simulates_it() -> None:
 def test_the_name_of_a_simulated_dataset_must_contain_simulated() -> None:
     code, message = run("datasets", "simulate", "--like", "citeseq", "--name", "real")
     assert code == 2
-    assert "--name real must hold the word simulated" in message
+    assert "--name real must contain the word simulated" in message
     code, message = run("datasets", "simulate", "--like", "citseq")
     assert "dataset 'citseq' is not among" in message
 

@@ -218,7 +218,7 @@ def test_failed_method_is_reported_and_does_not_stop_the_others(tmp_path: Path) 
     ("arguments", "message"),
     [
         (["--dataset", "zeisel", "--methods", "randon"], "Did you mean 'random'?"),
-        (["--dataset", "zeisel", "--methods", "oracle"], "nobody knows those of zeisel"),
+        (["--dataset", "zeisel", "--methods", "oracle"], "those of zeisel are not known"),
         (["--dataset", "zeisel", "--methods", "random,random"], "duplicate methods: random"),
         (["--dataset", "zeisel", "--n-markers", "10,x"], "'10,x': give whole numbers"),
         (["--dataset", "zeisel", "--n-markers", "5000"], "give a number from 1 to 4000"),

@@ -201,7 +201,7 @@ def test_a_subsample_takes_both_ends_of_a_part() -> None:
 
 def test_metrics_are_computed_on_the_subsample(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = as_cells(simulate_cells(n_cells=400))
-    for module in ("mmlab.trial.replicate", "mmlab.selectors.vae"):
+    for module in ("mmlab.trial.replicate", "mmlab.selectors.validation_score"):
         monkeypatch.setattr(f"{module}.MAX_FIT_CELLS", 60)
         monkeypatch.setattr(f"{module}.MAX_EVALUATION_CELLS", 20)
     result = run_trial(spec_of("markermap_supervised"), cells)
