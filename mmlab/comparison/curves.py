@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmlab import figures
-from mmlab.comparison.tables import metric_direction
+from mmlab.comparison.tables import markdown, metric_direction
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
 from mmlab.trial.evaluate import CLEAN_PREFIX
 
@@ -173,13 +173,7 @@ def _percent(level: float) -> str:
 
 def curves_markdown(spec: ComparisonSpec, summary: pd.DataFrame, robustness: pd.DataFrame) -> str:
     """Return all tables as Markdown; the best method at each setting is bold."""
-    lines = []
-    for title, header, body in curve_tables(spec, summary, robustness, "**{}**".format):
-        lines += [f"### {title[0].upper()}{title[1:]}", ""]
-        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-        lines += ["| " + " | ".join(row) + " |" for row in body]
-        lines.append("")
-    return "\n".join(lines)
+    return markdown(curve_tables(spec, summary, robustness, "**{}**".format))
 
 
 def write_curves(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,8 +156,13 @@ def format_metric(row: Any, *, spread: bool, published: bool) -> list[str]:
 
 def tables_markdown(comparison: ComparisonTables, n_markers: int, competing: set[str]) -> str:
     """Return all tables as Markdown: best in bold, methods ordered by the first metric."""
+    return markdown(view_tables(comparison, n_markers, competing, "**{}**".format))
+
+
+def markdown(tables: Iterable[tuple[str, list[str], list[list[str]]]]) -> str:
+    """Return tables as Markdown, given the title, the header and the rows of each."""
     lines: list[str] = []
-    for title, header, body in view_tables(comparison, n_markers, competing, "**{}**".format):
+    for title, header, body in tables:
         lines += [f"### {title[0].upper()}{title[1:]}", ""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(row) + " |" for row in body]
