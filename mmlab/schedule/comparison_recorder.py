@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ray.tune import Callback
+from ray.tune.experiment import Trial
 
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.progress import Progress, TrialProgress
+from mmlab.schedule.ray_tune_run import Recorder
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import EndedTrial, Outcome
 from mmlab.trial.defaults import resolve_spec
@@ -19,7 +20,7 @@ from mmlab.trial.result import TrialResult
 OnEnd = Callable[[EndedTrial], None]
 
 
-class ComparisonRecorder(Callback):
+class ComparisonRecorder(Recorder):
     """Passes each ended trial to ``on_end`` and all reports to the progress display.
 
     It runs in the driver. The reports come from
@@ -27,13 +28,10 @@ class ComparisonRecorder(Callback):
     """
 
     def __init__(self, cells: Cells, progress: Progress, on_end: OnEnd) -> None:
+        super().__init__()
         self.cells = cells
         self.progress = progress
         self.on_end = on_end
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
-        return {}
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
@@ -66,7 +64,7 @@ class ComparisonRecorder(Callback):
             self._record(spec, report["digest"], group["parent"], trial_result, report["reason"])
             self.progress.end(key, outcome)
 
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+    def _record_failure(self, trial: Trial) -> None:
         """Record all trials of a group as failed, with the error, after the last retry."""
         group = trial.config["group"]
         reason = str(trial.get_error() or "the worker process died")

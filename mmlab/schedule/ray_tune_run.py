@@ -12,12 +12,49 @@ from typing import Any
 
 from ray import tune
 from ray.tune import Callback
+from ray.tune.experiment import Trial
 
 from mmlab.schedule.actor import Actor
 from mmlab.spec.resources import Resources
 
 #: How often a configuration is started again after its worker died or raised an error.
 _RETRIES = 1
+
+
+class Recorder(Callback):
+    """Base class of Tune callbacks that record ended trials on the driver.
+
+    A subclass records in ``_record_failure`` a trial that failed after its last retry.
+
+    Attributes
+    ----------
+    lost
+        Configurations of lost trials. When a reused actor dies before the next trial starts in
+        it, Tune counts this twice: it schedules a retry, and then gives the trial up. Such a
+        trial has not failed and is to be run again.
+    """
+
+    def __init__(self) -> None:
+        self.lost: list[dict[str, Any]] = []
+        self._retries: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
+        return {}
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
+        """Note when Tune scheduled a retry."""
+        self._retries[trial.trial_id] = iteration
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
+        """Record a failed trial, or note a lost one: its retry was given up at once."""
+        if self._retries.get(trial.trial_id) == iteration:
+            self.lost.append(trial.config)
+        else:
+            self._record_failure(trial)
+
+    def _record_failure(self, trial: Trial) -> None:
+        raise NotImplementedError
 
 
 class StudyInterruptedError(KeyboardInterrupt):
@@ -47,12 +84,14 @@ class TuneRun:
     name: str
     actor: type[Actor]
     shared: dict[str, Any]
-    recorder: Callback
+    recorder: Recorder
     resources: Resources
     slots: int
 
-    def fit(self, space: dict[str, Any], **config: Any) -> None:
+    def fit(self, space: dict[str, Any], **config: Any) -> list[dict[str, Any]]:
         """Run all configurations of a parameter space.
+
+        The first configuration gets a new actor, and so cannot be lost.
 
         Parameters
         ----------
@@ -60,11 +99,16 @@ class TuneRun:
             Tune's parameter space.
         config
             Further arguments of ``tune.TuneConfig``: search algorithm, scheduler, num_samples.
+
+        Returns
+        -------
+        The configurations of lost trials, which are to be run again.
         """
         trainable = tune.with_resources(
             tune.with_parameters(self.actor, threads=self.resources.cpus_per_trial, **self.shared),
             {"cpu": self.resources.cpus_per_trial, "gpu": self.resources.gpus_per_trial},
         )
+        self.recorder.lost.clear()
         with tempfile.TemporaryDirectory(prefix="mmlab-tune-") as folder:
             tuner = tune.Tuner(
                 trainable,
@@ -83,6 +127,7 @@ class TuneRun:
                 ),
             )
             tuner.fit()
+        return list(self.recorder.lost)
 
 
 @contextmanager

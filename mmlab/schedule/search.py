@@ -180,8 +180,9 @@ def _run_baselines(
     """Run the baselines that have not ended."""
     ended = {record.selector for record in records if record.outcome in ENDED}
     missing = [name for name in study.spec.baselines if name not in ended]
-    if missing:
-        tune_run.fit({"selector": tune.grid_search(missing), "params": {}})
+    while missing:
+        lost = tune_run.fit({"selector": tune.grid_search(missing), "params": {}})
+        missing = [config["selector"] for config in lost]
 
 
 def _run_search(study: StudyRun[SearchSpec], cells: Cells, tune_run: TuneRun) -> None:
@@ -194,14 +195,14 @@ def _run_search(study: StudyRun[SearchSpec], cells: Cells, tune_run: TuneRun) ->
         ended = sum(record.outcome in ENDED for record in records)
         if ended >= study.spec.trials:
             return
-        tune_run.fit(
+        lost = tune_run.fit(
             {"selector": search.selector, "params": search.fixed},
             search_alg=make_searcher(study, records, cells),
             scheduler=WarmStartASHA(study, max_epochs, records),
             num_samples=study.spec.trials - ended,
         )
         after = [r for r in study.trials() if r.selector == search.selector]
-        if sum(record.outcome in ENDED for record in after) == ended:
+        if not lost and sum(record.outcome in ENDED for record in after) == ended:
             raise UserError(
                 f"study {study.name}: no new configuration after {ended} of {study.spec.trials} "
                 "trials; the search space is exhausted. Extend it, or reduce --trials."

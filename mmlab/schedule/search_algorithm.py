@@ -19,7 +19,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.schedule.search_actor import DIVERGED_SCORE, SCORE
 from mmlab.spec.base import Scalar
 from mmlab.spec.search import Choices, Range, SearchSpace, SearchSpec
-from mmlab.tracking import ENDED, StudyRun, TrialRecord
+from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRecord
 from mmlab.trial.defaults import resolve_spec
 from mmlab.trial.run import OBJECTIVE
 
@@ -88,8 +88,12 @@ class WarmStartASHA(ASHAScheduler):
             stop_last_trials=False,
         )
         # Interrupted trials run again and are left out: their old scores would compete with the
-        # new ones at rungs that no trial of this run has reached, and could stop all trials.
-        for record in (record for record in records if record.outcome in ENDED):
+        # new ones at rungs that no trial of this run has reached, and could stop all trials. For
+        # the same reason the stopped trials count only beside a complete one: the trial that
+        # they lost against may be one that was interrupted.
+        outcomes = {record.outcome for record in records}
+        counted = ENDED if Outcome.COMPLETE in outcomes else ()
+        for record in (record for record in records if record.outcome in counted):
             ended_trial: Any = SimpleNamespace(trial_id=record.run_id)
             for epoch, score in study.score_history(record, OBJECTIVE):
                 self._brackets[0].on_result(ended_trial, epoch, score)

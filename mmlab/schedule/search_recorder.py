@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.tune import Callback
+from ray.tune.experiment import Trial
 
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.progress import Progress, TrialProgress
+from mmlab.schedule.ray_tune_run import Recorder
 from mmlab.schedule.search_actor import SCORE, open_trial_run
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outcome, StudyRun, close_trial
 from mmlab.trial.defaults import resolve_spec
 
 
-class SearchRecorder(Callback):
+class SearchRecorder(Recorder):
     """Closes the run of each ended trial and passes all reports to the progress display.
 
     It runs in the driver. While the study runs, the final status of a trial's run is set only
@@ -22,13 +23,10 @@ class SearchRecorder(Callback):
     """
 
     def __init__(self, study: StudyRun[SearchSpec], cells: Cells, progress: Progress) -> None:
+        super().__init__()
         self.study = study
         self.cells = cells
         self.progress = progress
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
-        return {}
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
@@ -61,7 +59,7 @@ class SearchRecorder(Callback):
         close_trial(self.study.store, last["run_id"], outcome, reason)
         self.progress.end(trial.trial_id, outcome)
 
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+    def _record_failure(self, trial: Trial) -> None:
         """Close the run of a trial as failed, with the error, after the last retry."""
         reason = str(trial.get_error() or "the worker process died")
         unresolved = self.study.spec.trial(trial.config["selector"], trial.config["params"])

@@ -44,7 +44,8 @@ def submit_trials(
     """
     recorder = ComparisonRecorder(cells, progress, on_end)
     tune_run = TuneRun(name, ComparisonActor, {"cells": cells}, recorder, resources, slots)
-    tune_run.fit({"group": tune.grid_search(groups)})
+    while groups:
+        groups = [lost["group"] for lost in tune_run.fit({"group": tune.grid_search(groups)})]
 
 
 def compute_trials(

@@ -49,13 +49,24 @@ def test_rungs_of_the_search_space_are_those_of_the_scheduler(
     assert all(epoch < max_epochs or max_epochs == 1 for epoch in rungs)
 
 
-def test_rungs_contain_ended_trials_but_no_interrupted_ones() -> None:
-    """An interrupted trial runs again: its old scores must not stop other trials at a rung."""
-    outcomes = {"ended": Outcome.STOPPED, "interrupted": Outcome.INTERRUPTED}
+@pytest.mark.parametrize("complete", [True, False])
+def test_rungs_contain_ended_trials_if_one_is_complete_but_no_interrupted_ones(
+    complete: bool,
+) -> None:
+    """Old scores must not stop all trials of a resumed search.
+
+    An interrupted trial runs again; a stopped one may have lost against an interrupted one.
+    """
+    outcomes = {"stopped": Outcome.STOPPED, "interrupted": Outcome.INTERRUPTED}
+    outcomes |= {"complete": Outcome.COMPLETE} if complete else {}
     records: Any = [
         SimpleNamespace(run_id=name, outcome=outcome) for name, outcome in outcomes.items()
     ]
-    histories = {"ended": [(10, 0.3)], "interrupted": [(10, 0.9), (20, 0.95)]}
+    histories = {
+        "stopped": [(10, 0.3)],
+        "interrupted": [(10, 0.9), (20, 0.95)],
+        "complete": [(10, 0.4), (20, 0.5), (40, 0.6)],
+    }
     search = SearchSpace(
         selector="markermap_supervised", parameters={"beta": {"low": 0.8, "high": 0.9}}
     )
@@ -65,4 +76,11 @@ def test_rungs_contain_ended_trials_but_no_interrupted_ones() -> None:
     )
     scheduler = search_algorithm.WarmStartASHA(study, 60, records)
     recorded = {int(epoch): dict(scores) for epoch, scores in scheduler._brackets[0]._rungs}
-    assert recorded == {10: {"ended": 0.3}, 20: {}, 40: {}}
+    if complete:
+        assert recorded == {
+            10: {"stopped": 0.3, "complete": 0.4},
+            20: {"complete": 0.5},
+            40: {"complete": 0.6},
+        }
+    else:
+        assert recorded == {10: {}, 20: {}, 40: {}}

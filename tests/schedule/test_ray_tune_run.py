@@ -1,0 +1,70 @@
+"""Runs of Ray Tune whose actors die at awkward moments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmlab.datasets.cells import Cells
+from mmlab.schedule.actor import Actor
+from mmlab.schedule.cluster import cluster
+from mmlab.schedule.ray_tune_run import Recorder, TuneRun, tune
+from mmlab.spec.resources import Resources
+
+# Imported through mmlab.schedule, which sets environment variables before it imports Ray.
+grid = tune.grid_search
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+
+class DiesWhenReused(Actor):
+    """An actor whose process dies once, while it is handed from one configuration to the next."""
+
+    def setup(self, config: dict[str, Any], **shared: Any) -> None:
+        self.marker = Path(shared["folder"]) / "died"
+        super().setup(config, **shared)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        if not self.marker.exists():
+            self.marker.touch()
+            os._exit(1)
+        return super().reset_config(new_config)
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self.number = config["number"]
+
+    def step(self) -> dict[str, Any]:
+        return {"number": self.number, "done": True}
+
+
+class Results(Recorder):
+    """Keeps the numbers of complete and of failed trials."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.complete: list[int] = []
+        self.failed: list[int] = []
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        self.complete.append(trial.last_result["number"])
+
+    def _record_failure(self, trial: Any) -> None:
+        self.failed.append(trial.config["number"])
+
+
+def test_trial_whose_reused_actor_dies_is_lost_and_can_be_run_again(
+    tmp_path: Path, tiny_cells: Cells
+) -> None:
+    results, resources = Results(), Resources(max_concurrent=1)
+    shared = {"cells": tiny_cells, "folder": str(tmp_path)}
+    with cluster(resources) as slots:
+        run = TuneRun("study", DiesWhenReused, shared, results, resources, slots)
+        lost = [config["number"] for config in run.fit({"number": grid([1, 2, 3])})]
+        assert lost == [2]
+        assert sorted(results.complete) == [1, 3]
+        assert not run.fit({"number": grid(lost)})
+    assert sorted(results.complete) == [1, 2, 3]
+    assert not results.failed
