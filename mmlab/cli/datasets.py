@@ -74,6 +74,7 @@ def info(
     A dataset that is not on this machine is fetched first.
     """
     from mmlab.datasets import DATASETS, ensure_dataset, load_cells
+    from mmlab.preprocessing.normalization import NORMALIZATIONS
     from mmlab.spec.trial import DataSpec
 
     about = ensure_dataset(name) or DATASETS[name]
@@ -106,6 +107,7 @@ def info(
         f"  types: {types}",
         f"  origin: {about.origin}",
         f"  license: {about.license}",
+        f"  normalisation: {NORMALIZATIONS[about.normalization]}; z-scores per gene, clipped at 10",
         f"  fingerprint: {cells.fingerprint}",
         *(f"  made from: {file}, sha256 {sha}" for file, sha in made_from.items()),
         *(f"  note: {note}" for note in about.notes),

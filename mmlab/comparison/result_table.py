@@ -29,7 +29,7 @@ ResultRow = dict[str, Any]
 #: Columns that identify a row; the others are results.
 _IDENTITY = (
     *("digest", "dataset", "fingerprint", "method", "setting"),
-    *("selector", "params", "n_markers", "noise_level"),
+    *("selector", "params", "n_markers", "noise_level", "seed"),
 )
 #: Minimum time between two writes: each write replaces the whole file.
 _SECONDS_BETWEEN_WRITES = 5.0
@@ -53,6 +53,7 @@ def make_row(spec: TrialSpec, digest: str, fingerprint: str, replicate: ResultRo
         "params": canonical_json(spec.params),
         "n_markers": spec.n_markers,
         "noise_level": spec.noise.level,
+        "seed": spec.seed,
         **replicate,
     }
 

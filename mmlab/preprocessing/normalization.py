@@ -14,6 +14,13 @@ from mmlab.datasets.cells import Normalization
 TARGET_SUM = 1e4
 MAX_Z_SCORE = 10.0
 
+#: What happens to the counts before they are turned into z-scores.
+NORMALIZATIONS: dict[Normalization, str] = {
+    "total": "counts scaled to 10,000 per cell, then log1p",
+    "none": "log1p of the counts, not scaled to a common total",
+    "l2": "log1p of the counts, not scaled; then each cell divided by its Euclidean norm",
+}
+
 Layer = Literal["zscore", "log1p", "counts"]
 
 

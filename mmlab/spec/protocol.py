@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 #: Part of every digest. Increase it when a change of the code changes results.
-PROTOCOL_NUMBER = 1
+PROTOCOL_NUMBER = 2
 
 #: Cells from which gene statistics (mean, standard deviation) are computed: ``train_only`` uses
 #: the training cells, ``paper`` all cells.

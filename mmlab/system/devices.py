@@ -25,6 +25,15 @@ def resolve_device(name: str) -> str:
         raise UserError(f"device {name!r} is not a torch device; use auto, cpu or cuda.") from error
 
 
+def device_title(device: str) -> str:
+    """Return ``cpu``, or the model name of a CUDA device."""
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
 def has_fast_bfloat16(device: str) -> bool:
     """Return whether a device multiplies matrices faster in bfloat16 than in float32."""
     import torch

@@ -16,8 +16,10 @@ from mmlab.preprocessing.expression import ZScores, to_dense
 from mmlab.preprocessing.label_noise import replicate_labels
 from mmlab.preprocessing.random_streams import Stream, random_stream
 from mmlab.preprocessing.splits import Split, subsample
+from mmlab.selectors.base import Selector
 from mmlab.spec.protocol import MAX_EVALUATION_CELLS, MAX_FIT_CELLS
 from mmlab.spec.trial import TrialSpec
+from mmlab.system.devices import device_title, resolve_device
 from mmlab.trial.batched_fit import Fit
 from mmlab.trial.decoded_cells import DecodedCells, compare_reconstruction
 from mmlab.trial.evaluate import Evaluation, compute_metrics, evaluate_panel, metrics_by_type
@@ -83,6 +85,7 @@ class PreparedReplicate:
             epochs=fit.epochs[-1].epoch if fit.epochs else 0,
             fit_seconds=fit.seconds,
             seconds=self.seconds + fit.seconds + time.perf_counter() - started,
+            device=_device(fit.selector),
             decoded=decoded,
             marked=rules.marked_types(panel) if rules is not None and needs_markers else None,
         )
@@ -126,6 +129,12 @@ class PreparedReplicate:
         if in_search:
             metrics = {f"validation/{name}": value for name, value in metrics.items()}
         return replace(evaluation, metrics=metrics), decoded
+
+
+def _device(selector: Selector) -> str:
+    """Return the device on which a selector is fitted; those without a choice use the CPU."""
+    name = selector.get_params().get("device")
+    return "cpu" if name is None else device_title(resolve_device(name))
 
 
 def replicate_constraints(

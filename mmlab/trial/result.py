@@ -46,6 +46,8 @@ class ReplicateResult:
         Wall time of the selection.
     seconds
         Wall time of the whole replicate: preparation, selection and evaluation.
+    device
+        Device of the selection: ``cpu``, or the model name of the GPU.
     decoded
         Comparison of cells with their reconstruction, only of the replicate with index 0 and only
         if the method has a decoder.
@@ -61,6 +63,7 @@ class ReplicateResult:
     epochs: int
     fit_seconds: float
     seconds: float
+    device: str
     decoded: DecodedCells | None = None
     marked: NDArray[np.int64] | None = None
 
@@ -79,9 +82,10 @@ class TrialResult:
         Columns rank (from 1), gene, gene_index, score: the panel of the only replicate, or
         the consensus of all (:func:`consensus_panel`).
     replicates
-        One row per replicate. Columns: replicate, epochs, fit_seconds, seconds, panel (gene
-        indices, best first), marked (only with ``min_per_type``: index of the type that each gene
-        of the panel marks, -1 for none), every metric, ``confusion/<classifier>`` (nested list),
+        One row per replicate. Columns: replicate, epochs, fit_seconds, seconds, device (``cpu``, or
+        the model of the GPU), panel (gene indices, best first), marked (only with
+        ``min_per_type``: index of the type that each gene of the panel marks, -1 for none), every
+        metric, ``confusion/<classifier>`` (nested list),
         ``per_class_f1/<classifier>`` and ``per_class_reconstruction/<source>/<measure>``.
     metrics
         Mean of every metric over the replicates and, for two or more replicates, the population
@@ -149,6 +153,7 @@ def replicate_row(replicate: ReplicateResult) -> dict[str, Any]:
         "epochs": replicate.epochs,
         "fit_seconds": replicate.fit_seconds,
         "seconds": replicate.seconds,
+        "device": replicate.device,
         "panel": replicate.panel.tolist(),
         **({} if replicate.marked is None else {"marked": replicate.marked.tolist()}),
         **evaluation.metrics,

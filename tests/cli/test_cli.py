@@ -127,6 +127,7 @@ def test_datasets_list_and_info() -> None:
     assert (info["cells"], info["genes"], len(info["types"])) == (2816, 4000, 47)
     assert any("names were lost" in note for note in info["notes"])
     assert "4000 genes" in call("datasets", "info", "zeisel_subtypes").output
+    assert "log1p of the counts, not scaled" in call("datasets", "info", "zeisel_subtypes").output
 
 
 def test_methods_info_lists_the_parameters() -> None:

@@ -70,7 +70,7 @@ def test_trials_do_not_share_default_params() -> None:
 def test_the_digest_is_unchanged() -> None:
     # Finished trials are found by their digest: a change of it requires a new PROTOCOL_NUMBER.
     assert trial().digest(FINGERPRINT) == (
-        "bfebbae181e3996963171cf14bd4af20347e392e175e633b6fd6eacf0fa71800"
+        "42472ce60508091c57b4cb6156250fd3e1a8164639e11dd916a71a83bc728615"
     )
 
 

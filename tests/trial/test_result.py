@@ -24,6 +24,7 @@ def replicate(
         epochs=0,
         fit_seconds=0.0,
         seconds=0.0,
+        device="cpu",
     )
 
 
