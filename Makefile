@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo test readme clean
+.PHONY: help demo test tables clean
 
 help:
 	@echo "make demo    install into .venv and tune MarkerMap on real cells (minutes)"
 	@echo "make test    install into .venv and run the linters and all tests"
-	@echo "make readme  update the README's tables of datasets and methods"
+	@echo "make tables  update the tables of the README and of experiments/results"
 	@echo "make clean   remove .venv and the demo's study"
 
 .venv/installed: pyproject.toml constraints.txt
@@ -27,7 +27,8 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-readme: .venv/installed
+tables: .venv/installed
+	$(BIN)/python experiments/result_tables.py --write
 	$(BIN)/python experiments/readme_tables.py --write
 
 clean:

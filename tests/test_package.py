@@ -65,11 +65,10 @@ def test_constraints_pin_every_direct_dependency() -> None:
     assert {name.lower() for name in names} <= pinned
 
 
-def test_readme_tables_are_those_of_the_registries() -> None:
+@pytest.mark.parametrize("script", ["result_tables.py", "readme_tables.py"])
+def test_tables_are_those_of_the_registries_and_the_finished_replicates(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / "readme_tables.py")],
-        capture_output=True,
-        text=True,
+        [sys.executable, str(ROOT / "experiments" / script)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     text = (ROOT / "README.md").read_text()
