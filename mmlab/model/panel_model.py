@@ -20,7 +20,7 @@ from mmlab.datasets.cells import Cells, Normalization
 from mmlab.datasets.io.cell_source import from_anndata
 from mmlab.datasets.io.count_search import inspect_location
 from mmlab.errors import UserError
-from mmlab.metrics.reconstruction import linear_coefficients, with_intercept
+from mmlab.metrics.reconstruction import apply_coefficients, linear_coefficients
 from mmlab.preprocessing.expression import Expression
 from mmlab.preprocessing.normalization import log_normalize, standardize
 from mmlab.preprocessing.recipes import gene_statistics
@@ -58,8 +58,9 @@ class Model:
     labels
         Class index of each reference cell, int64, shape (n_cells,).
     coefficients
-        Coefficients of the regression of the z-scores of all genes on those of the panel, float32,
-        shape (n_markers + 1, n_genes); the last row is the intercept.
+        Coefficients of the regression of the z-scores of all genes on those of the panel,
+        float64 (older models: float32), shape (n_markers + 1, n_genes); the last row is the
+        intercept.
     about
         Origin of the model, for display and for the registry.
     """
@@ -72,7 +73,7 @@ class Model:
     sd: NDArray[np.float32]
     cells: NDArray[np.float32]
     labels: NDArray[np.int64]
-    coefficients: NDArray[np.float32]
+    coefficients: NDArray[np.float64]
     about: dict[str, Any]
 
     @property
@@ -126,7 +127,7 @@ class Model:
         One row per cell, one column per gene.
         """
         z, names = self._z_scores(data)
-        reconstructed = with_intercept(z) @ self.coefficients
+        reconstructed = apply_coefficients(self.coefficients, z)
         return pd.DataFrame(reconstructed * self.sd + self.mean, index=names, columns=self.genes)
 
     def _z_scores(self, data: ad.AnnData | pd.DataFrame) -> tuple[NDArray[np.float32], pd.Index]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_selection import f_classif
 
 from mmlab.preprocessing.expression import to_dense
 from mmlab.preprocessing.normalization import Layer
@@ -60,12 +58,20 @@ def relevance(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float6
     It is 0 for a constant gene. For a gene that varies only between classes, where the statistic
     is infinite, it is larger than for all other genes.
     """
-    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-        warnings.filterwarnings("ignore", "Features .* are constant", UserWarning)
-        statistic = np.asarray(f_classif(X, y)[0], dtype=np.float64)
-    statistic[np.ptp(X, axis=0) == 0] = 0
+    # Sums of squares of deviations: differences of sums of squares, as f_classif computes them,
+    # cancel where a gene hardly varies within the classes, and the statistic may become negative.
+    mean = X.mean(axis=0, dtype=np.float64)
+    within, between = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    classes = np.unique(y)
+    for label in classes:
+        cells = X[y == label]
+        centre = cells.mean(axis=0, dtype=np.float64)
+        within += np.square(cells - centre).sum(axis=0)
+        between += len(cells) * np.square(centre - mean)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = between * (len(X) - len(classes)) / (within * (len(classes) - 1))
     largest = statistic[np.isfinite(statistic)].max(initial=0)
-    return np.nan_to_num(statistic, nan=0, posinf=largest + 1)
+    return np.nan_to_num(statistic, nan=0, posinf=2 * largest + 1)
 
 
 def greedy_ranking(

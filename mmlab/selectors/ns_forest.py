@@ -29,9 +29,11 @@ class NSForest(RankingSelector):
     classes lies below the median in the class. Genes with a high binary score (two standard
     deviations above the mean) are candidates of the class. A random forest of the class against
     the rest keeps the 15 most important candidates, and of these the 6 with the highest binary
-    score are combined: each gene predicts the class by a threshold on its expression, and a
-    combination predicts it where all its genes do. The combination with the highest F-beta
-    (beta = 0.5, which weights precision more than recall) is chosen.
+    score are combined: a cell is positive for a gene if its expression exceeds the threshold of
+    :func:`expressed_above_threshold`, and for a combination if it is positive for all of its
+    genes. The combination whose positive cells have the highest F-beta (beta = 0.5, which weights
+    precision more than recall) is chosen; of a tie, the smallest combination, then the one with
+    the higher binary scores.
 
     The panel is the first gene of the combination of every class, then the second, and so on;
     then the other candidates of the classes in the same way; then the remaining genes by their
@@ -52,7 +54,7 @@ class NSForest(RankingSelector):
     Aevermann et al., "A machine learning method for the discovery of minimum marker gene
     combinations for cell type identification from single-cell RNA sequencing", Genome Research
     2021, methods. The threshold of the binary scores is the setting ``BinaryFirst_high`` of
-    NS-Forest 4.1.
+    NS-Forest 4.1, the numbers of trees and genes are its defaults.
     """
 
     layer: ClassVar[Layer] = "log1p"
@@ -75,13 +77,14 @@ class NSForest(RankingSelector):
         medians = np.stack([np.median(cells[labels == c], axis=0) for c in classes])
         binary = binary_scores(medians)
         chosen, candidates = [], []
-        for score, median, high, label in zip(
-            binary, medians, high_scoring_genes(binary, medians), classes, strict=True
+        for score, high, label in zip(
+            binary, high_scoring_genes(binary, medians), classes, strict=True
         ):
             is_class = labels == label
-            genes = self._important(cells, is_class, high[median[high] > 0])
+            genes = self._important(cells, is_class, high)
             genes = genes[np.argsort(-score[genes], kind="stable")]
-            chosen.append(self._best_combination(cells, is_class, genes[:N_COMBINED]))
+            best = best_combination(cells[:, genes[:N_COMBINED]], is_class)
+            chosen.append(genes[best])
             others = np.setdiff1d(high, genes)
             others = others[np.argsort(-score[others], kind="stable")]
             candidates.append(np.concatenate([genes, others]))
@@ -101,23 +104,54 @@ class NSForest(RankingSelector):
         importance = forest.fit(cells[:, genes], is_class).feature_importances_
         return genes[np.argsort(-importance, kind="stable")[:N_IMPORTANT]]
 
-    def _best_combination(
-        self, cells: NDArray[np.float32], is_class: NDArray[np.bool_], genes: Indices
-    ) -> Indices:
-        """Return the combination with the best F-beta; the smallest, then the first, of a tie."""
-        predictions = []
-        for gene in genes:
-            x = cells[:, [gene]]
-            stump = DecisionTreeClassifier(max_leaf_nodes=2, random_state=self.seed)
-            predictions.append(stump.fit(x, is_class).predict(x))
-        best, best_value = genes[:0], -1.0
-        for size in range(1, len(genes) + 1):
-            for members in combinations(range(len(genes)), size):
-                predicted = np.logical_and.reduce([predictions[i] for i in members])
-                value = f_beta(is_class, predicted)
-                if value > best_value:
-                    best, best_value = genes[list(members)], value
-        return best
+
+def best_combination(x: NDArray[np.float32], is_class: NDArray[np.bool_]) -> Indices:
+    """Return the columns of ``x`` whose combination identifies the class with the best F-beta.
+
+    Parameters
+    ----------
+    x
+        log1p values of a few genes, best first, shape (n_cells, n_genes). All 2^n_genes - 1
+        combinations are tried.
+    is_class
+        Whether each cell belongs to the class, shape (n_cells,).
+
+    Returns
+    -------
+    Column indices in ascending order. Of a tie, the smallest combination, then the first in
+    lexicographic order.
+    """
+    positive = [expressed_above_threshold(gene, is_class) for gene in x.T]
+    best, best_value = np.empty(0, dtype=np.int64), -1.0
+    for size in range(1, len(positive) + 1):
+        for members in combinations(range(len(positive)), size):
+            value = f_beta(is_class, np.logical_and.reduce([positive[i] for i in members]))
+            if value > best_value:
+                best, best_value = np.array(members), value
+    return best
+
+
+def expressed_above_threshold(
+    gene: NDArray[np.float32], is_class: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return whether the expression of a gene exceeds the threshold that best splits off a class.
+
+    The threshold is that of a decision tree with one split. Its predictions are not used: of a
+    rare class, both leaves may hold a minority.
+
+    Parameters
+    ----------
+    gene
+        log1p values, shape (n_cells,).
+    is_class
+        Whether each cell belongs to the class, shape (n_cells,).
+
+    Returns
+    -------
+    Shape (n_cells,); False everywhere if the tree has no split.
+    """
+    stump = DecisionTreeClassifier(max_leaf_nodes=2, random_state=0).fit(gene[:, None], is_class)
+    return np.asarray(stump.apply(gene[:, None]) == stump.tree_.children_right[0])
 
 
 def binary_scores(medians: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -145,12 +179,13 @@ def high_scoring_genes(binary: NDArray[np.float64], medians: NDArray[np.float32]
     """Return, for each class, the genes whose binary score is at least mean + 2 sd.
 
     Mean and standard deviation are over all classes and the genes with a positive median in at
-    least one class. Genes with a binary score of 0 are omitted.
+    least one class. Genes with a binary score of 0, such as those whose median in the class is
+    0, are omitted.
     """
     expressed = binary[:, np.any(medians > 0, axis=0)]
-    if not expressed.size:
+    if expressed.size < 2:
         return [np.empty(0, dtype=np.int64)] * len(binary)
-    threshold = expressed.mean() + 2 * expressed.std()
+    threshold = expressed.mean() + 2 * expressed.std(ddof=1)
     return [np.flatnonzero((score >= threshold) & (score > 0)) for score in binary]
 
 

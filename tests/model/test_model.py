@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -70,6 +72,18 @@ def test_the_reconstruction_has_the_error_of_the_benchmark(
     true = log_normalize(held_out.X, "total").toarray()
     error = np.square((true - reconstructed.to_numpy()) / model.sd).mean()
     assert error == pytest.approx(result.metrics["linear/l2"], rel=1e-3)
+
+
+def test_a_model_with_float32_coefficients_is_loaded(
+    model: Model, held_out: ad.AnnData, tmp_path: Path
+) -> None:
+    """Models were saved with float32 coefficients before they were computed in float64."""
+    old: Any = {"coefficients": model.coefficients.astype(np.float32)}
+    replace(model, **old).save(tmp_path)
+    loaded = Model.load(tmp_path)
+    assert loaded.coefficients.dtype == np.float32
+    expected = model.reconstruct(held_out)
+    pd.testing.assert_frame_equal(loaded.reconstruct(held_out), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_data_frame_needs_only_the_genes_of_the_panel(model: Model, held_out: ad.AnnData) -> None:
