@@ -82,10 +82,12 @@ def select(
 
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: the folder {output.parent} does not exist.")
+    cells_spec = data.spec()
+    quick_training = quick_params([method], cells_spec)[method] if quick else {}
     content = {
-        "data": data.spec(),
+        "data": cells_spec,
         "selector": method,
-        "params": (quick_params(method) if quick else {}) | _params(param or []),
+        "params": quick_training | _params(param or []),
         "n_markers": n_markers,
         "recipe": recipe,
         "noise": {"level": label_noise},

@@ -170,7 +170,7 @@ def search_spec(requested: dict[str, Any], trials: int | None, with_baselines: b
         raise UserError(f"{path} is a search space of {space.selector}, not of {method}.")
     fixed = dict(space.fixed)
     if requested["quick"]:
-        params = quick_params(space.selector).items()
+        params = quick_params([space.selector], data)[space.selector].items()
         fixed = {name: value for name, value in params if name not in space.parameters} | fixed
     if requested["epochs"] is not None:
         fixed["max_epochs"] = requested["epochs"]
