@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.shared_options import quick_params
+from mmlab.cli.quick_option import quick_params
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,15 +10,14 @@ import typer
 from mmlab.cli.console import print_json, print_message, stderr, stdout, ui_hint
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.panel_constraints import constraint_options
+from mmlab.cli.quick_option import QuickOption, quick_params
 from mmlab.cli.shared_options import (
     DataOptions,
     JsonOption,
-    QuickOption,
     RecipeOption,
     SeedOption,
     TrackingOption,
     data_options,
-    quick_params,
     shared,
     with_shared_options,
 )

@@ -18,13 +18,12 @@ from mmlab.cli.console import (
     ui_hint,
 )
 from mmlab.cli.panel_constraints import constraint_options
+from mmlab.cli.quick_option import QuickOption, quick_params
 from mmlab.cli.shared_options import (
     DataOptions,
     JsonOption,
-    QuickOption,
     TrackingOption,
     data_options,
-    quick_params,
     resource_options,
     shared,
     with_shared_options,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -11,15 +13,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmlab.datasets import DATASETS
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.nn.batches import shuffled_minibatches
 from mmlab.nn.layers import RandomSource
 from mmlab.preprocessing.splits import n_training_cells
 from mmlab.selectors import SELECTORS, default_params, quick_params
 from mmlab.selectors.quick_training import steps_per_epoch
+from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import DataSpec, TrialSpec
+from mmlab.spec.yaml import read_spec
 from mmlab.trial.run import run_trial
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 QUICK = [name for name, selector in SELECTORS.items() if selector.quick is not None]
 GENES_PER_TYPE = 3
 
@@ -71,6 +77,16 @@ def test_fewer_steps_than_by_default_with_at_least_the_budget(n_cells: int, name
     assert 700 <= steps < default
     assert int(params["batch_size"]) <= n_cells / 5
     assert params["min_epochs"] == params["max_epochs"]
+
+
+@pytest.mark.parametrize("name", ["zeisel", "citeseq"])
+def test_the_studies_of_robustness_train_as_quick_does(name: str) -> None:
+    spec = read_spec(EXPERIMENTS / f"robustness_{name}.yaml", ComparisonSpec)
+    quick = [method for method in spec.methods if method.title.endswith("(quick)")]
+    assert {method.selector for method in quick} == set(QUICK)
+    n_cells = n_training_cells(DATASETS[name].n_cells)
+    for method in quick:
+        assert method.params == quick_params(method.selector, n_cells)
 
 
 def test_method_without_quick_training_has_no_quick_parameters() -> None:
