@@ -42,15 +42,15 @@ from table4_measures import ALL_CELLS, PUBLISHED, Scale, markdown, measured
 from table4_scvi_model import fitted_scvi, posterior_samples, reconstructed_by_scvi
 
 from mmlab.constraints.measure import resolve_constraints
-from mmlab.datasets import DATASETS, load_cells
+from mmlab.datasets import DATASETS, count_cells, load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import linear_reconstruction
 from mmlab.preprocessing.random_streams import Stream, random_stream
 from mmlab.preprocessing.recipes import prepare_layers
-from mmlab.preprocessing.splits import Split, replicate_split
+from mmlab.preprocessing.splits import Split, n_training_cells, replicate_split
+from mmlab.selectors import quick_params
 from mmlab.selectors.base import Selector
-from mmlab.selectors.markermap import MarkerMapUnsupervised
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.system.files import atomic_write
 from mmlab.system.threads import limit_threads
@@ -137,10 +137,12 @@ def checked_trials(options: argparse.Namespace) -> list[tuple[TrialSpec, Cells]]
         problems.append(f"--output: {options.output.parent} is not a folder")
     for name in options.datasets:
         try:
+            data, selector = DataSpec(name=name), "markermap_unsupervised"
+            quick = quick_params(selector, n_training_cells(count_cells(data)))
             trial = TrialSpec(
-                data=DataSpec(name=name),
-                selector="markermap_unsupervised",
-                params=MarkerMapUnsupervised.quick if options.quick else {},
+                data=data,
+                selector=selector,
+                params=quick if options.quick else {},
                 n_markers=options.n_markers,
                 seed=options.seed,
             )

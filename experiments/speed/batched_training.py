@@ -27,8 +27,8 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.random_streams import Stream, random_stream
 from mmlab.preprocessing.recipes import prepare_layers
-from mmlab.preprocessing.splits import paper_split
-from mmlab.selectors import get_selector
+from mmlab.preprocessing.splits import n_training_cells, paper_split
+from mmlab.selectors import get_selector, quick_params
 from mmlab.selectors.training_data import TrainingData
 from mmlab.selectors.vae import train_batched
 from mmlab.spec.trial import DataSpec
@@ -55,15 +55,17 @@ def main() -> None:
         "--output", type=Path, default=ROOT / "experiments/results/speed_packed.parquet"
     )
     options = parser.parse_args()
-    method = get_selector(options.method)
-    params = dict(method.quick) if options.quick else {}
+    method: Any = get_selector(options.method)
+    cells = None if options.simulated else load_cells(DataSpec(name=options.dataset))
+    n_cells = options.simulated[0] if cells is None else len(cells.y)
+    params = quick_params(options.method, n_training_cells(n_cells)) if options.quick else {}
     params |= {"max_epochs": options.epochs, "min_epochs": options.epochs}
     selector = method(50, device=options.device, **params)
-    if options.simulated is not None:
+    if cells is None:
         name = "simulated {} x {}, {} types".format(*options.simulated)
         data = [simulated(selector, *options.simulated)] * max(options.models)
     else:
-        name, cells = options.dataset, load_cells(DataSpec(name=options.dataset))
+        name = options.dataset
         data = [replicate(selector, cells, index) for index in range(max(options.models))]
     rows = []
     for repeat in range(options.repeats):

@@ -31,7 +31,8 @@ from mmlab.datasets.cache.records import CacheRecord, open_cells
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.expression import Expression
 from mmlab.preprocessing.normalization import log_normalize, standardize
-from mmlab.selectors import MarkerMapSupervised
+from mmlab.preprocessing.splits import n_training_cells
+from mmlab.selectors import quick_params
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.system.memory import PeakMemory
 from mmlab.system.threads import limit_threads
@@ -86,12 +87,10 @@ def measure(n_cells: int, epochs: int, repeats: int) -> dict[str, Any]:
     """Return peak memory and seconds of a trial, and the times to read a batch."""
     record = simulated(n_cells)
     cells = open_cells(record)
-    budget = {"max_epochs": epochs, "min_epochs": epochs}
-    spec = TrialSpec(
-        data=DataSpec(name=cells.name),
-        selector="markermap_supervised",
-        params=MarkerMapSupervised.quick | budget,
-    )
+    selector = "markermap_supervised"
+    params = quick_params(selector, n_training_cells(n_cells))
+    params |= {"max_epochs": epochs, "min_epochs": epochs}
+    spec = TrialSpec(data=DataSpec(name=cells.name), selector=selector, params=params)
     memory, started = PeakMemory(), time.perf_counter()
     with limit_threads(1):
         trial = Trial(spec, cells)
@@ -105,7 +104,7 @@ def measure(n_cells: int, epochs: int, repeats: int) -> dict[str, Any]:
         "counts_mb": cells.adata.X.data.nbytes * 2 / 2**20,
         "dense_mb": n_cells * N_GENES * 4 / 2**20,
         "accuracy": result.metrics["knn/accuracy"],
-        **reading_times(cells, record, int(MarkerMapSupervised.quick["batch_size"]), repeats),
+        **reading_times(cells, record, int(trial.spec.params["batch_size"]), repeats),
     }
 
 

@@ -38,12 +38,14 @@ Split = dict[str, np.ndarray]
 
 def train_with_mmlab(mode: str, quick: bool) -> Callable[[Split], list[int]]:
     """Return a function that trains with mmlab; the imports happen before it is called."""
-    from mmlab.selectors import get_selector
+    from mmlab.selectors import get_selector, quick_params
 
-    method: Any = get_selector(f"markermap_{mode}")
+    name = f"markermap_{mode}"
+    method: Any = get_selector(name)
 
     def train(split: Split) -> list[int]:
-        selector = method(N_MARKERS, seed=int(split["seed"]), **(method.quick if quick else {}))
+        params = quick_params(name, len(split["x"])) if quick else {}
+        selector = method(N_MARKERS, seed=int(split["seed"]), **params)
         labels = (split["y"], split["y_val"]) if selector.supervised else (None, None)
         selector.fit(split["x"], labels[0], X_val=split["x_val"], y_val=labels[1])
         panel: list[int] = selector.panel_.tolist()

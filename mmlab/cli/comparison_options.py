@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.shared_options import quick_params
+from mmlab.cli.quick_option import quick_params
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,19 +31,16 @@ def comparison_spec(
     content: dict[str, Any], data: DataSpec, methods: str, quick: bool
 ) -> ComparisonSpec:
     """Return the specification of a comparison from the options of its command."""
-    from mmlab.selectors import SELECTORS
     from mmlab.spec.comparison import ComparisonSpec
     from mmlab.spec.yaml import parse_spec
 
     named: list[dict[str, Any]] = [
         {"selector": name} for name in _method_names(methods, data, content)
     ]
-    for method in named if quick else ():
-        params = SELECTORS[method["selector"]].quick if method["selector"] in SELECTORS else {}
-        if params:
-            method |= {"params": params, "label": f"{method['selector']} (quick)"}
-    if quick and not any("params" in method for method in named):
-        quick_params(named[0]["selector"])
+    params = quick_params([method["selector"] for method in named], data) if quick else {}
+    for method in named:
+        if changed := params.get(method["selector"]):
+            method |= {"params": changed, "label": f"{method['selector']} (quick)"}
     return parse_spec(ComparisonSpec, content | {"data": data, "methods": named}, "options")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,7 @@ from mmlab.cli.help_panels import command_with_panels
 from mmlab.cli.shared_options import JsonOption
 
 if TYPE_CHECKING:
+    from mmlab.selectors.quick_training import QuickTraining
     from mmlab.spec.base import Scalar
 
 app = typer.Typer(help="List and describe the methods.", no_args_is_help=True)
@@ -55,16 +58,24 @@ def info(
                 "supervised": selector.supervised,
                 "layer": selector.layer,
                 "params": params,
-                "quick": selector.quick,
+                "quick": None if selector.quick is None else asdict(selector.quick),
             }
         )
         return
     print(f"{name}: {selector.summary}\n")
     print(inspect.cleandoc(described.__doc__ or ""))
     print("\nDefaults: " + (_listed(params) or "no parameters"))
-    if selector.quick:
-        print(f"\nWith --quick: {_listed(selector.quick)}")
+    if selector.quick is not None:
+        print(f"\nWith --quick: {_describe(selector.quick)}")
 
 
-def _listed(params: dict[str, Scalar]) -> str:
+def _describe(quick: QuickTraining) -> str:
+    return (
+        f"at least {quick.steps} training steps of {quick.batch_size} cells and at least "
+        f"{quick.min_epochs} epochs, {_listed(quick.params)}. The defaults are kept where that "
+        "would not halve the steps."
+    )
+
+
+def _listed(params: Mapping[str, Scalar]) -> str:
     return ", ".join(f"{name}={value}" for name, value in params.items())

@@ -17,9 +17,9 @@ from mmlab.cli.comparison_options import (
     parse_numbers,
 )
 from mmlab.cli.panel_constraints import constraint_options
+from mmlab.cli.quick_option import QuickOption
 from mmlab.cli.shared_options import (
     DataOptions,
-    QuickOption,
     RecipeOption,
     SeedOption,
     data_options,

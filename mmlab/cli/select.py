@@ -10,15 +10,14 @@ import typer
 from mmlab.cli.console import print_json, print_message, stderr, stdout, ui_hint
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.panel_constraints import constraint_options
+from mmlab.cli.quick_option import QuickOption, quick_params
 from mmlab.cli.shared_options import (
     DataOptions,
     JsonOption,
-    QuickOption,
     RecipeOption,
     SeedOption,
     TrackingOption,
     data_options,
-    quick_params,
     shared,
     with_shared_options,
 )
@@ -82,10 +81,12 @@ def select(
 
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: the folder {output.parent} does not exist.")
+    cells_spec = data.spec()
+    quick_training = quick_params([method], cells_spec)[method] if quick else {}
     content = {
-        "data": data.spec(),
+        "data": cells_spec,
         "selector": method,
-        "params": (quick_params(method) if quick else {}) | _params(param or []),
+        "params": quick_training | _params(param or []),
         "n_markers": n_markers,
         "recipe": recipe,
         "noise": {"level": label_noise},

@@ -22,7 +22,6 @@ from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
-    from mmlab.spec.base import Scalar
     from mmlab.spec.trial import DataSpec
 
 
@@ -225,31 +224,6 @@ RecipeOption = Annotated[
         "train_only, or paper (all cells, as in the published tables)."
     ),
 ]
-QuickOption = Annotated[
-    bool,
-    typer.Option(
-        "--quick",
-        help="Train MarkerMap with about a fifteenth of the steps: 10 to 30 times as fast, "
-        "somewhat less accurate with many cell types.",
-    ),
-]
-
-
-def quick_params(method: str) -> dict[str, Scalar]:
-    """Return the parameters of the quick training of a method.
-
-    Raises
-    ------
-    UserError
-        Unknown method, or one that has no quick training.
-    """
-    from mmlab.selectors import SELECTORS, get_selector
-
-    params = get_selector(method).quick
-    if not params:
-        quick = ", ".join(name for name, selector in SELECTORS.items() if selector.quick)
-        raise UserError(f"--quick: {method} has no quick training; these have: {quick}.")
-    return params
 
 
 def split_names(text: str) -> list[str]:

@@ -18,13 +18,12 @@ from mmlab.cli.console import (
     ui_hint,
 )
 from mmlab.cli.panel_constraints import constraint_options
+from mmlab.cli.quick_option import QuickOption, quick_params
 from mmlab.cli.shared_options import (
     DataOptions,
     JsonOption,
-    QuickOption,
     TrackingOption,
     data_options,
-    quick_params,
     resource_options,
     shared,
     with_shared_options,
@@ -170,7 +169,7 @@ def search_spec(requested: dict[str, Any], trials: int | None, with_baselines: b
         raise UserError(f"{path} is a search space of {space.selector}, not of {method}.")
     fixed = dict(space.fixed)
     if requested["quick"]:
-        params = quick_params(space.selector).items()
+        params = quick_params([space.selector], data)[space.selector].items()
         fixed = {name: value for name, value in params if name not in space.parameters} | fixed
     if requested["epochs"] is not None:
         fixed["max_epochs"] = requested["epochs"]

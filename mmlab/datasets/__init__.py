@@ -14,7 +14,9 @@ from mmlab.datasets.cache.install import add_dataset, fetch_dataset, simulate_da
 from mmlab.datasets.cache.records import CacheRecord, find_record, list_records, open_cells
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.datasets.description import Dataset
+from mmlab.datasets.io.cell_source import from_file
 from mmlab.datasets.io.counts import open_counts
+from mmlab.datasets.io.h5ad import open_h5ad
 from mmlab.datasets.simulation import SIMULATED_SUFFIX
 from mmlab.errors import UserError, unknown_name
 from mmlab.spec.trial import DataSpec
@@ -89,6 +91,22 @@ def is_simulated(name: str) -> bool:
     """Return whether a dataset is simulated, so that its true markers are known."""
     known = find_record(name) or DATASETS.get(name)
     return name.endswith(SIMULATED_SUFFIX) if known is None else known.simulated
+
+
+def count_cells(data: DataSpec) -> int:
+    """Return the number of cells that a specification names; no counts are read.
+
+    A missing dataset is fetched first.
+
+    Raises
+    ------
+    UserError
+        Unknown dataset, or a file that is not ``.h5ad``.
+    """
+    if data.name is not None:
+        return (ensure_dataset(data.name) or DATASETS[data.name]).n_cells
+    with open_h5ad(str(data.path)) as file:
+        return len(from_file(file).cell_names)
 
 
 def load_cells(data: DataSpec) -> Cells:

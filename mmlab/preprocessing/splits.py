@@ -154,10 +154,15 @@ def split_problems(y: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
     ]
 
 
+def n_training_cells(n_cells: int) -> int:
+    """Return the number of training cells of every split of ``n_cells`` cells."""
+    return int(TRAIN_FRACTION * n_cells)
+
+
 def paper_split(y: NDArray[np.int64], rng: np.random.Generator) -> Split:
     """Return a random 70/10/20 split of all cells with at least 2/1/1 cells of every class."""
     n = len(y)
-    n_train, n_validation = int(TRAIN_FRACTION * n), int(VALIDATION_FRACTION * n)
+    n_train, n_validation = n_training_cells(n), int(VALIDATION_FRACTION * n)
     sizes = (n_train, n_validation, n - n_train - n_validation)
     return Split(*partition(y, np.arange(n), sizes, MIN_CELLS_PER_PART, rng))
 
@@ -169,7 +174,7 @@ def search_split(y: NDArray[np.int64], fingerprint: str, rng: np.random.Generato
     the same for every trial of every search, and no search uses it.
     """
     n = len(y)
-    n_train, n_validation = int(TRAIN_FRACTION * n), int(VALIDATION_FRACTION * n)
+    n_train, n_validation = n_training_cells(n), int(VALIDATION_FRACTION * n)
     test_rng = np.random.default_rng(int(fingerprint, 16))
     n_search = n_train + n_validation
     search, test = partition(

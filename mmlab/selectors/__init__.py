@@ -19,6 +19,7 @@ __all__ = [
     "control_methods",
     "default_params",
     "get_selector",
+    "quick_params",
     "resolve_params",
 ]
 
@@ -93,6 +94,16 @@ def default_params(name: str) -> dict[str, Scalar]:
         for key, parameter in signature.parameters.items()
         if key not in _NOT_HYPERPARAMETERS
     }
+
+
+def quick_params(name: str, n_training_cells: int) -> dict[str, Scalar]:
+    """Return the parameters of the quick training of a method that differ from its defaults.
+
+    There are none if the method has no quick training, or if its default training takes few
+    steps on so few cells.
+    """
+    quick = get_selector(name).quick
+    return {} if quick is None else quick.params_for(n_training_cells, default_params(name))
 
 
 def resolve_params(name: str, params: dict[str, Scalar]) -> dict[str, Scalar]:

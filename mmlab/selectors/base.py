@@ -22,6 +22,7 @@ from mmlab.selectors.input_checks import (
     check_validation_cells,
     encode_labels,
 )
+from mmlab.selectors.quick_training import QuickTraining
 from mmlab.selectors.training_data import Indices, TrainingData
 from mmlab.spec.base import Scalar
 
@@ -78,8 +79,9 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         Class attribute: whether the method is a control, which bounds the metrics of the others.
     takes_all_genes : bool
         Class attribute: whether the panel is every gene, so that no constraint applies to it.
-    quick : dict
-        Class attribute: parameters of a faster, less thorough training, used by ``--quick``.
+    quick : QuickTraining or None
+        Class attribute: a faster, less thorough training, used by ``--quick``; None if the method
+        has none. :func:`mmlab.selectors.quick_params` returns its parameters.
     summary, reference : str
         Class attributes: what the method does, in one line, and its source.
     panel_ : int64 array of shape (n_markers,)
@@ -98,7 +100,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     reads_from_disk: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
     takes_all_genes: ClassVar[bool] = False
-    quick: ClassVar[dict[str, Scalar]] = {}
+    quick: ClassVar[QuickTraining | None] = None
     summary: ClassVar[str] = ""
     reference: ClassVar[str] = ""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from mmlab.selectors.quick_training import QuickTraining
 from mmlab.selectors.vae import VAESelector
 from mmlab.selectors.vae_parameters import PublishedTraining, hidden_width
-from mmlab.spec.base import Scalar
 
 if TYPE_CHECKING:
     from mmlab.nn.gates import CandidateGenes, Gate
@@ -87,15 +88,17 @@ class MarkerMap(VAESelector):
     """
 
     #: A fifteenth of the steps of the default training, with a learning rate ten times as high.
-    quick: ClassVar[dict[str, Scalar]] = {
-        "hidden_size": "half",
-        "max_epochs": 7,
-        "min_epochs": 7,
-        "batch_size": 128,
-        "learning_rate": 3e-3,
-        "annealing_share": 0.8,
-        "precision": "mixed",
-    }
+    quick: ClassVar[QuickTraining] = QuickTraining(
+        steps=700,
+        min_epochs=7,
+        batch_size=128,
+        params={
+            "hidden_size": "half",
+            "learning_rate": 3e-3,
+            "annealing_share": 0.8,
+            "precision": "mixed",
+        },
+    )
     reference: ClassVar[str] = "Gregory et al., npj Syst Biol Appl 2024"
 
     def __init__(
@@ -170,12 +173,11 @@ class MarkerMapUnsupervised(MarkerMap):
     published: ClassVar[PublishedTraining] = PublishedTraining(0.95, 1e-4, 1e-4, 4)
     supervised: ClassVar[bool] = False
     #: Reconstruction needs a wider network and more epochs than classification.
-    quick: ClassVar[dict[str, Scalar]] = MarkerMap.quick | {
-        "hidden_size": "auto",
-        "max_epochs": 9,
-        "min_epochs": 9,
-        "final_temperature": 0.3,
-    }
+    quick: ClassVar[QuickTraining] = replace(
+        MarkerMap.quick,
+        min_epochs=9,
+        params={**MarkerMap.quick.params, "hidden_size": "auto", "final_temperature": 0.3},
+    )
     summary: ClassVar[str] = "MarkerMap trained to reconstruct all genes, without labels"
 
 

@@ -14,11 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import call, mistake
+from tiny import simulate_cells
 
 import mmlab
+from mmlab.cli.comparison_options import comparison_spec
 from mmlab.cli.console import same_command
 from mmlab.cli.tune import search_spec
 from mmlab.datasets import DATASETS
+from mmlab.spec.trial import DataSpec
 from mmlab.tracking import TrackingStore
 
 
@@ -136,7 +139,9 @@ def test_methods_info_lists_the_parameters() -> None:
     assert {"hidden_size", "initial_temperature", "beta"} <= set(info["params"])
     output = call("methods", "info", "markermap_joint").output
     assert "hidden_size" in output
-    assert "With --quick: hidden_size=half, max_epochs=7" in output
+    assert "With --quick: at least 700 training steps of 128 cells and at least 7 epochs" in output
+    assert info["quick"]["steps"] == 700
+    assert json.loads(call("methods", "info", "smash", "--json").stdout)["quick"] is None
 
 
 def test_datasets_check_of_a_good_file(counts: Path) -> None:
@@ -276,12 +281,35 @@ def test_parameters_are_read_as_numbers(counts: Path) -> None:
     assert run.data.params["max_epochs"] == "2"
 
 
-def test_given_parameters_override_quick_training(counts: Path) -> None:
-    options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "--json"]
+def test_given_parameters_override_quick_training(folder: Path) -> None:
+    simulate_cells(1100).write_h5ad(folder / "cells.h5ad")
+    options = ["--data", "cells.h5ad", "--label-key", "cell_type", "-k", "5", "--json"]
     result = call("select", *options, "--quick", "--param", "max_epochs=2")
     assert result.exit_code == 0, result.output
     params = TrackingStore().client.get_run(json.loads(result.stdout)["run_id"]).data.params
     assert (params["batch_size"], params["max_epochs"]) == ("128", "2")
+    assert "--quick changes nothing" not in result.stderr
+
+
+def test_quick_training_of_few_cells_is_the_default_training(counts: Path) -> None:
+    options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "--json"]
+    options += ["--param", "max_epochs=2"]
+    default, quick = (call("select", *options, *more) for more in ([], ["--quick"]))
+    assert quick.exit_code == 0, quick.output
+    assert json.loads(quick.stdout)["digest"] == json.loads(default.stdout)["digest"]
+    assert "--quick changes nothing for markermap_supervised" in quick.stderr
+    assert "84 training cells" in quick.stderr
+
+
+def test_methods_of_a_comparison_are_quick_by_their_number_of_cells(counts: Path) -> None:
+    content = {"study": "benchmark"}
+    few = DataSpec(path=str(counts), label_key="cell_type")
+    names = "markermap_supervised,smash"
+    spec = comparison_spec(content, few, names, quick=True)
+    assert [method.title for method in spec.methods] == ["markermap_supervised", "smash"]
+    spec = comparison_spec(content, DataSpec(name="zeisel"), names, quick=True)
+    assert [method.title for method in spec.methods] == ["markermap_supervised (quick)", "smash"]
+    assert spec.methods[0].params["max_epochs"] == 42
 
 
 def test_quick_search_fixes_what_it_does_not_search() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.neighbors import KNeighborsClassifier
 
-from mmlab.selectors import get_selector
+from mmlab.selectors import quick_params
 from mmlab.selectors.vae import train_batched
 
 from .harness import Check
@@ -63,7 +63,7 @@ def own_random_numbers(check: Check) -> dict[str, Any]:
     cut = int(0.8 * n_cells)
     rows = []
     for method in ("markermap_supervised", "markermap_unsupervised"):
-        params: dict[str, Any] = dict(get_selector(method).quick)
+        params: dict[str, Any] = quick_params(method, cut)
         params |= {"max_epochs": 2, "min_epochs": 2} if check.small else {}
         for device in dict.fromkeys(["cpu", check.device]):
             selectors, data = make_selectors(

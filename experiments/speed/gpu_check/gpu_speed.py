@@ -11,7 +11,7 @@ from typing import Any
 from torch.profiler import ProfilerActivity, profile
 
 from mmlab.nn.training import Epoch
-from mmlab.selectors import get_selector
+from mmlab.selectors import quick_params
 from mmlab.selectors.vae import train_batched
 
 from .harness import Check
@@ -99,7 +99,7 @@ def measure(
     -------
     A row of results, and the 28 kernels of the profiled epoch with the longest time.
     """
-    params: dict[str, Any] = dict(get_selector(method).quick) if quick else {}
+    params: dict[str, Any] = quick_params(method, len(data[0][0])) if quick else {}
     whole = params.get("max_epochs", 60)
     if n_epochs is not None:
         params |= {"max_epochs": n_epochs, "min_epochs": n_epochs}
