@@ -104,8 +104,8 @@ def add_significance(summary: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame
         Number of replicates of the test, and its corrected p-value; NaN for the reference and for
         what was not tested.
     bold
-        True for the reference and for every method that is not significantly worse. A method with
-        fewer than two common replicates is not bold, nor is anything if no test was possible.
+        True for the reference and for every method that is not significantly worse. A method that
+        could not be tested is not bold, nor is anything if no test was possible.
     """
     if tests.empty:
         return summary.assign(n_common=float("nan"), p_holm=float("nan"), bold=False)
@@ -128,7 +128,7 @@ def bold_note(tests: pd.DataFrame) -> str:
     """Return the text below a table that says what bold means."""
     tested = tests.dropna(subset=["p_holm"]) if len(tests) else tests
     if tested.empty:
-        return "Nothing is bold: a test needs two methods with two common replicates."
+        return "Nothing is bold: no two methods have enough common replicates for a test."
     note = (
         "Bold: not distinguishable from the best method, that is, not significantly worse "
         f"({tested['test'].iloc[0]}, Holm's correction over the methods, p >= {SIGNIFICANCE}) on "

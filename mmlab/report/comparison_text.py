@@ -64,7 +64,7 @@ def _tests_sentence(tests: pd.DataFrame) -> str:
     """Return which methods are not significantly worse than the best one, and which untested."""
     tested = tests.dropna(subset=["p_holm"])
     if tested.empty:
-        return "No method was tested against it: a test needs two common replicates."
+        return "No method was tested against it: too few common replicates."
     close = tested[not_worse(tested)]["method"]
     test = f"({tested['test'].iloc[0]} with Holm's correction)"
     sentence = f"All other methods are significantly worse {test}."
@@ -72,7 +72,7 @@ def _tests_sentence(tests: pd.DataFrame) -> str:
         sentence = f"Not significantly worse {test}: {', '.join(close)}."
     untested = tests.loc[tests["p_holm"].isna(), "method"]
     if len(untested):
-        sentence += f" Not tested, with fewer than two common replicates: {', '.join(untested)}."
+        sentence += f" Not tested, for too few common replicates: {', '.join(untested)}."
     return sentence
 
 

@@ -86,7 +86,7 @@ def test_the_answer_names_the_best_method_with_all_replicates_and_its_ties() -> 
     assert text[0].endswith("Controls are not ranked.")
     assert text[1] == (
         "Not significantly worse (corrected resampled t-test with Holm's correction): rankcorr. "
-        "Not tested, with fewer than two common replicates: lassonet."
+        "Not tested, for too few common replicates: lassonet."
     )
     assert any("different splits" in point for point in comparison_limitations(result))
 
