@@ -118,7 +118,7 @@ def published() -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame, made_by: str) -> str:
-    """Return Markdown tables: means and population standard deviations, and published numbers.
+    """Return Markdown tables: means and sample standard deviations, and published numbers.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def markdown(table: pd.DataFrame, made_by: str) -> str:
         "",
         f"Made by {made_by}.",
         "",
-        "All measures are computed on the test cells: mean ± standard deviation over "
+        "All measures are computed on the test cells: mean ± sample standard deviation over "
         f"{table['split'].nunique()} splits. jaccard: Jaccard index of the 20 % most variable "
         "genes of the true and of the reconstructed values; spearman: rank correlation of the "
         "variances of the genes; l1, l2: mean distance of a cell to its reconstruction, over all "
@@ -173,10 +173,10 @@ def whole_mean(values: pd.Series) -> str:
 
 
 def mean_and_spread(values: pd.Series | None) -> str:
-    """Return mean and standard deviation of the known values; empty if none is known."""
+    """Return mean and sample standard deviation of the known values; empty if none is known."""
     known = np.array([]) if values is None else values.dropna().to_numpy(dtype=np.float64)
     if not len(known):
         return ""
     digits = 3 if np.abs(known).max() <= 1 else 1
-    spread = f" ± {known.std():.{digits}f}" if len(known) > 1 else ""
+    spread = f" ± {known.std(ddof=1):.{digits}f}" if len(known) > 1 else ""
     return f"{known.mean():.{digits}f}{spread}"

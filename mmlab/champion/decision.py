@@ -49,7 +49,7 @@ def decide(
         return False, f"{score}; it is already the champion.{more_accurate}"
     both = rows[rows["method"].isin([method.title, champion.title])]
     (test,) = paired_tests(both, DECISION_METRIC, champion.title).to_dict(orient="records")
-    difference, p = float(test["mean_difference"]), float(test["t_p"])
+    difference, p = float(test["mean_difference"]), float(test["p"])
     p_value = "" if np.isnan(p) else f", p = {p:.2g} (corrected resampled t-test)"
     verdict = (
         f"{score}. Mean difference to the champion {champion.title}: {difference:+.4f} over "

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmlab.cli.comparison_output import (
+    ComparisonOutput,
+    curves_output,
+    records,
+    tables_output,
+)
 from mmlab.cli.console import (
     print_json,
     print_message,
@@ -24,13 +29,8 @@ from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mmlab.schedule import ComparisonResult
     from mmlab.spec.comparison import ComparisonSpec
-
-#: Title, header and rows of a table.
-Table = tuple[str, list[str], list[list[str]]]
 
 #: The exit code of a study whose results wait on disk for the tracking server (EX_TEMPFAIL).
 _UNSENT = 75
@@ -73,29 +73,6 @@ def output_options(
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"{option} {path}: the folder {path.parent} does not exist.")
     return OutputOptions(rows, output, tracking_uri, as_json)
-
-
-@dataclass(frozen=True)
-class ComparisonOutput:
-    """The results of a comparison for the terminal, for JSON and for a folder.
-
-    Attributes
-    ----------
-    tables, note
-        For the terminal: tables, and the text below them.
-    text
-        Markdown.
-    json
-        Part of the JSON document.
-    write
-        Writes tables and figures to a folder.
-    """
-
-    tables: list[Table]
-    text: str
-    json: dict[str, Any]
-    write: Callable[[Path], None]
-    note: str
 
 
 def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOptions) -> None:
@@ -145,7 +122,7 @@ def save_output(
     if result.replicates.empty:
         raise UserError("every trial failed: " + "; ".join(map(": ".join, result.failed.items())))
     spec = result.study.spec
-    output = _tables(result) if spec.study == "benchmark" else _curves(result)
+    output = tables_output(result) if spec.study == "benchmark" else curves_output(result)
     output = replace(output, note="\n".join([output.note, *describe_constraints(spec)]))
     constraints = describe_constraints(spec, escape_markdown)
     text = "\n".join([output.text, *constraints, f"Made by `{command}`.\n"])
@@ -164,63 +141,6 @@ def save_output(
     return output
 
 
-def _curves(result: ComparisonResult) -> ComparisonOutput:
-    from mmlab.comparison.curves import curve_tables, curves_markdown, write_curves
-
-    spec, summary, robustness = result.study.spec, result.summary, result.robustness
-    text = f"## {spec.data.title}, {spec.study}\n\n{curves_markdown(spec, summary, robustness)}"
-    note = "Means over n replicates; the best is bold."
-    if len(robustness):
-        note += (
-            " Area under the curve, and the noise level at which 5 % of the accuracy without "
-            "noise is lost, with 95 % confidence intervals."
-        )
-    tables = curve_tables(spec, summary, robustness, "[bold]{}[/bold]".format)
-    return ComparisonOutput(
-        [(f"{spec.data.title}: {title}", header, body) for title, header, body in tables],
-        text,
-        {"table": _records(summary), "robustness": _records(robustness)},
-        lambda folder: write_curves(spec, result.replicates, summary, robustness, folder),
-        note,
-    )
-
-
-def _tables(result: ComparisonResult) -> ComparisonOutput:
-    from mmlab.comparison.tables import (
-        compare_methods,
-        competing_methods,
-        tables_markdown,
-        view_tables,
-        write_comparison,
-    )
-    from mmlab.selectors import control_methods
-
-    spec, controls = result.study.spec, control_methods()
-    comparison = compare_methods(result.replicates, result.summary, controls, spec.protocol)
-    competing = competing_methods(result.replicates, controls)
-
-    def write(folder: Path) -> None:
-        write_comparison(comparison, result.replicates, folder)
-        if len(spec.settings) > 1:
-            _curves(result).write(folder)
-
-    tables, text = list[Table](), ""
-    for k in spec.n_markers:
-        heading = f"{spec.data.title}, {k} markers"
-        heading += ", held-out test set" if spec.protocol == "locked" else ""
-        parts = view_tables(comparison, k, competing, "[bold]{}[/bold]".format)
-        tables += [(f"{heading}: {title}", header, body) for title, header, body in parts]
-        text += f"## {heading}\n\n{tables_markdown(comparison, k, competing)}\n"
-    return ComparisonOutput(
-        tables,
-        text,
-        {"table": _records(comparison.table), "tests": _records(comparison.tests)},
-        write,
-        "Mean ± standard deviation over n replicates, published number, difference; the best is "
-        "bold.",
-    )
-
-
 def _json(result: ComparisonResult) -> dict[str, Any]:
     """Return what ``--json`` prints of any comparison."""
     from mmlab.trial.result import NESTED_COLUMNS
@@ -230,14 +150,10 @@ def _json(result: ComparisonResult) -> dict[str, Any]:
         "study": result.study.name,
         "run_id": result.study.run_id,
         "tracking_uri": result.study.store.uri,
-        "trials": _records(result.replicates.drop(columns=nested)),
+        "trials": records(result.replicates.drop(columns=nested)),
         "failed": result.failed,
         "unsent": result.unsent,
     }
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]
 
 
 def print_tables(output: ComparisonOutput) -> None:

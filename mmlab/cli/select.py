@@ -150,7 +150,7 @@ def _print_result(result: TrialResult) -> None:
     table = Table(box=None, header_style="bold", title_justify="left")
     table.add_column("metric on the test cells")
     table.add_column("mean", justify="right")
-    table.add_column("std" if spec.replicates > 1 else "", justify="right")
+    table.add_column("sample std" if spec.replicates > 1 else "", justify="right")
     for name, value in result.metrics.items():
         if not name.endswith("_std"):
             spread = result.metrics.get(f"{name}_std")

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmlab import figures
-from mmlab.comparison.tables import markdown, metric_direction
+from mmlab.comparison.tables import markdown
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
 from mmlab.trial.evaluate import CLEAN_PREFIX
 
@@ -71,7 +71,7 @@ def axis_label(spec: ComparisonSpec) -> str:
 
 
 def curve_figures(spec: ComparisonSpec, summary: pd.DataFrame) -> dict[str, Figure]:
-    """Draw the curves of a comparison; bands are one standard deviation.
+    """Draw the curves of a comparison; bands are one sample standard deviation.
 
     Parameters
     ----------
@@ -120,11 +120,11 @@ def curve_tables(
     spec
         The comparison.
     summary
-        From :func:`mmlab.comparison.result_table.summarise_rows`.
+        From :func:`mmlab.comparison.significance.add_significance`.
     robustness
         From :func:`mmlab.comparison.robustness.robustness_table`; empty unless the axis is noise.
     bold
-        Marks the text of the best method at a setting.
+        Marks a text as bold, see :func:`mmlab.comparison.significance.bold_note`.
     """
     tables = []
     for view in curve_views(spec):
@@ -133,9 +133,9 @@ def curve_tables(
             continue
         means = part.pivot(index="method", columns="setting", values="mean")
         means = means.reindex([m.title for m in spec.methods if m.title in means.index])
+        is_bold = part.set_index(["method", "setting"])["bold"]
         n = part.groupby("method")["n"].min()
         settings = [s.name for s in spec.settings if s.name in means.columns]
-        best = means.max() if metric_direction(view.metric) == "max" else means.min()
         by_method = pd.DataFrame()
         if len(robustness):
             by_method = robustness[robustness["metric"] == view.metric].set_index("method")
@@ -147,7 +147,7 @@ def curve_tables(
             for setting in settings:
                 mean = means.loc[method, setting]
                 text = "" if np.isnan(mean) else f"{mean:.3f}"
-                line.append(bold(text) if mean == best[setting] else text)
+                line.append(bold(text) if is_bold.get((method, setting), False) else text)
             if len(by_method):
                 known = method in by_method.index
                 line += _format_robustness(by_method.loc[method]) if known else ["", ""]
@@ -172,7 +172,7 @@ def _percent(level: float) -> str:
 
 
 def curves_markdown(spec: ComparisonSpec, summary: pd.DataFrame, robustness: pd.DataFrame) -> str:
-    """Return all tables as Markdown; the best method at each setting is bold."""
+    """Return all tables as Markdown; ``summary`` as in :func:`curve_tables`."""
     return markdown(curve_tables(spec, summary, robustness, "**{}**".format))
 
 
@@ -181,6 +181,7 @@ def write_curves(
     rows: pd.DataFrame,
     summary: pd.DataFrame,
     robustness: pd.DataFrame,
+    tests: pd.DataFrame,
     folder: Path,
 ) -> None:
     """Write the tables as Parquet and CSV, and the figures as PNG, into ``folder``.
@@ -189,11 +190,11 @@ def write_curves(
     """
     steps = {setting.name: setting.step for setting in spec.settings}
     summary = summary.assign(step=summary["setting"].map(steps))
-    summary.to_parquet(folder / "curves.parquet", index=False)
-    summary.to_csv(folder / "curves.csv", index=False)
-    if len(robustness):
-        robustness.to_parquet(folder / "robustness.parquet", index=False)
-        robustness.to_csv(folder / "robustness.csv", index=False)
+    tables = {"curves": summary, "paired_tests": tests, "robustness": robustness}
+    for name, table in tables.items():
+        if len(table):
+            table.to_parquet(folder / f"{name}.parquet", index=False)
+            table.to_csv(folder / f"{name}.csv", index=False)
     rows.to_parquet(folder / "replicates.parquet", index=False)
     for name, figure in curve_figures(spec, summary).items():
         figure.savefig(folder / f"{name}.png")

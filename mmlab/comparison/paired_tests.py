@@ -11,16 +11,21 @@ from scipy import stats
 
 #: Ratio of test cells to the cells that the classifiers are fitted on, in a 70/10/20 split.
 TEST_SHARE = 0.2 / 0.8
+#: Level of all confidence intervals.
+CONFIDENCE = 0.95
 
+_TEST = "corrected resampled t-test"
 _COLUMNS = {
     "method": "object",
     "reference": "object",
     "metric": "object",
     "n": "int64",
     "mean_difference": "float64",
-    "t_p": "float64",
-    "t_p_holm": "float64",
-    "wilcoxon_p": "float64",
+    "low": "float64",
+    "high": "float64",
+    "p": "float64",
+    "p_holm": "float64",
+    "test": "object",
 }
 
 
@@ -63,17 +68,25 @@ def corrected_resampled_t_test(
     return t, float(2 * stats.t.sf(abs(t), n - 1))
 
 
-def wilcoxon_signed_rank(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """Run a two-sided Wilcoxon signed-rank test; return the smaller rank sum and p.
+def corrected_half_width(
+    values: NDArray[np.float64], test_share: float = TEST_SHARE
+) -> NDArray[np.float64]:
+    """Return half the width of the 95 % confidence interval of a mean over random splits.
 
-    Differences of 0 are dropped; p is 1 if all are 0. p is exact for up to 13 other differences
-    and, without ties, for up to 50; otherwise it is from the normal approximation.
+    The interval belongs to :func:`corrected_resampled_t_test`: it excludes 0 if p < 0.05.
+
+    Parameters
+    ----------
+    values
+        One value per split, at least two, shape (n, ...).
+
+    Returns
+    -------
+    Shape (...).
     """
-    nonzero = np.asarray(differences)[np.asarray(differences) != 0]
-    if not len(nonzero):
-        return 0.0, 1.0
-    result = stats.wilcoxon(nonzero)
-    return float(result.statistic), float(result.pvalue)
+    n = len(values)
+    scale = math.sqrt(1 / n + test_share) * stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)
+    return np.asarray(scale * np.std(values, axis=0, ddof=1))
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -100,10 +113,21 @@ def paired_tests(rows: pd.DataFrame, metric: str, reference: str) -> pd.DataFram
 
     Returns
     -------
-    One row per method other than the reference, in the order of ``rows``. Columns: method,
-    reference, metric, n (common replicates), mean_difference (method minus reference), t_p
-    (corrected resampled t-test), t_p_holm (t_p corrected for the number of methods), wilcoxon_p.
-    The p-values are NaN for fewer than two common replicates.
+    One row per method other than the reference, in the order of ``rows``, with these columns.
+    With fewer than two common replicates, low, high and the p-values are NaN.
+
+    method, reference, metric
+        What was compared.
+    n
+        Number of common replicates.
+    mean_difference
+        Mean over the common replicates of method minus reference.
+    low, high
+        95 % confidence interval of the difference.
+    p, p_holm
+        p-value, and p-value with Holm's correction for the number of tested methods.
+    test
+        Name of the test: :func:`corrected_resampled_t_test`.
 
     Raises
     ------
@@ -115,19 +139,25 @@ def paired_tests(rows: pd.DataFrame, metric: str, reference: str) -> pd.DataFram
     for method in dict.fromkeys(rows["method"]):
         if method == reference:
             continue
-        # Equal differences of accuracies may differ in the last bit; rounding makes them ties.
+        # Equal differences of accuracies may differ in the last bit; rounding makes them equal.
         differences = (values[method] - values[reference]).dropna().to_numpy(float).round(12)
-        enough = len(differences) > 1
+        mean = float(differences.mean()) if len(differences) else math.nan
+        half, p = math.nan, math.nan
+        if len(differences) > 1:
+            half = float(corrected_half_width(differences))
+            _, p = corrected_resampled_t_test(differences)
         records.append(
             {
                 "method": method,
                 "reference": reference,
                 "metric": metric,
                 "n": len(differences),
-                "mean_difference": float(differences.mean()) if len(differences) else math.nan,
-                "t_p": corrected_resampled_t_test(differences)[1] if enough else math.nan,
-                "wilcoxon_p": wilcoxon_signed_rank(differences)[1] if enough else math.nan,
+                "mean_difference": mean,
+                "low": mean - half,
+                "high": mean + half,
+                "p": p,
+                "test": _TEST,
             }
         )
     table = pd.DataFrame(records, columns=list(_COLUMNS)).astype(_COLUMNS)
-    return table.assign(t_p_holm=holm(table["t_p"].to_numpy()))
+    return table.assign(p_holm=holm(table["p"].to_numpy()))

@@ -136,7 +136,7 @@ class ResultFile:
 
 
 def summarise_rows(rows: pd.DataFrame, n_genes: int) -> pd.DataFrame:
-    """Return mean and standard deviation of every metric of every method, one row per metric.
+    """Return mean and sample standard deviation of every metric of every method.
 
     Parameters
     ----------
@@ -147,10 +147,10 @@ def summarise_rows(rows: pd.DataFrame, n_genes: int) -> pd.DataFrame:
 
     Returns
     -------
-    Columns dataset, method, n_markers, setting, metric, mean, std (population), n (replicates),
-    low, high. With two or more replicates the metrics include the stability of the panels:
-    ``stability/nogueira``, with its 95 % confidence interval as low and high, and
-    ``stability/jaccard``.
+    Columns dataset, method, n_markers, setting, metric, mean, std (sample standard deviation, NaN
+    for one replicate), n (replicates), low, high. With two or more replicates the metrics include
+    the stability of the panels: ``stability/nogueira``, with its 95 % confidence interval as low
+    and high, and ``stability/jaccard``.
     """
     parts = []
     for (dataset, method, n_markers, setting), group in rows.groupby(
@@ -176,9 +176,8 @@ def _metric_rows(group: pd.DataFrame) -> list[ResultRow]:
     for name in [*columns, "fit_seconds"]:
         values = group[name].dropna().to_numpy(dtype=float)
         if len(values):
-            rows.append(
-                {"metric": name, "mean": values.mean(), "std": values.std(), "n": len(values)}
-            )
+            std = values.std(ddof=1) if len(values) > 1 else np.nan
+            rows.append({"metric": name, "mean": values.mean(), "std": std, "n": len(values)})
     return rows
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
-from mmlab.comparison.paired_tests import TEST_SHARE
+from mmlab.comparison.paired_tests import corrected_half_width
 from mmlab.comparison.result_table import ResultRow
 from mmlab.trial.evaluate import CLASSIFIERS, CLEAN_PREFIX
 
@@ -17,8 +16,9 @@ LOSS_SHARE = 0.05
 ROBUSTNESS_METRICS = tuple(
     f"{kind}{name}/accuracy" for name in CLASSIFIERS for kind in ("", CLEAN_PREFIX)
 )
-_CONFIDENCE = 0.95
-_RESAMPLES = 2000
+#: Number of equal steps between the lowest and the highest level at which the ends of
+#: :func:`loss_interval` are searched.
+_STEPS = 2000
 
 
 def fill_clean_metrics(row: ResultRow) -> ResultRow:
@@ -75,7 +75,43 @@ def loss_level(levels: NDArray[np.float64], values: NDArray[np.float64]) -> floa
     return float(levels[left] + share * (levels[right] - levels[left]))
 
 
-def robustness_table(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def loss_interval(levels: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % confidence interval of the :func:`loss_level` of the expected curve.
+
+    The interval inverts a test, as Fieller's theorem does for a ratio of means. At each level, the
+    difference d between a curve and 95 % of its first value has an expected value of 0 if this
+    level is the loss level. The interval contains every level at which the confidence interval of
+    the mean of d (:func:`mmlab.comparison.paired_tests.corrected_half_width`) contains 0, and all
+    levels between these. It is as reliable with few curves as that interval is.
+
+    Parameters
+    ----------
+    levels
+        Noise levels, ascending, shape (n_levels,).
+    values
+        Values of at least two curves at the levels, shape (n_curves, n_levels).
+
+    Returns
+    -------
+    low and high, rounded outwards to a multiple of 1/2000 of the range of the levels. Low is
+    infinite if no loss of 5 % is compatible with the curves; high is infinite if a loss of less
+    than 5 % at the last level is.
+
+    References
+    ----------
+    Fieller, Journal of the Royal Statistical Society B (1954).
+    """
+    grid = np.linspace(levels[0], levels[-1], _STEPS + 1)
+    curves = np.stack([np.interp(grid, levels, curve) for curve in values])
+    d = curves - (1 - LOSS_SHARE) * values[:, :1]
+    mean, half = d.mean(axis=0), corrected_half_width(d)
+    lost, not_lost = np.flatnonzero(mean - half <= 0), np.flatnonzero(mean + half >= 0)
+    low = grid[max(lost[0] - 1, 0)] if len(lost) else np.inf
+    high = np.inf if not_lost[-1] == _STEPS else grid[not_lost[-1] + 1]
+    return float(low), float(high)
+
+
+def robustness_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the robustness of every method to label noise.
 
     Parameters
@@ -83,8 +119,6 @@ def robustness_table(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     rows
         One row per method, replicate and noise level: columns method, replicate, noise_level and
         :data:`ROBUSTNESS_METRICS`.
-    seed
-        Seed of the bootstrap.
 
     Returns
     -------
@@ -97,12 +131,12 @@ def robustness_table(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     clean
         Mean without noise.
     auc, auc_low, auc_high
-        Mean area under the curve and its 95 % confidence interval by the t distribution. As the
-        splits share cells, the variance is corrected as in
+        Mean area under the curve and its 95 % confidence interval by the t distribution, within
+        0 to 1. As the splits share cells, the variance is corrected as in
         :func:`mmlab.comparison.paired_tests.corrected_resampled_t_test`.
     loss_level, loss_level_low, loss_level_high
-        :func:`loss_level` of the mean curve and its 95 % interval, percentiles of a bootstrap over
-        replicates (too narrow if these are few). Infinite: not reached within the levels.
+        :func:`loss_level` of the mean curve, and :func:`loss_interval`. Infinite: not reached
+        within the levels.
     """
     records = []
     for method, group in rows.groupby("method", sort=False):
@@ -110,33 +144,25 @@ def robustness_table(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
             curves = group.pivot(index="replicate", columns="noise_level", values=metric).dropna()
             if len(curves) and curves.shape[1] > 1:
                 levels = curves.columns.to_numpy(float)
-                summary = _summarise_curves(levels, curves.to_numpy(float), seed)
+                summary = _summarise_curves(levels, curves.to_numpy(float))
                 records.append({"method": method, "metric": metric, "n": len(curves), **summary})
     return pd.DataFrame(records)
 
 
-def _summarise_curves(
-    levels: NDArray[np.float64], values: NDArray[np.float64], seed: int
-) -> dict[str, float]:
+def _summarise_curves(levels: NDArray[np.float64], values: NDArray[np.float64]) -> dict[str, float]:
     """Summarise the curves of one method and metric, ``values`` of shape (n_curves, n_levels)."""
-    areas, n = area_under_curve(levels, values), len(values)
-    mean, half, ends = float(areas.mean()), np.nan, (np.nan, np.nan)
-    if n > 1:
-        quantile = stats.t.ppf(0.5 + _CONFIDENCE / 2, n - 1)
-        half = float(quantile * np.sqrt((1 / n + TEST_SHARE) * areas.var(ddof=1)))
-        resamples = np.random.default_rng(seed).integers(n, size=(_RESAMPLES, n))
-        levels_lost = [loss_level(levels, values[chosen].mean(axis=0)) for chosen in resamples]
-        tail = 50 * (1 - _CONFIDENCE)
-        # Levels can be infinite: inverted_cdf picks one of them and does not interpolate.
-        ends = tuple(np.percentile(levels_lost, [tail, 100 - tail], method="inverted_cdf"))
+    areas = area_under_curve(levels, values)
+    mean, half, (low, high) = float(areas.mean()), np.nan, (np.nan, np.nan)
+    if len(values) > 1:
+        half, (low, high) = float(corrected_half_width(areas)), loss_interval(levels, values)
     return {
         "clean": float(values[:, 0].mean()),
         "auc": mean,
         "auc_low": max(mean - half, 0.0),
         "auc_high": min(mean + half, 1.0),
         "loss_level": loss_level(levels, values.mean(axis=0)),
-        "loss_level_low": float(ends[0]),
-        "loss_level_high": float(ends[1]),
+        "loss_level_low": low,
+        "loss_level_high": high,
     }
 
 

@@ -10,13 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlab.comparison.paired_tests import paired_tests
 from mmlab.comparison.published import add_published_numbers
+from mmlab.comparison.significance import add_significance, metric_direction, reference_tests
 from mmlab.figures.published_numbers import published_figure
-from mmlab.metrics import METRICS
-
-#: Metrics on which the methods are tested against the best one.
-TESTED_METRICS = ("knn/accuracy", "random_forest/accuracy", "linear/l2")
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class TableView:
     columns
         Heading of each column by metric.
     spread
-        Whether standard deviations are shown.
+        Whether sample standard deviations are shown.
     """
 
     title: str
@@ -75,12 +71,11 @@ class ComparisonTables:
     ----------
     table
         One row per dataset, method, panel size, setting and metric: dataset, method, n_markers,
-        setting, metric, mean, std, n, low, high, published, difference.
+        setting, metric, mean, std, n, low, high, published, difference, n_common, p_holm, bold.
+        The last three are from :func:`mmlab.comparison.significance.add_significance`.
     tests
-        One row per method, metric and panel size: metric, n_markers, and the columns of
-        :func:`mmlab.comparison.paired_tests.paired_tests`. Every method except controls is
-        tested against the best one. The best one is selected on the same replicates, which
-        biases the tests slightly in its favour.
+        From :func:`mmlab.comparison.significance.reference_tests`. It can have settings that
+        ``table`` does not have.
     """
 
     table: pd.DataFrame
@@ -97,7 +92,7 @@ def compare_methods(
     rows
         One row per finished replicate, with the column ``method``.
     summary
-        From :func:`mmlab.comparison.result_table.summarise_rows`.
+        From :func:`mmlab.comparison.result_table.summarise_rows`; it can be a part of it.
     controls
         Selectors that are lower or upper bounds and do not compete.
     protocol
@@ -105,45 +100,15 @@ def compare_methods(
     """
     selectors = dict(zip(rows["method"], rows["selector"], strict=True))
     table = add_published_numbers(summary, selectors if protocol == "paper" else {})
-    competing = rows[~rows["selector"].isin(controls)]
-    parts = []
-    for n_markers, group in competing.groupby("n_markers"):
-        for metric in TESTED_METRICS:
-            best = best_method(table, metric, int(str(n_markers)), set(group["method"]))
-            if best is not None:
-                tests = paired_tests(group, metric, best)
-                parts.append(tests.assign(n_markers=n_markers))
-    return ComparisonTables(table, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
-
-
-def competing_methods(rows: pd.DataFrame, controls: set[str]) -> set[str]:
-    """Return the methods among finished replicates whose selectors are not controls."""
-    return set(rows["method"][~rows["selector"].isin(controls)])
-
-
-def metric_direction(metric: str) -> str:
-    """Return ``max`` if higher values of a metric are better, else ``min``."""
-    if metric.startswith("stability/"):
-        return "max"
-    registered = METRICS.get(metric.partition("/")[2])
-    return registered.direction if registered is not None else "min"
-
-
-def best_method(table: pd.DataFrame, metric: str, n_markers: int, among: set[str]) -> str | None:
-    """Return the method with the best mean of a metric at a panel size, or None."""
-    part = table[
-        (table["metric"] == metric)
-        & (table["n_markers"] == n_markers)
-        & table["method"].isin(among)
-    ]
-    if part.empty:
-        return None
-    order = part.sort_values("mean", ascending=metric_direction(metric) == "min", kind="stable")
-    return str(order["method"].iloc[0])
+    tests = reference_tests(rows, controls)
+    return ComparisonTables(add_significance(table, tests), tests)
 
 
 def format_metric(row: Any, *, spread: bool, published: bool) -> list[str]:
-    """Format mean (± std), then published number and difference; one text per column."""
+    """Format mean (± sample std), then published number and difference; one text per column.
+
+    The standard deviation of a single replicate is NaN and is not shown.
+    """
     digits = 1 if row.name == "fit_seconds" else 3
     texts = [f"{row['mean']:.{digits}f}"]
     if spread and np.isfinite(row["std"]):
@@ -154,9 +119,9 @@ def format_metric(row: Any, *, spread: bool, published: bool) -> list[str]:
     return texts
 
 
-def tables_markdown(comparison: ComparisonTables, n_markers: int, competing: set[str]) -> str:
-    """Return all tables as Markdown: best in bold, methods ordered by the first metric."""
-    return markdown(view_tables(comparison, n_markers, competing, "**{}**".format))
+def tables_markdown(comparison: ComparisonTables, n_markers: int) -> str:
+    """Return all tables of a panel size as Markdown."""
+    return markdown(view_tables(comparison, n_markers, "**{}**".format))
 
 
 def markdown(tables: Iterable[tuple[str, list[str], list[list[str]]]]) -> str:
@@ -171,9 +136,11 @@ def markdown(tables: Iterable[tuple[str, list[str], list[list[str]]]]) -> str:
 
 
 def view_tables(
-    comparison: ComparisonTables, n_markers: int, competing: set[str], bold: Callable[[str], str]
+    comparison: ComparisonTables, n_markers: int, bold: Callable[[str], str]
 ) -> list[tuple[str, list[str], list[list[str]]]]:
     """Return title, header and rows of every table that has numbers.
+
+    Methods are ordered by the mean of the first metric.
 
     Parameters
     ----------
@@ -181,10 +148,8 @@ def view_tables(
         Tables of the comparison.
     n_markers
         Panel size.
-    competing
-        Methods among which the best is marked.
     bold
-        Marks the text of the best method in a column.
+        Marks a text as bold, see :func:`mmlab.comparison.significance.bold_note`.
     """
     table = comparison.table[comparison.table["n_markers"] == n_markers]
     tables = []
@@ -196,7 +161,6 @@ def view_tables(
         first = part[part["metric"] == first_metric]
         ascending = metric_direction(first_metric) == "min"
         order = first.sort_values("mean", ascending=ascending, kind="stable")["method"].tolist()
-        best = {m: best_method(table, m, n_markers, competing) for m in view.columns}
         has_published = set(part.dropna(subset=["published"])["metric"])
         header = ["method", "n"]
         for metric, heading in view.columns.items():
@@ -208,13 +172,11 @@ def view_tables(
             for metric in view.columns:
                 texts = ["", "", ""] if metric in has_published else [""]
                 if metric in by_metric.index:
+                    value = by_metric.loc[str(metric)]
                     texts = format_metric(
-                        by_metric.loc[str(metric)],
-                        spread=view.spread,
-                        published=metric in has_published,
+                        value, spread=view.spread, published=metric in has_published
                     )
-                if best[metric] == method and metric != "fit_seconds":
-                    texts[0] = bold(texts[0])
+                    texts[0] = bold(texts[0]) if value["bold"] else texts[0]
                 line += texts
             body.append(line)
         tables.append((view.title, header, body))

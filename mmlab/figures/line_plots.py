@@ -29,7 +29,7 @@ def curves(
     ----------
     panels
         Tables by the title of their panel, with the columns method, x, mean and std. The band is
-        mean ± std; NaN std gives no band.
+        mean ± std, the sample standard deviation; NaN std gives no band.
     ticks
         Ticks of the x-axis: numbers or texts. The axis is logarithmic if all numbers are positive
         and the largest is at least ten times the smallest.

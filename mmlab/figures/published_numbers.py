@@ -13,7 +13,7 @@ _N_LABELLED = 4
 def published_figure(table: pd.DataFrame) -> Figure | None:
     """Draw mmlab's means over the published numbers, one point per published number.
 
-    Error bars are one standard deviation.
+    Error bars are one sample standard deviation.
 
     Parameters
     ----------
@@ -65,9 +65,8 @@ def published_figure(table: pd.DataFrame) -> Figure | None:
                 textcoords="offset points",
                 fontsize=7,
             )
-        axes.set(
-            xlim=ends, ylim=ends, xlabel="published value", ylabel="mmlab, mean ± std", title=title
-        )
+        ylabel = "mmlab, mean ± sample std"
+        axes.set(xlim=ends, ylim=ends, xlabel="published value", ylabel=ylabel, title=title)
         axes.set_aspect("equal")
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import pandas as pd
 
 from mmlab import figures
 from mmlab.comparison.curves import curve_figures, curve_tables
-from mmlab.comparison.tables import (
-    ComparisonTables,
-    compare_methods,
-    competing_methods,
-    view_tables,
-)
+from mmlab.comparison.significance import TESTED_METRICS, add_significance, bold_note
+from mmlab.comparison.tables import ComparisonTables, compare_methods, view_tables
 from mmlab.datasets.cells import Cells
 from mmlab.figures.published_numbers import published_figure
 from mmlab.report.comparison_text import HEADLINE_METRIC
@@ -21,6 +18,7 @@ from mmlab.report.page import BestValue, PageFigure, Section, Table
 from mmlab.schedule import ComparisonResult
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS
+from mmlab.trial.evaluate import CLEAN_PREFIX
 from mmlab.trial.result import CONFUSION_PREFIX, sum_matrices
 
 #: Number of methods whose confusion matrices are drawn.
@@ -64,13 +62,13 @@ def result_sections(
     if published is not None:
         caption = (
             "Mean of each method and metric, computed by mmlab, against the published value "
-            "(Gregory et al. 2024). Error bars: one standard deviation. The random splits of the "
-            "publication differ from those of this report."
+            "(Gregory et al. 2024). Error bars: one sample standard deviation. The random splits "
+            "of the publication differ from those of this report."
         )
         figure = PageFigure(_file_prefix(result) + "published", caption, published)
         sections.append(Section("Comparison with published numbers", [], [], [figure]))
     if len(result.study.spec.settings) > 1:
-        sections.append(_curves_section(result))
+        sections.append(_curves_section(result, comparison))
     sections.append(_confusion_section(result, cells, best))
     return sections
 
@@ -81,61 +79,69 @@ def _file_prefix(result: ComparisonResult) -> str:
 
 
 def _metrics_section(result: ComparisonResult, comparison: ComparisonTables) -> Section:
-    """Return the section with mean and standard deviation of every metric, and paired tests."""
+    """Return the section with means, sample standard deviations and paired tests."""
     spec = result.study.spec
-    competing = competing_methods(result.replicates, control_methods())
     sizes = spec.n_markers if spec.axis == SIZE_AXIS else spec.n_markers[:1]
     tables = [
         Table(f"{k} genes: {title}", header, rows)
         for k in sizes
-        for title, header, rows in view_tables(comparison, k, competing, BestValue)
+        for title, header, rows in view_tables(comparison, k, BestValue)
     ]
     text = [
         _SPLITS[spec.protocol],
-        "Mean ± standard deviation over n replicates, the same for every method. Bold: the best "
-        "method, controls excluded. Controls (random genes, all genes, ...) are reference points "
-        "for the other methods.",
+        "Mean ± sample standard deviation over n replicates. Replicates with the same number have "
+        "the same split for every method. "
+        f"{bold_note(comparison.tests)} Controls (random genes, all genes, ...) are reference "
+        "points for the other methods.",
     ]
     if spec.axis != SIZE_AXIS:
         text.append(f"The tables show the first setting, {spec.settings[0].name}.")
     if not comparison.tests.empty:
         text.append(
-            "Paired tests compare the kNN accuracy of each method with that of the best method on "
-            "the same replicates: corrected resampled t-test, without and with Holm's correction "
-            "for the number of methods, and Wilcoxon signed-rank test. Difference: mean accuracy "
-            "of the method minus that of the best method."
+            "Paired tests compare each method with the best of those that have all replicates, on "
+            "the n replicates that both have. Difference: mean of the method minus that of the "
+            "best method, with its 95 % confidence interval. p (Holm): with Holm's correction for "
+            "the number of methods."
         )
-        tables.append(_paired_tests_table(comparison.tests, len(sizes) > 1))
+        # Without label noise, the clean classifiers are the same as the others.
+        clean = comparison.tests["metric"].str.startswith(CLEAN_PREFIX)
+        shown = comparison.tests["setting"].isin(comparison.table["setting"]) & ~clean
+        tables += _paired_tests_tables(comparison.tests[shown], len(sizes) > 1)
     return Section(_RESULTS_TITLES[spec.protocol], text, tables)
 
 
-def _paired_tests_table(tests: pd.DataFrame, show_size: bool) -> Table:
-    rows = []
-    for row in tests[tests["metric"] == HEADLINE_METRIC].to_dict(orient="records"):
-        p_values = [row["t_p"], row["t_p_holm"], row["wilcoxon_p"]]
-        rows.append(
-            [
-                str(row["method"]),
-                str(row["reference"]),
-                *([str(row["n_markers"])] if show_size else []),
-                str(row["n"]),
-                f"{row['mean_difference']:+.4f}",
-                *("" if np.isnan(p) else f"{p:.3g}" for p in p_values),
-            ]
-        )
+def _paired_tests_tables(tests: pd.DataFrame, show_size: bool) -> list[Table]:
+    """Return one table of tests per metric."""
     header = ["method", "best method", *(["genes"] if show_size else []), "n", "difference"]
-    header += ["p (t-test)", "p (Holm)", "p (Wilcoxon)"]
-    title = "Paired tests of kNN accuracy against the best method"
-    return Table(title, header, rows, n_text_columns=2)
+    header += ["95 % interval", "p", "p (Holm)"]
+    tables = []
+    for metric in filter(set(tests["metric"]).__contains__, TESTED_METRICS):
+        rows = []
+        for row in tests[tests["metric"] == metric].to_dict(orient="records"):
+            interval = f"{row['low']:+.4f} to {row['high']:+.4f}"
+            tested = [interval, f"{row['p']:.3g}", f"{row['p_holm']:.3g}"]
+            rows.append(
+                [
+                    str(row["method"]),
+                    str(row["reference"]),
+                    *([str(row["n_markers"])] if show_size else []),
+                    str(row["n"]),
+                    f"{row['mean_difference']:+.4f}",
+                    *(["", "", ""] if math.isnan(row["p"]) else tested),
+                ]
+            )
+        title = f"Paired tests of {metric} against the best method"
+        tables.append(Table(title, header, rows, n_text_columns=2))
+    return tables
 
 
-def _curves_section(result: ComparisonResult) -> Section:
+def _curves_section(result: ComparisonResult, comparison: ComparisonTables) -> Section:
     """Return the section with metrics over label noise, panel size or a parameter."""
     spec = result.study.spec
     titles = {NOISE_AXIS: "Robustness to label noise", SIZE_AXIS: "Effect of the panel size"}
     text = [
-        "Each table shows the mean of a metric over n replicates, at every setting. Bold: the best "
-        "value at a setting, controls included."
+        "Each table shows the mean of a metric over n replicates, at every setting. "
+        f"{bold_note(comparison.tests)}"
     ]
     if spec.axis == NOISE_AXIS:
         text.append(
@@ -150,11 +156,12 @@ def _curves_section(result: ComparisonResult) -> Section:
             "accuracy has dropped by 5 % of its value without noise. In parentheses: 95 % "
             "confidence intervals."
         )
-    caption = "Mean over the replicates. Bands: one standard deviation."
-    curves = curve_figures(spec, result.summary)
+    caption = "Mean over the replicates. Bands: one sample standard deviation."
+    summary = add_significance(result.summary, comparison.tests)
+    curves = curve_figures(spec, summary)
     tables = [
         Table(title, header, rows)
-        for title, header, rows in curve_tables(spec, result.summary, result.robustness, BestValue)
+        for title, header, rows in curve_tables(spec, summary, result.robustness, BestValue)
     ]
     return Section(
         titles.get(spec.axis, f"Effect of {spec.axis}"),
@@ -199,21 +206,20 @@ def result_tables(
     tables = {"comparison": comparison.table, "paired_tests": comparison.tests}
     tables |= {"replicates": result.replicates, "robustness": result.robustness}
     if len(result.study.spec.settings) > 1:
-        tables["curves"] = result.summary
+        tables["curves"] = add_significance(result.summary, comparison.tests)
     return {_file_prefix(result) + name: table for name, table in tables.items() if len(table)}
 
 
 def comparison_tables(result: ComparisonResult) -> ComparisonTables:
     """Return metrics and paired tests of a comparison.
 
-    They cover all panel sizes; along any other axis, they cover the first setting only.
+    The tests cover all settings. The metrics cover all panel sizes; along any other axis, they
+    cover the first setting only.
     """
-    first = result.study.spec.settings[0].name
-    rows, summary = (
-        t[t["setting"] == first] if result.study.spec.axis != SIZE_AXIS else t
-        for t in (result.replicates, result.summary)
-    )
-    return compare_methods(rows, summary, control_methods(), result.study.spec.protocol)
+    spec, summary = result.study.spec, result.summary
+    if spec.axis != SIZE_AXIS:
+        summary = summary[summary["setting"] == spec.settings[0].name]
+    return compare_methods(result.replicates, summary, control_methods(), spec.protocol)
 
 
 def trial_entries(result: ComparisonResult) -> list[TrialEntry]:

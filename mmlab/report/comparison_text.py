@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from mmlab.comparison.tables import best_method, competing_methods
+import numpy as np
+import pandas as pd
+
+from mmlab.comparison.significance import FEW_REPLICATES, not_worse, reference_method
 from mmlab.schedule import ComparisonResult
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
 
 #: Metric by which the report ranks methods.
 HEADLINE_METRIC = "knn/accuracy"
-#: With fewer replicates, the report warns about standard deviations and tests.
-_FEW_REPLICATES = 5
 
 
 def comparison_question(spec: ComparisonSpec) -> str:
@@ -26,40 +27,85 @@ def comparison_question(spec: ComparisonSpec) -> str:
     return f"Which method selects the best panel of {k} genes for {name}{where}?"
 
 
-def comparison_answer(result: ComparisonResult, best: str) -> list[str]:
-    """Return the answer, in one or two sentences; ``best`` is from :func:`leading_method`."""
+def comparison_answer(result: ComparisonResult, tests: pd.DataFrame, best: str) -> list[str]:
+    """Return the answer, in a few sentences.
+
+    Parameters
+    ----------
+    tests
+        From :func:`mmlab.comparison.significance.reference_tests`.
+    best
+        From :func:`leading_method`.
+    """
     spec, summary = result.study.spec, result.summary
     first = spec.settings[0].name
     at_first = (summary["setting"] == first) & (summary["metric"] == HEADLINE_METRIC)
     row = summary[at_first & (summary["method"] == best)].iloc[0]
     where = "the held-out test set" if spec.protocol == "locked" else "test cells"
+    value, meaning = f"{row['mean']:.3f}", "1 replicate"
+    if np.isfinite(row["std"]):
+        value += f" ± {row['std']:.3f}"
+        meaning = f"mean ± sample standard deviation, {int(row['n'])} replicates"
     text = [
-        f"{best} has the highest kNN accuracy at {first}: {row['mean']:.3f} ± {row['std']:.3f} on "
-        f"{where} (mean ± standard deviation, {int(row['n'])} replicates)."
+        f"{best} has the highest kNN accuracy at {first} of the methods with all replicates: "
+        f"{value} on {where} ({meaning})."
     ]
-    competing = competing_methods(result.replicates, control_methods())
-    if competing and competing != set(result.replicates["method"]):
+    if _competing(result.replicates)["method"].nunique() < result.replicates["method"].nunique():
         text[0] += " Controls are not ranked."
+    if len(tests):
+        shown = tests[(tests["setting"] == first) & (tests["metric"] == HEADLINE_METRIC)]
+        text.append(_tests_sentence(shown))
     if spec.axis == NOISE_AXIS and len(result.robustness):
-        areas = result.robustness[result.robustness["metric"] == HEADLINE_METRIC]
-        top = areas.sort_values("auc", ascending=False).iloc[0]
-        text.append(
-            f"Over all noise levels, {top['method']} has the highest mean kNN accuracy (normalised "
-            f"area under the curve), {top['auc']:.3f}."
-        )
+        text.append(_area_sentence(result))
     return text
 
 
-def leading_method(result: ComparisonResult) -> str:
-    """Return the method with the highest mean kNN accuracy at the first setting.
+def _tests_sentence(tests: pd.DataFrame) -> str:
+    """Return which methods are not significantly worse than the best one, and which untested."""
+    tested = tests.dropna(subset=["p_holm"])
+    if tested.empty:
+        return "No method was tested against it: too few common replicates."
+    close = tested[not_worse(tested)]["method"]
+    test = f"({tested['test'].iloc[0]} with Holm's correction)"
+    sentence = f"All other methods are significantly worse {test}."
+    if len(close):
+        sentence = f"Not significantly worse {test}: {', '.join(close)}."
+    untested = tests.loc[tests["p_holm"].isna(), "method"]
+    if len(untested):
+        sentence += f" Not tested, for too few common replicates: {', '.join(untested)}."
+    return sentence
 
-    Controls are left out, unless nothing else was compared.
+
+def _area_sentence(result: ComparisonResult) -> str:
+    """Return which of the methods with all replicates has the largest area under the curve."""
+    competing = set(_competing(result.replicates)["method"]) or set(result.replicates["method"])
+    areas = result.robustness[result.robustness["metric"] == HEADLINE_METRIC]
+    areas = areas[areas["method"].isin(competing)]
+    top = areas[areas["n"] == areas["n"].max()].sort_values("auc", ascending=False).iloc[0]
+    interval = ""
+    if np.isfinite(top["auc_low"]):
+        interval = f" (95 % confidence interval {top['auc_low']:.3f} to {top['auc_high']:.3f})"
+    return (
+        f"Over all noise levels, {top['method']} has the highest mean kNN accuracy (normalised "
+        f"area under the curve) of the methods with all replicates, {top['auc']:.3f}{interval}."
+    )
+
+
+def _competing(replicates: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished replicates of methods that are not controls."""
+    return replicates[~replicates["selector"].isin(control_methods())]
+
+
+def leading_method(result: ComparisonResult) -> str:
+    """Return the best of the methods that have all replicates at the first setting.
+
+    It is the reference of the paired tests of kNN accuracy. Controls are left out, unless nothing
+    else was compared.
     """
-    competing = competing_methods(result.replicates, control_methods())
-    first = result.study.spec.settings[0]
-    at_first = result.summary[result.summary["setting"] == first.name]
-    among = competing or set(result.replicates["method"])
-    best = best_method(at_first, HEADLINE_METRIC, int(at_first["n_markers"].iloc[0]), among)
+    replicates = result.replicates
+    at_first = replicates[replicates["setting"] == result.study.spec.settings[0].name]
+    competing = _competing(at_first)
+    best = reference_method(competing if len(competing) else at_first, HEADLINE_METRIC)
     assert best is not None  # every finished trial has this metric
     return best
 
@@ -67,15 +113,16 @@ def leading_method(result: ComparisonResult) -> str:
 def comparison_limitations(result: ComparisonResult) -> list[str]:
     """Return the limitations of a comparison, one paragraph each."""
     points = []
-    if result.summary["n"].min() < _FEW_REPLICATES:
+    if result.summary["n"].min() < FEW_REPLICATES:
         points.append(
-            f"Some methods have fewer than {_FEW_REPLICATES} replicates: their standard "
+            f"Some methods have fewer than {FEW_REPLICATES} replicates: their standard "
             "deviations and tests are unreliable."
         )
     if result.replicates.groupby("method").size().nunique() > 1:
         points.append(
             "The number of replicates differs between methods, so their means are over different "
-            "splits. Only the paired tests compare methods on the same splits."
+            "splits. Only the paired tests, which also decide what is bold, compare methods on the "
+            "same splits."
         )
     if result.study.spec.protocol == "paper":
         points.append(

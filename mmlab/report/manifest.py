@@ -23,7 +23,7 @@ from mmlab.tracking import StudyRun, TrialRecord
 MANIFEST = "manifest.json"
 #: Minimum tolerance of a metric: rounding differs between machines.
 ROUNDING = 1e-6
-#: Tolerance of a metric, in standard deviations over the replicates of a method.
+#: Tolerance of a metric, in sample standard deviations over the replicates of a method.
 TOLERANCE_SDS = 3.0
 
 

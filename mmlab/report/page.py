@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 
 class BestValue(str):
-    """The best value of a table column, printed in bold."""
+    """The best value of a table column, or one that ties with it; printed in bold."""
 
     __slots__ = ()
     best: ClassVar[bool] = True

@@ -99,7 +99,7 @@ def _report_comparison(result: ComparisonResult, cells: Cells) -> Report:
     return Report(
         f"{_TITLES[spec.study]}: {cells.name}",
         comparison_question(spec),
-        comparison_answer(result, best),
+        comparison_answer(result, comparison.tests, best),
         sections,
         commands,
         result_tables(result, comparison) | {"panel": panel},

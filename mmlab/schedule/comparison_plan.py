@@ -155,7 +155,7 @@ def tabulate(
     if table.empty:
         return ResultTables(table, table, table)
     summary = summarise_rows(table, len(cells.genes))
-    curves = robustness_table(table, spec.seed) if spec.axis == NOISE_AXIS else pd.DataFrame()
+    curves = robustness_table(table) if spec.axis == NOISE_AXIS else pd.DataFrame()
     return ResultTables(table, summary, curves)
 
 

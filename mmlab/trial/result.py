@@ -88,7 +88,7 @@ class TrialResult:
         metric, ``confusion/<classifier>`` (nested list),
         ``per_class_f1/<classifier>`` and ``per_class_reconstruction/<source>/<measure>``.
     metrics
-        Mean of every metric over the replicates and, for two or more replicates, the population
+        Mean of every metric over the replicates and, for two or more replicates, the sample
         standard deviation as ``..._std``. Under the search protocol the names begin with
         ``validation/``: no test cell was used.
     history
@@ -228,10 +228,8 @@ def panel_table(
 def summarise_metrics(replicates: list[ReplicateResult]) -> dict[str, float]:
     """Return the mean of every metric and, for two or more replicates, its ``_std``.
 
-    ``_std`` is the population standard deviation.
+    ``_std`` is the sample standard deviation (n - 1) over the replicates that have the metric.
     """
     table = pd.DataFrame([r.evaluation.metrics for r in replicates])
     summary = {str(name): float(value) for name, value in table.mean().items()}
-    if len(replicates) > 1:
-        summary |= {f"{name}_std": float(v) for name, v in table.std(ddof=0).items()}
-    return summary
+    return summary | {f"{name}_std": float(v) for name, v in table.std(ddof=1).dropna().items()}

@@ -1,9 +1,8 @@
-"""Paired tests: corrected t-test, Wilcoxon test, Holm's correction, pairing of methods."""
+"""Paired tests: corrected t-test and its interval, Holm's correction, pairing of methods."""
 
 from __future__ import annotations
 
 import math
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mmlab.comparison.paired_tests import (
+    corrected_half_width,
     corrected_resampled_t_test,
     holm,
     paired_tests,
-    wilcoxon_signed_rank,
 )
 
 differences = st.lists(st.integers(-50, 50), min_size=2, max_size=15).map(
@@ -45,15 +44,12 @@ def test_the_corrected_t_test_matches_a_hand_computed_example() -> None:
 
 
 @given(differences)
-def test_the_tests_are_symmetric_and_give_probabilities(values: Any) -> None:
+def test_the_t_test_is_symmetric_and_gives_a_probability(values: Any) -> None:
     t, p = corrected_resampled_t_test(values)
     t_back, p_back = corrected_resampled_t_test(-values)
     assert t_back == pytest.approx(-t)
     assert p_back == pytest.approx(p)
-    _, w = wilcoxon_signed_rank(values)
-    assert wilcoxon_signed_rank(-values)[1] == pytest.approx(w)
     assert 0 <= p <= 1
-    assert 0 <= w <= 1
 
 
 @given(differences)
@@ -66,27 +62,24 @@ def test_the_correction_never_lowers_the_p_value(values: Any) -> None:
 def test_equal_differences_have_p_0_or_1() -> None:
     assert corrected_resampled_t_test(np.zeros(3)) == (0.0, 1.0)
     assert corrected_resampled_t_test(np.full(3, -0.1)) == (-math.inf, 0.0)
-    assert wilcoxon_signed_rank(np.zeros(3)) == (0.0, 1.0)
     with pytest.raises(ValueError, match="at least two differences, got 1"):
         corrected_resampled_t_test(np.ones(1))
 
 
-@pytest.mark.parametrize("n", [1, 6, 40, 60])
-def test_wilcoxon_equals_scipys(n: int) -> None:
-    values = np.random.default_rng(n).normal(0.3, 1, size=n)
-    expected = stats.wilcoxon(values)
-    assert wilcoxon_signed_rank(values) == (expected.statistic, pytest.approx(expected.pvalue))
+@given(differences)
+def test_the_interval_contains_0_unless_the_difference_is_significant(values: Any) -> None:
+    if np.ptp(values) == 0:
+        return
+    _, p = corrected_resampled_t_test(values)
+    assert (abs(values.mean()) > corrected_half_width(values)) == (p < 0.05)
 
 
-@given(st.lists(st.integers(-3, 3).filter(bool), min_size=1, max_size=7))
-def test_wilcoxon_is_exact_with_ties(values: list[int]) -> None:
-    ranks = stats.rankdata(np.abs(values))
-    sums = np.array([ranks @ signs for signs in product([0, 1], repeat=len(values))])
-    smaller = np.minimum(sums, ranks.sum() - sums)
-    ours = ranks @ (np.array(values) > 0)
-    expected = np.mean(smaller <= min(ours, ranks.sum() - ours))
-    # Differences of 0 are dropped.
-    assert wilcoxon_signed_rank(np.array([0.0, *values]))[1] == pytest.approx(expected)
+def test_without_correction_the_interval_equals_scipys() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1, size=(7, 3))
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    half = corrected_half_width(values, test_share=0.0)
+    np.testing.assert_allclose(values.mean(axis=0) - half, expected.low)
+    np.testing.assert_allclose(values.mean(axis=0) + half, expected.high)
 
 
 def test_holm_matches_a_hand_computed_example() -> None:
@@ -112,11 +105,12 @@ def test_methods_are_paired_over_the_replicates_that_both_have() -> None:
     assert table["n"].to_dict() == {"other": 3, "once": 1}
     assert table.loc["other", "mean_difference"] == pytest.approx(-0.4 / 3)
     expected = corrected_resampled_t_test(np.array([-0.1, -0.1, -0.2]))[1]
-    assert table.loc["other", "t_p"] == pytest.approx(expected)
-    assert table.loc["other", "t_p_holm"] == pytest.approx(expected)
-    assert np.isnan(table.loc["once", "t_p"])
-    assert np.isnan(table.loc["once", "wilcoxon_p"])
+    assert table.loc["other", "p"] == pytest.approx(expected)
+    assert table.loc["other", "p_holm"] == pytest.approx(expected)
+    assert table.loc["once", "mean_difference"] == pytest.approx(-0.8)
+    assert table.loc["once", ["low", "high", "p", "p_holm"]].isna().all()
     assert set(table["reference"]) == {"best"}
+    assert set(table["test"]) == {"corrected resampled t-test"}
     with pytest.raises(ValueError, match="duplicate"):
         paired_tests(pd.concat([rows, rows]), "score", "best")
 
@@ -135,17 +129,19 @@ def test_a_method_without_the_metric_is_in_the_table_with_nan(missing: str) -> N
     rows.loc[rows["method"] == missing, "x"] = np.nan
     (row,) = paired_tests(rows, "x", "a").to_dict(orient="records")
     assert (row["method"], row["n"]) == ("b", 0)
-    assert all(math.isnan(row[name]) for name in ("mean_difference", "t_p", "wilcoxon_p"))
+    assert all(math.isnan(row[name]) for name in ("mean_difference", "low", "high", "p"))
 
 
-def test_differences_that_are_equal_but_for_rounding_are_ties() -> None:
-    n_correct = {"a": [558, 552, 551, 552, 554], "b": [548, 557, 561, 562, 549]}
+def test_differences_that_are_equal_but_for_rounding_are_equal() -> None:
     rows = pd.DataFrame(
         [
-            {"method": method, "replicate": r, "x": n / 602}
-            for method, numbers in n_correct.items()
-            for r, n in enumerate(numbers)
+            {"method": method, "replicate": r, "x": (n + shift) / 602}
+            for method, shift in (("a", 0), ("b", -7))
+            for r, n in enumerate([558, 552, 551, 552, 554])
         ]
     )
+    differences = rows.pivot(index="replicate", columns="method", values="x").eval("b - a")
+    assert differences.nunique() > 1
     (row,) = paired_tests(rows, "x", "a").to_dict(orient="records")
-    assert row["wilcoxon_p"] == wilcoxon_signed_rank(np.array([-10, 5, 10, 10, -5]))[1]
+    assert row["p"] == 0
+    assert row["low"] == pytest.approx(row["high"]) == pytest.approx(-7 / 602)

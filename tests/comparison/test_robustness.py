@@ -17,11 +17,13 @@ from mmlab.comparison.robustness import (
     ROBUSTNESS_METRICS,
     area_under_curve,
     fill_clean_metrics,
+    loss_interval,
     loss_level,
     robustness_metrics,
     robustness_table,
 )
-from mmlab.spec.comparison import ComparisonSpec
+from mmlab.comparison.significance import add_significance, reference_tests
+from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 
 LEVELS = (0.0, 0.2, 0.5, 1.0)
 
@@ -54,6 +56,69 @@ def test_loss_level_is_where_5_percent_are_lost(values: list[float], expected: f
     assert loss_level(np.array(LEVELS), np.array(values)) == pytest.approx(expected)
 
 
+def test_the_loss_interval_of_straight_lines_is_fiellers() -> None:
+    rng = np.random.default_rng(4)
+    first = 0.9 + 0.02 * rng.standard_normal(5)
+    last = first - 0.2 + 0.02 * rng.standard_normal(5)
+    # Difference to 95 % of the first value: a + b x. The ends solve mean^2 = q^2 variance.
+    a, b = 0.05 * first, last - first
+    covariance = np.cov(a, b)
+    q2 = stats.t.ppf(0.975, 4) ** 2 * (1 / 5 + 0.25)
+    ends = np.roots(
+        [
+            b.mean() ** 2 - q2 * covariance[1, 1],
+            2 * (a.mean() * b.mean() - q2 * covariance[0, 1]),
+            a.mean() ** 2 - q2 * covariance[0, 0],
+        ]
+    )
+    expected_low, expected_high = sorted(ends)
+    assert 0 < expected_low < expected_high < 1
+    low, high = loss_interval(np.array([0.0, 1.0]), np.column_stack([first, last]))
+    # The ends are rounded outwards to a grid of 2000 steps.
+    assert expected_low - 1 / 2000 <= low <= expected_low
+    assert expected_high <= high <= expected_high + 1 / 2000
+
+
+def test_a_loss_that_is_not_reached_has_an_infinite_interval() -> None:
+    levels, shifts = np.array(LEVELS), np.array([[-0.004], [0.0], [0.004]])
+    flat = np.full(4, 0.9) + shifts
+    assert loss_interval(levels, flat) == (np.inf, np.inf)
+    # The mean curve loses 4 %, and the curves differ by more than the remaining 1 %.
+    uncertain = np.array([0.9, 0.9, 0.9, 0.864]) + shifts * [0, 0, 0, 3]
+    low, high = loss_interval(levels, uncertain)
+    assert 0.5 < low < 1
+    assert high == np.inf
+    # The curves recover: after the loss, a level without loss is compatible with them.
+    recovering = np.array([0.9, 0.7, 0.9, 0.9]) + shifts
+    low, high = loss_interval(levels, recovering)
+    assert 0 < low < 0.2
+    assert high == np.inf
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize(
+    "expected_curve",
+    [[0.945, 0.94, 0.925, 0.75, 0.42, 0.10], [0.95, 0.949, 0.946, 0.93, 0.88, 0.75]],
+)
+def test_the_loss_interval_covers_the_expected_level_in_95_percent_of_studies(
+    n: int, expected_curve: list[float]
+) -> None:
+    levels, expected = np.array([0, 0.1, 0.2, 0.5, 0.75, 1]), np.array(expected_curve)
+    rng, n_studies = np.random.default_rng(7), 1000
+    # With correlation TEST_SHARE / (1 + TEST_SHARE) = 0.2 between splits, the corrected variance
+    # is the variance of the mean. The values of a curve are correlated as well.
+    over_levels = np.linalg.cholesky(0.6 + 0.4 * np.eye(6))
+    common = rng.standard_normal((n_studies, 1, 6)) @ over_levels.T
+    own = rng.standard_normal((n_studies, n, 6)) @ over_levels.T
+    studies = expected + 0.012 * (np.sqrt(0.2) * common + np.sqrt(0.8) * own)
+    ends = np.array([loss_interval(levels, values) for values in studies])
+    true_level = loss_level(levels, expected)
+    assert 0.1 < true_level < 0.9
+    covered = (ends[:, 0] <= true_level) & (true_level <= ends[:, 1])
+    # Three standard errors of a share of 0.95 are 0.02.
+    assert abs(covered.mean() - 0.95) < 0.02
+
+
 def row(method: str, replicate: int, level: float, accuracy: float, clean: float) -> dict[str, Any]:
     values = {"knn/accuracy": accuracy, "random_forest/accuracy": accuracy}
     if level > 0:
@@ -61,6 +126,7 @@ def row(method: str, replicate: int, level: float, accuracy: float, clean: float
     return {
         "dataset": "zeisel",
         "method": method,
+        "selector": method,
         "replicate": replicate,
         "noise_level": level,
         "setting": f"noise {100 * level:g} %",
@@ -145,13 +211,18 @@ def test_robustness_metrics_have_the_metric_in_their_names(rows: pd.DataFrame) -
     }
 
 
+@pytest.fixture
+def marked(rows: pd.DataFrame) -> pd.DataFrame:
+    return add_significance(summarise_rows(rows, 100), reference_tests(rows, set()))
+
+
 def test_tables_have_one_column_per_level_and_the_robustness(
-    rows: pd.DataFrame, spec: ComparisonSpec
+    rows: pd.DataFrame, spec: ComparisonSpec, marked: pd.DataFrame
 ) -> None:
-    summary, robust_table = summarise_rows(rows, 100), robustness_table(rows)
+    robust_table = robustness_table(rows)
     tables = {
         title: (header, body)
-        for title, header, body in curve_tables(spec, summary, robust_table, "<{}>".format)
+        for title, header, body in curve_tables(spec, marked, robust_table, "<{}>".format)
     }
     assert len(tables) == 4
     header, body = tables["k-nearest neighbours: label noise in selection only"]
@@ -165,22 +236,49 @@ def test_tables_have_one_column_per_level_and_the_robustness(
     assert [line[0] for line in body] == ["fragile", "robust"]
     assert body[0][2:6] == ["<0.910>", "<0.850>", "0.760", "0.610"]
     assert body[1][2:6] == ["<0.910>", "0.810", "<0.810>", "<0.810>"]
-    text = curves_markdown(spec, summary, robust_table)
+    text = curves_markdown(spec, marked, robust_table)
     assert "### K-nearest neighbours: label noise in selection and classifier" in text
     not_reached = robust_table.assign(loss_level=np.inf, loss_level_low=0.4, loss_level_high=np.inf)
-    (_, _, body), *_ = curve_tables(spec, summary, not_reached, "<{}>".format)
+    (_, _, body), *_ = curve_tables(spec, marked, not_reached, "<{}>".format)
     assert body[0][-1] == "not reached (40 % to not reached)"
 
 
-def test_written_tables_have_the_step_of_mlflow_charts(
-    rows: pd.DataFrame, spec: ComparisonSpec, tmp_path: Any
+def test_ties_at_a_setting_are_bold_and_controls_are_not(
+    rows: pd.DataFrame, spec: ComparisonSpec
 ) -> None:
-    summary, robust_table = summarise_rows(rows, 100), robustness_table(rows)
-    write_curves(spec, rows, summary, robust_table, tmp_path)
+    """At full noise the control has the best value, and the methods differ by chance alone."""
+    rng = np.random.default_rng(0)
+    chance = 0.01 * rng.standard_normal(len(rows))
+    last = rows["noise_level"] == 1
+    rows = rows.assign(**{"knn/accuracy": rows["knn/accuracy"] + np.where(last, chance, 0)})
+    values = {"knn/accuracy": 0.5, "random_forest/accuracy": 0.5}
+    control = rows[rows["method"] == "robust"].assign(method="chance", selector="random", **values)
+    rows = pd.concat([rows, control], ignore_index=True)
+    methods = [*spec.methods, MethodSpec(selector="random", label="chance")]
+    tests = reference_tests(rows, {"random"})
+    assert not {"chance"} & ({*tests["method"]} | {*tests["reference"]})
+    marked = add_significance(summarise_rows(rows, 100), tests)
+    tables = curve_tables(
+        spec.model_copy(update={"methods": methods}), marked, pd.DataFrame(), "<{}>".format
+    )
+    _, _, body = tables[0]
+    assert [line[-1][0] for line in body] == ["<", "<", "0"]
+    assert float(body[2][-1]) > float(body[0][-1].strip("<>"))
+
+
+def test_written_tables_have_the_step_of_mlflow_charts(
+    rows: pd.DataFrame, spec: ComparisonSpec, marked: pd.DataFrame, tmp_path: Any
+) -> None:
+    tests = reference_tests(rows, set())
+    write_curves(spec, rows, marked, robustness_table(rows), tests, tmp_path)
     table = pd.read_parquet(tmp_path / "curves.parquet")
     assert set(table["step"]) == {0, 20, 50, 100}
     assert len(pd.read_parquet(tmp_path / "replicates.parquet")) == len(rows)
     assert len(pd.read_parquet(tmp_path / "robustness.parquet")) == 8
+    written = pd.read_parquet(tmp_path / "paired_tests.parquet")
+    # One test at every level, of four metrics.
+    assert set(written.groupby(["setting", "metric"]).size()) == {1}
+    assert len(written) == 4 * 4
     for name in ("curves_knn.png", "curves_random_forest.png"):
         assert (tmp_path / name).stat().st_size > 10_000
 

@@ -134,10 +134,10 @@ def test_markdown_has_mean_and_spread_next_to_published_numbers(table4: ModuleTy
 
     (header,) = {tuple(row) for row in cells("cell type")}
     l2, count = header.index("l2"), header.index("count jaccard")
-    assert [row[l2] for row in cells("Astro", "10", "linear")] == ["41.0 ± 1.0"]
+    assert [row[l2] for row in cells("Astro", "10", "linear")] == ["41.0 ± 1.4"]
     assert [row[l2] for row in cells("Astro", "", "scvi_sample, published")] == ["51.8"]
     assert [row[count] for row in cells("Astro", "", "scvi_sample, published")] == ["0.858"]
-    assert [row[l2] for row in cells("mouse_brain", "10", "linear")] == ["48.0 ± 1.0"]
+    assert [row[l2] for row in cells("mouse_brain", "10", "linear")] == ["48.0 ± 1.4"]
     published = cells("mouse_brain", "", "markermap_unsupervised, published")
     assert [row[header.index("jaccard")] for row in published] == ["0.738"]
 

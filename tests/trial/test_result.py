@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -98,16 +100,23 @@ def test_the_panel_table_is_ranked_from_one() -> None:
     assert table.to_numpy().tolist() == [[1, "Gene7", 7, 7.0], [2, "Gene3", 3, 3.0]]
 
 
-def test_a_summary_has_mean_and_population_standard_deviation() -> None:
+def test_a_summary_has_mean_and_sample_standard_deviation() -> None:
     values = [0.5, 0.75, 1.0]
     summary = summarise_metrics(
         [replicate(i, [0], {"knn/accuracy": v}) for i, v in enumerate(values)]
     )
     assert summary == {
         "knn/accuracy": pytest.approx(0.75),
-        "knn/accuracy_std": pytest.approx(np.std(values)),
+        "knn/accuracy_std": pytest.approx(statistics.stdev(values)),
     }
 
 
 def test_the_summary_of_one_replicate_has_no_standard_deviation() -> None:
     assert summarise_metrics([replicate(0, [0], {"knn/accuracy": 0.5})]) == {"knn/accuracy": 0.5}
+
+
+def test_a_metric_of_a_single_replicate_has_no_standard_deviation() -> None:
+    summary = summarise_metrics(
+        [replicate(0, [0], {"knn/accuracy": 0.5}), replicate(1, [0], {"linear/l2": 0.25})]
+    )
+    assert summary == {"knn/accuracy": 0.5, "linear/l2": 0.25}

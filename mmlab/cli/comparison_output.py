@@ -1,0 +1,113 @@
+"""The results of a comparison as tables for the terminal, as Markdown, as JSON and as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmlab.schedule import ComparisonResult
+
+#: Title, header and rows of a table.
+Table = tuple[str, list[str], list[list[str]]]
+
+
+@dataclass(frozen=True)
+class ComparisonOutput:
+    """The results of a comparison for the terminal, for JSON and for a folder.
+
+    Attributes
+    ----------
+    tables, note
+        For the terminal: tables, and the text below them.
+    text
+        Markdown.
+    json
+        Part of the JSON document.
+    write
+        Writes tables and figures to a folder.
+    """
+
+    tables: list[Table]
+    text: str
+    json: dict[str, Any]
+    write: Callable[[Path], None]
+    note: str
+
+
+def curves_output(result: ComparisonResult) -> ComparisonOutput:
+    """Return the curves over the settings of a comparison."""
+    from mmlab.comparison.curves import curve_tables, curves_markdown, write_curves
+    from mmlab.comparison.significance import add_significance, bold_note, reference_tests
+    from mmlab.selectors import control_methods
+
+    spec, robustness = result.study.spec, result.robustness
+    tests = reference_tests(result.replicates, control_methods())
+    summary, bold = add_significance(result.summary, tests), bold_note(tests)
+    note = f"Means over n replicates. {bold}"
+    if len(robustness):
+        note += (
+            " Area under the curve, and the noise level at which 5 % of the accuracy without "
+            "noise is lost, with 95 % confidence intervals."
+        )
+    tables = curve_tables(spec, summary, robustness, "[bold]{}[/bold]".format)
+    shown = curves_markdown(spec, summary, robustness)
+    return ComparisonOutput(
+        [(f"{spec.data.title}: {title}", header, body) for title, header, body in tables],
+        f"## {spec.data.title}, {spec.study}\n\n{note}\n\n{shown}",
+        {
+            "table": records(summary),
+            "tests": records(tests),
+            "robustness": records(robustness),
+        },
+        lambda folder: write_curves(spec, result.replicates, summary, robustness, tests, folder),
+        note,
+    )
+
+
+def tables_output(result: ComparisonResult) -> ComparisonOutput:
+    """Return the tables of a comparison, one set per panel size."""
+    from mmlab.comparison.significance import bold_note
+    from mmlab.comparison.tables import (
+        compare_methods,
+        tables_markdown,
+        view_tables,
+        write_comparison,
+    )
+    from mmlab.selectors import control_methods
+
+    spec, controls = result.study.spec, control_methods()
+    comparison = compare_methods(result.replicates, result.summary, controls, spec.protocol)
+
+    def write(folder: Path) -> None:
+        write_comparison(comparison, result.replicates, folder)
+        if len(spec.settings) > 1:
+            curves_output(result).write(folder)
+
+    note = (
+        "Mean ± sample standard deviation over n replicates, published number, difference. "
+        f"{bold_note(comparison.tests)}"
+    )
+    tables, text = list[Table](), f"{note}\n\n"
+    for k in spec.n_markers:
+        heading = f"{spec.data.title}, {k} markers"
+        heading += ", held-out test set" if spec.protocol == "locked" else ""
+        parts = view_tables(comparison, k, "[bold]{}[/bold]".format)
+        tables += [(f"{heading}: {title}", header, body) for title, header, body in parts]
+        text += f"## {heading}\n\n{tables_markdown(comparison, k)}\n"
+    return ComparisonOutput(
+        tables,
+        text,
+        {"table": records(comparison.table), "tests": records(comparison.tests)},
+        write,
+        note,
+    )
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table for JSON."""
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]

@@ -1,0 +1,143 @@
+"""Tests of the methods of a comparison against the best one, and what is printed in bold."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+
+from mmlab.comparison.paired_tests import paired_tests
+from mmlab.metrics import METRICS
+
+#: Metrics on which the methods are tested. Only these can be bold.
+TESTED_METRICS = (
+    *("knn/accuracy", "knn/weighted_f1", "knn/balanced_accuracy"),
+    *("random_forest/accuracy", "random_forest/weighted_f1"),
+    *("linear/l2", "linear/l1"),
+    *("clean_knn/accuracy", "clean_random_forest/accuracy"),
+)
+#: A difference is significant if its p-value is smaller.
+SIGNIFICANCE = 0.05
+#: With fewer replicates, standard deviations and tests are unreliable.
+FEW_REPLICATES = 5
+
+#: Columns that identify a value of a summary.
+_KEYS = ["method", "n_markers", "setting", "metric"]
+
+
+def metric_direction(metric: str) -> str:
+    """Return ``max`` if higher values of a metric are better, else ``min``."""
+    return METRICS[metric.partition("/")[2]].direction
+
+
+def reference_method(rows: pd.DataFrame, metric: str) -> str | None:
+    """Return the best of the methods that have all replicates, or None if no value is known.
+
+    Means over different splits are not comparable. Therefore only methods with the same set of
+    replicates are candidates: the largest set that a method has; of several, the set that most
+    methods have.
+
+    Parameters
+    ----------
+    rows
+        One row per method and replicate: columns method, replicate and the metric.
+    metric
+        Column whose mean over the replicates is compared.
+    """
+    known = rows.dropna(subset=[metric])
+    by_method = known.groupby("method", sort=False)
+    replicates = {str(method): frozenset(group["replicate"]) for method, group in by_method}
+    if not replicates:
+        return None
+    n_methods = Counter(replicates.values())
+    largest = max(n_methods, key=lambda found: (len(found), n_methods[found]))
+    candidates = [method for method, found in replicates.items() if found == largest]
+    means = by_method[metric].mean().loc[candidates]
+    return str(means.idxmax() if metric_direction(metric) == "max" else means.idxmin())
+
+
+def reference_tests(rows: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
+    """Test every method against the best one, at every panel size and setting.
+
+    Parameters
+    ----------
+    rows
+        One row per finished replicate: columns method, selector, n_markers, setting, replicate
+        and metrics.
+    controls
+        Selectors that are lower or upper bounds: they are neither tested nor the reference.
+
+    Returns
+    -------
+    One row per panel size, setting, metric of :data:`TESTED_METRICS` and method other than the
+    reference (:func:`reference_method`): the columns of
+    :func:`mmlab.comparison.paired_tests.paired_tests`, n_markers and setting. Holm's correction
+    is for the methods of one metric at one setting. The reference is chosen on the same
+    replicates, which biases the tests slightly in its favour.
+    """
+    competing = rows[~rows["selector"].isin(controls)]
+    parts = []
+    for _, group in competing.groupby(["n_markers", "setting"], sort=False):
+        place = {str(k): v for k, v in group[["n_markers", "setting"]].iloc[0].items()}
+        for metric in filter(group.columns.__contains__, TESTED_METRICS):
+            reference = reference_method(group, metric)
+            if reference is not None:
+                parts.append(paired_tests(group, metric, reference).assign(**place))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def add_significance(summary: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
+    """Add the result of the tests to every mean of a summary.
+
+    Parameters
+    ----------
+    summary
+        From :func:`mmlab.comparison.result_table.summarise_rows`.
+    tests
+        From :func:`reference_tests`.
+
+    Returns
+    -------
+    The rows of ``summary`` with these columns.
+
+    n_common, p_holm
+        Number of replicates of the test, and its corrected p-value; NaN for the reference and for
+        what was not tested.
+    bold
+        True for the reference and for every method that is not significantly worse. A method that
+        could not be tested is not bold, nor is anything if no test was possible.
+    """
+    if tests.empty:
+        return summary.assign(n_common=float("nan"), p_holm=float("nan"), bold=False)
+    columns = tests[[*_KEYS, "n", "p_holm"]].rename(columns={"n": "n_common"})
+    tested = tests.dropna(subset=["p_holm"])
+    references = tested.assign(method=tested["reference"])
+    bold = pd.concat([tested[not_worse(tested)], references])[_KEYS]
+    table = summary.merge(columns, on=_KEYS, how="left")
+    keys = pd.MultiIndex.from_frame(table[_KEYS])
+    return table.assign(bold=keys.isin(pd.MultiIndex.from_frame(bold)))
+
+
+def not_worse(tested: pd.DataFrame) -> pd.Series:
+    """Return for each test, with a p-value, whether the method is not significantly worse."""
+    signs = tested["metric"].map(lambda metric: 1 if metric_direction(metric) == "max" else -1)
+    return (tested["p_holm"] >= SIGNIFICANCE) | (signs * tested["mean_difference"] > 0)
+
+
+def bold_note(tests: pd.DataFrame) -> str:
+    """Return the text below a table that says what bold means."""
+    tested = tests.dropna(subset=["p_holm"]) if len(tests) else tests
+    if tested.empty:
+        return "Nothing is bold: no two methods have enough common replicates for a test."
+    note = (
+        "Bold: not distinguishable from the best method, that is, not significantly worse "
+        f"({tested['test'].iloc[0]}, Holm's correction over the methods, p >= {SIGNIFICANCE}) on "
+        "the replicates that both have. The best method is the best of those with all replicates; "
+        "controls do not compete."
+    )
+    if tested["n"].min() < FEW_REPLICATES:
+        note += (
+            f" With fewer than {FEW_REPLICATES} replicates a test finds large differences only: "
+            "bold can mean that too little is known."
+        )
+    return note
