@@ -17,7 +17,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from mmlab.cli.comparison_output import tables_output
-
 from mmlab.comparison.result_table import ResultFile
 from mmlab.comparison.tables import ComparisonTables, compare_methods
 from mmlab.datasets import load_cells

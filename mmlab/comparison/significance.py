@@ -104,24 +104,37 @@ def add_significance(summary: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame
         Number of replicates of the test, and its corrected p-value; NaN for the reference and for
         what was not tested.
     bold
-        True for the reference and for every method that is not significantly worse. A method that
-        could not be tested is not bold, nor is anything if no test was possible.
+        True for the reference and for every method that cannot be distinguished from it
+        (:func:`indistinguishable`) or is significantly better. A method that could not be tested
+        is not bold, nor is anything if no test was possible.
     """
     if tests.empty:
         return summary.assign(n_common=float("nan"), p_holm=float("nan"), bold=False)
     columns = tests[[*_KEYS, "n", "p_holm"]].rename(columns={"n": "n_common"})
     tested = tests.dropna(subset=["p_holm"])
     references = tested.assign(method=tested["reference"])
-    bold = pd.concat([tested[not_worse(tested)], references])[_KEYS]
+    better = tested[(tested["p_holm"] < SIGNIFICANCE) & (gains(tested) > 0)]
+    bold = pd.concat([tested[indistinguishable(tested)], better, references])[_KEYS]
     table = summary.merge(columns, on=_KEYS, how="left")
     keys = pd.MultiIndex.from_frame(table[_KEYS])
     return table.assign(bold=keys.isin(pd.MultiIndex.from_frame(bold)))
 
 
-def not_worse(tested: pd.DataFrame) -> pd.Series:
-    """Return for each test, with a p-value, whether the method is not significantly worse."""
+def indistinguishable(tested: pd.DataFrame) -> pd.Series:
+    """Return for each test, with a p-value, whether the method is a tie with the reference.
+
+    The difference is not significant, over as many replicates as any other method of the same
+    table has, or :data:`FEW_REPLICATES`: a test over fewer would call almost everything a tie.
+    """
+    table = tested.groupby(["n_markers", "setting", "metric"])
+    enough = tested["n"] >= table["n"].transform("max").clip(upper=FEW_REPLICATES)
+    return (tested["p_holm"] >= SIGNIFICANCE) & enough
+
+
+def gains(tested: pd.DataFrame) -> pd.Series:
+    """Return the mean differences with the sign that makes a better method positive."""
     signs = tested["metric"].map(lambda metric: 1 if metric_direction(metric) == "max" else -1)
-    return (tested["p_holm"] >= SIGNIFICANCE) | (signs * tested["mean_difference"] > 0)
+    return signs * tested["mean_difference"]
 
 
 def bold_note(tests: pd.DataFrame) -> str:
@@ -135,9 +148,14 @@ def bold_note(tests: pd.DataFrame) -> str:
         "the replicates that both have. The best method is the best of those with all replicates; "
         "controls do not compete."
     )
-    if tested["n"].min() < FEW_REPLICATES:
+    if tested["n"].max() < FEW_REPLICATES:
         note += (
             f" With fewer than {FEW_REPLICATES} replicates a test finds large differences only: "
             "bold can mean that too little is known."
+        )
+    elif tested["n"].min() < FEW_REPLICATES:
+        note += (
+            f" With fewer than {FEW_REPLICATES} common replicates too little is known: such a "
+            "method is bold only if it is significantly better."
         )
     return note

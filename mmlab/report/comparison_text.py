@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mmlab.comparison.significance import FEW_REPLICATES, not_worse, reference_method
+from mmlab.comparison.significance import (
+    FEW_REPLICATES,
+    SIGNIFICANCE,
+    gains,
+    indistinguishable,
+    reference_method,
+)
 from mmlab.schedule import ComparisonResult
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
@@ -61,19 +67,22 @@ def comparison_answer(result: ComparisonResult, tests: pd.DataFrame, best: str) 
 
 
 def _tests_sentence(tests: pd.DataFrame) -> str:
-    """Return which methods are not significantly worse than the best one, and which untested."""
+    """Return which methods cannot be distinguished from the best one, and which are untested."""
     tested = tests.dropna(subset=["p_holm"])
     if tested.empty:
         return "No method was tested against it: too few common replicates."
-    close = tested[not_worse(tested)]["method"]
     test = f"({tested['test'].iloc[0]} with Holm's correction)"
-    sentence = f"All other methods are significantly worse {test}."
-    if len(close):
-        sentence = f"Not significantly worse {test}: {', '.join(close)}."
-    untested = tests.loc[tests["p_holm"].isna(), "method"]
-    if len(untested):
-        sentence += f" Not tested, for too few common replicates: {', '.join(untested)}."
-    return sentence
+    ties, significant = indistinguishable(tested), tested["p_holm"] < SIGNIFICANCE
+    better = significant & (gains(tested) > 0)
+    unknown = pd.concat([tests[tests["p_holm"].isna()], tested[~ties & ~significant]])["method"]
+    text = []
+    for methods, meaning in [
+        (tested.loc[better, "method"], f"Significantly better on fewer replicates {test}"),
+        (tested.loc[ties, "method"], f"Not distinguishable from it {test}"),
+        (unknown, "Too few common replicates to decide"),
+    ]:
+        text += [f"{meaning}: {', '.join(methods)}."] if len(methods) else []
+    return " ".join(text) or f"All other methods are significantly worse {test}."
 
 
 def _area_sentence(result: ComparisonResult) -> str:
