@@ -85,8 +85,8 @@ def test_the_answer_names_the_best_method_with_all_replicates_and_its_ties() -> 
     assert f"0.900 ± {std:.3f} on test cells (mean ± sample standard deviation, 6" in text[0]
     assert text[0].endswith("Controls are not ranked.")
     assert text[1] == (
-        "Not distinguishable from it (corrected resampled t-test with Holm's correction): rankcorr. "
-        "Too few common replicates to decide: lassonet."
+        "Not distinguishable from it (corrected resampled t-test with Holm's correction): "
+        "rankcorr. Too few common replicates to decide: lassonet."
     )
     assert any("different splits" in point for point in comparison_limitations(result))
 
