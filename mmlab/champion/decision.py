@@ -1,63 +1,177 @@
-"""Promotion decision: compare a candidate with the champion on the held-out test set."""
+"""Promotion decision: which configuration is the champion after a search."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from mmlab.comparison.paired_tests import paired_tests
-from mmlab.spec.comparison import MethodSpec
-from mmlab.spec.trial import TrialSpec
-from mmlab.tracking import Champion
+from mmlab.comparison.cell_tests import cell_tests
+from mmlab.comparison.significance import SIGNIFICANCE
 
-#: Metric on the held-out test set that decides between a candidate and the champion.
+#: Metric on the held-out test set that decides.
 DECISION_METRIC = "knn/accuracy"
 
 
-def decide(
-    rows: pd.DataFrame, methods: Sequence[MethodSpec], method: MethodSpec, previous: Champion | None
-) -> tuple[bool, str]:
-    """Return whether a candidate replaces the champion, and the reason in a few sentences.
+@dataclass(frozen=True)
+class Contenders:
+    """Methods that compete for the title of champion, by their names in tables.
 
-    A candidate replaces the champion if its mean kNN accuracy on the held-out test set is higher,
-    over the replicates that both have. Without a champion it is promoted in any case.
+    The same method can have several roles: the best trial of a search can be the default
+    configuration, or the champion.
+
+    Attributes
+    ----------
+    best
+        The best trial of the search.
+    default
+        The searched method with its default hyperparameters, also where the search fixes others.
+    champion
+        The present champion; None if there is none.
+    """
+
+    best: str
+    default: str
+    champion: str | None = None
+
+    @property
+    def incumbent(self) -> str:
+        """The method that a challenger has to beat: the champion, else the default."""
+        return self.champion or self.default
+
+    @property
+    def challengers(self) -> list[str]:
+        """The best trial and the default, without the incumbent."""
+        return [name for name in dict.fromkeys((self.best, self.default)) if name != self.incumbent]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Outcome of :func:`decide`.
+
+    Attributes
+    ----------
+    winner
+        The champion after the promotion, by its name in tables.
+    verdict
+        The reason. The first line is the headline, the others are one comparison each.
+    tests
+        From :func:`mmlab.comparison.cell_tests.cell_tests`: the challengers against the
+        incumbent.
+    """
+
+    winner: str
+    verdict: str
+    tests: pd.DataFrame
+
+    @property
+    def headline(self) -> str:
+        """First line of the verdict: the winner, and whether the search found anything better."""
+        return self.verdict.partition("\n")[0]
+
+
+def decide(rows: pd.DataFrame, contenders: Contenders) -> Decision:
+    """Decide which contender is the champion.
+
+    A challenger wins if its kNN accuracy on the held-out test set is significantly higher than
+    that of the incumbent: p < 0.05 in the paired test over cells, with Holm's correction for the
+    number of challengers. Of several such challengers, the one with the largest difference wins.
+    Otherwise, the incumbent stays: a difference within noise is a tie.
 
     Parameters
     ----------
     rows
-        One row per replicate and method, from the protocol ``locked``. Columns method, replicate
-        and :data:`DECISION_METRIC`.
-    methods
-        All evaluated methods, including the champion.
-    method
-        The candidate.
-    previous
-        The present champion; None if there is none.
+        One row per replicate and method, from the protocol ``locked``: the contenders, with at
+        least one row of the incumbent, and methods that do not compete. Columns method, replicate,
+        :data:`DECISION_METRIC` and its values per cell.
     """
-    means = rows.groupby("method", sort=False)[DECISION_METRIC].mean()
-    accuracy = means[method.title]
-    score = f"{method.title} has kNN accuracy {accuracy:.4f} on the held-out test set"
-    higher = means[means > accuracy].sort_values(ascending=False)
-    listed = ", ".join(f"{name} {value:.4f}" for name, value in higher.items())
-    more_accurate = f" Higher accuracy: {listed}." if len(higher) else ""
-    if previous is None:
-        return True, f"{score}; there was no champion before.{more_accurate}"
-    champion = next(m for m in methods if is_same_method(m, previous.spec))
-    if champion is method:
-        return False, f"{score}; it is already the champion.{more_accurate}"
-    both = rows[rows["method"].isin([method.title, champion.title])]
-    (test,) = paired_tests(both, DECISION_METRIC, champion.title).to_dict(orient="records")
-    difference, p = float(test["mean_difference"]), float(test["p"])
-    p_value = "" if np.isnan(p) else f", p = {p:.2g} (corrected resampled t-test)"
-    verdict = (
-        f"{score}. Mean difference to the champion {champion.title}: {difference:+.4f} over "
-        f"{test['n']} replicates{p_value}.{more_accurate}"
+    incumbent = contenders.incumbent
+    competing = rows[rows["method"].isin([incumbent, *contenders.challengers])]
+    tests = cell_tests(competing, DECISION_METRIC, incumbent)
+    better = [test for test in _records(tests) if _is_better(test)]
+    winner = incumbent
+    if better:
+        winner = str(max(better, key=lambda test: float(test["mean_difference"]))["method"])
+    headline = _headline(rows, contenders, winner, tests) + _better_others(rows, contenders, winner)
+    lines = [
+        f"{test['method']} against {incumbent}: {_outcome(test)}; {test['test']}, "
+        f"{test['n']} common replicates."
+        for test in _records(tests)
+    ]
+    return Decision(winner, "\n".join([headline, *lines]), tests)
+
+
+def _headline(rows: pd.DataFrame, contenders: Contenders, winner: str, tests: pd.DataFrame) -> str:
+    """Return who wins, and whether the search found anything better, in one or two sentences."""
+    best, default, champion = contenders.best, contenders.default, contenders.champion
+    means = rows.groupby("method")[DECISION_METRIC].mean()
+    score = f"kNN accuracy {means[winner]:.4f} on the held-out test set"
+    by_method = {test["method"]: test for test in _records(tests)}
+    roles = {default: f"the default configuration {default}", champion: f"the champion {champion}"}
+    if winner == best and winner not in roles:
+        text = (
+            f"New champion: {best}, the best trial of the search, with {score}. Compared with "
+            f"{roles[contenders.incumbent]}: {_outcome(by_method[best])}."
+        )
+        if default in by_method:
+            against_default = _compare(rows, best, default)
+            text += f" Compared with {roles[default]}: {_outcome(against_default)}."
+        return text
+    status = "is the new champion" if champion else "becomes the champion"
+    text = (
+        f"The search found nothing better than {roles[winner]}, which "
+        f"{'stays champion' if winner == champion else status} with {score}; its best trial"
     )
-    return difference > 0, verdict
+    if winner == best:
+        return f"{text} has the same hyperparameters."
+    test = by_method[best] if winner == contenders.incumbent else _compare(rows, best, winner)
+    return f"{text} {best} has {means[best]:.4f}, {_outcome(test)}."
 
 
-def is_same_method(method: MethodSpec, spec: TrialSpec) -> bool:
-    """Return whether a method has the selector and hyperparameters of a trial."""
-    return method.selector == spec.selector and method.params == spec.params
+def _better_others(rows: pd.DataFrame, contenders: Contenders, winner: str) -> str:
+    """Return a sentence that names the other methods that are significantly better, or ""."""
+    competing = {contenders.best, contenders.default, contenders.champion}
+    tests = cell_tests(rows, DECISION_METRIC, winner)
+    better = [
+        f"{test['method']} ({_numbers(test)})"
+        for test in _records(tests)
+        if test["method"] not in competing and _is_better(test)
+    ]
+    return f" Significantly better than this champion: {'; '.join(better)}." if better else ""
+
+
+def _compare(rows: pd.DataFrame, method: str, reference: str) -> dict[str, Any]:
+    """Return the test between two methods."""
+    both = rows[rows["method"].isin([method, reference])]
+    (test,) = _records(cell_tests(both, DECISION_METRIC, reference))
+    return test
+
+
+def _records(tests: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in tests.to_dict(orient="records")]
+
+
+def _is_significant(test: dict[str, Any]) -> bool:
+    return bool(test["p_holm"] < SIGNIFICANCE)
+
+
+def _is_better(test: dict[str, Any]) -> bool:
+    return _is_significant(test) and test["mean_difference"] > 0
+
+
+def _outcome(test: dict[str, Any]) -> str:
+    """Return the outcome of a test with its numbers."""
+    if not test["n"]:
+        return "not compared, as they have no finished replicate in common"
+    word = "a tie"
+    if _is_significant(test):
+        word = "significantly better" if _is_better(test) else "significantly worse"
+    return f"{word} ({_numbers(test)})"
+
+
+def _numbers(test: dict[str, Any]) -> str:
+    return (
+        f"difference {test['mean_difference']:+.4f}, 95 % confidence interval "
+        f"{test['low']:+.4f} to {test['high']:+.4f}, p = {test['p_holm']:.2g}"
+    )

@@ -1,4 +1,4 @@
-"""Promotion: evaluate the best trial of a search on the held-out test set and register it."""
+"""Promotion: the best trial of a search competes with the champion and with the default."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from mmlab.champion.candidates import candidate_title, rank_candidates
-from mmlab.champion.decision import DECISION_METRIC, decide, is_same_method
+from mmlab.champion.candidates import rank_candidates
+from mmlab.champion.contenders import compared_methods
+from mmlab.champion.decision import DECISION_METRIC, Decision, decide
 from mmlab.champion.study_file import write_study
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
@@ -51,9 +52,9 @@ class Promotion:
     champion
         The champion after the promotion.
     promoted
-        Whether the first candidate is the new champion.
-    verdict
-        The reason, in a few sentences.
+        Whether the champion is new; otherwise, nothing was registered.
+    decision
+        The winner and the reason.
     run_id
         MLflow run of the promotion, a child of the search's run.
     """
@@ -64,7 +65,7 @@ class Promotion:
     paper: ComparisonResult
     champion: Champion
     promoted: bool
-    verdict: str
+    decision: Decision
     run_id: str
 
 
@@ -80,10 +81,12 @@ def promote(
     folder: Path = Path("experiments/promoted"),
     command: str = "",
 ) -> Promotion:
-    """Evaluate the best trial of a search and register it as champion if it is better.
+    """Evaluate the best trial of a search, and register the winner if there is a new champion.
 
     Candidates, champion, the searched method with its default hyperparameters, and baselines are
-    compared on the same replicates. The accuracy on the held-out test set decides, see
+    compared on the same replicates. The best trial and the default take the title only if their
+    accuracy on the held-out test set is significantly higher than that of the champion. If there
+    is no champion, the default is the incumbent, and the winner is registered in any case. See
     :func:`mmlab.champion.decision.decide`.
 
     Parameters
@@ -93,7 +96,7 @@ def promote(
     objectives
         Names from :data:`mmlab.champion.candidates.OBJECTIVES`: all trials on their Pareto front
         are evaluated. Without objectives, only the trial with the highest validation score is.
-        Only this trial can be promoted.
+        Of the trials, only this one can be promoted.
     baselines
         Selectors to compare with, with their default hyperparameters.
     replicates
@@ -108,41 +111,64 @@ def promote(
     ------
     UserError
         The study or an objective is unknown, the study is not a search, no trial is complete, the
-        data have changed, or the candidate could not be evaluated.
+        data have changed, or the best trial or the incumbent could not be evaluated.
     """
     study, cells = _open_search(study_name, store)
     records = _complete_trials(study)
     table = rank_candidates(study, records, cells, objectives)
-    candidates = _candidate_methods(records, table["digest"])
+    by_digest = {record.digest: record for record in records}
+    candidates = [by_digest[str(digest)] for digest in table["digest"]]
     key = constraints_key(study.spec)
     registered = find_champion(store, cells.name, study.spec.n_markers, key)
     # A champion of other data cannot be compared.
     same_data = registered is not None and registered.fingerprint == cells.fingerprint
     previous = registered if same_data else None
-    methods = _compared_methods(study, candidates, previous, baselines)
+    methods, contenders = compared_methods(study.spec, candidates, previous, baselines, cells)
     locked, paper = (
         run_comparison(spec, store, resources, console, command=command)
         for spec in _comparison_specs(study, methods, replicates)
     )
-    method = candidates[0]
-    rows = locked.replicates.query("method == @method.title").sort_values("replicate")
-    if rows.empty or locked.unsent:
-        raise UserError(
-            f"{method.title} could not be evaluated on the held-out test set: "
-            + ("; ".join(locked.failed.values()) or "the tracking server does not respond")
-            + "."
-        )
-    better, verdict = decide(locked.replicates, methods, method, previous)
-    spec = locked.study.spec.trial(method, locked.study.spec.settings[0], 0)
-    model = _fit_champion(study, spec, rows.iloc[0], cells) if better else None
+    _require_evaluated(locked, [contenders.best, contenders.incumbent])
+    decision = decide(locked.replicates, contenders)
+    rows = locked.replicates[locked.replicates["method"] == decision.winner]
+    row = rows.sort_values("replicate").iloc[0]
+    (trial,) = (trial for trial in locked.trials if trial.digest == row["digest"])
+    is_new = decision.winner != contenders.champion
+    model = _fit_champion(study, trial.spec, row, cells) if is_new else None
     run_id, new_champion = record_promotion(
-        study, [locked.study, paper.study], table, verdict, model, spec, str(rows["digest"].iloc[0])
+        study,
+        [locked.study, paper.study],
+        table,
+        decision.winner,
+        decision.verdict,
+        model,
+        trial.spec,
+        trial.digest,
     )
-    if better:
-        write_study(paper.study.spec, folder, cells.name, verdict, command)
+    if is_new:
+        spec = _winner_first(paper.study.spec, decision.winner)
+        write_study(spec, folder, cells.name, decision.verdict, command)
     champion = new_champion or previous
-    assert champion is not None  # without a previous champion, the candidate is promoted
-    return Promotion(study, table, locked, paper, champion, better, verdict, run_id)
+    assert champion is not None  # without a previous champion, the winner is registered
+    return Promotion(study, table, locked, paper, champion, is_new, decision, run_id)
+
+
+def _require_evaluated(locked: ComparisonResult, names: Sequence[str]) -> None:
+    """Raise ``UserError`` if one of the methods has no result on the held-out test set."""
+    finished = set() if locked.replicates.empty else set(locked.replicates["method"])
+    missing = [name for name in names if name not in finished]
+    if missing or locked.unsent:
+        reasons = "; ".join(": ".join(failure) for failure in locked.failed.items())
+        raise UserError(
+            f"{' and '.join(dict.fromkeys(missing or names))} could not be evaluated on the "
+            f"held-out test set: {reasons or 'the tracking server does not respond'}."
+        )
+
+
+def _winner_first(spec: ComparisonSpec, winner: str) -> ComparisonSpec:
+    """Return a comparison with the winner as the first of its methods."""
+    methods = sorted(spec.methods, key=lambda method: method.title != winner)
+    return spec.model_copy(update={"methods": methods})
 
 
 def _open_search(name: str, store: TrackingStore) -> tuple[StudyRun[SearchSpec], Cells]:
@@ -206,29 +232,3 @@ def _complete_trials(study: StudyRun[SearchSpec]) -> list[TrialRecord]:
             f"the search with mmlab tune --resume {study.name}."
         )
     return complete
-
-
-def _candidate_methods(records: Sequence[TrialRecord], digests: pd.Series) -> list[MethodSpec]:
-    by_digest = {record.digest: record for record in records}
-    candidates = [by_digest[str(digest)] for digest in digests]
-    return [
-        MethodSpec(selector=r.selector, params=r.spec.params, label=candidate_title(r))
-        for r in candidates
-    ]
-
-
-def _compared_methods(
-    study: StudyRun[SearchSpec],
-    candidates: Sequence[MethodSpec],
-    champion: Champion | None,
-    baselines: Sequence[str],
-) -> list[MethodSpec]:
-    """Return candidates, champion, the searched method's defaults, and baselines, in this order."""
-    methods = list(candidates)
-    if champion is not None and not any(is_same_method(m, champion.spec) for m in methods):
-        label = f"{champion.spec.selector} {champion.digest[:8]} (champion)"
-        spec = champion.spec
-        methods.append(MethodSpec(selector=spec.selector, params=spec.params, label=label))
-    selector = study.spec.search.selector
-    methods.append(MethodSpec(selector=selector, label=f"{selector} (default)"))
-    return methods + [MethodSpec(selector=name) for name in baselines]

@@ -27,17 +27,19 @@ def write_study(
 
     Parameters
     ----------
+    spec
+        Its first method is the champion.
     folder
         Created if it does not exist.
     verdict, command
-        Comments at the top of the file: why the champion was promoted, and by which command.
+        Comments at the top of the file: why it is the champion, and the command of the promotion.
     """
     folder.mkdir(parents=True, exist_ok=True)
     content = spec.model_dump(mode="json", exclude_defaults=True)
     lines = [
         f"# Benchmark of the champion of {dataset}, the first of the methods, on random splits of "
         "all cells.",
-        f"# {verdict}",
+        *(f"# {line}" for line in verdict.splitlines()),
         f"#   {command}",
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
     ]

@@ -46,7 +46,7 @@ def curves_output(result: ComparisonResult) -> ComparisonOutput:
     from mmlab.selectors import control_methods
 
     spec, robustness = result.study.spec, result.robustness
-    tests = reference_tests(result.replicates, control_methods())
+    tests = reference_tests(result.replicates, control_methods(), spec.protocol)
     summary, bold = add_significance(result.summary, tests), bold_note(tests)
     note = f"Means over n replicates. {bold}"
     if len(robustness):
@@ -74,6 +74,7 @@ def tables_output(result: ComparisonResult) -> ComparisonOutput:
     from mmlab.comparison.significance import bold_note
     from mmlab.comparison.tables import (
         compare_methods,
+        describe_spread,
         tables_markdown,
         view_tables,
         write_comparison,
@@ -89,13 +90,14 @@ def tables_output(result: ComparisonResult) -> ComparisonOutput:
             curves_output(result).write(folder)
 
     note = (
-        "Mean ± sample standard deviation over n replicates, published number, difference. "
+        f"Mean ± {describe_spread(spec.protocol)}, published number, difference. "
         f"{bold_note(comparison.tests)}"
     )
     tables, text = list[Table](), f"{note}\n\n"
     for k in spec.n_markers:
         heading = f"{spec.data.title}, {k} markers"
-        heading += ", held-out test set" if spec.protocol == "locked" else ""
+        if spec.protocol == "locked":
+            heading += ", held-out test set (± over trainings, not over cells)"
         parts = view_tables(comparison, k, "[bold]{}[/bold]".format)
         tables += [(f"{heading}: {title}", header, body) for title, header, body in parts]
         text += f"## {heading}\n\n{tables_markdown(comparison, k)}\n"

@@ -1,4 +1,4 @@
-"""`mmlab promote`: the best configuration of a search becomes the champion if it wins."""
+"""`mmlab promote`: the best configuration of a search competes for the title of champion."""
 
 from __future__ import annotations
 
@@ -63,12 +63,19 @@ def promote(
 ) -> None:
     """Evaluate the best trial and register it if it wins.
 
-    The best configuration, the present champion, the method's defaults and the baselines are
-    evaluated on the same splits: on the held-out test set, which no search has seen, and under the
-    paper's protocol. If there is no champion, or the configuration has a higher mean kNN accuracy
-    on the held-out test set, it is registered in MLflow under the alias champion, and its benchmark
-    is written to FOLDER/<dataset>.yaml. Baselines are listed, but do not decide. Champions with
-    other panel constraints do not compete. The same command resumes an interrupted promotion.
+    The best configuration of the search, the present champion, the default configuration of the
+    method and the baselines are evaluated on the same splits: on the held-out test set, which no
+    search has seen, and under the paper's protocol. The incumbent is the champion, or the default
+    configuration if there is no champion. The best and the default configuration take its title
+    only if their kNN accuracy on the held-out test set is significantly higher (p < 0.05, paired
+    test over the test cells, Holm's correction); a smaller difference is a tie, and the incumbent
+    stays. The first line of the output says whether the search found anything better, and names
+    the baselines that are significantly better than the champion; baselines do not compete.
+
+    A new champion is registered in MLflow under the alias champion, and its benchmark is written to
+    FOLDER/<dataset>.yaml. Without a champion before, the winner is registered in any case.
+    Champions with other panel constraints do not compete. The same command resumes an interrupted
+    promotion.
     """
     from mmlab.champion.promote import promote as run_promotion
     from mmlab.cli.comparison import print_tables, save_output
@@ -96,6 +103,7 @@ def promote(
     if as_json:
         print_json(_json(result))
         return
+    print_text(result.decision.headline + "\n")
     for tables in outputs:
         print_tables(tables)
     _print(result, output)
@@ -106,6 +114,7 @@ def _json(result: Promotion) -> dict[str, Any]:
 
     champion = result.champion
     return {
+        "headline": result.decision.headline,
         "study": result.study.name,
         "tracking_uri": result.study.store.uri,
         "run_id": result.run_id,
@@ -116,7 +125,9 @@ def _json(result: Promotion) -> dict[str, Any]:
             ["digest", "method", "replicate", "knn/accuracy"]
         ].to_dict(orient="records"),
         "promoted": result.promoted,
-        "verdict": result.verdict,
+        "winner": result.decision.winner,
+        "verdict": result.decision.verdict,
+        "tests": result.decision.tests.to_dict(orient="records"),
         "champion": {
             "model": champion.model_name,
             "version": champion.version,
@@ -133,12 +144,12 @@ def _print(result: Promotion, folder: Path) -> None:
 
     study, champion = result.study, result.champion
     model = f"model {champion.model_name} version {champion.version}"
-    print_text(result.verdict)
+    print_text(result.decision.verdict)
     if result.promoted:
         path = folder / study_file(study.spec.data.title, study.spec)
-        print_text(f"It is the new champion: {model}, study file {path}")
+        print_text(f"Registered as champion: {model}, study file {path}")
     else:
-        print_text(f"The champion stays: {model}")
+        print_text(f"Nothing was registered; the champion is {model}")
     print_message(
         "The search has seen most cells of the paper's protocol; the held-out test set decides."
     )

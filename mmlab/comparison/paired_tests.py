@@ -14,7 +14,8 @@ TEST_SHARE = 0.2 / 0.8
 #: Level of all confidence intervals.
 CONFIDENCE = 0.95
 
-_TEST = "corrected resampled t-test"
+#: Name of the test.
+TEST = "corrected resampled t-test"
 _COLUMNS = {
     "method": "object",
     "reference": "object",
@@ -156,7 +157,7 @@ def paired_tests(rows: pd.DataFrame, metric: str, reference: str) -> pd.DataFram
                 "low": mean - half,
                 "high": mean + half,
                 "p": p,
-                "test": _TEST,
+                "test": TEST,
             }
         )
     table = pd.DataFrame(records, columns=list(_COLUMNS)).astype(_COLUMNS)

@@ -6,8 +6,10 @@ from collections import Counter
 
 import pandas as pd
 
-from mmlab.comparison.paired_tests import paired_tests
+from mmlab.comparison.cell_tests import cell_tests
+from mmlab.comparison.paired_tests import TEST, paired_tests
 from mmlab.metrics import METRICS
+from mmlab.trial.result import PER_CELL
 
 #: Metrics on which the methods are tested. Only these can be bold.
 TESTED_METRICS = (
@@ -56,7 +58,9 @@ def reference_method(rows: pd.DataFrame, metric: str) -> str | None:
     return str(means.idxmax() if metric_direction(metric) == "max" else means.idxmin())
 
 
-def reference_tests(rows: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
+def reference_tests(
+    rows: pd.DataFrame, controls: set[str], protocol: str = "paper"
+) -> pd.DataFrame:
     """Test every method against the best one, at every panel size and setting.
 
     Parameters
@@ -66,6 +70,10 @@ def reference_tests(rows: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
         and metrics.
     controls
         Selectors that are lower or upper bounds: they are neither tested nor the reference.
+    protocol
+        Under ``locked``, all replicates have the same test cells, so the cells are the sample:
+        the metrics with values per cell are tested over them
+        (:func:`mmlab.comparison.cell_tests.cell_tests`). Otherwise, the splits are the sample.
 
     Returns
     -------
@@ -76,13 +84,15 @@ def reference_tests(rows: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
     replicates, which biases the tests slightly in its favour.
     """
     competing = rows[~rows["selector"].isin(controls)]
+    run_tests, prefix = (cell_tests, PER_CELL) if protocol == "locked" else (paired_tests, "")
+    metrics = [metric for metric in TESTED_METRICS if prefix + metric in rows]
     parts = []
     for _, group in competing.groupby(["n_markers", "setting"], sort=False):
         place = {str(k): v for k, v in group[["n_markers", "setting"]].iloc[0].items()}
-        for metric in filter(group.columns.__contains__, TESTED_METRICS):
+        for metric in metrics:
             reference = reference_method(group, metric)
             if reference is not None:
-                parts.append(paired_tests(group, metric, reference).assign(**place))
+                parts.append(run_tests(group, metric, reference).assign(**place))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -142,18 +152,20 @@ def bold_note(tests: pd.DataFrame) -> str:
     tested = tests.dropna(subset=["p_holm"]) if len(tests) else tests
     if tested.empty:
         return "Nothing is bold: no two methods have enough common replicates for a test."
+    names = ", ".join(dict.fromkeys(tested["test"]))
     note = (
         "Bold: not distinguishable from the best method, that is, not significantly worse "
-        f"({tested['test'].iloc[0]}, Holm's correction over the methods, p >= {SIGNIFICANCE}) on "
+        f"({names}, Holm's correction over the methods, p >= {SIGNIFICANCE}) on "
         "the replicates that both have. The best method is the best of those with all replicates; "
         "controls do not compete."
     )
-    if tested["n"].max() < FEW_REPLICATES:
+    over_replicates = tested[tested["test"] == TEST]["n"]
+    if over_replicates.max() < FEW_REPLICATES:
         note += (
             f" With fewer than {FEW_REPLICATES} replicates a test finds large differences only: "
             "bold can mean that too little is known."
         )
-    elif tested["n"].min() < FEW_REPLICATES:
+    elif over_replicates.min() < FEW_REPLICATES:
         note += (
             f" With fewer than {FEW_REPLICATES} common replicates too little is known: such a "
             "method is bold only if it is significantly better."

@@ -96,12 +96,22 @@ def compare_methods(
     controls
         Selectors that are lower or upper bounds and do not compete.
     protocol
-        Published numbers are added only under the protocol ``paper``.
+        Published numbers are added only under the protocol ``paper``. It decides the tests, see
+        :func:`mmlab.comparison.significance.reference_tests`.
     """
     selectors = dict(zip(rows["method"], rows["selector"], strict=True))
     table = add_published_numbers(summary, selectors if protocol == "paper" else {})
-    tests = reference_tests(rows, controls)
+    tests = reference_tests(rows, controls, protocol)
     return ComparisonTables(add_significance(table, tests), tests)
+
+
+def describe_spread(protocol: str, n: int | str = "n") -> str:
+    """Return what follows ± in tables of ``n`` replicates."""
+    if protocol == "locked":
+        return (
+            f"sample standard deviation over {n} trainings on the same test cells, not over cells"
+        )
+    return f"sample standard deviation over {n} replicates"
 
 
 def format_metric(row: Any, *, spread: bool, published: bool) -> list[str]:

@@ -28,6 +28,14 @@ def mean_squared_error(x: Matrix, reconstructed: Matrix) -> float:
     return float(np.mean(np.square(x - reconstructed), dtype=np.float64))
 
 
+def squared_error_per_cell(x: Matrix, reconstructed: Matrix) -> NDArray[np.float64]:
+    """Return the squared error of each cell averaged over all genes, shape (n_cells,).
+
+    The mean over the cells is :func:`mean_squared_error`.
+    """
+    return np.asarray(np.mean(np.square(x - reconstructed), axis=1, dtype=np.float64))
+
+
 def mean_absolute_error(x: Matrix, reconstructed: Matrix) -> float:
     """Return the absolute error averaged over all cells and genes ("l1" in table 2)."""
     return float(np.mean(np.abs(x - reconstructed), dtype=np.float64))

@@ -9,7 +9,12 @@ import pandas as pd
 from mmlab import figures
 from mmlab.comparison.curves import curve_figures, curve_tables
 from mmlab.comparison.significance import TESTED_METRICS, add_significance, bold_note
-from mmlab.comparison.tables import ComparisonTables, compare_methods, view_tables
+from mmlab.comparison.tables import (
+    ComparisonTables,
+    compare_methods,
+    describe_spread,
+    view_tables,
+)
 from mmlab.datasets.cells import Cells
 from mmlab.figures.published_numbers import published_figure
 from mmlab.report.comparison_text import HEADLINE_METRIC
@@ -39,6 +44,14 @@ _SPLITS = {
     "other cells into training and validation cells.",
     "paper": "A replicate is a random split of all cells into training (70 %), validation (10 %) "
     "and test cells (20 %).",
+}
+
+#: What is particular to the tests, by protocol.
+_TESTS = {
+    "locked": " The tests are over the test cells, not over replicates, which share them: the "
+    "values of a cell are averaged over the n replicates. Intervals and p-values are from a "
+    "bootstrap over cells; for n = 1, the p-values of accuracies are from McNemar's exact test.",
+    "paper": "",
 }
 
 
@@ -89,8 +102,8 @@ def _metrics_section(result: ComparisonResult, comparison: ComparisonTables) -> 
     ]
     text = [
         _SPLITS[spec.protocol],
-        "Mean ± sample standard deviation over n replicates. Replicates with the same number have "
-        "the same split for every method. "
+        f"Mean ± {describe_spread(spec.protocol)}. Replicates with the same number have the same "
+        "split for every method. "
         f"{bold_note(comparison.tests)} Controls (random genes, all genes, ...) are reference "
         "points for the other methods.",
     ]
@@ -101,7 +114,7 @@ def _metrics_section(result: ComparisonResult, comparison: ComparisonTables) -> 
             "Paired tests compare each method with the best of those that have all replicates, on "
             "the n replicates that both have. Difference: mean of the method minus that of the "
             "best method, with its 95 % confidence interval. p (Holm): with Holm's correction for "
-            "the number of methods."
+            "the number of methods." + _TESTS[spec.protocol]
         )
         # Without label noise, the clean classifiers are the same as the others.
         clean = comparison.tests["metric"].str.startswith(CLEAN_PREFIX)
@@ -156,7 +169,7 @@ def _curves_section(result: ComparisonResult, comparison: ComparisonTables) -> S
             "accuracy has dropped by 5 % of its value without noise. In parentheses: 95 % "
             "confidence intervals."
         )
-    caption = "Mean over the replicates. Bands: one sample standard deviation."
+    caption = f"Mean over the replicates. Bands: one {describe_spread(spec.protocol)}."
     summary = add_significance(result.summary, comparison.tests)
     curves = curve_figures(spec, summary)
     tables = [

@@ -12,6 +12,7 @@ from mmlab.comparison.significance import (
     indistinguishable,
     reference_method,
 )
+from mmlab.comparison.tables import describe_spread
 from mmlab.schedule import ComparisonResult
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
@@ -51,7 +52,7 @@ def comparison_answer(result: ComparisonResult, tests: pd.DataFrame, best: str) 
     value, meaning = f"{row['mean']:.3f}", "1 replicate"
     if np.isfinite(row["std"]):
         value += f" ± {row['std']:.3f}"
-        meaning = f"mean ± sample standard deviation, {int(row['n'])} replicates"
+        meaning = f"mean ± {describe_spread(spec.protocol, int(row['n']))}"
     text = [
         f"{best} has the highest kNN accuracy at {first} of the methods with all replicates: "
         f"{value} on {where} ({meaning})."

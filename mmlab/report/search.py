@@ -31,14 +31,14 @@ from mmlab.report.consensus_panel import describe_consensus, method_panel, metho
 from mmlab.report.manifest import TrialEntry, search_entries
 from mmlab.report.page import BestValue, PageFigure, Report, Section, Table
 from mmlab.report.panel import panel_section
+from mmlab.report.promotion import promotion_results, promotion_section
 from mmlab.schedule import (
     ComparisonResult,
     best_trial,
-    read_comparison,
     search_figures,
     trial_table,
 )
-from mmlab.spec.comparison import ComparisonSpec, MethodSpec
+from mmlab.spec.comparison import MethodSpec
 from mmlab.spec.search import SearchSpec
 from mmlab.system.environment import describe_environment
 from mmlab.tracking import (
@@ -46,7 +46,6 @@ from mmlab.tracking import (
     StudyRun,
     TrialRecord,
     find_promotions,
-    find_study,
     read_replicates,
 )
 from mmlab.trial.run import final_objective
@@ -87,7 +86,8 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
             f"report. Resume the search with mmlab tune --resume {study.name}."
         )
     last_promotion = find_promotions(study)[-1:]
-    results = _promotion_results(study, last_promotion, cells)
+    headlines = [promotion["verdict"].partition("\n")[0] for promotion in last_promotion]
+    results = promotion_results(study, last_promotion, cells)
     rows = _trial_seconds(records)
     failed = {r.digest[:8]: r.reason for r in records if r.outcome == Outcome.FAILED}
     commands = [tags.get("mmlab.command", "")]
@@ -101,14 +101,17 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
     ]
     tables = {"trials": trial_table(records)}
     if results:
-        candidate = results[0].study.spec.methods[0].title
-        sections.append(methods_section(results[0].study.spec.methods))
+        champion = last_promotion[0]["winner"] or results[0].study.spec.methods[0].title
+        sections += [
+            promotion_section(last_promotion[0]),
+            methods_section(results[0].study.spec.methods),
+        ]
         for result in results:
             comparison = comparison_tables(result)
-            sections += result_sections(result, comparison, cells, candidate)
+            sections += result_sections(result, comparison, cells, champion)
             tables |= result_tables(result, comparison)
-        tables["panel"] = method_panel(results[0], cells, candidate)
-        sections.append(method_panel_section(results[0], tables["panel"], cells, candidate))
+        tables["panel"] = method_panel(results[0], cells, champion)
+        sections.append(method_panel_section(results[0], tables["panel"], cells, champion))
         rows = pd.concat([rows, *(result.replicates for result in results)], ignore_index=True)
     else:
         method = MethodSpec(selector=spec.search.selector, params=best.spec.params)
@@ -134,10 +137,7 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
         f"Hyperparameter search: {spec.search.selector} on {cells.name}",
         f"Which hyperparameters of {spec.search.selector} give the best panel of "
         f"{spec.n_markers} genes for {cells.name}?",
-        [
-            _best_trial_sentence(study, records, best),
-            *(promotion["verdict"] for promotion in last_promotion),
-        ],
+        [*headlines, _best_trial_sentence(study, records, best)],
         sections,
         list(dict.fromkeys(commands)),
         tables,
@@ -158,18 +158,6 @@ def _best_trial_sentence(
         f"The best of {n_trials} trials of {spec.selector} is "
         f"{best.digest[:8]}, with validation score {best.score:.4f} and {format_params(searched)}."
     )
-
-
-def _promotion_results(
-    study: StudyRun[SearchSpec], promotions: Sequence[dict[str, Any]], cells: Cells
-) -> list[ComparisonResult]:
-    """Return the comparisons of promotions: held-out test set, then random splits."""
-    results = []
-    for name in (name for promotion in promotions for name in promotion["comparisons"]):
-        found = find_study(study.store, name)
-        if found is not None and isinstance(found.spec, ComparisonSpec):
-            results.append(read_comparison(found.with_spec(found.spec), cells))
-    return results
 
 
 def _search_limitations(

@@ -42,7 +42,7 @@ class Champion:
     fingerprint
         Fingerprint of the data.
     study
-        Name of the search that found the hyperparameters.
+        Name of the search whose promotion registered the model.
     source
         Artifact URI of the model's files.
     sha256

@@ -20,6 +20,7 @@ def record_promotion(
     study: StudyRun[SearchSpec],
     comparisons: Sequence[StudyRun[Any]],
     candidates: pd.DataFrame,
+    winner: str,
     verdict: str,
     model: Model | None,
     spec: TrialSpec,
@@ -36,8 +37,10 @@ def record_promotion(
         paper's protocol.
     candidates
         Table of the evaluated candidates.
+    winner
+        Name of the champion in the comparisons.
     verdict
-        Whether and why the champion was replaced, as a sentence.
+        Why it is the champion; the first line is the headline.
     model
         Model to register as the champion; None keeps the current champion.
     spec, digest
@@ -52,9 +55,10 @@ def record_promotion(
         "mmlab.kind": "promotion",
         "mmlab.study": study.name,
         "mmlab.comparisons": ",".join(comparison.name for comparison in comparisons),
+        "mmlab.winner": winner,
         "mmlab.verdict": verdict,
         "mlflow.parentRunId": study.run_id,
-        "mlflow.note.content": verdict,
+        "mlflow.note.content": verdict.replace("\n", "\n\n"),
         **owner_tags(),
     }
     run_id = store.create_run(study.experiment_id, f"promotion {digest[:8]}", tags)
@@ -71,12 +75,17 @@ def record_promotion(
 
 
 def find_promotions(study: StudyRun[Any]) -> list[dict[str, Any]]:
-    """Return the promotions of a search, oldest first: run id, verdict, names of comparisons."""
+    """Return the promotions of a search, oldest first.
+
+    Each has run_id, verdict (the first line is the headline), winner (name of the champion in the
+    comparisons; empty if an older version of mmlab promoted) and comparisons (their names).
+    """
     condition = f"tags.`mmlab.study` = '{study.name}' and tags.`mmlab.kind` = 'promotion'"
     return [
         {
             "run_id": run.info.run_id,
             "verdict": run.data.tags["mmlab.verdict"],
+            "winner": run.data.tags.get("mmlab.winner", ""),
             "comparisons": run.data.tags["mmlab.comparisons"].split(","),
         }
         for run in study.store.search(condition, [study.experiment_id])

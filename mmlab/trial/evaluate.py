@@ -14,7 +14,11 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from mmlab.metrics import METRICS, Kind
 from mmlab.metrics.classification import confusion_matrix, per_class_f1
-from mmlab.metrics.reconstruction import linear_reconstruction, reconstruction_by_type
+from mmlab.metrics.reconstruction import (
+    linear_reconstruction,
+    reconstruction_by_type,
+    squared_error_per_cell,
+)
 from mmlab.metrics.structure import leiden_clusters
 from mmlab.preprocessing.expression import ZScores, to_dense
 
@@ -44,12 +48,17 @@ class Evaluation:
     per_class_reconstruction
         Reconstruction metric of each class, shape (n_classes,), by source of the reconstruction
         and measure: ``linear/jaccard``, ..., ``decoder/l2``.
+    per_cell
+        Value of each evaluated cell, shape (n_cells,), by name of the metric that is their mean:
+        1 or 0 for ``knn/accuracy`` and ``random_forest/accuracy``, the squared error averaged over
+        genes for ``linear/l2``.
     """
 
     metrics: dict[str, float]
     confusion: dict[str, NDArray[np.int64]]
     per_class_f1: dict[str, NDArray[np.float64]]
     per_class_reconstruction: dict[str, NDArray[np.float64]]
+    per_cell: dict[str, NDArray[np.int64] | NDArray[np.float64]]
 
 
 def compute_metrics(prefix: str, kind: Kind, *arrays: Any) -> dict[str, float]:
@@ -113,6 +122,7 @@ def evaluate_panel(
     metrics: dict[str, float] = {}
     confusion: dict[str, NDArray[np.int64]] = {}
     f1: dict[str, NDArray[np.float64]] = {}
+    per_cell: dict[str, NDArray[np.int64] | NDArray[np.float64]] = {}
     x_panel, x_fit_panel = x[:, panel], to_dense(x_fit[:, panel])
     labels_by_prefix = {"": y_fit} | ({} if clean_labels is None else {CLEAN_PREFIX: clean_labels})
     for (label_prefix, labels), (name, make) in product(
@@ -123,10 +133,13 @@ def evaluate_panel(
         metrics |= compute_metrics(prefix, "classification", y, predicted)
         confusion[prefix] = confusion_matrix(y, predicted, n_classes)
         f1[prefix] = per_class_f1(y, predicted, n_classes)
+        if not label_prefix:
+            per_cell[f"{name}/accuracy"] = (predicted == y).astype(np.int64)
     reconstructed = linear_reconstruction(x_fit, x, panel)
     metrics |= compute_metrics("linear", "reconstruction", x, reconstructed)
+    per_cell["linear/l2"] = squared_error_per_cell(x, reconstructed)
     metrics |= compute_metrics("leiden", "clustering", y, leiden_clusters(x_panel, seed))
     metrics |= compute_metrics("panel", "redundancy", x_panel)
     metrics |= compute_metrics("panel", "neighbourhood", x_panel, x)
     by_type = metrics_by_type("linear", x, reconstructed, y, n_classes)
-    return Evaluation(metrics, confusion, f1, by_type)
+    return Evaluation(metrics, confusion, f1, by_type, per_cell)

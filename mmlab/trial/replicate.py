@@ -128,7 +128,9 @@ class PreparedReplicate:
                 decoded = compare_reconstruction(x, reconstructed, cells.genes, cell_types)
         if in_search:
             metrics = {f"validation/{name}": value for name, value in metrics.items()}
-        return replace(evaluation, metrics=metrics), decoded
+        # Only the held-out test set is the same in every replicate, so that cells can be compared.
+        per_cell = evaluation.per_cell if spec.protocol == "locked" else {}
+        return replace(evaluation, metrics=metrics, per_cell=per_cell), decoded
 
 
 def _device(selector: Selector) -> str:

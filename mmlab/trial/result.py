@@ -21,8 +21,10 @@ from mmlab.trial.evaluate import Evaluation
 CONFUSION_PREFIX = "confusion/"
 #: Prefixes of columns with one value per class: one list per replicate.
 PER_CLASS_F1, PER_CLASS_RECONSTRUCTION = "per_class_f1/", "per_class_reconstruction/"
+#: Prefix of columns with one value per evaluated cell: one list per replicate. Protocol ``locked``.
+PER_CELL = "per_cell/"
 #: Prefixes of all columns whose values are lists.
-NESTED_COLUMNS = (CONFUSION_PREFIX, PER_CLASS_F1, PER_CLASS_RECONSTRUCTION)
+NESTED_COLUMNS = (CONFUSION_PREFIX, PER_CLASS_F1, PER_CLASS_RECONSTRUCTION, PER_CELL)
 _TABLES = ("panel", "replicates", "history", "variances", "components")
 
 
@@ -86,7 +88,8 @@ class TrialResult:
         the model of the GPU), panel (gene indices, best first), marked (only with
         ``min_per_type``: index of the type that each gene of the panel marks, -1 for none), every
         metric, ``confusion/<classifier>`` (nested list),
-        ``per_class_f1/<classifier>`` and ``per_class_reconstruction/<source>/<measure>``.
+        ``per_class_f1/<classifier>`` and ``per_class_reconstruction/<source>/<measure>``. Under
+        the protocol ``locked`` also ``per_cell/<metric>``: the metric's value of each test cell.
     metrics
         Mean of every metric over the replicates and, for two or more replicates, the sample
         standard deviation as ``..._std``. Under the search protocol the names begin with
@@ -166,6 +169,7 @@ def replicate_row(replicate: ReplicateResult) -> dict[str, Any]:
             PER_CLASS_RECONSTRUCTION + name: values.tolist()
             for name, values in evaluation.per_class_reconstruction.items()
         },
+        **{PER_CELL + name: values.tolist() for name, values in evaluation.per_cell.items()},
     }
 
 

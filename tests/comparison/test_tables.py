@@ -112,7 +112,8 @@ def test_missing_values_are_left_out_of_a_row() -> None:
 def test_is_metric_accepts_only_registered_metrics() -> None:
     assert is_metric("knn/accuracy")
     assert is_metric("panel/mean_redundancy")
-    assert not any(map(is_metric, ("seconds", "confusion/knn", "per_class_f1/knn", "knn/none")))
+    nested = ("confusion/knn", "per_class_f1/knn", "per_cell/knn/accuracy", "per_cell/linear/l2")
+    assert not any(map(is_metric, ("seconds", "knn/none", *nested)))
 
 
 def test_a_summary_has_mean_and_standard_deviation_of_every_metric(rows: pd.DataFrame) -> None:

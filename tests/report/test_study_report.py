@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from processes import SMALL, run_mmlab, tune
 
 from mmlab.report.manifest import read_manifest
@@ -68,9 +69,17 @@ def store_of(folder: Path) -> TrackingStore:
     return TrackingStore(f"sqlite:///{folder}/mlflow.db")
 
 
-def test_the_first_candidate_becomes_the_champion(folder: Path, promoted: dict[str, Any]) -> None:
+def test_the_winner_becomes_the_champion(folder: Path, promoted: dict[str, Any]) -> None:
     assert promoted["promoted"]
-    assert "no champion before" in promoted["verdict"]
+    (test,) = promoted["tests"]
+    best, default = promoted["candidates"][0]["method"], "markermap_supervised (default)"
+    assert (test["method"], test["reference"]) == (best, default)
+    better = test["p_holm"] < 0.05 and test["mean_difference"] > 0
+    assert promoted["winner"] == (best if better else default)
+    start = "New champion: " if better else "The search found nothing better than "
+    assert promoted["headline"].startswith(start)
+    assert promoted["verdict"].startswith(promoted["headline"])
+    assert next(iter(promoted)) == "headline"
     champion = find_champion(store_of(folder), "pbmc68k_reduced", 10)
     assert champion is not None
     assert champion.model_name == "pbmc68k_reduced.markermap_supervised.10"
@@ -80,13 +89,16 @@ def test_the_first_candidate_becomes_the_champion(folder: Path, promoted: dict[s
     assert run.info.status == "FINISHED"
     # The metric of the promotion is the accuracy of this trial on the held-out test set.
     trials = [t for t in promoted["trials"] if t["digest"] == champion.digest]
+    assert [t["method"] for t in trials] == [promoted["winner"]]
     assert [t["knn/accuracy"] for t in trials] == [run.data.metrics["locked/knn/accuracy"]]
 
 
 def test_the_study_file_of_the_champion_runs(folder: Path, promoted: dict[str, Any]) -> None:
     path = folder / "experiments" / "promoted" / "pbmc68k_reduced.yaml"
     text = path.read_text()
-    assert promoted["verdict"] in text
+    for line in promoted["verdict"].splitlines():
+        assert f"# {line}\n" in text
+    assert (yaml.safe_load(text)["methods"][0]["label"]) == promoted["winner"]
     done = run_mmlab(folder, "run", str(path), "--json")
     assert done.returncode == 0, done.stderr
     # The promotion has computed all of its trials.
@@ -94,7 +106,7 @@ def test_the_study_file_of_the_champion_runs(folder: Path, promoted: dict[str, A
     assert len(json.loads(done.stdout)["trials"]) == 2 * 3
 
 
-def test_a_second_promotion_finds_that_the_candidate_is_already_the_champion(
+def test_a_second_promotion_finds_nothing_better_than_the_champion(
     folder: Path, promoted: dict[str, Any]
 ) -> None:
     options = ["--replicates", "2", "--baselines", "random", "--json"]
@@ -102,8 +114,12 @@ def test_a_second_promotion_finds_that_the_candidate_is_already_the_champion(
     assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout)
     assert not again["promoted"]
-    assert "already the champion" in again["verdict"]
+    assert again["headline"].startswith("The search found nothing better than the champion ")
     assert again["champion"] == promoted["champion"]
+    done = run_mmlab(folder, "promote", promoted["study"], *options[:-1])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == again["headline"]
+    assert "not over cells" in done.stdout
     # With objectives, all trials on the Pareto front are evaluated.
     done = run_mmlab(
         folder, "promote", promoted["study"], *options, "--objectives", "accuracy,reconstruction"
@@ -167,11 +183,12 @@ def test_the_page_is_self_contained(report: Path, promoted: dict[str, Any]) -> N
     assert not page.external
     assert len(page.images) > 4
     assert all(image.startswith("data:image/") for image in page.images)
-    headings = ["Data", "Hyperparameter search", "Methods", "Results on the held-out test set"]
+    headings = ["Data", "Hyperparameter search", "Promotion", "Methods"]
+    headings += ["Results on the held-out test set", "not over cells"]
     headings += ["Results on random splits", "Confusion between cell types", "Panel"]
     headings += ["Failed trials", "Runtime", "Limitations", "Reproduce this report"]
-    score = promoted["verdict"].partition(";")[0]
-    for text in [*headings, score, f"mmlab promote {promoted['study']}"]:
+    lines = promoted["verdict"].splitlines()
+    for text in [*headings, *lines, f"mmlab promote {promoted['study']}"]:
         assert text in page.text
     assert "sha256" not in page.text
 

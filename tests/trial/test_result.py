@@ -22,7 +22,7 @@ def replicate(
         index=index,
         panel=np.asarray(panel, dtype=np.int64),
         scores=np.linspace(0, 1, N_GENES),
-        evaluation=Evaluation(metrics or {}, {}, {}, {}),
+        evaluation=Evaluation(metrics or {}, {}, {}, {}, {}),
         epochs=0,
         fit_seconds=0.0,
         seconds=0.0,

@@ -13,6 +13,8 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression
+from sklearn.neighbors import KNeighborsClassifier
 from tiny import SMALL, SMALL_OF_ALL, as_cells, simulate_cells
 
 from mmlab.datasets.cells import Cells
@@ -64,7 +66,7 @@ def trial_spec(selector: str = "scanpy_t_test", **changes: Any) -> TrialSpec:
 def split_of(spec: TrialSpec, cells: Cells, replicate: int) -> Split:
     """Return the split of a replicate, computed with the public functions only."""
     rng = random_stream(spec.seed, replicate, Stream.SPLIT)
-    if spec.protocol == "search":
+    if spec.protocol != "paper":
         return search_split(cells.y, cells.fingerprint, rng)
     return paper_split(cells.y, rng)
 
@@ -160,6 +162,46 @@ def test_confusion_matrices_count_every_evaluated_cell(tiny_cells: Cells) -> Non
     )
     assert {int(matrix.sum()) for matrix in paper.confusion.values()} == {3 * 24}
     assert {int(matrix.sum()) for matrix in search.confusion.values()} == {3 * 12}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_held_out_test_set_gives_one_value_per_cell_whose_mean_is_the_metric(
+    noise: float, tiny_cells: Cells
+) -> None:
+    spec = trial_spec(protocol="locked", replicates=3, noise=LabelNoise(level=noise))
+    result = TrialResult.from_json(run_trial(spec, tiny_cells).to_json())
+    names = {"knn/accuracy", "random_forest/accuracy", "linear/l2"}
+    columns = {name for name in map(str, result.replicates) if name.startswith("per_cell/")}
+    assert columns == {f"per_cell/{name}" for name in names}
+    for row in result.replicates.to_dict(orient="records"):
+        for name in names:
+            values = row[f"per_cell/{name}"]
+            assert len(values) == 24
+            assert np.mean(values) == pytest.approx(row[name], rel=1e-6)
+        assert set(row["per_cell/knn/accuracy"]) <= {0, 1}
+    assert not any(name.startswith("per_cell/") for name in result.metrics)
+
+
+def test_the_values_per_cell_are_in_the_order_of_the_test_cells(tiny_cells: Cells) -> None:
+    spec = trial_spec("random", protocol="locked", replicates=2)
+    rows = run_trial(spec, tiny_cells).replicates.to_dict(orient="records")
+    for replicate, row in enumerate(rows):
+        split = split_of(spec, tiny_cells, replicate)
+        assert split.test.tolist() == split_of(spec, tiny_cells, 0).test.tolist()
+        fit, panel = split.train_validation, row["panel"]
+        z = prepare_layers(tiny_cells.adata, "total", "train_only", split.train)["zscore"]
+        classifier = KNeighborsClassifier().fit(z[fit][:, panel], tiny_cells.y[fit])
+        correct = classifier.predict(z[split.test][:, panel]) == tiny_cells.y[split.test]
+        assert row["per_cell/knn/accuracy"] == correct.astype(int).tolist()
+        regression = LinearRegression().fit(z[fit][:, panel], z[fit])
+        errors = (regression.predict(z[split.test][:, panel]) - z[split.test]) ** 2
+        np.testing.assert_allclose(row["per_cell/linear/l2"], errors.mean(axis=1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "search"])
+def test_other_protocols_have_no_values_per_cell(protocol: Any, tiny_cells: Cells) -> None:
+    replicates = run_trial(trial_spec("random", protocol=protocol), tiny_cells).replicates
+    assert not any(str(name).startswith("per_cell/") for name in replicates)
 
 
 def test_a_trial_equals_its_steps_run_by_hand(tiny_cells: Cells) -> None:

@@ -1,0 +1,44 @@
+"""Section and comparisons of the promotion of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmlab.datasets.cells import Cells
+from mmlab.report.page import Section
+from mmlab.schedule import ComparisonResult, read_comparison
+from mmlab.spec.comparison import ComparisonSpec
+from mmlab.spec.search import SearchSpec
+from mmlab.tracking import StudyRun, find_study
+
+_RULE = (
+    "The best trial of the search and the default configuration of the method compete with the "
+    "champion, or with the default configuration if there was no champion. A challenger takes the "
+    "title only if its kNN accuracy on the held-out test set is significantly higher: p < 0.05 in "
+    "a paired test over the test cells, with Holm's correction for the number of challengers. A "
+    "smaller difference is a tie, and the incumbent stays. Other methods do not compete. The panel "
+    "in this report is that of the champion."
+)
+
+
+def promotion_section(promotion: dict[str, Any]) -> Section:
+    """Return the section on a promotion from :func:`mmlab.tracking.find_promotions`.
+
+    Its first line is the headline. The rule is left out for promotions by older versions of mmlab,
+    which had another one and did not record the winner.
+    """
+    rule = [_RULE] if promotion["winner"] else []
+    return Section("Promotion", [*promotion["verdict"].splitlines(), *rule])
+
+
+def promotion_results(
+    study: StudyRun[SearchSpec], promotions: Sequence[dict[str, Any]], cells: Cells
+) -> list[ComparisonResult]:
+    """Return the comparisons of promotions: held-out test set, then random splits."""
+    results = []
+    for name in (name for promotion in promotions for name in promotion["comparisons"]):
+        found = find_study(study.store, name)
+        if found is not None and isinstance(found.spec, ComparisonSpec):
+            results.append(read_comparison(found.with_spec(found.spec), cells))
+    return results
