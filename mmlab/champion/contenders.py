@@ -8,6 +8,7 @@ from mmlab.champion.candidates import candidate_title
 from mmlab.champion.decision import Contenders
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
+from mmlab.selectors import resolve_params
 from mmlab.spec.comparison import MethodSpec
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Champion, TrialRecord
@@ -66,7 +67,9 @@ def compared_methods(
         for method, digest in zip(proposed, digests, strict=True)
     }
     champion_title = titles[present[0].title] if present else None
-    contenders = Contenders(best.title, titles[default.title], champion_title)
+    defaults = resolve_params(selector, {})
+    fixed = {n: v for n, v in search.search.fixed.items() if v != defaults[n]}
+    contenders = Contenders(best.title, titles[default.title], champion_title, fixed)
     return list(methods.values()), contenders
 
 

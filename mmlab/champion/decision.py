@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from mmlab.comparison.cell_tests import cell_tests
 from mmlab.comparison.significance import SIGNIFICANCE
+from mmlab.spec.base import Scalar
 
 #: Metric on the held-out test set that decides.
 DECISION_METRIC = "knn/accuracy"
@@ -29,11 +31,14 @@ class Contenders:
         The searched method with its default hyperparameters, also where the search fixes others.
     champion
         The present champion; None if there is none.
+    fixed
+        Parameters that the search fixed at other values than those of the default.
     """
 
     best: str
     default: str
     champion: str | None = None
+    fixed: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
     def incumbent(self) -> str:
@@ -55,7 +60,8 @@ class Decision:
     winner
         The champion after the promotion, by its name in tables.
     verdict
-        The reason. The first line is the headline, the others are one comparison each.
+        The reason. The first line is the headline; then comes a line for each comparison, and one
+        on the parameters that the search fixed, if any.
     tests
         From :func:`mmlab.comparison.cell_tests.cell_tests`: the challengers against the
         incumbent.
@@ -99,6 +105,9 @@ def decide(rows: pd.DataFrame, contenders: Contenders) -> Decision:
         f"{test['n']} common replicates."
         for test in _records(tests)
     ]
+    if contenders.fixed:
+        fixed = ", ".join(f"{name}={value}" for name, value in contenders.fixed.items())
+        lines.append(f"The search fixed {fixed}; the default configuration has other values.")
     return Decision(winner, "\n".join([headline, *lines]), tests)
 
 

@@ -97,7 +97,7 @@ def tables_output(result: ComparisonResult) -> ComparisonOutput:
     for k in spec.n_markers:
         heading = f"{spec.data.title}, {k} markers"
         if spec.protocol == "locked":
-            heading += ", held-out test set (± over trainings, not over cells)"
+            heading += ", held-out test set (± over trainings, not cells)"
         parts = view_tables(comparison, k, "[bold]{}[/bold]".format)
         tables += [(f"{heading}: {title}", header, body) for title, header, body in parts]
         text += f"## {heading}\n\n{tables_markdown(comparison, k)}\n"

@@ -18,7 +18,7 @@ _RULE = (
     "title only if its kNN accuracy on the held-out test set is significantly higher: p < 0.05 in "
     "a paired test over the test cells, with Holm's correction for the number of challengers. A "
     "smaller difference is a tie, and the incumbent stays. Other methods do not compete. The panel "
-    "in this report is that of the champion."
+    "in this report is the consensus panel of the champion."
 )
 
 

@@ -203,6 +203,14 @@ def test_failed_replicates_are_left_out_of_the_comparison() -> None:
     assert "best has 0.8900, not compared, as they have no finished replicate" in decision.headline
 
 
+def test_the_verdict_names_the_parameters_that_the_search_fixed() -> None:
+    contenders = Contenders("best", "default", fixed={"max_epochs": 7, "batch_size": 128})
+    last_line = decide(accuracies(best=72, default=70), contenders).verdict.splitlines()[-1]
+    assert last_line == (
+        "The search fixed max_epochs=7, batch_size=128; the default configuration has other values."
+    )
+
+
 def test_a_default_without_finished_replicates_does_not_win() -> None:
     decision = decide(accuracies(best=72, champion=70), CHAMPION)
     assert decision.winner == "champion"
@@ -242,7 +250,8 @@ def test_the_default_competes_with_the_methods_own_parameters(tiny_cells: Cells)
     methods, contenders = compared_methods(SEARCH, [best], None, ["random"], tiny_cells)
     title = f"{SELECTOR} {best.digest[:8]}"
     assert [method.title for method in methods] == [title, f"{SELECTOR} (default)", "random"]
-    assert contenders == Contenders(title, f"{SELECTOR} (default)")
+    expected = Contenders(title, f"{SELECTOR} (default)", fixed={"max_epochs": 7})
+    assert contenders == expected
     assert contenders.incumbent == f"{SELECTOR} (default)"
     assert methods[1].params == {}  # also without the fixed max_epochs
 
@@ -266,13 +275,13 @@ def test_equal_methods_are_evaluated_once(explicit: bool, tiny_cells: Cells) -> 
     )
     best, other = (f"{SELECTOR} {r.digest[:8]}" for r in (default, *others))
     assert [method.title for method in methods] == [best, other, "random"]
-    assert contenders == Contenders(best, best, best)
+    assert contenders == Contenders(best, best, best, {"max_epochs": 7})
     assert contenders.challengers == []
     # The best trial is the champion, and the default is another configuration.
     methods, contenders = compared_methods(
         SEARCH, others, champion(tiny_cells, SELECTOR, beta=0.5), [], tiny_cells
     )
-    assert contenders == Contenders(other, f"{SELECTOR} (default)", other)
+    assert contenders == Contenders(other, f"{SELECTOR} (default)", other, {"max_epochs": 7})
 
 
 def test_all_unknown_baselines_are_reported_together(tiny_cells: Cells) -> None:

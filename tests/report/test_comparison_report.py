@@ -82,7 +82,7 @@ def test_the_answer_names_the_best_method_with_all_replicates_and_its_ties() -> 
     assert leading_method(result) == "cosg"
     text = comparison_answer(result, comparison_tables(result).tests, "cosg")
     std = np.std(SPLITS, ddof=1)
-    assert f"0.900 ± {std:.3f} on test cells (mean ± sample standard deviation, 6" in text[0]
+    assert f"0.900 ± {std:.3f} on test cells (mean ± sample standard deviation over 6" in text[0]
     assert text[0].endswith("Controls are not ranked.")
     assert text[1] == (
         "Not distinguishable from it (corrected resampled t-test with Holm's correction): "
