@@ -17,6 +17,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from mmlab.comparison import cell_tests as module
 from mmlab.comparison.cell_tests import bootstrap_over_cells, cell_tests, mcnemar
 from mmlab.comparison.paired_tests import corrected_resampled_t_test, holm
+from mmlab.comparison.significance import bold_note
 from mmlab.comparison.tables import compare_methods
 
 ACCURACY = "knn/accuracy"
@@ -198,3 +199,7 @@ def test_the_protocol_decides_the_test_of_a_comparison(protocol: str, test: str)
     assert set(tests["metric"]) == set(metrics)
     assert set(tests["test"]) == {test}
     assert not math.isnan(tests["p"].min())
+    # Few replicates make a test over replicates weak, not one over cells.
+    note = bold_note(tests)
+    assert test in note
+    assert ("With fewer than" in note) == (protocol == "paper")
