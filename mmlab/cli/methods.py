@@ -72,8 +72,8 @@ def info(
 def _describe(quick: QuickTraining) -> str:
     return (
         f"at least {quick.steps} training steps of {quick.batch_size} cells and at least "
-        f"{quick.min_epochs} epochs, {_listed(quick.params)}. The defaults are kept where that "
-        "would not halve the steps."
+        f"{quick.min_epochs} epochs, {_listed(quick.params)}. The defaults are kept if that "
+        "is more than half of their steps."
     )
 
 

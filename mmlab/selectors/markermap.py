@@ -89,7 +89,7 @@ class MarkerMap(VAESelector):
 
     #: A fifteenth of the steps of the default training, with a learning rate ten times as high.
     quick: ClassVar[QuickTraining] = QuickTraining(
-        steps=700,
+        steps=400,
         min_epochs=7,
         batch_size=128,
         params={

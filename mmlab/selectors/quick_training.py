@@ -49,8 +49,8 @@ class QuickTraining:
     def params_for(self, n_cells: int, defaults: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """Return the parameters that differ from the defaults.
 
-        There are none if the training would not take fewer steps than the default one, which is
-        short then. So a batch is never a large share of the cells.
+        There are none unless the training takes at most half of the steps of the default one: with
+        few cells, the default training is short. So a batch is never a large share of the cells.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class QuickTraining:
         steps = epochs * steps_per_epoch(n_cells, self.batch_size)
         default_steps = steps_per_epoch(n_cells, int(defaults["batch_size"]))
         default_steps *= int(defaults["max_epochs"])
-        if steps >= default_steps:
+        if 2 * steps > default_steps:
             return {}
         budget = {"max_epochs": epochs, "min_epochs": epochs, "batch_size": self.batch_size}
         return {**self.params, **budget}

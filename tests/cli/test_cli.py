@@ -139,8 +139,8 @@ def test_methods_info_lists_the_parameters() -> None:
     assert {"hidden_size", "initial_temperature", "beta"} <= set(info["params"])
     output = call("methods", "info", "markermap_joint").output
     assert "hidden_size" in output
-    assert "With --quick: at least 700 training steps of 128 cells and at least 7 epochs" in output
-    assert info["quick"]["steps"] == 700
+    assert "With --quick: at least 400 training steps of 128 cells and at least 7 epochs" in output
+    assert info["quick"]["steps"] == 400
     assert json.loads(call("methods", "info", "smash", "--json").stdout)["quick"] is None
 
 
@@ -282,7 +282,7 @@ def test_parameters_are_read_as_numbers(counts: Path) -> None:
 
 
 def test_given_parameters_override_quick_training(folder: Path) -> None:
-    simulate_cells(1100).write_h5ad(folder / "cells.h5ad")
+    simulate_cells(1300).write_h5ad(folder / "cells.h5ad")
     options = ["--data", "cells.h5ad", "--label-key", "cell_type", "-k", "5", "--json"]
     result = call("select", *options, "--quick", "--param", "max_epochs=2")
     assert result.exit_code == 0, result.output
@@ -309,7 +309,7 @@ def test_methods_of_a_comparison_are_quick_by_their_number_of_cells(counts: Path
     assert [method.title for method in spec.methods] == ["markermap_supervised", "smash"]
     spec = comparison_spec(content, DataSpec(name="zeisel"), names, quick=True)
     assert [method.title for method in spec.methods] == ["markermap_supervised (quick)", "smash"]
-    assert spec.methods[0].params["max_epochs"] == 42
+    assert spec.methods[0].params["max_epochs"] == 24
 
 
 def test_quick_search_fixes_what_it_does_not_search() -> None:
