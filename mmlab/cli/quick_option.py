@@ -18,8 +18,9 @@ QuickOption = Annotated[
     bool,
     typer.Option(
         "--quick",
-        help="Train MarkerMap with about a fifteenth of the steps: 10 to 30 times as fast, "
-        "somewhat less accurate with many cell types.",
+        help="Train MarkerMap with about 400 steps of 128 cells instead of 60 epochs: about 5 to "
+        "15 times as fast with some thousand cells. Costs about 0.01 of accuracy and up to 0.04 "
+        "of balanced accuracy, more with dozens of types. Changes nothing up to 1190 cells.",
     ),
 ]
 
