@@ -55,6 +55,9 @@ def benchmark_table() -> str:
     for method in tables["zeisel"].index:
         cells = [f"`{method}`"]
         for table in tables.values():
+            if method not in table.index:
+                cells += ["", ""]
+                continue
             row = table.loc[method]
             published = row["published"]
             cells += [accuracy_text(row), "" if pd.isna(published) else f"{published:.3f}"]
