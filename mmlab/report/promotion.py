@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from mmlab.datasets.cells import Cells
@@ -10,7 +9,7 @@ from mmlab.report.page import Section
 from mmlab.schedule import ComparisonResult, read_comparison
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking import StudyRun, find_study
+from mmlab.tracking import StudyRun, find_promotions, find_study
 
 _RULE = (
     "The best trial of the search and the default configuration of the method compete with the "
@@ -32,13 +31,22 @@ def promotion_section(promotion: dict[str, Any]) -> Section:
     return Section("Promotion", [*promotion["verdict"].splitlines(), *rule])
 
 
-def promotion_results(
-    study: StudyRun[SearchSpec], promotions: Sequence[dict[str, Any]], cells: Cells
-) -> list[ComparisonResult]:
-    """Return the comparisons of promotions: held-out test set, then random splits."""
+def last_promotion(
+    study: StudyRun[SearchSpec], cells: Cells
+) -> tuple[dict[str, Any] | None, list[ComparisonResult]]:
+    """Return the last promotion of a search and its comparisons, first on the held-out test set.
+
+    None and no comparisons if there is no promotion, or if its trials were computed under another
+    protocol number of mmlab: they are not the trials that the comparisons have now.
+    """
+    promotions = find_promotions(study)
+    if not promotions:
+        return None, []
     results = []
-    for name in (name for promotion in promotions for name in promotion["comparisons"]):
+    for name in promotions[-1]["comparisons"]:
         found = find_study(study.store, name)
         if found is not None and isinstance(found.spec, ComparisonSpec):
             results.append(read_comparison(found.with_spec(found.spec), cells))
-    return results
+    if not results or any(result.replicates.empty for result in results):
+        return None, []
+    return promotions[-1], results

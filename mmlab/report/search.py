@@ -31,7 +31,7 @@ from mmlab.report.consensus_panel import describe_consensus, method_panel, metho
 from mmlab.report.manifest import TrialEntry, search_entries
 from mmlab.report.page import BestValue, PageFigure, Report, Section, Table
 from mmlab.report.panel import panel_section
-from mmlab.report.promotion import promotion_results, promotion_section
+from mmlab.report.promotion import last_promotion, promotion_section
 from mmlab.schedule import (
     ComparisonResult,
     best_trial,
@@ -39,13 +39,13 @@ from mmlab.schedule import (
     trial_table,
 )
 from mmlab.spec.comparison import MethodSpec
+from mmlab.spec.protocol import PROTOCOL_NUMBER
 from mmlab.spec.search import SearchSpec
 from mmlab.system.environment import describe_environment
 from mmlab.tracking import (
     Outcome,
     StudyRun,
     TrialRecord,
-    find_promotions,
     read_replicates,
 )
 from mmlab.trial.run import final_objective
@@ -71,7 +71,8 @@ _CAPTIONS = {
 def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, list[TrialEntry]]:
     """Return the report of a search, and the manifest entries of its trials.
 
-    If the search was promoted, the report includes the comparisons of the last promotion.
+    If the search was promoted, the report includes the comparisons of the last promotion, unless
+    they were computed under another protocol number.
 
     Raises
     ------
@@ -85,9 +86,8 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
             f"study {study.name} has no complete trial of {spec.search.selector}: nothing to "
             f"report. Resume the search with mmlab tune --resume {study.name}."
         )
-    last_promotion = find_promotions(study)[-1:]
-    headlines = [promotion["verdict"].partition("\n")[0] for promotion in last_promotion]
-    results = promotion_results(study, last_promotion, cells)
+    promotion, results = last_promotion(study, cells)
+    summary = [_best_trial_sentence(study, records, best)]
     rows = _trial_seconds(records)
     failed = {r.digest[:8]: r.reason for r in records if r.outcome == Outcome.FAILED}
     commands = [tags.get("mmlab.command", "")]
@@ -100,10 +100,11 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
         _search_section(study, records),
     ]
     tables = {"trials": trial_table(records)}
-    if results:
-        champion = last_promotion[0]["winner"] or results[0].study.spec.methods[0].title
+    if promotion is not None:
+        summary.insert(0, promotion["verdict"].partition("\n")[0])
+        champion = promotion["winner"] or results[0].study.spec.methods[0].title
         sections += [
-            promotion_section(last_promotion[0]),
+            promotion_section(promotion),
             methods_section(results[0].study.spec.methods),
         ]
         for result in results:
@@ -137,7 +138,7 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
         f"Hyperparameter search: {spec.search.selector} on {cells.name}",
         f"Which hyperparameters of {spec.search.selector} give the best panel of "
         f"{spec.n_markers} genes for {cells.name}?",
-        [*headlines, _best_trial_sentence(study, records, best)],
+        summary,
         sections,
         list(dict.fromkeys(commands)),
         tables,
@@ -171,7 +172,8 @@ def _search_limitations(
         return points + comparison_limitations(results[0])
     return [
         *points,
-        "The search was not promoted, so all results are on validation cells. To evaluate the "
+        "The search was not promoted, or not since results of mmlab changed (protocol number "
+        f"{PROTOCOL_NUMBER}), so all results are on validation cells. To evaluate the "
         f"best trial on the held-out test set, run mmlab promote {study.name}.",
     ]
 

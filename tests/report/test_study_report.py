@@ -17,6 +17,8 @@ import yaml
 from processes import SMALL, run_mmlab, tune
 
 from mmlab.report.manifest import read_manifest
+from mmlab.report.study import report_study
+from mmlab.spec.protocol import PROTOCOL_NUMBER
 from mmlab.tracking import TrackingStore, find_champion
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -265,6 +267,17 @@ def test_a_folder_with_other_files_is_not_changed(folder: Path, promoted: dict[s
     assert done.returncode == 2
     assert "contains files that are not a report" in done.stderr
     assert [p.name for p in other.iterdir()] == ["thesis.txt"]
+
+
+def test_a_promotion_under_another_protocol_number_is_left_out(
+    folder: Path, promoted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmlab.spec.trial.PROTOCOL_NUMBER", PROTOCOL_NUMBER + 1)
+    report = report_study(promoted["study"], store_of(folder), tmp_path / "report")
+    assert "Promotion" not in {section.title for section in report.sections}
+    assert promoted["headline"] not in report.summary
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    assert "so all results are on validation cells" in page.text
 
 
 def test_user_errors_have_a_message_and_no_traceback(
