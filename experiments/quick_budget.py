@@ -62,8 +62,9 @@ EPOCHS_ONLY = {"supervised": (7, 128), "joint": (7, 128), "unsupervised": (9, 12
 MODES = tuple(EPOCHS_ONLY)
 #: The pancreas data: smallest number of cells of a type, and with a gene.
 MIN_CELLS = 10
-NOTE = """Written by `python experiments/quick_budget.py`, which says how. Seconds are CPU seconds of one
-thread; differences and shares compare with the default training on the shared splits.
+NOTE = """Written by `python experiments/quick_budget.py`, which says how. Seconds are CPU
+seconds of one thread; differences and shares compare with the default training on the
+shared splits.
 
 """
 KEYS = ["dataset", "mode", "k", "candidate", "replicate", "seed"]
