@@ -83,7 +83,8 @@ def evaluate_again(row: ResultRow, cells: Cells) -> ResultRow:
     result = replace(prepared, fit=Fit(fitted, prepared.fit.data)).evaluate()
     kept = {name: row[name] for name in ("epochs", "fit_seconds", "seconds")}
     new = row | replicate_row(result) | kept | {"device": row.get("device", "cpu")}
-    return make_row(spec, spec.digest(cells.fingerprint), cells.fingerprint, row_from_parquet(new))
+    identity = make_row(spec, spec.digest(cells.fingerprint), cells.fingerprint, {})
+    return row_from_parquet(new | identity)
 
 
 def main() -> None:

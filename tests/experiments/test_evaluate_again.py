@@ -10,6 +10,7 @@ import pytest
 
 from mmlab.comparison.result_table import make_row, row_from_parquet
 from mmlab.datasets import load_cells
+from mmlab.spec import trial as trial_spec
 from mmlab.spec.trial import DataSpec, LabelNoise, TrialSpec
 from mmlab.trial.evaluate import CLASSIFIERS
 from mmlab.trial.run import run_trial
@@ -27,7 +28,9 @@ def script() -> Any:
 
 
 @pytest.mark.parametrize("selector", ["smash", "shuffled_labels"])
-def test_evaluation_of_a_panel_gives_the_metrics_of_its_trial(script: Any, selector: str) -> None:
+def test_evaluation_of_a_panel_gives_the_metrics_and_the_digest_of_its_trial(
+    script: Any, selector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells = load_cells(DataSpec(name="pbmc68k_reduced"))
     spec = TrialSpec(
         data=DataSpec(name="pbmc68k_reduced"),
@@ -40,7 +43,11 @@ def test_evaluation_of_a_panel_gives_the_metrics_of_its_trial(script: Any, selec
     result = run_trial(spec, cells)
     (replicate,) = result.replicates.to_dict(orient="records")
     row = make_row(result.spec, result.digest, result.fingerprint, row_from_parquet(replicate))
-    stale = row | {"linear/l2": 1e13, "knn/accuracy": 0.0}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(trial_spec, "PROTOCOL_NUMBER", 1)
+        digest = result.spec.digest(result.fingerprint)
+    assert digest != row["digest"]
+    stale = row | {"linear/l2": 1e13, "knn/accuracy": 0.0, "digest": digest}
     assert script.evaluate_again(stale, cells) == row
     without_seed = {name: value for name, value in stale.items() if name != "seed"}
     assert script.evaluate_again(without_seed, cells) == row
