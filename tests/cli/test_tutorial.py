@@ -16,6 +16,7 @@ TUTORIAL = Path(__file__).parents[2] / "experiments" / "tutorial.md"
 
 @pytest.mark.slow
 @pytest.mark.cluster
+@pytest.mark.timeout(1800)  # nine commands, each with a training of its own
 def test_every_command_of_the_tutorial_runs(tmp_path: Path) -> None:
     commands = re.findall(r"```sh\n(.*?)```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL)
     assert len(commands) == 9
