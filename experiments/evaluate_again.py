@@ -17,7 +17,6 @@ from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
-from unittest import mock
 
 import numpy as np
 
@@ -31,7 +30,6 @@ from mmlab.comparison.result_table import (
 )
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
-from mmlab.spec import trial as trial_spec
 from mmlab.spec.protocol import PROTOCOL_NUMBER, Recipe
 from mmlab.spec.trial import DataSpec, LabelNoise, TrialSpec
 from mmlab.trial.batched_fit import Fit
@@ -65,9 +63,8 @@ def find_spec(row: ResultRow, fingerprint: str) -> TrialSpec:
             seed=seed,
             first_replicate=row["replicate"],
         )
-        with mock.patch.object(trial_spec, "PROTOCOL_NUMBER", number):
-            if spec.digest(fingerprint) == row["digest"]:
-                return spec
+        if spec.digest(fingerprint, number) == row["digest"]:
+            return spec
     raise ValueError(f"no specification gives the digest {row['digest']} of {row['selector']}")
 
 

@@ -65,7 +65,8 @@ def comparison(study: str, seed: int = 0) -> ComparisonTables:
 
 def study_files(study: str) -> dict[Path, str]:
     """Return the content of the files of a study, by path."""
-    output, tests = tables_output(finished(study)), comparison(study).tests
+    output = tables_output(finished(study))
+    tests = pd.DataFrame(output.json["tests"])
     stem = STUDIES[study] if study.startswith("table") else study
     rows = f"experiments/results/{STUDIES[study]}.parquet"
     made = f"Made by `mmlab run experiments/{study}.yaml --rows {rows}`.\n"

@@ -9,31 +9,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from mmlab.comparison.paired_tests import holm
+from mmlab.comparison.paired_tests import CONFIDENCE, corrected_table
 from mmlab.trial.result import PER_CELL
 
 #: Number of resamples of the bootstrap.
 RESAMPLES = 10_000
-#: Confidence of the intervals.
-_CONFIDENCE = 0.95
 #: Seed of the resamples: the same cells are drawn for every method.
 _SEED = 0
 #: Maximum number of cells that are drawn at a time, which bounds the memory.
 _DRAWN_CELLS = 2**20
 
 _BOOTSTRAP, _MCNEMAR = "bootstrap over cells", "McNemar"
-_COLUMNS = {
-    "method": "object",
-    "reference": "object",
-    "metric": "object",
-    "n": "int64",
-    "mean_difference": "float64",
-    "low": "float64",
-    "high": "float64",
-    "p": "float64",
-    "p_holm": "float64",
-    "test": "object",
-}
 
 
 def cell_tests(rows: pd.DataFrame, metric: str, reference: str) -> pd.DataFrame:
@@ -88,8 +74,7 @@ def cell_tests(rows: pd.DataFrame, metric: str, reference: str) -> pd.DataFrame:
         differences = [np.subtract(*pair) for pair in both.map(np.asarray).to_numpy()]
         compared = {"method": method, "reference": reference, "metric": metric}
         records.append(compared | _test_cells(differences, metric))
-    table = pd.DataFrame(records, columns=list(_COLUMNS)).astype(_COLUMNS)
-    return table.assign(p_holm=holm(table["p"].to_numpy()))
+    return corrected_table(records)
 
 
 def _test_cells(differences: list[NDArray[np.float64]], metric: str) -> dict[str, float | str]:
@@ -145,7 +130,7 @@ def bootstrap_over_cells(differences: NDArray[np.float64]) -> tuple[float, float
         drawn = rng.integers(n, size=(len(block), n), dtype=np.int32)
         block[:] = np.abs(differences[drawn].sum(axis=1) - observed)
     p = (1 + int((deviations >= abs(observed)).sum())) / (1 + RESAMPLES)
-    return p, float(np.quantile(deviations, _CONFIDENCE, method="higher")) / n
+    return p, float(np.quantile(deviations, CONFIDENCE, method="higher")) / n
 
 
 def mcnemar(differences: NDArray[np.int64]) -> float:

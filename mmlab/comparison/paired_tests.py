@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -160,5 +161,13 @@ def paired_tests(rows: pd.DataFrame, metric: str, reference: str) -> pd.DataFram
                 "test": TEST,
             }
         )
+    return corrected_table(records)
+
+
+def corrected_table(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return tests against one reference as a table, with p_holm: Holm's correction of all p.
+
+    ``records`` contains one test per method, with all columns of :func:`paired_tests` but p_holm.
+    """
     table = pd.DataFrame(records, columns=list(_COLUMNS)).astype(_COLUMNS)
     return table.assign(p_holm=holm(table["p"].to_numpy()))

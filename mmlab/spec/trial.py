@@ -105,14 +105,17 @@ class TrialSpec(Spec):
     first_replicate: Seed = Field(0, description="index of the first replicate")
     seed: Seed = 0
 
-    def digest(self, fingerprint: str) -> str:
+    def digest(self, fingerprint: str, protocol_number: int | None = None) -> str:
         """Return the SHA-256 that identifies the trial, from its canonical JSON and the data.
+
+        ``protocol_number`` is that of an earlier version of mmlab; None is the present one.
 
         The content of the data (``fingerprint``) is part of it; their name and path are not.
         Empty constraints are not part of it.
         """
         content = self.model_dump(mode="json", exclude={"data"})
-        content |= {"fingerprint": fingerprint, "protocol_number": PROTOCOL_NUMBER}
+        number = PROTOCOL_NUMBER if protocol_number is None else protocol_number
+        content |= {"fingerprint": fingerprint, "protocol_number": number}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
     @model_validator(mode="after")

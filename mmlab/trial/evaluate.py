@@ -51,7 +51,7 @@ class Evaluation:
     per_cell
         Value of each evaluated cell, shape (n_cells,), by name of the metric that is their mean:
         1 or 0 for ``knn/accuracy`` and ``random_forest/accuracy``, the squared error averaged over
-        genes for ``linear/l2``.
+        genes for ``linear/l2``. Empty if it was not requested.
     """
 
     metrics: dict[str, float]
@@ -92,6 +92,7 @@ def evaluate_panel(
     seed: int,
     *,
     clean_labels: NDArray[np.int64] | None = None,
+    keep_cells: bool = False,
 ) -> Evaluation:
     """Fit the paper's classifiers and regression on a panel and evaluate them on other cells.
 
@@ -110,6 +111,8 @@ def evaluate_panel(
     clean_labels
         True classes of the cells to fit on, if ``y_fit`` has noisy labels: each classifier is
         then also fitted on the true ones.
+    keep_cells
+        Whether to return the values of each cell, ``Evaluation.per_cell``.
 
     Returns
     -------
@@ -133,11 +136,12 @@ def evaluate_panel(
         metrics |= compute_metrics(prefix, "classification", y, predicted)
         confusion[prefix] = confusion_matrix(y, predicted, n_classes)
         f1[prefix] = per_class_f1(y, predicted, n_classes)
-        if not label_prefix:
+        if keep_cells and not label_prefix:
             per_cell[f"{name}/accuracy"] = (predicted == y).astype(np.int64)
     reconstructed = linear_reconstruction(x_fit, x, panel)
     metrics |= compute_metrics("linear", "reconstruction", x, reconstructed)
-    per_cell["linear/l2"] = squared_error_per_cell(x, reconstructed)
+    if keep_cells:
+        per_cell["linear/l2"] = squared_error_per_cell(x, reconstructed)
     metrics |= compute_metrics("leiden", "clustering", y, leiden_clusters(x_panel, seed))
     metrics |= compute_metrics("panel", "redundancy", x_panel)
     metrics |= compute_metrics("panel", "neighbourhood", x_panel, x)

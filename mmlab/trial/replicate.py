@@ -116,6 +116,8 @@ class PreparedReplicate:
             n_classes,
             int(rng.integers(2**31)),
             clean_labels=cells.y[fit_on] if spec.noise.level > 0 and not in_search else None,
+            # Only the held-out test set is the same in every replicate: its cells are compared.
+            keep_cells=spec.protocol == "locked",
         )
         metrics, per_class = evaluation.metrics, evaluation.per_class_reconstruction
         decoded = None
@@ -128,9 +130,7 @@ class PreparedReplicate:
                 decoded = compare_reconstruction(x, reconstructed, cells.genes, cell_types)
         if in_search:
             metrics = {f"validation/{name}": value for name, value in metrics.items()}
-        # Only the held-out test set is the same in every replicate, so that cells can be compared.
-        per_cell = evaluation.per_cell if spec.protocol == "locked" else {}
-        return replace(evaluation, metrics=metrics, per_cell=per_cell), decoded
+        return replace(evaluation, metrics=metrics), decoded
 
 
 def _device(selector: Selector) -> str:
