@@ -37,6 +37,16 @@ class RandomSource:
         """Return the same object, because torch cannot copy a generator."""
         return self
 
+    def states(self) -> list[Tensor]:
+        """Return the states of the generators, from which :meth:`renew_generators` continues."""
+        return [generator.get_state() for generator in self.generators]
+
+    def renew_generators(self, states: Sequence[Tensor]) -> None:
+        """Replace the generators by new ones with the given states, one per model."""
+        for i, state in enumerate(states):
+            self.generators[i] = torch.Generator(self.device)
+            self.generators[i].set_state(state)
+
     def _empty(self, shape: tuple[int, ...]) -> Tensor:
         return torch.empty((len(self), *shape), device=self.device)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 import os
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from torch.nn import functional
 
 # Lower bound of 1 - p in float32, which keeps its logarithm and its inverse finite.
 _MIN_COMPLEMENT = 1e-7
+
+_log = logging.getLogger(__name__)
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 
@@ -75,7 +79,27 @@ class _RelaxedTopK(torch.autograd.Function):
 def _uses_triton(values: Tensor) -> bool:
     """Return whether the Triton kernels support the device and the dtype of a tensor."""
     device_supported = values.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
-    return device_supported and values.dtype == torch.float32 and _HAS_TRITON
+    supported = device_supported and values.dtype == torch.float32 and _HAS_TRITON
+    return supported and _kernels_run(values.device)
+
+
+@cache
+def _kernels_run(device: torch.device) -> bool:
+    """Try a kernel on a device once; return whether it ran, and log a warning if it did not.
+
+    Triton needs a C compiler and Python's header files.
+    """
+    from mmlab.nn import relaxed_top_k_triton
+
+    keys, temperature = torch.zeros(1, 2, device=device), torch.ones(1, device=device)
+    try:
+        relaxed_top_k_triton.draws_and_mask(keys, 1, temperature, _MIN_COMPLEMENT)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # compilers fail in many ways
+        _log.warning("Triton cannot run kernels; training is slower without them: %s", error)
+        return False
+    return True
 
 
 def _per_row(temperature: Tensor, keys: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ def _forward_kernel(
     remaining = tl.load(keys_ptr + row * n_genes + gene, mask=inside, other=-float("inf"))
     mask = tl.zeros([BLOCK], dtype=tl.float32)
     for i in range(k):
-        scaled = remaining / temperature
-        weights = tl.exp(scaled - tl.max(scaled, axis=0))
+        # The difference before the division: near the maximum its rounding error is small.
+        weights = tl.exp((remaining - tl.max(remaining, axis=0)) / temperature)
         draw = weights / tl.sum(weights, axis=0)
         draw = tl.where(draw < tiny, 0.0, draw)
         position = (i * n_rows + row).to(tl.int64) * n_genes + gene

@@ -78,13 +78,17 @@ class StepRunner:
         self._indices.copy_(indices)
         self._temperature.copy_(temperature)
         if self._replay is None:
+            noise = self._model.gate.noise
+            states = noise.states()
             try:
-                self._replay = _capture(self._run_static, self._model.gate.noise.generators)
+                self._replay = _capture(self._run_static, noise.generators)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
                 _log.warning("CUDA graph capture failed, training continues without it: %s", error)
                 self._uses_graph = False
+                # A generator cannot be used after a capture that failed.
+                noise.renew_generators(states)
                 return self._run_eagerly(indices, temperature)
         self._replay()
         return self._losses.clone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -184,20 +184,20 @@ def train_batched(
     device = resolve_device(first.device)
     noise = RandomSource([torch.Generator(device=device).manual_seed(s.seed) for s in selectors])
 
-    def stacked(arrays: Sequence[NDArray[Any]]) -> Tensor:
-        return torch.stack([torch.tensor(array, device=device) for array in arrays])
-
     def cells(sources: Sequence[Any]) -> Tensor | CellReader:
         if isinstance(sources[0], Expression):
             return CellReader(sources, device)
-        return stacked([to_dense(source) for source in sources])
+        return _stacked(map(to_dense, sources), len(sources), device)
+
+    def labels(pairs: Iterable[tuple[Any, Any]]) -> Tensor:
+        return _stacked((labels_or_zeros(*pair) for pair in pairs), len(data), device)
 
     x = cells([d.x for d in data])
-    y = stacked([labels_or_zeros(d.x, d.y) for d in data])
+    y = labels((d.x, d.y) for d in data)
     x_val = y_val = None
     if data[0].x_val is not None:
         x_val = cells([d.x_val for d in data])
-        y_val = stacked([labels_or_zeros(d.x_val, d.y_val) for d in data])
+        y_val = labels((d.x_val, d.y_val) for d in data)
     model = _untrained_model(selectors, data, noise)
     if first.precision == "mixed" and has_fast_bfloat16(device):
         model.use_mixed_precision()
@@ -220,6 +220,20 @@ def train_batched(
                 selector.model_ = model.single(i)
                 recalibrate_batch_norm(selector.model_, x[i : i + 1])
         yield epochs
+
+
+def _stacked(arrays: Iterable[NDArray[Any]], n: int, device: str) -> Tensor:
+    """Return ``n`` arrays of equal shape as one tensor on the device, copied one by one."""
+    import torch
+
+    result: Tensor | None = None
+    for i, array in enumerate(arrays):
+        values = torch.tensor(array)
+        if result is None:
+            result = torch.empty((n, *values.shape), dtype=values.dtype, device=device)
+        result[i] = values
+    assert result is not None
+    return result
 
 
 def _untrained_model(

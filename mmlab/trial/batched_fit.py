@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -133,7 +134,7 @@ def _train_batch(fits: Sequence[Fit]) -> Iterator[bool]:
 
     waiting, size, n_yielded = list(fits), _max_batch_size(fits[0]), 0
     while waiting:
-        chunk = waiting[:size]
+        chunk, out_of_memory = waiting[:size], False
         try:
             for number in _train_chunk(chunk):
                 if len(chunk) == len(waiting) and number > n_yielded:
@@ -142,8 +143,13 @@ def _train_batch(fits: Sequence[Fit]) -> Iterator[bool]:
         except torch.OutOfMemoryError:
             if len(chunk) == 1:
                 raise
-            size = (len(chunk) + 1) // 2
+            out_of_memory = True
+        if out_of_memory:
+            # Until the except clause has ended, the error refers to the tensors; the garbage
+            # collector also frees those in reference cycles.
+            gc.collect()
             torch.cuda.empty_cache()
+            size = (len(chunk) + 1) // 2
             _log.warning("Out of GPU memory: continuing with %d models at a time.", size)
             for fit in chunk:
                 fit.epochs.clear()

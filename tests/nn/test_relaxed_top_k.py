@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmlab.nn import relaxed_top_k as relaxed_top_k_module
 from mmlab.nn.relaxed_top_k import relaxed_top_k
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -39,6 +40,25 @@ def test_the_triton_kernels_pass_these_tests_in_their_interpreter() -> None:
 def test_the_triton_kernels_are_used_only_if_requested() -> None:
     relaxed_top_k(normal(5), 2, 1.0)
     assert ("mmlab.nn.relaxed_top_k_triton" in sys.modules) == INTERPRETED
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="needs the kernels")
+def test_kernels_that_cannot_run_are_replaced_by_the_recursion(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mmlab.nn import relaxed_top_k_triton
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("Failed to find C compiler.")
+
+    monkeypatch.setattr(relaxed_top_k_triton, "draws_and_mask", fail)
+    relaxed_top_k_module._kernels_run.cache_clear()
+    found = [value_and_gradient(relaxed_top_k, normal(30), 5, 0.5) for _ in range(2)][0]
+    relaxed_top_k_module._kernels_run.cache_clear()
+    assert caplog.messages == [
+        "Triton cannot run kernels; training is slower without them: Failed to find C compiler."
+    ]
+    torch.testing.assert_close(found, value_and_gradient(successive_softmaxes, normal(30), 5, 0.5))
 
 
 def test_every_row_has_its_own_temperature() -> None:

@@ -113,7 +113,10 @@ def test_most_steps_are_replayed(mock_graphs: pytest.MonkeyPatch) -> None:
 def test_training_continues_eagerly_if_the_capture_fails(
     mock_graphs: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any) -> Any:
+    def fail(_: Any, generators: list[torch.Generator]) -> Any:
+        # The generators of a failed capture cannot be used; here they have lost their state.
+        for generator in generators:
+            generator.manual_seed(99)
         raise RuntimeError("operation not permitted when stream is capturing")
 
     mock_graphs.setattr(steps_module, "_capture", fail)

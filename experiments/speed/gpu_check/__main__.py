@@ -57,16 +57,19 @@ def main() -> int:
 def all_sections() -> dict[str, Section]:
     """Return the sections by name, in the order in which they run."""
     from . import cpu_agreement, cuda_graphs, gpu_memory, gpu_speed, hardware, kernels, training
+    from .real_cells import real_cells
     from .repository_tests import repository_tests
 
     return {
         "environment": hardware.environment,
         "bandwidth": hardware.bandwidth,
         "kernels": kernels.kernels,
+        "no_compiler": kernels.no_compiler,
         "graphs": cuda_graphs.graphs,
         "failed_capture": cuda_graphs.failed_capture,
         "same_random_numbers": cpu_agreement.same_random_numbers,
         "own_random_numbers": cpu_agreement.own_random_numbers,
+        "real_cells": real_cells,
         "speed": gpu_speed.speed,
         "out_of_memory": gpu_memory.out_of_memory,
         "methods": training.methods,

@@ -27,7 +27,8 @@ def same_random_numbers(check: Check) -> dict[str, Any]:
     x, y = synthetic_cells(n_cells, n_genes, 5, strength=1.5)
     cut = int(0.8 * n_cells)
     params: dict[str, Any] = {"max_epochs": n_epochs, "min_epochs": n_epochs, "hidden_size": 64}
-    params |= {"batch_size": 64, "learning_rate": 3e-3}
+    # Few steps per epoch: rounding errors grow from step to step.
+    params |= {"batch_size": 512, "learning_rate": 3e-3}
     rows = []
     for method in METHODS:
         for tf32, tolerance in TOLERANCES.items():

@@ -63,12 +63,15 @@ def graphs(check: Check) -> dict[str, Any]:
                 "finite": bool(torch.isfinite(replayed["losses"]).all()),
             }
         )
+    flags = {
+        f"all_{flag}": all(row[flag] for row in rows)
+        for flag in ("same_panels", "same_generators", "reproducible", "finite")
+    }
+    captures = int(check.cuda)
+    flags["all_captured_once"] = all(row["captures"] == captures for row in rows)
     return {
-        "all_captured": all(row["captures"] == 1 for row in rows),
-        **{
-            f"all_{flag}": all(row[flag] for row in rows)
-            for flag in ("same_panels", "same_generators", "reproducible", "finite")
-        },
+        "ok": all(flags.values()),
+        **flags,
         "largest_loss_difference": max(row["largest_loss_difference"] for row in rows),
         "rows": rows,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import subprocess
@@ -95,6 +96,7 @@ class Check:
         import torch
 
         if self.cuda:
+            gc.collect()
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -132,7 +134,7 @@ class Check:
         except subprocess.TimeoutExpired:
             return {"ok": False, "error": f"not finished after {limit} s"}
         if not output.exists():
-            return {"ok": False, "exit_code": done.returncode, "stderr": done.stderr[-1500:]}
+            return {"ok": False, "exit_code": done.returncode, "stderr": done.stderr[:3000]}
         result: dict[str, Any] = json.loads(output.read_text(encoding="utf-8")).get(section, {})
         output.unlink()
         return result | {"exit_code": done.returncode}

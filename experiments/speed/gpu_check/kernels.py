@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from functools import partial
 from typing import Any
@@ -13,7 +15,7 @@ from torch import Tensor
 from mmlab.nn import relaxed_top_k_triton
 from mmlab.nn.relaxed_top_k import relaxed_top_k
 
-from .harness import Check
+from .harness import Check, logged_warnings
 from .internals import without_triton_kernels
 
 #: Lower bound of 1 - p, as in :mod:`mmlab.nn.relaxed_top_k`.
@@ -47,6 +49,20 @@ def kernels(check: Check) -> dict[str, Any]:
         "error_of_transposed_gradient": error,
         "cases": cases,
     }
+
+
+def no_compiler(check: Check) -> dict[str, Any]:
+    """Use the kernels where Triton finds no C compiler: mmlab must warn and do without them."""
+    if not check.child:
+        return check.run_in_child("no_compiler", 60)
+    keys = torch.randn(3, 40, device=check.device)
+    with tempfile.TemporaryDirectory() as folder, logged_warnings() as messages:
+        os.environ |= {"CC": "/nonexistent/cc", "TRITON_CACHE_DIR": folder}
+        mask, gradient = mask_and_gradient(keys, keys, 5, 0.5)
+    with without_triton_kernels():
+        expected = mask_and_gradient(keys, keys, 5, 0.5)
+    same = torch.equal(mask, expected[0]) and torch.equal(gradient, expected[1])
+    return {"ok": same and len(messages) == check.cuda, "warnings": messages}
 
 
 def compare(

@@ -16,14 +16,22 @@ DEVICE = os.environ["GPU_CHECK_DEVICE"]
 if DEVICE != "cpu":
     _generator, _to_numpy = torch.Generator, torch.Tensor.numpy
 
-    def generator(device: Any = None) -> torch.Generator:
-        return _generator(device=device or DEVICE)
+    class Generator:
+        """Makes torch's generators, on DEVICE unless another device is named.
+
+        Not a subclass, which a CUDA graph refuses; not a function, because torch has it in types.
+        """
+
+        def __new__(cls, device: Any = None) -> Any:
+            return _generator(device=device or DEVICE)
 
     def to_numpy(self: torch.Tensor, *arguments: Any, **options: Any) -> Any:
         return _to_numpy(self.cpu(), *arguments, **options)
 
     torch.set_default_device(DEVICE)
-    torch.Generator = generator  # type: ignore[misc, assignment]
+    torch.Generator = Generator  # type: ignore[misc]
+    # The tolerances of the tests are those of float32, not of TF32.
+    torch.set_float32_matmul_precision = lambda precision: None
     torch.Tensor.numpy = to_numpy  # type: ignore[method-assign, assignment]
 
 
