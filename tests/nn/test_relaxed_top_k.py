@@ -53,7 +53,8 @@ def test_kernels_that_cannot_run_are_replaced_by_the_recursion(
 
     monkeypatch.setattr(relaxed_top_k_triton, "draws_and_mask", fail)
     relaxed_top_k_module._kernels_run.cache_clear()
-    found = [value_and_gradient(relaxed_top_k, normal(30), 5, 0.5) for _ in range(2)][0]
+    value_and_gradient(relaxed_top_k, normal(10), 2, 0.5)
+    found = value_and_gradient(relaxed_top_k, normal(30), 5, 0.5)
     relaxed_top_k_module._kernels_run.cache_clear()
     assert caplog.messages == [
         "Triton cannot run kernels; training is slower without them: Failed to find C compiler."
