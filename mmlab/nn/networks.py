@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,18 +119,18 @@ class PanelModel(nn.Module):
     def single(self, model: int) -> PanelModel:
         """Return one model of the batch with a copy of its weights and batch-norm statistics."""
         n_models = len(self.gate.noise)
-        single = copy.deepcopy(self)
-        noise = RandomSource([self.gate.noise.generators[model]])
-        single.gate.noise = single.network.noise = noise
-        single.gate.candidates = self.gate.candidates.single(model)
 
         def select(values: Tensor) -> Tensor:
             # The model axis comes first; only num_batches_tracked of batch norm has no axis.
-            return values if values.dim() == 0 else values.chunk(n_models)[model].clone()
+            return (values if values.dim() == 0 else values.chunk(n_models)[model]).clone()
 
-        for module in single.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                setattr(module, name, nn.Parameter(select(parameter.detach())))
-            for name, buffer in module.named_buffers(recurse=False):
-                setattr(module, name, select(buffer))
+        # With these copies in its memo, deepcopy does not copy the weights of the other models.
+        copies: dict[int, Any] = {
+            id(p): nn.Parameter(select(p.detach())) for p in self.parameters()
+        }
+        copies |= {id(buffer): select(buffer) for buffer in self.buffers()}
+        single = copy.deepcopy(self, copies)
+        noise = RandomSource([self.gate.noise.generators[model]])
+        single.gate.noise = single.network.noise = noise
+        single.gate.candidates = self.gate.candidates.single(model)
         return single

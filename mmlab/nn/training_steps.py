@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -107,9 +108,19 @@ def _supports_graph(x: CellTensor) -> bool:
     return x.is_cuda
 
 
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """Return the stream of a device for warm-up steps and captures.
+
+    It is always the same, because cuBLAS keeps a workspace of 32 MiB or more for every stream on
+    which it has multiplied.
+    """
+    return torch.cuda.Stream(device)
+
+
 def _on_side_stream(step: Callable[[], Tensor]) -> Tensor:
-    """Run a warm-up step on a side stream, as CUDA graph capture requires."""
-    current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+    """Run a warm-up step on the side stream, as CUDA graph capture requires."""
+    current, side = torch.cuda.current_stream(), _side_stream(torch.cuda.current_device())
     side.wait_stream(current)
     with torch.cuda.stream(side):
         result = step()
@@ -125,7 +136,7 @@ def _capture(step: Callable[[], None], generators: list[torch.Generator]) -> Cal
     if register is not None:
         for generator in generators:
             register(generator)
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=_side_stream(torch.cuda.current_device())):
         step()
     replay: Callable[[], None] = graph.replay
     return replay

@@ -153,6 +153,7 @@ def _train_batch(fits: Sequence[Fit]) -> Iterator[bool]:
             _log.warning("Out of GPU memory: continuing with %d models at a time.", size)
             for fit in chunk:
                 fit.epochs.clear()
+                fit.selector.__dict__.pop("model_", None)
         else:
             waiting = waiting[len(chunk) :]
 

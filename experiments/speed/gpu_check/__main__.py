@@ -97,7 +97,8 @@ def run_section(check: Check, name: str, section: Section) -> None:
         with plain:
             check.results[name] = section(check)
     except Exception as error:
-        check.results[name] = {
+        # What a section has stored before it raised stays.
+        check.results[name] = check.results.get(name, {}) | {
             "ok": False,
             "error": f"{type(error).__name__}: {str(error)[:500]}",
             "traceback": traceback.format_exc()[-2500:],
