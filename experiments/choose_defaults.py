@@ -19,6 +19,7 @@ import pandas as pd
 from rich.console import Console
 
 from mmlab.comparison.paired_tests import corrected_resampled_t_test
+from mmlab.comparison.tables import markdown
 from mmlab.datasets import load_cells
 from mmlab.preprocessing.splits import replicate_split
 from mmlab.spec.base import Scalar, canonical_json
@@ -87,11 +88,11 @@ def summarise(rows: pd.DataFrame, test_share: float) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def markdown(summary: pd.DataFrame) -> str:
+def table(summary: pd.DataFrame, dataset: str) -> str:
     """Return the summary as a Markdown table; differences with p < 0.05 have a star."""
     header = ["method", "candidate", "n"]
     header += [f"{metric} (difference to the default)" for metric in METRICS]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines = []
     for row in summary.to_dict(orient="records"):
         name = "default" if row["candidate"] == "{}" else f"`{row['candidate'].strip('{}')}`"
         cells = [row["selector"], name, str(row["n"])]
@@ -99,8 +100,8 @@ def markdown(summary: pd.DataFrame) -> str:
             star = " *" if row[f"{metric} p"] < 0.05 else ""
             difference = "" if name == "default" else f" ({row[f'{metric} difference']:+.3f}{star})"
             cells.append(f"{row[metric]:.3f}{difference}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    return markdown([(f"Defaults on {dataset}, validation cells", header, lines)])
 
 
 def main() -> None:
@@ -135,8 +136,9 @@ def main() -> None:
     summary = summarise(rows, len(split.validation) / len(split.train))
     stem = options.folder / f"defaults_{options.dataset}"
     rows.to_parquet(stem.with_suffix(".parquet"), index=False)
-    stem.with_suffix(".md").write_text(markdown(summary), encoding="utf-8")
-    print(markdown(summary), end="")
+    text = table(summary, options.dataset)
+    stem.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(text, end="")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mmlab.comparison.cell_tests import cell_tests
 from mmlab.comparison.significance import SIGNIFICANCE
+from mmlab.comparison.tables import records
 from mmlab.spec.base import Scalar
 
 #: Metric on the held-out test set that decides.
@@ -95,7 +96,7 @@ def decide(rows: pd.DataFrame, contenders: Contenders) -> Decision:
     incumbent = contenders.incumbent
     competing = rows[rows["method"].isin([incumbent, *contenders.challengers])]
     tests = cell_tests(competing, DECISION_METRIC, incumbent)
-    better = [test for test in _records(tests) if _is_better(test)]
+    better = [test for test in records(tests) if _is_better(test)]
     winner = incumbent
     if better:
         winner = str(max(better, key=lambda test: float(test["mean_difference"]))["method"])
@@ -103,7 +104,7 @@ def decide(rows: pd.DataFrame, contenders: Contenders) -> Decision:
     lines = [
         f"{test['method']} against {incumbent}: {_outcome(test)}; {test['test']}, "
         f"{test['n']} common replicates."
-        for test in _records(tests)
+        for test in records(tests)
     ]
     if contenders.fixed:
         fixed = ", ".join(f"{name}={value}" for name, value in contenders.fixed.items())
@@ -116,7 +117,7 @@ def _headline(rows: pd.DataFrame, contenders: Contenders, winner: str, tests: pd
     best, default, champion = contenders.best, contenders.default, contenders.champion
     means = rows.groupby("method")[DECISION_METRIC].mean()
     score = f"kNN accuracy {means[winner]:.4f} on the held-out test set"
-    by_method = {test["method"]: test for test in _records(tests)}
+    by_method = {test["method"]: test for test in records(tests)}
     roles = {default: f"the default configuration {default}", champion: f"the champion {champion}"}
     if winner == best and winner not in roles:
         text = (
@@ -144,7 +145,7 @@ def _better_others(rows: pd.DataFrame, contenders: Contenders, winner: str) -> s
     tests = cell_tests(rows, DECISION_METRIC, winner)
     better = [
         f"{test['method']} ({_numbers(test)})"
-        for test in _records(tests)
+        for test in records(tests)
         if test["method"] not in competing and _is_better(test)
     ]
     return f" Significantly better than this champion: {'; '.join(better)}." if better else ""
@@ -153,12 +154,8 @@ def _better_others(rows: pd.DataFrame, contenders: Contenders, winner: str) -> s
 def _compare(rows: pd.DataFrame, method: str, reference: str) -> dict[str, Any]:
     """Return the test between two methods."""
     both = rows[rows["method"].isin([method, reference])]
-    (test,) = _records(cell_tests(both, DECISION_METRIC, reference))
+    (test,) = records(cell_tests(both, DECISION_METRIC, reference))
     return test
-
-
-def _records(tests: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in tests.to_dict(orient="records")]
 
 
 def _is_significant(test: dict[str, Any]) -> bool:

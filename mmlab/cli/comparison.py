@@ -11,7 +11,6 @@ import typer
 from mmlab.cli.comparison_output import (
     ComparisonOutput,
     curves_output,
-    records,
     tables_output,
 )
 from mmlab.cli.console import (
@@ -143,6 +142,7 @@ def save_output(
 
 def _json(result: ComparisonResult) -> dict[str, Any]:
     """Return what ``--json`` prints of any comparison."""
+    from mmlab.comparison.tables import records
     from mmlab.trial.result import NESTED_COLUMNS
 
     nested = [name for name in map(str, result.replicates) if name.startswith(NESTED_COLUMNS)]

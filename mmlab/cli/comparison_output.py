@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mmlab.schedule import ComparisonResult
 
 #: Title, header and rows of a table.
@@ -43,6 +41,7 @@ def curves_output(result: ComparisonResult) -> ComparisonOutput:
     """Return the curves over the settings of a comparison."""
     from mmlab.comparison.curves import curve_tables, curves_markdown, write_curves
     from mmlab.comparison.significance import add_significance, bold_note, reference_tests
+    from mmlab.comparison.tables import records
     from mmlab.selectors import control_methods
 
     spec, robustness = result.study.spec, result.robustness
@@ -75,6 +74,7 @@ def tables_output(result: ComparisonResult) -> ComparisonOutput:
     from mmlab.comparison.tables import (
         compare_methods,
         describe_spread,
+        records,
         tables_markdown,
         view_tables,
         write_comparison,
@@ -108,8 +108,3 @@ def tables_output(result: ComparisonResult) -> ComparisonOutput:
         write,
         note,
     )
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table for JSON."""
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]

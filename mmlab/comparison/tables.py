@@ -129,6 +129,11 @@ def format_metric(row: Any, *, spread: bool, published: bool) -> list[str]:
     return texts
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as dictionaries, for JSON."""
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]
+
+
 def tables_markdown(comparison: ComparisonTables, n_markers: int) -> str:
     """Return all tables of a panel size as Markdown."""
     return markdown(view_tables(comparison, n_markers, "**{}**".format))
