@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo test tables clean
+.PHONY: help demo test test-long tables clean
 
 help:
-	@echo "make demo    install into .venv and tune MarkerMap on real cells (minutes)"
-	@echo "make test    install into .venv and run the linters and all tests"
-	@echo "make tables  update the tables of the README and of experiments/results"
-	@echo "make clean   remove .venv and the demo's study"
+	@echo "make demo       install into .venv and tune MarkerMap on real cells (minutes)"
+	@echo "make test       install into .venv and run the linters and the tests (25 minutes)"
+	@echo "make test-long  run the tests that take minutes each"
+	@echo "make tables     update the tables of the README and of experiments/results"
+	@echo "make clean      remove .venv and the demo's study"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,7 +26,10 @@ test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-long: .venv/installed
+	$(BIN)/pytest -m long
 
 tables: .venv/installed
 	$(BIN)/python experiments/result_tables.py --write

@@ -14,7 +14,7 @@ import pytest
 TUTORIAL = Path(__file__).parents[2] / "experiments" / "tutorial.md"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.cluster
 @pytest.mark.timeout(1800)  # nine commands, each with a training of its own
 def test_every_command_of_the_tutorial_runs(tmp_path: Path) -> None:
