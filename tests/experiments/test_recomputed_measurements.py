@@ -156,7 +156,7 @@ def test_sentences_about_table_4() -> None:
     )
     spearman = prose("scVI ranks the genes' variances better ({} against {}, {} against {})")
     mean = prose("scVI is nearer ({}, {}) and still ranks the variances better ({}, {})")
-    genes = prose("for its {} and {} times as many genes")
+    genes = prose("from {} and {} times as many genes")
     linear = prose("is about as good as MarkerMap's decoder ({}, {})")
     (n_splits,) = prose("on the same test cells of {} splits, per cell type and over all cells")
     (n_markers,) = prose("MarkerMap's reconstruction from {} genes with scVI, which sees all genes")
@@ -185,7 +185,7 @@ def test_sentences_about_table_4() -> None:
 @pytest.mark.parametrize("dataset", ["zeisel", "citeseq"])
 def test_comparisons_of_table_4(dataset: str) -> None:
     prose("Mean against mean, scVI is nearer ({}, {}) and still ranks the variances better")
-    prose("({}, {}), overall and within every type, by little")
+    prose("({}, {}), overall and within every type, from")
     cell_types = reconstruction().loc[dataset].index.get_level_values("cell_type").unique()
     assert len(cell_types) == dataset_sizes()[dataset][2] + 1
     rival = "markermap_unsupervised"
