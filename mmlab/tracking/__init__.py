@@ -25,14 +25,15 @@ from mmlab.tracking.promotion import find_promotions, record_promotion
 from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore, resolve_uri
+from mmlab.tracking.study_end import close_abandoned
 from mmlab.tracking.study_lock import lock_study
 from mmlab.tracking.study_run import (
     StudyRun,
     claim_study,
-    close_abandoned,
     create_study,
     find_study,
     open_study,
+    reclaim_study,
 )
 from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
 from mmlab.tracking.trial_run import TrialRun, close_trial, constraint_params, run_tracked
@@ -64,6 +65,7 @@ __all__ = [
     "open_study",
     "read_replicates",
     "read_study_replicates",
+    "reclaim_study",
     "record_promotion",
     "register_champion",
     "resolve_uri",

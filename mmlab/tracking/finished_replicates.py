@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from mmlab.comparison.result_table import ResultRow, row_from_parquet
 from mmlab.tracking.store import TrackingStore
-from mmlab.tracking.study_run import find_study
+from mmlab.tracking.study_run import find_study_run
 from mmlab.tracking.trial_record import Outcome
 
 #: Artifact of a study with all its replicates, and of a trial with its own.
@@ -27,17 +27,17 @@ def find_finished_replicates(
     Each digest is yielded at most once, with its row. Rows are read from the table of their study
     if it contains them, else from the artifacts of their own run.
     """
-    complete = f"tags.`mmlab.kind` = 'trial' and tags.`mmlab.outcome` = '{Outcome.COMPLETE}'"
+    complete = {"mmlab.kind": "trial", "mmlab.outcome": str(Outcome.COMPLETE)}
     runs: dict[str, Run] = {}
-    for run in store.search(complete, [experiment_id]):
-        if run.data.tags["mmlab.digest"] in digests:
-            runs.setdefault(run.data.tags["mmlab.digest"], run)
+    for run in store.search(complete, experiment_ids=[experiment_id]):
+        if (digest := run.data.tags.get("mmlab.digest")) in digests:
+            runs.setdefault(digest, run)
     by_study: dict[str, list[str]] = defaultdict(list)
     for digest, run in runs.items():
         by_study[run.data.tags.get("mmlab.study", "")].append(digest)
     for name, digests_of_study in by_study.items():
-        study = find_study(store, name) if len(digests_of_study) > 1 else None
-        table = {} if study is None else read_study_replicates(store, study.run_id)
+        study = find_study_run(store, name) if len(digests_of_study) > 1 else None
+        table = {} if study is None else read_study_replicates(store, study.info.run_id)
         for digest in digests_of_study:
             if digest in table:
                 yield digest, table[digest]

@@ -88,7 +88,7 @@ class Outbox:
     def __init__(self, study: StudyRun[ComparisonSpec], cells: Cells) -> None:
         self.study = study
         self.cells = cells
-        self.folder = study.store.state_folder / study.name / "outbox"
+        self.folder = study.store.study_folder(study.name) / "outbox"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.last_error = ""
         self._wake = threading.Event()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import getpass
 import hashlib
 import logging
+import os
+import re
 import sqlite3
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,6 +32,8 @@ ARTIFACT_FOLDER = "mlartifacts"
 _SQLITE = "sqlite:///"
 #: Maximum length of a param's value in characters.
 _MAX_PARAM_LENGTH = 6000
+#: Values that an MLflow filter can quote.
+_PLAIN = re.compile(r"[\w.:-]+", re.ASCII)
 #: Maximum number of metrics in one request.
 _MAX_METRICS = 500
 
@@ -115,6 +119,15 @@ class TrackingStore:
         """
         return user_state_path("mmlab") / hashlib.sha256(self.uri.encode()).hexdigest()[:12]
 
+    def study_folder(self, study: str) -> Path:
+        """Return the local folder of a study, below :attr:`state_folder`.
+
+        A name that could be no folder, or another one, is replaced by its hash.
+        """
+        usable = re.fullmatch(r"\w[^/\x00-\x1f]*", study) and len(os.fsencode(study)) < 200
+        name = study if usable else hashlib.sha256(study.encode()).hexdigest()[:24]
+        return self.state_folder / name
+
     @property
     def folder(self) -> Path:
         """Folder of an SQLite database and its artifacts; else the working directory."""
@@ -192,20 +205,34 @@ class TrackingStore:
             write(Path(folder))
             self.client.log_artifacts(run_id, folder)
 
-    def search(self, condition: str, experiment_ids: list[str] | None = None) -> Iterator[Run]:
-        """Yield all active runs that match an MLflow filter, oldest first."""
+    def search(
+        self,
+        tags: Mapping[str, str],
+        *,
+        status: str = "",
+        experiment_ids: list[str] | None = None,
+    ) -> Iterator[Run]:
+        """Yield all active runs with the given tags and, unless it is empty, status, oldest first.
+
+        MLflow's filters have no escape for quotes, and names of users may hold any character:
+        only plain values are filtered by MLflow, all are compared here.
+        """
+        plain = {key: value for key, value in tags.items() if _PLAIN.fullmatch(value)}
+        conditions = [f"tags.`{key}` = '{value}'" for key, value in plain.items()]
+        if status:
+            conditions.append(f"attributes.status = '{status}'")
         if experiment_ids is None:
             experiment_ids = [e.experiment_id for e in self.client.search_experiments()]
         token: str | None = None
         while experiment_ids:
             page = self.client.search_runs(
                 experiment_ids,
-                condition,
+                " and ".join(conditions),
                 max_results=1000,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            yield from page
+            yield from (run for run in page if tags.items() <= run.data.tags.items())
             token = page.token
             if not token:
                 return

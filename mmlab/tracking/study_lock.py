@@ -21,7 +21,7 @@ def lock_study(store: TrackingStore, study_name: str) -> Iterator[None]:
     UserError
         Another process on this machine has locked the study; the message names the process.
     """
-    folder = store.state_folder / study_name
+    folder = store.study_folder(study_name)
     folder.mkdir(parents=True, exist_ok=True)
     owner_file = folder / "owner"
     try:
