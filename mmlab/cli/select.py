@@ -21,6 +21,7 @@ from mmlab.cli.shared_options import (
     shared,
     with_shared_options,
 )
+from mmlab.cli.tracking_store import open_store
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,15 +95,15 @@ def select(
         "seed": seed,
     }
     spec = parse_spec(TrialSpec, content | constraints, "options")
+    store = open_store(tracking_uri, write=True)
     cells = load_cells(spec.data)
     spec = resolve_spec(spec, cells)
     if data.data is not None:
         print_message(cells.origin)
     Trial(spec, cells).check_constraints()
 
-    from mmlab.tracking import TrackingStore, close_abandoned, run_tracked
+    from mmlab.tracking import close_abandoned, run_tracked
 
-    store = TrackingStore(tracking_uri)
     with stderr().status(f"selecting {n_markers} of {len(cells.genes)} genes with {method}"):
         store.initialise()
         close_abandoned(store)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmlab.errors import UserError
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -23,6 +25,29 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_folder(folder: Path, variable: str) -> None:
+    """Create a folder of mmlab's own if it does not exist, and check that it can be written.
+
+    Raises
+    ------
+    UserError
+        It cannot be created or written; ``variable`` is the environment variable that moves it.
+    """
+    reason = "there is no home folder" if not folder.is_absolute() else ""
+    try:
+        if not reason:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                reason = "it cannot be written"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise UserError(
+            f"mmlab's folder {folder} cannot be used: {reason}. Set the environment variable "
+            f"{variable} to a folder that you can write."
+        )
 
 
 def file_hash(path: Path) -> str:

@@ -30,7 +30,7 @@ def find_finished_replicates(
     complete = {"mmlab.kind": "trial", "mmlab.outcome": str(Outcome.COMPLETE)}
     runs: dict[str, Run] = {}
     for run in store.search(complete, experiment_ids=[experiment_id]):
-        if (digest := run.data.tags.get("mmlab.digest")) in digests:
+        if (digest := run.data.tags.get("mmlab.digest", "")) in digests:
             runs.setdefault(digest, run)
     by_study: dict[str, list[str]] = defaultdict(list)
     for digest, run in runs.items():

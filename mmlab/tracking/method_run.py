@@ -17,7 +17,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.figures.embedding import sample_cells, umap_coordinates
 from mmlab.preprocessing.expression import ZScores, to_dense
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
-from mmlab.tracking.store import metric_points
+from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.study_run import StudyRun
 from mmlab.tracking.trial_run import spec_params
 from mmlab.trial.result import CONFUSION_PREFIX, borda_panel, panel_table, sum_matrices

@@ -209,7 +209,9 @@ def _save_pyfunc(model: Model, model_files: Path, folder: Path) -> None:
 def _download(store: TrackingStore, source: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    path = download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=store.uri)
+    path = download_artifacts(
+        artifact_uri=source, dst_path=str(folder), tracking_uri=store.connection_uri
+    )
     return Path(path)
 
 

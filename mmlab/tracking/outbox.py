@@ -15,7 +15,8 @@ from typing import Any, Self
 from mmlab.datasets.cells import Cells
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.system.files import atomic_write
+from mmlab.system.files import atomic_write, require_folder
+from mmlab.system.redaction import redact
 from mmlab.tracking.study_run import StudyRun, send_heartbeat
 from mmlab.tracking.trial_record import Outcome
 from mmlab.tracking.trial_run import TrialRun, close_trial
@@ -59,7 +60,7 @@ class EndedTrial:
         content: dict[str, Any] = {
             "digest": self.digest,
             "parent": self.parent,
-            "reason": self.reason,
+            "reason": redact(self.reason),
             "at_ms": self.at_ms,
             "spec": self.spec.model_dump(mode="json"),
             "result": None if self.result is None else self.result.to_json(),
@@ -89,7 +90,7 @@ class Outbox:
         self.study = study
         self.cells = cells
         self.folder = study.store.study_folder(study.name) / "outbox"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        require_folder(self.folder, "XDG_STATE_HOME")
         self.last_error = ""
         self._wake = threading.Event()
         self._stop = threading.Event()

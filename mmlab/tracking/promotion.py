@@ -10,9 +10,9 @@ import pandas as pd
 from mmlab.model import Model
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
+from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.model_registry import Champion, register_champion
 from mmlab.tracking.run_owner import owner_tags
-from mmlab.tracking.store import metric_points
 from mmlab.tracking.study_run import StudyRun
 
 

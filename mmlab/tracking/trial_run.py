@@ -12,9 +12,10 @@ from mmlab.datasets.cells import Cells
 from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.threads import limit_threads
+from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.run_owner import owner_tags
 from mmlab.tracking.spec_tags import spec_tags
-from mmlab.tracking.store import TrackingStore, metric_points
+from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.trial_page import describe_trial, write_result
 from mmlab.tracking.trial_record import ENDED, Outcome, outcome_of
 from mmlab.trial.result import TrialResult
