@@ -14,6 +14,7 @@ import ray
 
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
+from mmlab.system.threads import usable_cpus
 
 # mmlab reports failed trials itself: in the progress lines and in the tracking store.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -43,6 +44,7 @@ def cluster(resources: Resources) -> Iterator[int]:
                 # Without an address, Ray would join a cluster: that of the variable RAY_ADDRESS, or
                 # one that runs on this machine.
                 address="local" if is_local else resources.address,
+                num_cpus=usable_cpus() if is_local else None,
                 include_dashboard=False if is_local else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -80,7 +82,7 @@ def require_machine(resources: Resources) -> None:
     """
     if resources.address is not None:
         return
-    available = {"CPU": os.cpu_count() or 1}
+    available = {"CPU": usable_cpus()}
     requested = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}
     if requested["GPU"]:
         import torch
