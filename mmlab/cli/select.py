@@ -133,14 +133,14 @@ def select(
 
 
 def _params(pairs: list[str]) -> dict[str, Scalar]:
-    from mmlab.spec.yaml import parse_yaml
+    from mmlab.spec.yaml_text import parse_value
 
     params: dict[str, Scalar] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"--param {pair!r} is not of the form name=value.")
-        params[name] = parse_yaml(value)
+        params[name] = parse_value(value, f"--param {name}")
     return params
 
 
