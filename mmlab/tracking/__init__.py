@@ -32,6 +32,7 @@ from mmlab.tracking.study_run import (
     claim_study,
     create_study,
     find_study,
+    find_study_run,
     open_study,
     reclaim_study,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "find_finished_replicates",
     "find_promotions",
     "find_study",
+    "find_study_run",
     "format_value",
     "load_model",
     "lock_study",

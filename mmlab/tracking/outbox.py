@@ -15,7 +15,7 @@ from typing import Any, Self
 from mmlab.datasets.cells import Cells
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.system.files import atomic_write, require_folder
+from mmlab.system.files import atomic_write, require_folder, set_aside
 from mmlab.system.redaction import redact
 from mmlab.tracking.study_run import StudyRun, send_heartbeat
 from mmlab.tracking.trial_record import Outcome
@@ -123,8 +123,21 @@ class Outbox:
         self._wake.set()
 
     def unsent(self) -> list[EndedTrial]:
-        """Return the trials that are not sent yet, oldest first."""
-        return [EndedTrial.from_json(path.read_text(encoding="utf-8")) for path in self._files()]
+        """Return the trials that are not sent yet, oldest first.
+
+        Damaged files are set aside: their trials are computed again.
+        """
+        trials = [self._read(path) for path in self._files()]
+        return [trial for trial, _ in trials if trial is not None]
+
+    def _read(self, path: Path) -> tuple[EndedTrial | None, str]:
+        """Return the trial in a file and the file's text; no trial if the file is damaged."""
+        try:
+            text = path.read_text(encoding="utf-8")
+            return EndedTrial.from_json(text), text
+        except (ValueError, KeyError, TypeError):
+            set_aside(path, "result of a trial that is still to be sent,")
+            return None, ""
 
     def drain(self, timeout: float) -> int:
         """Wait until all trials are sent, or until ``timeout`` seconds pass without progress.
@@ -157,8 +170,10 @@ class Outbox:
                 for path in self._files():
                     if self._stop.is_set():
                         return
-                    sent = path.read_text(encoding="utf-8")
-                    self._send(EndedTrial.from_json(sent))
+                    trial, sent = self._read(path)
+                    if trial is None:
+                        continue
+                    self._send(trial)
                     with self._file_lock:
                         if path.read_text(encoding="utf-8") == sent:
                             path.unlink()
