@@ -79,14 +79,14 @@ def run_comparison(
         ``spec`` cannot be run (nothing is written to the store in this case), or another process
         is running the study.
     """
+    check_size(spec.n_trials, store)
     cells = load_cells(spec.data)
     trials = plan_trials(spec, cells)
-    rows = ResultFile.read(results_file)
     name = f"{spec.study}-{cells.name}-{spec.digest(cells.fingerprint)[:8]}"
-    check_size(len(trials), store)
     require_machine(resources)
     store.initialise()
     with lock_study(store, name):
+        rows = ResultFile.read(results_file)
         close_abandoned(store)
         study = _open_study(store, name, spec, cells, command)
         outbox, complete = Outbox(study, cells), False
