@@ -200,7 +200,8 @@ def load_champion(
         Key of the panel constraints of a constrained champion: the last part of the model's name,
         which ``mmlab promote`` prints.
     tracking_uri
-        MLflow tracking server or database; default ``sqlite:///mlflow.db`` in this folder.
+        MLflow tracking server or database; default the environment variable
+        ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in this folder.
 
     Returns
     -------
@@ -216,6 +217,7 @@ def load_champion(
     from mmlab.tracking import TrackingStore, find_champion, load_model
 
     store = TrackingStore(tracking_uri)
+    store.require_reachable()
     champion = find_champion(store, dataset, n_markers, constraints) if store.exists else None
     if champion is None:
         raise UserError(

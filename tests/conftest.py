@@ -34,6 +34,8 @@ def pytest_configure() -> None:
     """
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    # Of the environment of the developer, nothing decides where tests write.
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
     # Keep studies and datasets of the tests out of the home folder.
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="mmlab-tests-")
     os.environ["MMLAB_CACHE"] = tempfile.mkdtemp(prefix="mmlab-tests-")

@@ -31,6 +31,7 @@ from mmlab.tracking import (
     TrackingStore,
     TrialRecord,
     find_champion,
+    lock_study,
     open_study,
     record_promotion,
 )
@@ -114,43 +115,45 @@ def promote(
         data have changed, or the best trial or the incumbent could not be evaluated.
     """
     study, cells = _open_search(study_name, store)
-    records = _complete_trials(study)
-    table = rank_candidates(study, records, cells, objectives)
-    by_digest = {record.digest: record for record in records}
-    candidates = [by_digest[str(digest)] for digest in table["digest"]]
-    key = constraints_key(study.spec)
-    registered = find_champion(store, cells.name, study.spec.n_markers, key)
-    # A champion of other data cannot be compared.
-    same_data = registered is not None and registered.fingerprint == cells.fingerprint
-    previous = registered if same_data else None
-    methods, contenders = compared_methods(study.spec, candidates, previous, baselines, cells)
-    locked, paper = (
-        run_comparison(spec, store, resources, console, command=command)
-        for spec in _comparison_specs(study, methods, replicates)
-    )
-    _require_evaluated(locked, [contenders.best, contenders.incumbent])
-    decision = decide(locked.replicates, contenders)
-    rows = locked.replicates[locked.replicates["method"] == decision.winner]
-    row = rows.sort_values("replicate").iloc[0]
-    (trial,) = (trial for trial in locked.trials if trial.digest == row["digest"])
-    is_new = decision.winner != contenders.champion
-    model = _fit_champion(study, trial.spec, row, cells) if is_new else None
-    run_id, new_champion = record_promotion(
-        study,
-        [locked.study, paper.study],
-        table,
-        decision.winner,
-        decision.verdict,
-        model,
-        trial.spec,
-        trial.digest,
-    )
-    if is_new:
-        spec = _winner_first(paper.study.spec, decision.winner)
-        write_study(spec, folder, cells.name, decision.verdict, command)
-    champion = new_champion or previous
-    assert champion is not None  # without a previous champion, the winner is registered
-    return Promotion(study, table, locked, paper, champion, is_new, decision, run_id)
+    # Two promotions at once would both register a champion.
+    with lock_study(store, study.name):
+        records = _complete_trials(study)
+        table = rank_candidates(study, records, cells, objectives)
+        by_digest = {record.digest: record for record in records}
+        candidates = [by_digest[str(digest)] for digest in table["digest"]]
+        key = constraints_key(study.spec)
+        registered = find_champion(store, cells.name, study.spec.n_markers, key)
+        # A champion of other data cannot be compared.
+        same_data = registered is not None and registered.fingerprint == cells.fingerprint
+        previous = registered if same_data else None
+        methods, contenders = compared_methods(study.spec, candidates, previous, baselines, cells)
+        locked, paper = (
+            run_comparison(spec, store, resources, console, command=command)
+            for spec in _comparison_specs(study, methods, replicates)
+        )
+        _require_evaluated(locked, [contenders.best, contenders.incumbent])
+        decision = decide(locked.replicates, contenders)
+        rows = locked.replicates[locked.replicates["method"] == decision.winner]
+        row = rows.sort_values("replicate").iloc[0]
+        (trial,) = (trial for trial in locked.trials if trial.digest == row["digest"])
+        is_new = decision.winner != contenders.champion
+        model = _fit_champion(study, trial.spec, row, cells) if is_new else None
+        run_id, new_champion = record_promotion(
+            study,
+            [locked.study, paper.study],
+            table,
+            decision.winner,
+            decision.verdict,
+            model,
+            trial.spec,
+            trial.digest,
+        )
+        if is_new:
+            spec = _winner_first(paper.study.spec, decision.winner)
+            write_study(spec, folder, cells.name, decision.verdict, command)
+        champion = new_champion or previous
+        assert champion is not None  # without a previous champion, the winner is registered
+        return Promotion(study, table, locked, paper, champion, is_new, decision, run_id)
 
 
 def _require_evaluated(locked: ComparisonResult, names: Sequence[str]) -> None:

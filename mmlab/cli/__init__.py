@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+import traceback
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -22,8 +24,10 @@ from mmlab.cli import (
     tune,
     ui,
 )
+from mmlab.cli.console import print_message
 from mmlab.cli.help_panels import command_with_panels
 from mmlab.errors import UserError
+from mmlab.system.redaction import redact
 
 app = typer.Typer(
     name="mmlab",
@@ -88,9 +92,26 @@ for _name, _command in (("ui", ui.ui), ("doctor", doctor.doctor)):
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence on stderr and exit code 2."""
+    """Run the command line.
+
+    A user's mistake, or a file that the system refuses, is one sentence on stderr and exit code 2.
+    """
+    # Figures are never shown. A notebook's value names a module that its cells alone can import.
+    os.environ["MPLBACKEND"] = "agg"
     try:
         app()
     except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print_message(f"Error: {error}")
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            _print_traceback()
+        print_message(f"Error: {error.filename}: {error.strerror}.")
+        sys.exit(2)
+    except Exception:
+        _print_traceback()
+
+
+def _print_traceback() -> NoReturn:
+    print(redact(traceback.format_exc()), file=sys.stderr)
+    sys.exit(1)

@@ -24,6 +24,7 @@ from mmlab.cli.console import (
 )
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.shared_options import JsonOption, TrackingOption
+from mmlab.cli.tracking_store import open_store
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
@@ -76,11 +77,11 @@ def output_options(
 
 def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOptions) -> None:
     """Run a comparison, save its tables and figures, and print them."""
+    store = open_store(options.tracking_uri, write=True)
+
     from mmlab.schedule import StudyInterruptedError, run_comparison
-    from mmlab.tracking import TrackingStore
 
     command = recorded_command()
-    store = TrackingStore(options.tracking_uri)
     try:
         result = run_comparison(
             spec, store, resources, stderr(), results_file=options.rows, command=command
@@ -164,7 +165,7 @@ def print_tables(output: ComparisonOutput) -> None:
     if not console.is_terminal:
         console.width = 120
     for title, header, body in output.tables:
-        console.print(title, highlight=False, markup=False)
+        console.print(title)
         table = RichTable(box=None, header_style="bold")
         for name in header:
             table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
@@ -172,4 +173,4 @@ def print_tables(output: ComparisonOutput) -> None:
             table.add_row(*row)
         console.print(table)
         console.print()
-    console.print(output.note, highlight=False, markup=False, soft_wrap=True)
+    console.print(output.note, soft_wrap=True)

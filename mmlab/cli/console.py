@@ -9,37 +9,39 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmlab.system.redaction import redact
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def print_json(content: Any) -> None:
-    """Print one JSON document on stdout; NaN becomes null."""
-    print(json.dumps(_without_nan(content), indent=2))
+    """Print one JSON document on stdout; NaN becomes null, passwords of URIs ``***``."""
+    print(json.dumps(_printable_json(content), indent=2))
 
 
 def stdout() -> Console:
     """Return the console for results."""
-    from rich.console import Console
+    from mmlab.cli.text_console import TextConsole
 
-    return Console()
+    return TextConsole()
 
 
 def stderr() -> Console:
     """Return the console for messages and progress."""
-    from rich.console import Console
+    from mmlab.cli.text_console import TextConsole
 
-    return Console(stderr=True)
+    return TextConsole(stderr=True)
 
 
 def print_text(text: str) -> None:
-    """Print a line of results on stdout without interpreting markup in it."""
-    stdout().print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print a line of results on stdout, without passwords of URIs."""
+    stdout().print(redact(text), soft_wrap=True)
 
 
 def print_message(text: str) -> None:
-    """Print a message on stderr without interpreting markup in it."""
-    stderr().print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print a message on stderr, without passwords of URIs."""
+    stderr().print(redact(text), soft_wrap=True)
 
 
 def program_name() -> str:
@@ -56,26 +58,28 @@ def program_name() -> str:
 
 
 def recorded_command() -> str:
-    """Return the command line of this process as studies record it."""
-    return shlex.join(["mmlab", *sys.argv[1:]])
+    """Return the command line of this process as studies record it, without passwords."""
+    return redact(shlex.join(["mmlab", *sys.argv[1:]]))
 
 
 def same_command() -> str:
     """Return the command line that repeats this one in the user's shell."""
-    return f"{program_name()} {shlex.join(sys.argv[1:])}"
+    return redact(f"{program_name()} {shlex.join(sys.argv[1:])}")
 
 
 def ui_hint(uri: str) -> str:
     """Return the sentence that names the command which opens the MLflow UI on a store."""
     from mmlab.tracking import resolve_uri
 
-    option = "" if uri == resolve_uri(None) else f" --tracking-uri {uri}"
+    option = "" if uri == redact(resolve_uri(None)) else f" --tracking-uri {shlex.quote(uri)}"
     return f"Open the MLflow UI with: {program_name()} ui{option}"
 
 
-def _without_nan(value: Any) -> Any:
+def _printable_json(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _printable_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [_printable_json(item) for item in value]
+    if isinstance(value, str):
+        return redact(value)
     return None if isinstance(value, float) and value != value else value

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.console import print_json, print_message, stdout
+from mmlab.cli.console import print_json, print_message, print_text, stdout
 from mmlab.cli.datasets_check import check
 from mmlab.cli.help_panels import command_with_panels
 from mmlab.cli.shared_options import JsonOption, LayerOption, OfflineOption
@@ -112,7 +112,7 @@ def info(
         *(f"  made from: {file}, sha256 {sha}" for file, sha in made_from.items()),
         *(f"  note: {note}" for note in about.notes),
     ]
-    print("\n".join(lines))
+    print_text("\n".join(lines))
 
 
 @app.command(cls=command_with_panels("Options"))
@@ -211,7 +211,7 @@ def remove(
     if as_json:
         print_json({"name": name, "freed_bytes": freed})
     else:
-        print(f"{name} removed, {_size(freed)} freed")
+        print_text(f"{name} removed, {_size(freed)} freed")
 
 
 def _print_record(record: CacheRecord, as_json: bool) -> None:
@@ -220,12 +220,12 @@ def _print_record(record: CacheRecord, as_json: bool) -> None:
     if as_json:
         print_json(asdict(record))
         return
-    print(
+    print_text(
         f"{record.name}: {record.n_cells} cells x {record.n_genes} genes, {record.n_classes} "
         f"types, {100 * record.density:.1f} % of the counts above 0, {_size(record.bytes)}"
     )
     for note in record.notes:
-        print(f"  note: {note}")
+        print_text(f"  note: {note}")
 
 
 def _size(n_bytes: int) -> str:

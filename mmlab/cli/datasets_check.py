@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmlab.cli.console import print_json
+from mmlab.cli.console import print_json, print_text
 from mmlab.cli.shared_options import JsonOption, LayerOption
 from mmlab.errors import UserError
 
@@ -43,13 +43,13 @@ def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:
     if checked.n_cells is not None:
         counts = f"counts in {checked.counts_in}" if checked.counts_in else "no counts"
         classes = "no" if checked.n_classes is None else checked.n_classes
-        print(
+        print_text(
             f"{file}: {checked.n_cells} cells x {checked.n_genes} genes, {classes} classes in "
             f"obs[{label_key!r}], {counts}"
         )
     for title, sentences in (("problems", checked.problems), ("warnings", checked.warnings)):
         if sentences:
-            print(f"{title}:")
-            print("\n".join(f"  - {sentence}" for sentence in sentences))
+            print_text(f"{title}:")
+            print_text("\n".join(f"  - {sentence}" for sentence in sentences))
     if not checked.problems:
-        print(f"{file} can be used.")
+        print_text(f"{file} can be used.")

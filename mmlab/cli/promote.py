@@ -26,6 +26,7 @@ from mmlab.cli.shared_options import (
     split_names,
     with_shared_options,
 )
+from mmlab.cli.tracking_store import open_store
 from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
@@ -80,10 +81,9 @@ def promote(
     from mmlab.champion.promote import promote as run_promotion
     from mmlab.cli.comparison import print_tables, save_output
     from mmlab.schedule import StudyInterruptedError
-    from mmlab.tracking import TrackingStore
 
     command = recorded_command()
-    store = TrackingStore(tracking_uri)
+    store = open_store(tracking_uri, write=True)
     try:
         result = run_promotion(
             study,

@@ -10,6 +10,7 @@ import typer
 from mmlab.cli.console import print_json, print_message, print_text, program_name, stderr
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.shared_options import JsonOption, TrackingOption
+from mmlab.cli.tracking_store import open_store
 
 
 def report(
@@ -33,9 +34,8 @@ def report(
     report of a search includes the results of its promotion.
     """
     from mmlab.report.study import report_study
-    from mmlab.tracking import TrackingStore
 
-    store = TrackingStore(tracking_uri)
+    store = open_store(tracking_uri)
     with stderr().status("writing the report"):
         written = report_study(study, store, output)
     page = output / "report.html"

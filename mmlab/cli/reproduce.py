@@ -119,7 +119,6 @@ def _print(result: Reproduction) -> None:
 
 
 def _print_numbers(numbers: list[ReproducedMetric]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
@@ -127,7 +126,7 @@ def _print_numbers(numbers: list[ReproducedMetric]) -> None:
         table.add_column(name, justify="left" if name in ("method", "metric", "") else "right")
     for number in numbers[:_LISTED]:
         table.add_row(
-            escape(number.method),
+            number.method,
             number.digest[:8],
             number.metric,
             f"{number.before:.6g}",

@@ -21,6 +21,7 @@ from mmlab.cli.shared_options import (
     shared,
     with_shared_options,
 )
+from mmlab.cli.tracking_store import open_store
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,15 +95,15 @@ def select(
         "seed": seed,
     }
     spec = parse_spec(TrialSpec, content | constraints, "options")
+    store = open_store(tracking_uri, write=True)
     cells = load_cells(spec.data)
     spec = resolve_spec(spec, cells)
     if data.data is not None:
         print_message(cells.origin)
     Trial(spec, cells).check_constraints()
 
-    from mmlab.tracking import TrackingStore, close_abandoned, run_tracked
+    from mmlab.tracking import close_abandoned, run_tracked
 
-    store = TrackingStore(tracking_uri)
     with stderr().status(f"selecting {n_markers} of {len(cells.genes)} genes with {method}"):
         store.initialise()
         close_abandoned(store)
@@ -132,14 +133,14 @@ def select(
 
 
 def _params(pairs: list[str]) -> dict[str, Scalar]:
-    from mmlab.spec.yaml import parse_yaml
+    from mmlab.spec.yaml_text import parse_value
 
     params: dict[str, Scalar] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"--param {pair!r} is not of the form name=value.")
-        params[name] = parse_yaml(value)
+        params[name] = parse_value(value, f"--param {name}")
     return params
 
 

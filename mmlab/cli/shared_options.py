@@ -201,7 +201,8 @@ TrackingOption = Annotated[
     typer.Option(
         "--tracking-uri",
         help="MLflow tracking server or database, e.g. http://server:5000. Default: "
-        "sqlite:///mlflow.db in this folder.",
+        "the variable MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder. Passwords are "
+        "neither printed nor recorded.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -77,9 +77,9 @@ def sweep(
 
 
 def _parse_axis(text: str) -> tuple[str, list[Any]]:
-    from mmlab.spec.yaml import parse_yaml
+    from mmlab.spec.yaml_text import parse_value
 
     name, equals, values = text.partition("=")
     if not equals or not name or not values:
         raise UserError(f"{text!r} is not of the form name=value,value.")
-    return name.strip(), [parse_yaml(value) for value in values.split(",")]
+    return name.strip(), [parse_value(value, name) for value in values.split(",")]

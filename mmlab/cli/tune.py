@@ -28,6 +28,7 @@ from mmlab.cli.shared_options import (
     shared,
     with_shared_options,
 )
+from mmlab.cli.tracking_store import open_store
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
@@ -113,10 +114,10 @@ def tune(
     else:
         _require_nothing_else(resume, requested, with_baselines)
 
-    from mmlab.schedule import StudyInterruptedError, resume_search, run_search
-    from mmlab.tracking import TrackingStore
+    store = open_store(tracking_uri, write=True)
 
-    store = TrackingStore(tracking_uri)
+    from mmlab.schedule import StudyInterruptedError, resume_search, run_search
+
     try:
         if resume is None:
             result = run_search(spec, store, resources, stderr(), recorded_command(), name)

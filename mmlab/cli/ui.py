@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from mmlab.cli.console import print_message
+from mmlab.cli.console import print_message, print_text
 from mmlab.cli.shared_options import TrackingOption
+from mmlab.cli.tracking_store import open_store
 from mmlab.errors import UserError
 
 
@@ -19,11 +20,11 @@ def ui(
     tracking_uri: TrackingOption = None,
 ) -> None:
     """Serve the MLflow UI; Ctrl-C stops it."""
-    from mmlab.tracking import TrackingStore, close_abandoned
+    from mmlab.tracking import close_abandoned
 
-    store = TrackingStore(tracking_uri)
+    store = open_store(tracking_uri)
     if store.uri.startswith("http"):
-        print(f"the tracking server serves the UI itself: open {store.uri}")
+        print_text(f"the tracking server serves the UI itself: open {store.uri}")
         return
     if not store.exists:
         raise UserError(
@@ -34,8 +35,22 @@ def ui(
     close_abandoned(store)
     address = f"http://{host}:{port}/#/?workflowType=machine_learning"
     print_message(f"MLflow UI: {address} (Ctrl-C stops it)")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
-    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     # MLflow's job workers take 2 GB of memory and half a minute to start; mmlab uses none.
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Not an option: all users of the machine see the command lines of processes.
+        "MLFLOW_BACKEND_STORE_URI": store.connection_uri,
+    }
     os.execve(command[0], command, environment)

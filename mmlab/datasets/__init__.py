@@ -6,7 +6,6 @@ A new dataset is a module in this package, which defines ``DATASET``, and one li
 
 from __future__ import annotations
 
-import re
 from importlib import import_module
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mmlab.datasets.io.counts import open_counts
 from mmlab.datasets.io.h5ad import open_h5ad
 from mmlab.datasets.simulation import SIMULATED_SUFFIX
 from mmlab.errors import UserError, unknown_name
+from mmlab.spec.names import check_name
 from mmlab.spec.trial import DataSpec
 
 #: The registry, in the order of tables: a dataset has the name of its module.
@@ -77,11 +77,7 @@ def add_file(path: Path, label_key: str, layer: str | None, name: str) -> CacheR
         The file cannot be used, or the name is taken or holds other characters than letters,
         digits and ``_.-``.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise UserError(
-            f"{name!r} is not a valid name of a dataset: use letters, digits, _ . and -, beginning "
-            "with a letter or a digit."
-        )
+    check_name(name, "dataset")
     if name in DATASETS or name.endswith(SIMULATED_SUFFIX):
         raise UserError(f"{name} is the name of a dataset of mmlab: choose another name.")
     return add_dataset(path, label_key, layer, name)

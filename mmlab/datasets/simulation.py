@@ -43,7 +43,7 @@ _ON_SHARE = 1 / 3
 #: Dimensions of a cell state; standard deviations of loadings, log sizes and log base means.
 _N_STATES, _LOADING_SD, _SIZE_SD, _BASE_SD = 3, 0.2, 0.35, 1.2
 #: Cells per block.
-_BLOCK_CELLS = 4096
+BLOCK_CELLS = 4096
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Simulation:
     def blocks(self) -> Iterator[sp.csr_matrix]:
         """Yield counts of consecutive cells as CSR float32, (n_cells, n_genes)."""
         labels = self.labels()
-        for number, start in enumerate(range(0, self.n_cells, _BLOCK_CELLS)):
-            y = labels[start : start + _BLOCK_CELLS]
+        for number, start in enumerate(range(0, self.n_cells, BLOCK_CELLS)):
+            y = labels[start : start + BLOCK_CELLS]
             yield self._model.draw(y, self._generator(2, number))
 
     def labels(self) -> NDArray[np.int64]:

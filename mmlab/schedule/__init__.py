@@ -10,6 +10,9 @@ import os
 
 # Ray reads these when it is imported or started; values that the user has set take precedence.
 for _name, _value in {
+    # Despite its name, this also binds the processes of a local Ray on Linux to 127.0.0.1, so that
+    # other machines cannot reach them. It changes nothing for a cluster that is joined.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import ray
 
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
+from mmlab.system.threads import usable_cpus
 
 # mmlab reports failed trials itself: in the progress lines and in the tracking store.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -32,15 +34,18 @@ def cluster(resources: Resources) -> Iterator[int]:
         The cluster cannot be reached, or is too small for a single trial.
     """
     require_machine(resources)
-    if resources.address is None:
-        # The processes of a local Ray must not be reachable from other machines.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    is_local = resources.address is None
+    if is_local:
+        _set_token()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             ray.init(
-                address=resources.address,
-                include_dashboard=False if resources.address is None else None,
+                # Without an address, Ray would join a cluster: that of the variable RAY_ADDRESS, or
+                # one that runs on this machine.
+                address="local" if is_local else resources.address,
+                num_cpus=usable_cpus() if is_local else None,
+                include_dashboard=False if is_local else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
@@ -55,6 +60,16 @@ def cluster(resources: Resources) -> Iterator[int]:
         _shut_down()
 
 
+def _set_token() -> None:
+    """Set the token with which the processes of a local Ray authenticate to each other.
+
+    It is new for every process and only in its environment. Ray itself would write one to a file
+    of the home folder that other users can read.
+    """
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
 def require_machine(resources: Resources) -> None:
     """Check that this machine can run a trial, before Ray is started or anything is written.
 
@@ -67,7 +82,7 @@ def require_machine(resources: Resources) -> None:
     """
     if resources.address is not None:
         return
-    available = {"CPU": os.cpu_count() or 1}
+    available = {"CPU": usable_cpus()}
     requested = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}
     if requested["GPU"]:
         import torch

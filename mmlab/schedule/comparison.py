@@ -37,13 +37,12 @@ from mmlab.tracking import (
     Outbox,
     StudyRun,
     TrackingStore,
-    claim_study,
     close_abandoned,
     constraint_params,
     create_study,
     find_finished_replicates,
-    find_study,
     lock_study,
+    reclaim_study,
 )
 
 #: Seconds without progress after which the end of a study stops waiting for the tracking store.
@@ -80,14 +79,14 @@ def run_comparison(
         ``spec`` cannot be run (nothing is written to the store in this case), or another process
         is running the study.
     """
+    check_size(spec.n_trials, store)
     cells = load_cells(spec.data)
     trials = plan_trials(spec, cells)
-    rows = ResultFile.read(results_file)
     name = f"{spec.study}-{cells.name}-{spec.digest(cells.fingerprint)[:8]}"
-    check_size(len(trials), store)
     require_machine(resources)
     store.initialise()
     with lock_study(store, name):
+        rows = ResultFile.read(results_file)
         close_abandoned(store)
         study = _open_study(store, name, spec, cells, command)
         outbox, complete = Outbox(study, cells), False
@@ -111,11 +110,9 @@ def _open_study(
     store: TrackingStore, name: str, spec: ComparisonSpec, cells: Cells, command: str
 ) -> StudyRun[ComparisonSpec]:
     """Claim the study if it exists, else create it."""
-    existing = find_study(store, name)
+    existing = reclaim_study(store, name, spec)
     if existing is not None:
-        study = existing.with_spec(spec)
-        claim_study(study)
-        return study
+        return existing
     params = {
         "methods": ", ".join(method.title for method in spec.methods),
         "n_markers": ", ".join(map(str, spec.n_markers)),

@@ -13,7 +13,6 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from mmlab.tracking import Outcome, format_value
 
@@ -118,7 +117,7 @@ class Progress:
             ProgressBar(total=self.total, completed=self.ended, width=40),
             f"{self.ended} of {self.total} trials done, {running} running, {self.time_left()}",
         )
-        return Group(Text(self.title), bar, self.table())
+        return Group(self.title, bar, self.table())
 
     def _print(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

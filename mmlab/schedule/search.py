@@ -12,15 +12,17 @@ from rich.console import Console
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.schedule.cluster import cluster
+from mmlab.schedule.cluster import cluster, require_machine
 from mmlab.schedule.progress import SearchProgress
 from mmlab.schedule.ray_tune_run import StudyInterruptedError, TuneRun, sigterm_as_interrupt
 from mmlab.schedule.search_actor import SearchActor
 from mmlab.schedule.search_algorithm import WarmStartASHA, make_searcher
-from mmlab.schedule.search_checks import check_name, check_search
+from mmlab.schedule.search_checks import check_search, require_new
 from mmlab.schedule.search_recorder import SearchRecorder
 from mmlab.schedule.search_summary import best_trial, write_summary
+from mmlab.schedule.study_size import check_size
 from mmlab.selectors import resolve_params
+from mmlab.spec.names import check_name, name_from
 from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import (
@@ -32,6 +34,7 @@ from mmlab.tracking import (
     close_abandoned,
     constraint_params,
     create_study,
+    lock_study,
     log_search_summary,
     open_study,
     spec_tags,
@@ -81,15 +84,19 @@ def run_search(
         ``spec`` cannot be run, or the name is invalid or already in use. Nothing is written to
         the store in these cases.
     """
-    if name is not None:
-        check_name(name, store)
-    cells = load_cells(spec.data)
-    check_search(spec, cells)
-    with cluster(resources) as slots, sigterm_as_interrupt():
+    if name is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = f"tune-{name_from(spec.data.title)}-{stamp}-{secrets.token_hex(2)}"
+    check_name(name, "study")
+    check_size(spec.trials + len(spec.baselines), store)
+    # The name is taken before the store is searched for it, or two drivers would both find it free.
+    with lock_study(store, name):
+        require_new(name, store)
+        cells = load_cells(spec.data)
+        check_search(spec, cells)
+        require_machine(resources)
         store.initialise()
         close_abandoned(store)
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = name or f"tune-{cells.name}-{stamp}-{secrets.token_hex(2)}"
         params = {
             "selector": spec.search.selector,
             "n_markers": spec.n_markers,
@@ -99,8 +106,9 @@ def run_search(
             "baselines": ", ".join(spec.baselines),
             **constraint_params(spec),
         }
-        study = create_study(store, name, spec, cells, params, command)
-        return _run(study, cells, resources, slots, console)
+        with cluster(resources) as slots, sigterm_as_interrupt():
+            study = create_study(store, name, spec, cells, params, command)
+            return _run(study, cells, resources, slots, console)
 
 
 def resume_search(
@@ -133,14 +141,17 @@ def resume_search(
         )
     if trials is not None:
         spec = spec.model_copy(update={"trials": trials})
+    check_size(spec.trials + len(spec.baselines), store)
     study = existing.with_spec(spec)
-    cells = load_cells(study.spec.data)
-    study.require_data(cells, "start a new study")
-    with cluster(resources) as slots, sigterm_as_interrupt():
+    with lock_study(store, study.name):
+        cells = load_cells(study.spec.data)
+        study.require_data(cells, "start a new study")
+        require_machine(resources)
         store.initialise()
-        claim_study(study)
-        store.set_tags(study.run_id, spec_tags(study.spec))
-        return _run(study, cells, resources, slots, console)
+        with cluster(resources) as slots, sigterm_as_interrupt():
+            claim_study(study)
+            store.set_tags(study.run_id, spec_tags(study.spec))
+            return _run(study, cells, resources, slots, console)
 
 
 def _run(

@@ -1,32 +1,25 @@
-"""Checks of a search and of its name, before anything is written."""
+"""Checks of a search, and that its name is new, before anything is written."""
 
 from __future__ import annotations
-
-import re
 
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.selectors import get_selector, resolve_params
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking import TrackingStore, find_study
+from mmlab.tracking import TrackingStore, find_study_run
 from mmlab.trial.defaults import resolve_spec
 from mmlab.trial.run import Trial
 
 
-def check_name(name: str, store: TrackingStore) -> None:
-    """Check the name of a new study.
+def require_new(name: str, store: TrackingStore) -> None:
+    """Check that no study has this name.
 
     Raises
     ------
     UserError
-        The name is invalid, or the store already has a study of this name.
+        The store already has a study of this name.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UserError(
-            f"--name {name!r} is not a valid name of a study. Use letters, digits, dots, dashes "
-            "and underscores; start with a letter or a digit."
-        )
-    if find_study(store, name) is not None:
+    if find_study_run(store, name) is not None:
         raise UserError(
             f"study {name} already exists in {store.uri}. Resume it with --resume {name}, or "
             "pass another --name."

@@ -15,6 +15,7 @@ from mmlab.constraints.measure import needs_labels
 from mmlab.errors import UserError
 from mmlab.schedule.progress import format_duration
 from mmlab.selectors import get_selector
+from mmlab.system.files import existing_folder
 from mmlab.tracking import TrackingStore
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def check_size(n_trials: int, store: TrackingStore) -> None:
 
 def free_mb(folder: Path) -> float:
     """Return the free disk space in MB at a folder, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free / 1e6
+    return shutil.disk_usage(existing_folder(folder)).free / 1e6
 
 
 def describe_size(

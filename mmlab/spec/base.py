@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from typing import Annotated, Any
 
 from pydantic import (
@@ -16,7 +17,9 @@ from pydantic import (
 
 def _check_scalar(value: Any) -> Any:
     if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"must be a string, a boolean or a finite number, got {value!r}")
+        raise ValueError(
+            f"must be a string, a boolean or a finite number, got {reprlib.repr(value)}"
+        )
     return value
 
 
@@ -25,11 +28,14 @@ Scalar = bool | int | float | str
 #: A scalar that can be written as JSON: no NaN, no infinity.
 Value = Annotated[Scalar, BeforeValidator(_check_scalar)]
 
-#: A positive integer.
-Count = Annotated[int, Field(strict=True, ge=1)]
+#: A positive integer; the bound is that of a 32-bit integer, as libraries expect.
+Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+
+#: Number of random splits.
+Replicates = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 
 #: A non-negative integer.
-Seed = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 
 #: Name of a gene or of a group of genes.
 Name = Annotated[str, Field(min_length=1)]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mmlab.spec.base import Count, Scalar, Seed, Spec, Value, canonical_json
+from mmlab.spec.base import Count, Replicates, Scalar, Seed, Spec, Value, canonical_json
 from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.protocol import PROTOCOL_NUMBER, Recipe
 from mmlab.spec.search import SearchSpec
@@ -26,7 +26,7 @@ class MethodSpec(Spec):
     selector: str
     params: dict[str, Value] = Field({}, description="parameters that differ from the defaults")
     label: str = Field("", description="name in tables; default: the name of the selector")
-    replicates: Count | None = Field(
+    replicates: Replicates | None = Field(
         None, description="replicates of this method, for example fewer for a slow one"
     )
 
@@ -88,7 +88,7 @@ class ComparisonSpec(ConstrainedSpec):
     over: dict[str, Annotated[list[Value], Field(min_length=1)]] = Field(
         {}, description="the parameter that a sweep varies, and its values"
     )
-    replicates: Count = 10
+    replicates: Replicates = 10
     recipe: Recipe = "train_only"
     protocol: Literal["paper", "locked"] = Field(
         "paper", description="locked: evaluated on the held-out test set that no search uses"
@@ -172,6 +172,12 @@ class ComparisonSpec(ConstrainedSpec):
             )
             for index, value in enumerate(values)
         ]
+
+    @property
+    def n_trials(self) -> int:
+        """Number of trials: methods x settings x replicates."""
+        replicates = sum(method.replicates or self.replicates for method in self.methods)
+        return replicates * len(self.settings)
 
     def trial(self, method: MethodSpec, setting: Setting, replicate: int) -> TrialSpec:
         """Return the trial of one replicate of a method at a setting."""

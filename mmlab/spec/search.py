@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, FiniteFloat, Tag, model_validator
 
-from mmlab.spec.base import Count, Scalar, Seed, Spec, Value
+from mmlab.spec.base import Count, Replicates, Scalar, Seed, Spec, Value
 from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import DataSpec, TrialSpec
 
@@ -50,6 +50,10 @@ Parameter = Annotated[
 ]
 
 
+#: Smallest factor between the epochs after which trials are compared.
+MIN_REDUCTION_FACTOR = 1.01
+
+
 class SearchSpace(Spec):
     """Search space of a selector: parameters that vary and parameters that are fixed.
 
@@ -62,7 +66,8 @@ class SearchSpace(Spec):
     parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
     fixed: dict[str, Value] = Field({}, description="parameters that all trials share")
     min_epochs_before_stop: Count = 10
-    reduction_factor: Annotated[float, Field(gt=1)] = 2.0
+    # Below it, a search has hundreds of epochs at which trials are compared, or without end.
+    reduction_factor: Annotated[FiniteFloat, Field(ge=MIN_REDUCTION_FACTOR)] = 2.0
 
     def rungs(self, max_epochs: int) -> list[int]:
         """Return the epochs after which a trial is compared with the others, ascending.
@@ -96,7 +101,7 @@ class SearchSpec(ConstrainedSpec):
     search: SearchSpace
     trials: Count
     n_markers: Count = 50
-    replicates: Count = 2
+    replicates: Replicates = 2
     baselines: list[str] = Field(
         [], description="methods that are run with their default parameters for reference"
     )

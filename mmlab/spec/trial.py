@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from mmlab.spec.base import Count, Seed, Spec, Value, canonical_json, is_empty
+from mmlab.spec.base import Count, Replicates, Seed, Spec, Value, canonical_json, is_empty
 from mmlab.spec.constraints import NO_CONSTRAINTS, Constraints
 from mmlab.spec.protocol import PROTOCOL_NUMBER, Protocol, Recipe
 
@@ -101,7 +101,7 @@ class TrialSpec(Spec):
     include: list[str] = Field([], description="genes that every panel must include")
     exclude: list[str] = Field([], description="genes that no panel may include")
     constraints: Constraints = Field(NO_CONSTRAINTS, exclude_if=is_empty)
-    replicates: Count = 1
+    replicates: Replicates = 1
     first_replicate: Seed = Field(0, description="index of the first replicate")
     seed: Seed = 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,41 +10,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mmlab.errors import UserError
+from mmlab.spec.yaml_text import parse_yaml
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
-
-class _SpecLoader(yaml.SafeLoader):
-    """Safe YAML loader that reads 1e-4 as a number, as in YAML 1.2, and rejects duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping of a node; a duplicate key is an error."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate key {key.value!r}", key.start_mark
-                )
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-_SpecLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """Parse YAML text; numbers such as 1e-4 become floats.
-
-    Raises
-    ------
-    yaml.YAMLError, ValueError
-        The text is not valid YAML.
-    """
-    return yaml.load(text, _SpecLoader)
+#: Mistakes that a message lists.
+_LISTED = 20
 
 
 def read_spec(path: Path, spec_type: type[SpecT]) -> SpecT:
@@ -81,8 +52,18 @@ def parse_spec(spec_type: type[SpecT], content: dict[str, Any], source: str) -> 
     try:
         return spec_type.model_validate(content)
     except ValidationError as error:
-        mistakes = dict.fromkeys(_describe_error(detail) for detail in error.errors())
-        raise UserError(f"{source}: " + "; ".join(mistakes) + ".") from error
+        mistakes = list(dict.fromkeys(_describe_error(detail) for detail in error.errors()))
+        more = f"; and {len(mistakes) - _LISTED} more mistakes" if len(mistakes) > _LISTED else ""
+        raise UserError(f"{source}: " + "; ".join(mistakes[:_LISTED]) + f"{more}.") from error
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
+
+
+def _short(value: object) -> str:
+    """Return the ``repr`` of a value, shortened if it is long."""
+    return _REPR.repr(value)
 
 
 def _describe_error(detail: Any) -> str:
@@ -96,7 +77,7 @@ def _describe_error(detail: Any) -> str:
         return f"{field} is missing"
     if detail["type"] == "value_error":
         return f"{field}: {message}" if field else message
-    return f"{field}: {message[0].lower()}{message[1:]}, got {detail['input']!r}"
+    return f"{field}: {message[0].lower()}{message[1:]}, got {_short(detail['input'])}"
 
 
 def default_search_space_file(selector: str, dataset: str) -> Path:

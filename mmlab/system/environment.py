@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from typing import Any
 
 import mmlab
 from mmlab.system.devices import has_fast_bfloat16
+from mmlab.system.threads import usable_cpus
 
 #: Packages whose version can affect results.
 PACKAGES = (
@@ -32,7 +32,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
+        "cpus": usable_cpus(),
         "arithmetic": torch.backends.cpu.get_cpu_capability()
         + (", bfloat16" if has_fast_bfloat16("cpu") else ""),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],

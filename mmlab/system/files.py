@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from mmlab.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -23,6 +29,49 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def existing_folder(folder: Path) -> Path:
+    """Return the folder itself, or the nearest one above it that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def require_folder(folder: Path, variable: str) -> None:
+    """Create a folder of mmlab's own if it does not exist, and check that it can be written.
+
+    Raises
+    ------
+    UserError
+        It cannot be created or written; ``variable`` is the environment variable that moves it.
+    """
+    reason = "there is no home folder" if not folder.is_absolute() else ""
+    try:
+        if not reason:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                reason = "it cannot be written"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise UserError(
+            f"mmlab's folder {folder} cannot be used: {reason}. Set the environment variable "
+            f"{variable} to a folder that you can write."
+        )
+
+
+def set_aside(path: Path, what: str) -> None:
+    """Rename a damaged file of mmlab's own, so that its content is computed again, and warn.
+
+    Parameters
+    ----------
+    what
+        What the file is, for the warning.
+    """
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    path.replace(aside)
+    _log.warning("the %s %s is damaged: moved to %s", what, path, aside.name)
 
 
 def file_hash(path: Path) -> str:

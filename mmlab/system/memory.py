@@ -9,6 +9,8 @@ from typing import Any
 
 import psutil
 
+from mmlab.system.control_groups import free_memory
+
 _MB = 2**20
 
 
@@ -54,5 +56,8 @@ def _gpu() -> Any:
 
 
 def available_memory() -> int:
-    """Return the available memory of this machine in bytes."""
-    return int(psutil.virtual_memory().available)
+    """Return the memory in bytes that this process can still get, on this machine or in its group.
+
+    A control group (container, job of a cluster) may allow less than the machine has.
+    """
+    return max(int(min([float(psutil.virtual_memory().available), *free_memory()])), 0)

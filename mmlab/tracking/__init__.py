@@ -24,21 +24,25 @@ from mmlab.tracking.outbox import EndedTrial, Outbox
 from mmlab.tracking.promotion import find_promotions, record_promotion
 from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_tags import spec_tags
-from mmlab.tracking.store import TrackingStore, resolve_uri
+from mmlab.tracking.store import TrackingStore
+from mmlab.tracking.study_end import close_abandoned
 from mmlab.tracking.study_lock import lock_study
 from mmlab.tracking.study_run import (
     StudyRun,
     claim_study,
-    close_abandoned,
     create_study,
     find_study,
+    find_study_run,
     open_study,
+    reclaim_study,
 )
+from mmlab.tracking.tracking_uri import URI_VARIABLE, resolve_uri
 from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
 from mmlab.tracking.trial_run import TrialRun, close_trial, constraint_params, run_tracked
 
 __all__ = [
     "ENDED",
+    "URI_VARIABLE",
     "Champion",
     "EndedTrial",
     "MethodRun",
@@ -57,6 +61,7 @@ __all__ = [
     "find_finished_replicates",
     "find_promotions",
     "find_study",
+    "find_study_run",
     "format_value",
     "load_model",
     "lock_study",
@@ -64,6 +69,7 @@ __all__ = [
     "open_study",
     "read_replicates",
     "read_study_replicates",
+    "reclaim_study",
     "record_promotion",
     "register_champion",
     "resolve_uri",

@@ -17,7 +17,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.figures.embedding import sample_cells, umap_coordinates
 from mmlab.preprocessing.expression import ZScores, to_dense
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
-from mmlab.tracking.store import metric_points
+from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.study_run import StudyRun
 from mmlab.tracking.trial_run import spec_params
 from mmlab.trial.result import CONFUSION_PREFIX, borda_panel, panel_table, sum_matrices
@@ -34,17 +34,15 @@ class MethodRun:
     @classmethod
     def open(cls, study: StudyRun[ComparisonSpec], method: MethodSpec) -> MethodRun:
         """Reopen the run of a method in a study, or create it if there is none."""
-        condition = (
-            f"tags.`mmlab.study` = '{study.name}' and tags.`mmlab.kind` = 'method' and "
-            f"tags.`mmlab.method` = '{method.title}'"
-        )
-        for run in study.store.search(condition, [study.experiment_id]):
-            study.store.reopen(run.info.run_id)
-            return cls(study, run.info.run_id, method)
-        tags = {
+        own_tags = {
             "mmlab.kind": "method",
             "mmlab.study": study.name,
             "mmlab.method": method.title,
+        }
+        for run in study.store.search(own_tags, experiment_ids=[study.experiment_id]):
+            study.store.reopen(run.info.run_id)
+            return cls(study, run.info.run_id, method)
+        tags = own_tags | {
             "mmlab.selector": method.selector,
             "mlflow.parentRunId": study.run_id,
         }

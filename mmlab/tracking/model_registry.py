@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 import mmlab
 from mmlab.constraints.describe import describe_constraints, escape_markdown
@@ -117,7 +119,7 @@ def register_champion(
         _save_pyfunc(model, model_files, Path(folder) / _FOLDER)
         store.client.log_artifacts(run_id, str(Path(folder) / _FOLDER), _FOLDER)
     source = f"{store.client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
-    if not store.client.search_registered_models(f"name = '{name}'"):
+    if not _is_registered(store, name):
         description = f"Panels of {spec.n_markers} genes for {dataset}, chosen by {spec.selector}."
         description = " ".join([description, *describe_constraints(spec, escape_markdown)])
         model_tags = {"mmlab.dataset": dataset, "mmlab.n_markers": str(spec.n_markers)}
@@ -137,6 +139,16 @@ def register_champion(
         if old.name != name:
             store.client.delete_registered_model_alias(old.name, CHAMPION)
     return _read_champion(version)
+
+
+def _is_registered(store: TrackingStore, name: str) -> bool:
+    try:
+        store.client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return False
+        raise
+    return True
 
 
 def _champion_versions(
@@ -197,7 +209,9 @@ def _save_pyfunc(model: Model, model_files: Path, folder: Path) -> None:
 def _download(store: TrackingStore, source: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    path = download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=store.uri)
+    path = download_artifacts(
+        artifact_uri=source, dst_path=str(folder), tracking_uri=store.connection_uri
+    )
     return Path(path)
 
 

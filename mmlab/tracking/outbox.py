@@ -15,7 +15,8 @@ from typing import Any, Self
 from mmlab.datasets.cells import Cells
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.system.files import atomic_write
+from mmlab.system.files import atomic_write, require_folder, set_aside
+from mmlab.system.redaction import redact
 from mmlab.tracking.study_run import StudyRun, send_heartbeat
 from mmlab.tracking.trial_record import Outcome
 from mmlab.tracking.trial_run import TrialRun, close_trial
@@ -59,7 +60,7 @@ class EndedTrial:
         content: dict[str, Any] = {
             "digest": self.digest,
             "parent": self.parent,
-            "reason": self.reason,
+            "reason": redact(self.reason),
             "at_ms": self.at_ms,
             "spec": self.spec.model_dump(mode="json"),
             "result": None if self.result is None else self.result.to_json(),
@@ -88,8 +89,8 @@ class Outbox:
     def __init__(self, study: StudyRun[ComparisonSpec], cells: Cells) -> None:
         self.study = study
         self.cells = cells
-        self.folder = study.store.state_folder / study.name / "outbox"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = study.store.study_folder(study.name) / "outbox"
+        require_folder(self.folder, "XDG_STATE_HOME")
         self.last_error = ""
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -122,8 +123,21 @@ class Outbox:
         self._wake.set()
 
     def unsent(self) -> list[EndedTrial]:
-        """Return the trials that are not sent yet, oldest first."""
-        return [EndedTrial.from_json(path.read_text(encoding="utf-8")) for path in self._files()]
+        """Return the trials that are not sent yet, oldest first.
+
+        Damaged files are set aside: their trials are computed again.
+        """
+        trials = [self._read(path) for path in self._files()]
+        return [trial for trial, _ in trials if trial is not None]
+
+    def _read(self, path: Path) -> tuple[EndedTrial | None, str]:
+        """Return the trial in a file and the file's text; no trial if the file is damaged."""
+        try:
+            text = path.read_text(encoding="utf-8")
+            return EndedTrial.from_json(text), text
+        except (ValueError, KeyError, TypeError):
+            set_aside(path, "result of a trial that is still to be sent,")
+            return None, ""
 
     def drain(self, timeout: float) -> int:
         """Wait until all trials are sent, or until ``timeout`` seconds pass without progress.
@@ -156,8 +170,10 @@ class Outbox:
                 for path in self._files():
                     if self._stop.is_set():
                         return
-                    sent = path.read_text(encoding="utf-8")
-                    self._send(EndedTrial.from_json(sent))
+                    trial, sent = self._read(path)
+                    if trial is None:
+                        continue
+                    self._send(trial)
                     with self._file_lock:
                         if path.read_text(encoding="utf-8") == sent:
                             path.unlink()

@@ -10,9 +10,9 @@ import pandas as pd
 from mmlab.model import Model
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
+from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.model_registry import Champion, register_champion
 from mmlab.tracking.run_owner import owner_tags
-from mmlab.tracking.store import metric_points
 from mmlab.tracking.study_run import StudyRun
 
 
@@ -80,7 +80,7 @@ def find_promotions(study: StudyRun[Any]) -> list[dict[str, Any]]:
     Each has run_id, verdict (the first line is the headline), winner (name of the champion in the
     comparisons; empty if an older version of mmlab promoted) and comparisons (their names).
     """
-    condition = f"tags.`mmlab.study` = '{study.name}' and tags.`mmlab.kind` = 'promotion'"
+    tags = {"mmlab.study": study.name, "mmlab.kind": "promotion"}
     return [
         {
             "run_id": run.info.run_id,
@@ -88,6 +88,5 @@ def find_promotions(study: StudyRun[Any]) -> list[dict[str, Any]]:
             "winner": run.data.tags.get("mmlab.winner", ""),
             "comparisons": run.data.tags["mmlab.comparisons"].split(","),
         }
-        for run in study.store.search(condition, [study.experiment_id])
-        if run.info.status == "FINISHED"
+        for run in study.store.search(tags, status="FINISHED", experiment_ids=[study.experiment_id])
     ]

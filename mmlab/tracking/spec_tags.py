@@ -11,6 +11,8 @@ from pydantic import BaseModel
 _TAG = "mmlab.spec"
 #: Maximum length of a tag in characters that every version of MLflow accepts.
 _MAX_LENGTH = 5000
+#: Errors of reading a specification whose tags are missing or were changed.
+DAMAGED_SPEC = (KeyError, ValueError, zlib.error)
 
 
 def spec_tags(spec: BaseModel) -> dict[str, str]:

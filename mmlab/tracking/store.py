@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import logging
+import os
+import re
 import sqlite3
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,18 +19,23 @@ from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from platformdirs import user_state_path
 
 import mmlab
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.system.environment import source_commit
+from mmlab.system.files import require_folder
+from mmlab.system.redaction import redact
+from mmlab.tracking.local_state import state_folder, study_folder
+from mmlab.tracking.metric_points import metric_points
+from mmlab.tracking.store_checks import require_reachable, require_writable
+from mmlab.tracking.tracking_uri import resolve_uri, sqlite_file, uri_source
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 ARTIFACT_FOLDER = "mlartifacts"
-_SQLITE = "sqlite:///"
 #: Maximum length of a param's value in characters.
 _MAX_PARAM_LENGTH = 6000
+#: Values that an MLflow filter can quote.
+_PLAIN = re.compile(r"[\w.:-]+", re.ASCII)
 #: Maximum number of metrics in one request.
 _MAX_METRICS = 500
 
@@ -37,38 +43,57 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
-def resolve_uri(uri: str | None) -> str:
-    """Return the tracking URI with an absolute path, because workers run in other directories.
-
-    None is the SQLite file ``mlflow.db`` in the working directory.
-    """
-    uri = DEFAULT_URI if uri is None else uri
-    if uri.startswith(_SQLITE):
-        return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute())
-    if "://" not in uri:
-        raise UserError(
-            f"tracking URI {uri!r} is not supported: use sqlite:///FILE, http(s)://HOST or a "
-            "database URI."
-        )
-    return uri
-
-
 class TrackingStore:
-    """An MLflow tracking store; cheap to pickle, because it connects on first use."""
+    """An MLflow tracking store; cheap to pickle, because it connects on first use.
+
+    Attributes
+    ----------
+    connection_uri
+        The tracking URI, with a password if it has one: only to connect.
+    uri
+        The tracking URI without its password, to print and record.
+    source
+        Who set it: the option, an environment variable, or the default.
+    """
 
     def __init__(self, uri: str | None = None) -> None:
-        self.uri = resolve_uri(uri)
+        self.connection_uri = resolve_uri(uri)
+        self.uri = redact(self.connection_uri)
+        self.source = uri_source(uri)
         self._client: MlflowClient | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"uri": self.uri, "_client": None}
+        return self.__dict__ | {"_client": None}
 
     @property
     def client(self) -> MlflowClient:
         """MLflow client of this store."""
         if self._client is None:
-            self._client = MlflowClient(tracking_uri=self.uri)
+            self._client = MlflowClient(tracking_uri=self.connection_uri)
         return self._client
+
+    def require_reachable(self) -> None:
+        """Check that the store answers, within ten seconds; a missing SQLite file is no error.
+
+        Raises
+        ------
+        UserError
+            The store cannot be reached.
+        """
+        require_reachable(self.connection_uri, self.source)
+
+    def require_writable(self) -> None:
+        """Check that the store answers and that its local folders can be written.
+
+        Raises
+        ------
+        UserError
+            The store cannot be reached or written, or there is no folder for local state.
+        """
+        self.require_reachable()
+        if (file := sqlite_file(self.uri)) is not None:
+            require_writable(file)
+        require_folder(self.state_folder, "XDG_STATE_HOME")
 
     def initialise(self) -> None:
         """Create or upgrade the database before several processes use it.
@@ -76,16 +101,9 @@ class TrackingStore:
         Raises
         ------
         UserError
-            The store cannot be reached or written.
+            See :meth:`require_writable`.
         """
-        if self.uri.startswith(_SQLITE):
-            folder = self.folder
-            if not folder.is_dir():
-                raise UserError(
-                    f"tracking URI {self.uri}: the folder {folder} does not exist. Create it, or "
-                    "pass another --tracking-uri."
-                )
-        self.state_folder.mkdir(parents=True, exist_ok=True)
+        self.require_writable()
         try:
             # Two processes that create the same database at the same time would corrupt it.
             with FileLock(self.state_folder / "database"), warnings.catch_warnings():
@@ -93,34 +111,34 @@ class TrackingStore:
                 self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
             raise UserError(
-                f"tracking store {self.uri} cannot be used: {error}. Check --tracking-uri; a "
-                "tracking server must be running."
+                f"tracking store {self.uri} ({self.source}) cannot be used: {redact(str(error))}. "
+                "Check --tracking-uri; a tracking server must be running."
             ) from error
-        if self.uri.startswith(_SQLITE):
+        if (file := sqlite_file(self.uri)) is not None:
             # With a write-ahead log, readers (the UI) do not block writers; the mode is persistent.
-            connection = sqlite3.connect(self.uri.removeprefix(_SQLITE))
-            connection.execute("PRAGMA journal_mode=wal")
-            connection.close()
+            with closing(sqlite3.connect(file)) as connection:
+                connection.execute("PRAGMA journal_mode=wal")
 
     @property
     def exists(self) -> bool:
         """False for an SQLite store whose file does not exist; True for any other store."""
-        return not self.uri.startswith(_SQLITE) or Path(self.uri.removeprefix(_SQLITE)).is_file()
+        file = sqlite_file(self.uri)
+        return file is None or file.is_file()
 
     @property
     def state_folder(self) -> Path:
-        """Local folder with the locks of studies and the trials that are still to be sent.
+        """Local folder with the locks of studies and the trials that are still to be sent."""
+        return state_folder(self.uri)
 
-        It is in the user's state folder, which the environment variable ``XDG_STATE_HOME`` sets.
-        """
-        return user_state_path("mmlab") / hashlib.sha256(self.uri.encode()).hexdigest()[:12]
+    def study_folder(self, study: str) -> Path:
+        """Return the local folder of a study, below :attr:`state_folder`."""
+        return study_folder(self.uri, study)
 
     @property
     def folder(self) -> Path:
         """Folder of an SQLite database and its artifacts; else the working directory."""
-        if self.uri.startswith(_SQLITE):
-            return Path(self.uri.removeprefix(_SQLITE)).parent
-        return Path.cwd()
+        file = sqlite_file(self.uri)
+        return Path.cwd() if file is None else file.parent
 
     def experiment(self, name: str) -> str:
         """Return the id of the experiment of a dataset; create the experiment if there is none."""
@@ -146,17 +164,19 @@ class TrackingStore:
         """
         default_tags = {
             "mmlab.version": mmlab.__version__,
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": _user_name(),
             "mlflow.source.name": "mmlab",
             "mlflow.source.type": "LOCAL",
             **source_commit(),
         }
-        run = self.client.create_run(experiment_id, tags=default_tags | tags, run_name=name)
+        all_tags = {key: redact(value) for key, value in (default_tags | tags).items()}
+        run = self.client.create_run(experiment_id, tags=all_tags, run_name=name)
         return str(run.info.run_id)
 
     def log_params(self, run_id: str, params: dict[str, Any]) -> None:
-        """Log params; values that are too long are truncated."""
-        items = [Param(key, str(value)[:_MAX_PARAM_LENGTH]) for key, value in params.items()]
+        """Log params without passwords of URIs; values that are too long are truncated."""
+        texts = {key: redact(str(value))[:_MAX_PARAM_LENGTH] for key, value in params.items()}
+        items = [Param(key, text) for key, text in texts.items()]
         self.client.log_batch(run_id, params=items)
 
     def log_metrics(self, run_id: str, metrics: dict[str, float], step: int) -> None:
@@ -169,8 +189,9 @@ class TrackingStore:
             self.client.log_batch(run_id, metrics=points[start : start + _MAX_METRICS])
 
     def set_tags(self, run_id: str, tags: dict[str, str]) -> None:
-        """Set tags in one request."""
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        """Set tags in one request, without passwords of URIs."""
+        items = [RunTag(key, redact(value)) for key, value in tags.items()]
+        self.client.log_batch(run_id, tags=items)
 
     def log_dataset(self, run_id: str, cells: Cells) -> None:
         """Log the dataset of the cells, with their fingerprint, as the input of the run."""
@@ -192,20 +213,34 @@ class TrackingStore:
             write(Path(folder))
             self.client.log_artifacts(run_id, folder)
 
-    def search(self, condition: str, experiment_ids: list[str] | None = None) -> Iterator[Run]:
-        """Yield all active runs that match an MLflow filter, oldest first."""
+    def search(
+        self,
+        tags: Mapping[str, str],
+        *,
+        status: str = "",
+        experiment_ids: list[str] | None = None,
+    ) -> Iterator[Run]:
+        """Yield all active runs with the given tags and, unless it is empty, status, oldest first.
+
+        MLflow's filters have no escape for quotes, and names of users may hold any character:
+        only plain values are filtered by MLflow, all are compared here.
+        """
+        plain = {key: value for key, value in tags.items() if _PLAIN.fullmatch(value)}
+        conditions = [f"tags.`{key}` = '{value}'" for key, value in plain.items()]
+        if status:
+            conditions.append(f"attributes.status = '{status}'")
         if experiment_ids is None:
             experiment_ids = [e.experiment_id for e in self.client.search_experiments()]
         token: str | None = None
         while experiment_ids:
             page = self.client.search_runs(
                 experiment_ids,
-                condition,
+                " and ".join(conditions),
                 max_results=1000,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            yield from page
+            yield from (run for run in page if tags.items() <= run.data.tags.items())
             token = page.token
             if not token:
                 return
@@ -221,19 +256,9 @@ class TrackingStore:
         self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
 
 
-def metric_points(metrics: dict[str, float], step: int, at_ms: int | None = None) -> list[Metric]:
-    """Return the finite metrics of a step as MLflow metrics.
-
-    Their time is ``at_ms`` (Unix time in milliseconds), by default the current time. MLflow stores
-    a metric only once if it is logged twice with the same value, step and time.
-    """
-    at_ms = int(time.time() * 1000) if at_ms is None else at_ms
-    return [Metric(key, value, at_ms, step) for key, value in metrics.items() if is_finite(value)]
-
-
-def is_finite(value: Any) -> bool:
-    """Return True for a number that is neither NaN nor infinite.
-
-    MLflow would store infinity as 1.8e308.
-    """
-    return isinstance(value, int | float) and value == value and abs(value) != float("inf")
+def _user_name() -> str:
+    """Return the name of the user; the number, if the system knows no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
-from mmlab.system.files import atomic_write
+from mmlab.system.files import atomic_write, require_folder
 from mmlab.tracking.run_owner import already_running, owner_name, owner_tags
 from mmlab.tracking.store import TrackingStore
 
@@ -21,8 +21,8 @@ def lock_study(store: TrackingStore, study_name: str) -> Iterator[None]:
     UserError
         Another process on this machine has locked the study; the message names the process.
     """
-    folder = store.state_folder / study_name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = store.study_folder(study_name)
+    require_folder(folder, "XDG_STATE_HOME")
     owner_file = folder / "owner"
     try:
         lock = FileLock(folder / "lock").acquire(timeout=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -17,12 +16,12 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy
 from mmlab.tracking.run_owner import already_running, owner_is_alive, owner_name, owner_tags
-from mmlab.tracking.spec_tags import spec_json, spec_tags
+from mmlab.tracking.spec_tags import DAMAGED_SPEC, spec_json, spec_tags
 from mmlab.tracking.store import TrackingStore
-from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord, read_record
-from mmlab.tracking.trial_run import close_trial
+from mmlab.tracking.study_end import close_open_trials, finish_study
+from mmlab.tracking.trial_record import TrialRecord, read_record
 
-_STUDIES = "tags.`mmlab.kind` = 'study'"
+_STUDIES = {"mmlab.kind": "study"}
 
 _ANY_STUDY: Any = Annotated[AnyStudy, Field(discriminator="study")]
 
@@ -42,8 +41,9 @@ class StudyRun(Generic[SpecT_co]):
 
     def trials(self) -> list[TrialRecord]:
         """Return the records of all trials, oldest first."""
-        condition = f"tags.`mmlab.study` = '{self.name}' and tags.`mmlab.kind` = 'trial'"
-        return [read_record(run) for run in self.store.search(condition, [self.experiment_id])]
+        tags = {"mmlab.study": self.name, "mmlab.kind": "trial"}
+        runs = self.store.search(tags, experiment_ids=[self.experiment_id])
+        return [record for run in runs if (record := read_record(run)) is not None]
 
     def panel(self, trial: TrialRecord) -> list[str]:
         """Return the names of the genes of a complete trial's panel, best first."""
@@ -92,27 +92,14 @@ class StudyRun(Generic[SpecT_co]):
 
     def close_open_trials(self) -> None:
         """Close all trials' runs that are still RUNNING; unended trials become interrupted."""
-        for trial in self.trials():
-            if trial.is_open:
-                outcome = trial.outcome if trial.outcome in ENDED else Outcome.INTERRUPTED
-                close_trial(self.store, trial.run_id, outcome, trial.reason)
+        close_open_trials(self.store, self.name, self.experiment_id)
 
     def finish(self, complete: bool) -> None:
         """Close the parent run as FINISHED if ``complete``, else as KILLED.
 
         Open runs of trials and methods are closed first, and the outcomes are counted.
         """
-        self.close_open_trials()
-        condition = (
-            f"tags.`mmlab.study` = '{self.name}' and tags.`mmlab.kind` = 'method' and "
-            "attributes.status = 'RUNNING'"
-        )
-        for run in self.store.search(condition, [self.experiment_id]):
-            self.store.close(run.info.run_id, "KILLED")
-        counts = Counter(trial.outcome for trial in self.trials())
-        metrics = {f"trials/{outcome}": float(counts[outcome]) for outcome in sorted(ENDED)}
-        self.store.log_metrics(self.run_id, metrics, 0)
-        self.store.close(self.run_id, "FINISHED" if complete else "KILLED")
+        finish_study(self.store, self.name, self.run_id, self.experiment_id, complete)
 
 
 def create_study(
@@ -150,11 +137,40 @@ def create_study(
 
 
 def find_study(store: TrackingStore, name: str) -> StudyRun[AnyStudy] | None:
-    """Find a study by its name or by the id of its parent run; None if there is none."""
+    """Find a study by its name or by the id of its parent run; None if there is none.
+
+    Raises
+    ------
+    UserError
+        The study's record in the store is damaged.
+    """
+    run = find_study_run(store, name)
+    return None if run is None else _read_study(store, run)
+
+
+def find_study_run(store: TrackingStore, name: str) -> Run | None:
+    """Return the parent run of a study by its name or by the run's id; None if there is none."""
     for run in store.search(_STUDIES) if store.exists else ():
-        if name in (run.data.tags["mmlab.study"], run.info.run_id):
-            return _read_study(store, run)
+        if name in (run.data.tags.get("mmlab.study"), run.info.run_id):
+            return run
     return None
+
+
+def reclaim_study(store: TrackingStore, name: str, spec: SpecT) -> StudyRun[SpecT] | None:
+    """Claim a study whose specification is known, and record it again; None if there is none.
+
+    Raises
+    ------
+    UserError
+        See :func:`claim_study`.
+    """
+    run = find_study_run(store, name)
+    if run is None:
+        return None
+    study = StudyRun(store, name, run.info.run_id, run.info.experiment_id, spec)
+    claim_study(study)
+    store.set_tags(study.run_id, spec_tags(spec))
+    return study
 
 
 def open_study(store: TrackingStore, name: str) -> StudyRun[AnyStudy]:
@@ -169,7 +185,7 @@ def open_study(store: TrackingStore, name: str) -> StudyRun[AnyStudy]:
     if study is not None:
         return study
     runs = list(store.search(_STUDIES)) if store.exists else []
-    latest = ", ".join(run.data.tags["mmlab.study"] for run in runs[-5:]) or "none"
+    latest = ", ".join(run.data.tags.get("mmlab.study", "") for run in runs[-5:]) or "none"
     raise UserError(
         f"study {name!r} is not in {store.uri}; the latest studies there: {latest}. Check the name "
         "and --tracking-uri."
@@ -199,25 +215,17 @@ def send_heartbeat(study: StudyRun[Any]) -> None:
     study.store.set_tags(study.run_id, {"mmlab.alive_at": f"{time.time():.0f}"})
 
 
-def close_abandoned(store: TrackingStore) -> None:
-    """Close the RUNNING runs of dead processes: studies with their trials, and single trials.
-
-    :func:`mmlab.tracking.run_owner.owner_is_alive` decides whether a process is dead.
-    """
-    for run in store.search("attributes.status = 'RUNNING'"):
-        tags = run.data.tags
-        if "mmlab.pid" not in tags or owner_is_alive(tags):
-            continue
-        if tags["mmlab.kind"] == "study":
-            _read_study(store, run).finish(complete=False)
-        else:
-            close_trial(store, run.info.run_id, Outcome.INTERRUPTED)
-
-
 def _read_study(store: TrackingStore, run: Run) -> StudyRun[AnyStudy]:
     """Read a study from its parent run."""
-    spec: AnyStudy = TypeAdapter(_ANY_STUDY).validate_json(spec_json(run.data.tags))
     name = run.data.tags["mmlab.study"]
+    try:
+        spec: AnyStudy = TypeAdapter(_ANY_STUDY).validate_json(spec_json(run.data.tags))
+    except DAMAGED_SPEC as error:
+        raise UserError(
+            f"study {name}: its specification in {store.uri} (tag mmlab.spec of run "
+            f"{run.info.run_id}) is damaged. Delete this run in the MLflow UI, then start the "
+            "study again under another name."
+        ) from error
     return StudyRun(store, name, run.info.run_id, run.info.experiment_id, spec)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 
 from mlflow.entities import Run
 
 from mmlab.spec.trial import TrialSpec
-from mmlab.tracking.spec_tags import spec_json
+from mmlab.tracking.spec_tags import DAMAGED_SPEC, spec_json
 from mmlab.trial.run import OBJECTIVE
+
+_log = logging.getLogger(__name__)
 
 
 class Outcome(StrEnum):
@@ -26,13 +29,17 @@ class Outcome(StrEnum):
 ENDED = frozenset({Outcome.COMPLETE, Outcome.STOPPED, Outcome.FAILED})
 
 
+def outcome_of(run: Run) -> Outcome:
+    """Return the outcome of a trial from its run; a tag that no version wrote is INTERRUPTED."""
+    try:
+        return Outcome(run.data.tags.get("mmlab.outcome", ""))
+    except ValueError:
+        return Outcome.INTERRUPTED
+
+
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as read from the tracking store; ``metrics`` are the last values.
-
-    ``is_open`` is True while the status of its run is RUNNING. An ended trial can still be open,
-    because its process may be killed after it sets the outcome and before it sets the status.
-    """
+    """A trial as read from the tracking store; ``metrics`` are the last values."""
 
     run_id: str
     digest: str
@@ -41,7 +48,6 @@ class TrialRecord:
     spec: TrialSpec
     metrics: dict[str, float]
     reason: str
-    is_open: bool
 
     @property
     def score(self) -> float | None:
@@ -49,16 +55,20 @@ class TrialRecord:
         return self.metrics.get(OBJECTIVE)
 
 
-def read_record(run: Run) -> TrialRecord:
-    """Return the record of a trial from its run."""
+def read_record(run: Run) -> TrialRecord | None:
+    """Return the record of a trial from its run; None, with a warning, if its tags are damaged."""
     tags = run.data.tags
+    try:
+        spec = TrialSpec.model_validate_json(spec_json(tags))
+    except DAMAGED_SPEC:
+        _log.warning("the specification of trial run %s is damaged: left out", run.info.run_id)
+        return None
     return TrialRecord(
         run_id=run.info.run_id,
-        digest=tags["mmlab.digest"],
-        selector=tags["mmlab.selector"],
-        outcome=Outcome(tags["mmlab.outcome"]),
-        spec=TrialSpec.model_validate_json(spec_json(tags)),
+        digest=tags.get("mmlab.digest", ""),
+        selector=spec.selector,
+        outcome=outcome_of(run),
+        spec=spec,
         metrics=dict(run.data.metrics),
         reason=tags.get("mmlab.reason", ""),
-        is_open=run.info.status == "RUNNING",
     )

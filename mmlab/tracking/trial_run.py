@@ -12,11 +12,12 @@ from mmlab.datasets.cells import Cells
 from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.threads import limit_threads
+from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.run_owner import owner_tags
 from mmlab.tracking.spec_tags import spec_tags
-from mmlab.tracking.store import TrackingStore, metric_points
+from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.trial_page import describe_trial, write_result
-from mmlab.tracking.trial_record import ENDED, Outcome, read_record
+from mmlab.tracking.trial_record import ENDED, Outcome, outcome_of
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import Trial
 
@@ -100,9 +101,9 @@ class TrialRun:
             Outcomes with which an existing run counts as ended and is not reopened.
         """
         if parent is not None:
-            condition = f"tags.`mmlab.study` = '{parent[0]}' and tags.`mmlab.digest` = '{digest}'"
-            for run in store.search(condition, [experiment_id]):
-                run_id, ended = run.info.run_id, read_record(run).outcome in final
+            own_tags = {"mmlab.study": parent[0], "mmlab.digest": digest}
+            for run in store.search(own_tags, experiment_ids=[experiment_id]):
+                run_id, ended = run.info.run_id, outcome_of(run) in final
                 if not ended:
                     store.reopen(run_id)
                     store.set_tags(run_id, {"mmlab.outcome": Outcome.RUNNING})

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from mmlab.preprocessing.expression import Expression
 from mmlab.selectors.base import Selector
 from mmlab.selectors.training_data import TrainingData
 from mmlab.selectors.vae import VAESelector, train_batched
 from mmlab.system.devices import resolve_device
 from mmlab.system.memory import available_memory
+from mmlab.system.threads import usable_cpus
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
@@ -184,7 +183,7 @@ def _free_memory(device: str) -> float:
 
     if device.startswith("cuda"):
         return float(torch.cuda.mem_get_info(device)[0])
-    return available_memory() / (psutil.cpu_count() or 1)
+    return available_memory() / usable_cpus()
 
 
 def _train_chunk(fits: Sequence[Fit]) -> Iterator[int]:

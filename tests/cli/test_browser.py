@@ -105,7 +105,7 @@ def test_mlflow_pages_show_hostile_names_as_text(chromium: Any, hostile_store: P
         resize(chromium, DESKTOP)
         address = f"http://127.0.0.1:{port}"
         (run,) = TrackingStore(f"sqlite:///{hostile_store}/mlflow.db").search(
-            "tags.`mmlab.kind` = 'trial'"
+            {"mmlab.kind": "trial"}
         )
         experiment, mode = run.info.experiment_id, "workflowType=machine_learning"
         chromium.get(f"{address}/#/experiments/{experiment}/runs?{mode}")

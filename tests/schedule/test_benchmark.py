@@ -50,9 +50,7 @@ def compare(folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 def runs_of(folder: Path, kind: str) -> list[Any]:
-    return list(
-        TrackingStore(f"sqlite:///{folder}/mlflow.db").search(f"tags.`mmlab.kind` = '{kind}'")
-    )
+    return list(TrackingStore(f"sqlite:///{folder}/mlflow.db").search({"mmlab.kind": kind}))
 
 
 def metric_means(content: dict[str, Any]) -> dict[tuple[str, str], float]:

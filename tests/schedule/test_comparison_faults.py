@@ -70,11 +70,11 @@ def assert_complete(uri: str, reference: dict[str, Any], content: dict[str, Any]
     """Assert that the results are those of the reference and each trial has one finished run."""
     pd.testing.assert_frame_equal(result_rows(content), result_rows(reference))
     store = TrackingStore(uri)
-    trials = list(store.search("tags.`mmlab.kind` = 'trial'"))
+    trials = list(store.search({"mmlab.kind": "trial"}))
     digests = [run.data.tags["mmlab.digest"] for run in trials]
     assert sorted(digests) == sorted(row["digest"] for row in reference["trials"])
     assert {run.data.tags["mmlab.outcome"] for run in trials} == {Outcome.COMPLETE}
-    everything = list(store.search("tags.`mmlab.kind` != ''"))
+    everything = list(store.search({}))
     assert {run.info.status for run in everything} == {"FINISHED"}
     for run in trials:
         points = store.client.get_metric_history(run.info.run_id, "knn/accuracy")

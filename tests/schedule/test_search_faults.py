@@ -42,7 +42,7 @@ def test_killed_study_resumes_up_to_the_requested_number_of_trials(tmp_path: Pat
     assert all(t.outcome in ("complete", "stopped") for t in after.values())
     for run_id in ended:
         assert after[run_id].metrics == before[run_id].metrics
-    for run in study.store.search("attributes.status = 'RUNNING'"):
+    for run in study.store.search({}, status="RUNNING"):
         pytest.fail(f"run {run.info.run_name} is still RUNNING")
     assert resumed["best"] is not None
     for trial in after.values():

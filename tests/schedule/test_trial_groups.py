@@ -174,7 +174,7 @@ def test_grouped_trials_give_the_same_comparison(
             comparison(), store, Resources(max_concurrent=2), Console(quiet=True)
         )
         assert not result.failed
-        runs = list(store.search("tags.`mmlab.kind` = 'trial'"))
+        runs = list(store.search({"mmlab.kind": "trial"}))
         return result.replicates.set_index("digest").sort_index(), runs
 
     alone, _ = run("alone")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from mmlab.datasets.cache.cache_paths import downloads_folder
+from mmlab.datasets.cache.cache_paths import cache_folder, downloads_folder
 from mmlab.datasets.cache.download import download, verify_checksum
 from mmlab.datasets.cache.records import CacheRecord, dataset_lock, find_record, write_dataset
 from mmlab.datasets.cache.transfer_progress import cell_progress
@@ -17,8 +18,10 @@ from mmlab.datasets.description import Dataset, Description
 from mmlab.datasets.io.checks import find_problems
 from mmlab.datasets.io.counts import open_counts
 from mmlab.datasets.remote_files import RemoteFile
-from mmlab.datasets.simulation import DEFAULT_DENSITY, Simulation
+from mmlab.datasets.simulation import BLOCK_CELLS, DEFAULT_DENSITY, Simulation
 from mmlab.errors import UserError
+from mmlab.system.files import existing_folder
+from mmlab.system.memory import available_memory
 
 #: Environment variable; nothing is downloaded if it is 1.
 OFFLINE_VARIABLE = "MMLAB_OFFLINE"
@@ -100,12 +103,33 @@ def simulate_dataset(
             density=density or measured or DEFAULT_DENSITY,
             seed=seed,
         )
+        _require_space(simulation)
         description = simulation.description(name)
         if not density and not measured:
             note = _ASSUMED_DENSITY.format(simulation)
             description = replace(description, notes=(*description.notes, note))
         blocks = cell_progress(simulation.blocks(), simulation.n_cells, f"simulating {name}")
         return write_dataset(description, blocks, simulation.obs(), simulation.var(), {})
+
+
+def _require_space(simulation: Simulation) -> None:
+    """Raise ``UserError`` if a simulation needs more disk space or memory than there is."""
+    cells, genes = simulation.n_cells, simulation.n_genes
+    # A count is stored as an index and a value of 4 bytes each. A block of cells is drawn as dense
+    # arrays of 24 bytes per count; a cell has a name and a label.
+    disk = 8 * cells * genes * simulation.density + 100 * cells
+    dense = 24 * min(cells, BLOCK_CELLS) * genes + 8 * simulation.n_types * genes
+    spaces = {
+        "disk space": (disk, shutil.disk_usage(existing_folder(cache_folder())).free),
+        "memory": (dense + 200 * cells, available_memory()),
+    }
+    for kind, (needed, free) in spaces.items():
+        if needed > free:
+            raise UserError(
+                f"{cells} cells x {genes} genes with a density of {simulation.density:g} need "
+                f"about {needed / 1e9:.3g} GB of {kind}, but {free / 1e9:.3g} GB are free. Lower "
+                "--cells, --genes or --density."
+            )
 
 
 def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> CacheRecord:

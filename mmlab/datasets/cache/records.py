@@ -8,6 +8,7 @@ is written last: a dataset exists if its record does.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -34,7 +35,8 @@ from mmlab.datasets.cache.mapped_counts import map_counts, write_counts
 from mmlab.datasets.cells import Cells
 from mmlab.datasets.description import Description
 from mmlab.errors import UserError
-from mmlab.system.files import atomic_write, file_hash
+from mmlab.spec.names import check_name, is_name
+from mmlab.system.files import atomic_write, file_hash, require_folder, set_aside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +70,27 @@ _RECORD = TypeAdapter(CacheRecord)
 def list_records() -> dict[str, CacheRecord]:
     """Return the records of all datasets in the cache, by name."""
     paths = sorted((cache_folder() / "datasets").glob("*.json"))
-    return {path.stem: _read_record(path) for path in paths}
+    records = {path.stem: _read_record(path) for path in paths}
+    return {name: record for name, record in records.items() if record is not None}
 
 
 def find_record(name: str) -> CacheRecord | None:
     """Return the record of a dataset; None if it is not in the cache."""
     path = record_path(name)
-    return _read_record(path) if path.is_file() else None
+    return _read_record(path) if is_name(name) and path.is_file() else None
 
 
 @contextmanager
 def dataset_lock(name: str, message: str) -> Iterator[None]:
-    """Lock a dataset; if another process has the lock, print ``message`` and wait for it."""
+    """Lock a dataset; if another process has the lock, print ``message`` and wait for it.
+
+    Raises
+    ------
+    UserError
+        The name is not valid, or the cache folder cannot be written.
+    """
+    check_name(name, "dataset")
+    require_folder(cache_folder(), FOLDER_VARIABLE)
     path = cache_folder() / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -214,7 +225,13 @@ def _make_cells(
     return Cells(description.name, adata, *metadata)
 
 
-def _read_record(path: Path) -> CacheRecord:
+def _read_record(path: Path) -> CacheRecord | None:
+    """Read a record; None for a damaged one, which is set aside so that it is written again."""
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        set_aside(path, "record of a dataset")
+        return None
     try:
         return _RECORD.validate_json(path.read_bytes())
     except ValidationError as error:

@@ -1,0 +1,142 @@
+"""Checks that a tracking store can be used, each within ten seconds and before any work."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from mmlab.errors import UserError
+from mmlab.system.redaction import redact
+from mmlab.tracking.tracking_uri import sqlite_file
+
+#: Seconds in which a server or database has to answer.
+_TIMEOUT = 8
+#: By dialect: name of the driver's argument for the timeout, and how to install a driver.
+_DRIVERS = {
+    "postgresql": ("connect_timeout", "pip install 'mmlab[cluster]'"),
+    "mysql": ("connect_timeout", "pip install pymysql, and write mysql+pymysql://"),
+    "mssql": ("timeout", "pip install pyodbc, and write mssql+pyodbc://"),
+}
+
+
+def require_reachable(uri: str, source: str) -> None:
+    """Check that the store of a resolved tracking URI answers; ``source`` says who set the URI.
+
+    A missing SQLite file is not an error: a study creates it.
+
+    Raises
+    ------
+    UserError
+        The server or database does not answer, its driver is not installed, or the file is not a
+        database or cannot be read and written.
+    """
+    file = sqlite_file(uri)
+    try:
+        if file is not None:
+            if file.exists():
+                _require_sqlite(file)
+        elif uri.lower().startswith("http"):
+            _require_server(uri)
+        else:
+            _require_database(uri)
+    except _UnusableStoreError as problem:
+        raise UserError(
+            f"tracking store {redact(uri)} ({source}): {redact(str(problem))}"
+        ) from problem
+
+
+def require_writable(file: Path) -> None:
+    """Check that an SQLite file and those beside it can be written.
+
+    Raises
+    ------
+    UserError
+        The folder does not exist, or the folder or the file is read-only.
+    """
+    advice = "Run in another folder, or pass the --tracking-uri of a store that can be written."
+    if not file.parent.is_dir():
+        raise UserError(
+            f"tracking store {file}: the folder {file.parent} does not exist. Create it, or pass "
+            "another --tracking-uri."
+        )
+    for path in (file.parent, file):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise UserError(f"tracking store {file}: {path} cannot be written. {advice}")
+
+
+class _UnusableStoreError(Exception):
+    """Why a store cannot be used, and what to do."""
+
+
+def _require_sqlite(file: Path) -> None:
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        raise _UnusableStoreError(
+            f"{error}. Move {file} away if it is no database of MLflow, or pass another "
+            "--tracking-uri."
+        ) from error
+
+
+def _require_server(uri: str) -> None:
+    try:
+        with _short_requests():
+            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    except (MlflowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise _UnusableStoreError(
+            f"the server does not answer as MLflow does: {reason}. Start it, or pass another "
+            "--tracking-uri."
+        ) from error
+
+
+@contextmanager
+def _short_requests() -> Iterator[None]:
+    """Let MLflow's requests fail after a few seconds, without its retries of four minutes."""
+    limits = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_TIMEOUT),
+    }
+    before = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _require_database(uri: str) -> None:
+    try:
+        dialect = make_url(uri).get_backend_name()
+        timeout, install = _DRIVERS[dialect]
+        arguments: dict[str, Any] = {timeout: _TIMEOUT}
+        engine = create_engine(uri, connect_args=arguments)
+    except ImportError as error:
+        raise _UnusableStoreError(f"{error}. Install the driver with: {install}.") from error
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise _UnusableStoreError(f"{error}. Check --tracking-uri.") from error
+    try:
+        with engine.connect():
+            pass
+    except (SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(getattr(error, "orig", error)).split())
+        raise _UnusableStoreError(
+            f"the database cannot be opened: {reason[:300]}. Check host, name and password in "
+            "--tracking-uri."
+        ) from error
+    finally:
+        engine.dispose()

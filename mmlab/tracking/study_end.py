@@ -1,0 +1,57 @@
+"""End of studies: closing their runs, and those that killed processes left open.
+
+Only tags are read, never a specification, so that a study with a damaged record is closed too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from mmlab.tracking.run_owner import owner_is_alive
+from mmlab.tracking.store import TrackingStore
+from mmlab.tracking.trial_record import ENDED, Outcome, outcome_of
+from mmlab.tracking.trial_run import close_trial
+
+
+def close_open_trials(store: TrackingStore, study: str, experiment_id: str) -> None:
+    """Close all trials of a study that are still RUNNING; unended ones become interrupted."""
+    tags = {"mmlab.study": study, "mmlab.kind": "trial"}
+    for run in store.search(tags, status="RUNNING", experiment_ids=[experiment_id]):
+        outcome = outcome_of(run)
+        if outcome not in ENDED:
+            outcome = Outcome.INTERRUPTED
+        close_trial(store, run.info.run_id, outcome, run.data.tags.get("mmlab.reason", ""))
+
+
+def finish_study(
+    store: TrackingStore, study: str, run_id: str, experiment_id: str, complete: bool
+) -> None:
+    """Close the parent run of a study as FINISHED if ``complete``, else as KILLED.
+
+    Open runs of trials and methods are closed first, and the outcomes are counted.
+    """
+    close_open_trials(store, study, experiment_id)
+    tags = {"mmlab.study": study, "mmlab.kind": "method"}
+    for run in store.search(tags, status="RUNNING", experiment_ids=[experiment_id]):
+        store.close(run.info.run_id, "KILLED")
+    tags = {"mmlab.study": study, "mmlab.kind": "trial"}
+    counts = Counter(outcome_of(r) for r in store.search(tags, experiment_ids=[experiment_id]))
+    metrics = {f"trials/{outcome}": float(counts[outcome]) for outcome in sorted(ENDED)}
+    store.log_metrics(run_id, metrics, 0)
+    store.close(run_id, "FINISHED" if complete else "KILLED")
+
+
+def close_abandoned(store: TrackingStore) -> None:
+    """Close the RUNNING runs of dead processes: studies with their trials, and single trials.
+
+    :func:`mmlab.tracking.run_owner.owner_is_alive` decides whether a process is dead.
+    """
+    for run in store.search({}, status="RUNNING"):
+        tags, run_id = run.data.tags, run.info.run_id
+        if "mmlab.pid" not in tags or owner_is_alive(tags):
+            continue
+        if tags.get("mmlab.kind") == "study":
+            study = tags.get("mmlab.study", "")
+            finish_study(store, study, run_id, run.info.experiment_id, complete=False)
+        else:
+            close_trial(store, run_id, Outcome.INTERRUPTED)

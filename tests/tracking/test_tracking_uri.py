@@ -1,0 +1,197 @@
+"""Which tracking store a command uses, and what it says of one that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from commands import call, mistake
+from servers import free_port
+
+from mmlab.cli.console import recorded_command, same_command
+from mmlab.errors import UserError
+from mmlab.tracking import TrackingStore, lock_study, store_checks
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def test_option_then_variable_then_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    default = TrackingStore()
+    assert (default.uri, default.source) == (f"sqlite:///{tmp_path}/mlflow.db", "the default")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert TrackingStore().uri == default.uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///of_variable.db")
+    assert TrackingStore().uri == f"sqlite:///{tmp_path}/of_variable.db"
+    assert TrackingStore("sqlite:///of_option.db").uri == f"sqlite:///{tmp_path}/of_option.db"
+    shown = json.loads(call("doctor", "--json").stdout)
+    assert shown["tracking_uri"] == f"sqlite:///{tmp_path}/of_variable.db"
+    assert shown["tracking_uri_from"] == "MLFLOW_TRACKING_URI"
+    result = call("report", "study", "-o", "out")
+    assert f"Tracking store: sqlite:///{tmp_path}/of_variable.db (from" in result.stderr
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    assert mistake("ui").startswith("MLFLOW_TRACKING_URI: './mlruns' is not supported")
+
+
+def test_a_password_is_used_and_neither_shown_nor_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = "http://user:s3cr3t@127.0.0.1:5000"
+    store = TrackingStore(uri)
+    assert store.connection_uri == uri
+    assert store.uri == "http://user:***@127.0.0.1:5000"
+    assert store.state_folder == TrackingStore(uri.replace("s3cr3t", "new")).state_folder
+    monkeypatch.setattr(sys, "argv", ["mmlab", "tune", "--tracking-uri", uri])
+    assert "s3cr3t" not in recorded_command() + same_command()
+    file = TrackingStore(f"sqlite:///{tmp_path}/mlflow.db")
+    file.initialise()
+    run = file.create_run(file.experiment("e"), "run", {"mmlab.command": f"mmlab ui {uri}"})
+    file.set_tags(run, {"mmlab.reason": f"no answer from {uri}"})
+    file.log_params(run, {"uri": uri})
+    data = file.client.get_run(run).data
+    assert "s3cr3t" not in str(data.tags) + str(data.params)
+    assert data.params["uri"] == store.uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("sqlite://x.db", "'sqlite://x.db' lacks a slash: three precede the file, sqlite:///x.db."),
+        ("sqlite://", "lacks a slash: three precede the file, sqlite:///FILE."),
+        ("sqlite:///what?.db", "contains a question mark"),
+        ("ftp://u:s3cr3t@host", "'ftp://u:***@host' is not supported as a tracking URI; use"),
+        ("mlruns", "'mlruns' is not supported"),
+        ("sqlite:///missing/mlflow.db", "missing does not exist. Create it, or pass another"),
+        ("mysql://u:s3cr3t@127.0.0.1/db", "Install the driver with: pip install pymysql"),
+        ("sqlite:///text.db", "file is not a database. Move"),
+        ("sqlite:///folder", "folder"),
+    ],
+)
+def test_unusable_uri(
+    uri: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.db").write_text("I am no database. " * 100)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError) as error:
+        TrackingStore(uri).initialise()
+    assert sentence in str(error.value)
+    assert "s3cr3t" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_driver_of_postgresql_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for driver in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, driver, None)
+    with pytest.raises(UserError, match=r"Install the driver with: pip install 'mmlab\[cluster\]'"):
+        TrackingStore("postgresql://user:secret@127.0.0.1/db").initialise()
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = TrackingStore(f"sqlite:///{tmp_path}/mlflow.db")
+    writable = os.access
+    monkeypatch.setattr(os, "access", lambda p, mode: p != tmp_path and writable(p, mode))
+    with pytest.raises(UserError, match=r"cannot be written\. Run in another folder, or pass the"):
+        store.initialise()
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without HOME and an entry of the user, `~` stays as it is; a file is no folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    store = TrackingStore()
+    target = "mmlab.tracking.local_state.user_state_path"
+    for folder, reason in (("~/state", "there is no home folder"), (tmp_path / "file", "Not a")):
+        monkeypatch.setattr(target, lambda _, folder=folder: Path(folder))
+        for act in (store.initialise, lambda: lock_study(store, "study").__enter__()):
+            with pytest.raises(UserError, match=f"{reason}.*Set the environment variable XDG_"):
+                act()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def respond(status: int, body: bytes, kind: str) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    return answer
+
+
+ANSWERS: dict[str, Answer] = {
+    "an error": respond(500, b"{}", "application/json"),
+    "a page": respond(200, b"<html>Welcome</html>", "text/html"),
+    "nothing": lambda request: request.connection.shutdown(socket.SHUT_RDWR),
+    "too late": lambda request: time.sleep(3),
+}
+
+
+@contextmanager
+def http_server(answer: Answer) -> Iterator[str]:
+    """Serve one answer to all requests; yields the URI."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline()
+            if self.raw_requestline and self.parse_request():
+                answer(self)
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://user:s3cr3t@127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def all_commands(uri: str) -> list[list[str]]:
+    data = ["--dataset", "pbmc68k_reduced", "--tracking-uri", uri]
+    return [
+        ["select", *data],
+        ["tune", *data],
+        ["benchmark", *data],
+        ["promote", "study", "--tracking-uri", uri],
+        ["report", "study", "-o", "report", "--tracking-uri", uri],
+        ["ui", "--tracking-uri", uri],
+        ["doctor", "--tracking-uri", uri],
+    ]
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_server_that_does_not_answer_as_mlflow(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_checks, "_TIMEOUT", 1)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    with http_server(ANSWERS[kind]) as uri, pytest.raises(UserError) as error:
+        TrackingStore(uri).require_reachable()
+    assert "(--tracking-uri): the server does not answer as MLflow does: " in str(error.value)
+    assert "s3cr3t" not in str(error.value)
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+def test_every_command_says_that_a_server_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in all_commands(f"http://127.0.0.1:{free_port()}"):
+        assert "the server does not answer as MLflow does" in mistake(*command), command
+    assert not list(tmp_path.iterdir())
