@@ -364,7 +364,7 @@ def test_a_problem_in_a_layer_names_the_layer(tiny_adata: ad.AnnData) -> None:
 def test_checking_and_loading_do_not_modify_the_anndata(tiny_adata: ad.AnnData) -> None:
     tiny_adata.layers["raw"] = tiny_adata.X.copy()
     before = tiny_adata.copy()
-    usable = require_usable(tiny_adata, "cell_type", "raw", "adata")
+    usable, _ = require_usable(tiny_adata, "cell_type", "raw", "adata")
     cells = as_cells(usable)
     cells.adata.X.data[:] = 7
     usable.X.data.setflags(write=False)
