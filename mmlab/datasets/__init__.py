@@ -31,6 +31,7 @@ DATASETS: dict[str, Dataset] = {
         "zeisel",
         "zeisel_subtypes",
         "citeseq",
+        "baron_pancreas",
         "paul",
         "mouse_brain",
         "mouse_brain_subtypes",
