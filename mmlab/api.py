@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from mmlab.model import Model
-    from mmlab.selectors import Selector
     from mmlab.spec.base import Scalar
-    from mmlab.spec.trial import TrialSpec
 
 
 def select_markers(
@@ -21,6 +19,9 @@ def select_markers(
     *,
     method: str = "markermap_supervised",
     layer: str | None = None,
+    min_cells_per_type: int | None = None,
+    drop_unlabelled: bool = False,
+    gene_names: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     groups: Mapping[str, str] | None = None,
@@ -51,6 +52,13 @@ def select_markers(
     layer
         The layer that holds the counts, or ``X`` or ``raw``. By default the layers ``counts``,
         ``raw_counts`` and ``count``, then ``X``, then ``raw`` are searched.
+    min_cells_per_type
+        Leave out cell types with fewer cells than this.
+    drop_unlabelled
+        Leave out cells without a label: NaN, empty, or a text such as NA.
+    gene_names
+        Column of ``var`` with the gene names to use instead of ``var_names``. Genes may be
+        included and excluded by either name.
     include, exclude
         Names of genes that the panel must, and must not, include.
     groups, max_per_group
@@ -72,9 +80,10 @@ def select_markers(
     Returns
     -------
     None, or the copy. The result is in ``var["mmlab_marker"]`` (bool), ``var["mmlab_score"]``
-    (float, higher is better) and ``uns["mmlab"]`` (``panel``: gene names, best first;
-    ``method``, ``n_markers``, ``label_key``, ``seed``, ``params``, ``version``, and
-    ``constraints``: the panel constraints as JSON).
+    (float, higher is better) and ``uns["mmlab"]`` (``panel``: gene names, best first, and with
+    ``gene_names`` their names in ``var_names`` as ``gene_ids``; ``method``, ``n_markers``,
+    ``label_key``, ``seed``, ``params``, ``version``, and ``constraints``: the panel constraints as
+    JSON). Left-out cells are reported on stderr.
 
     Raises
     ------
@@ -97,9 +106,17 @@ def select_markers(
 
     import mmlab
     from mmlab.spec.constraints import CONSTRAINT_FIELDS
+    from mmlab.trial.all_cells import fit_on_all_cells
 
     content = {
-        "data": {"path": "memory", "label_key": label_key},
+        "data": {
+            "path": "memory",
+            "label_key": label_key,
+            "layer": layer,
+            "min_cells_per_type": min_cells_per_type,
+            "drop_unlabelled": drop_unlabelled,
+            "gene_names": gene_names,
+        },
         "selector": method,
         "params": params,
         "n_markers": n_markers,
@@ -114,7 +131,7 @@ def select_markers(
         },
         "seed": seed,
     }
-    selector, spec = _fit_on_all_cells(adata, label_key, layer, content)
+    selector, spec, cells = fit_on_all_cells(adata, content)
     panel = selector.panel_
     target = adata.copy() if copy else adata
     with warnings.catch_warnings():
@@ -123,7 +140,8 @@ def select_markers(
         target.var["mmlab_marker"] = selector.get_support()
     target.var["mmlab_score"] = selector.scores_
     target.uns["mmlab"] = {
-        "panel": [str(target.var_names[gene]) for gene in panel],
+        "panel": cells.genes[panel].tolist(),
+        **({} if cells.gene_ids is None else {"gene_ids": cells.gene_ids[panel].tolist()}),
         "method": method,
         "n_markers": n_markers,
         "label_key": label_key,
@@ -134,51 +152,6 @@ def select_markers(
         "constraints": spec.model_dump_json(include=set(CONSTRAINT_FIELDS), exclude_defaults=True),
     }
     return target if copy else None
-
-
-def _fit_on_all_cells(
-    adata: AnnData, label_key: str, layer: str | None, content: dict[str, Any]
-) -> tuple[Selector, TrialSpec]:
-    """Return the fitted selector, and the specification with all defaults."""
-    import numpy as np
-
-    from mmlab.constraints.measure import measure_genes, needs_cells, resolve_constraints
-    from mmlab.datasets.cells import make_cells
-    from mmlab.datasets.io.checks import require_usable
-    from mmlab.errors import UserError
-    from mmlab.preprocessing.random_streams import Stream, random_stream
-    from mmlab.preprocessing.recipes import prepare_layers
-    from mmlab.preprocessing.splits import Split, partition
-    from mmlab.spec.protocol import MIN_CELLS_PER_PART
-    from mmlab.spec.trial import TrialSpec
-    from mmlab.spec.yaml import parse_spec
-    from mmlab.system.threads import limit_threads
-    from mmlab.trial.defaults import resolve_spec
-    from mmlab.trial.fit_inputs import make_selector, training_data
-
-    usable = require_usable(adata, label_key, layer, "adata")
-    if list(usable.var_names) != list(adata.var_names):
-        raise UserError(
-            f"adata: the raw counts are in raw, which has {usable.n_vars} genes of its own where "
-            f"adata has {adata.n_vars}: call select_markers on adata.raw.to_adata()."
-        )
-    cells = make_cells(usable, label_key, name="adata", normalization="total", origin="memory")
-    spec = resolve_spec(parse_spec(TrialSpec, content, "select_markers"), cells)
-    n = len(cells.y)
-    sizes = (n - n // 8, n // 8)
-    rng = random_stream(spec.seed, 0, Stream.SPLIT)
-    train, validation = partition(cells.y, np.arange(n), sizes, MIN_CELLS_PER_PART[:2], rng)
-    measured = None
-    if needs_cells(spec.constraints):
-        measured = measure_genes(cells.adata.X, train, cells.y, len(cells.classes))
-    panel_constraints = resolve_constraints(spec, cells, measured)
-    layers = prepare_layers(cells.adata, cells.normalization, spec.recipe, train)
-    selector = make_selector(spec, cells, 0)
-    split = Split(train, validation, test=validation[:0])
-    with limit_threads(1):
-        for _ in selector.run(training_data(selector, layers, cells.y, split, panel_constraints)):
-            pass
-    return selector, spec
 
 
 def load_champion(

@@ -29,7 +29,8 @@ def test_wheel_holds_data_and_search_spaces(tmp_path: Path) -> None:
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"mmlab/datasets/data/zeisel.h5ad", "mmlab/datasets/data/citeseq.h5ad"} <= names
+    for data in ("zeisel", "citeseq", "baron_pancreas"):
+        assert f"mmlab/datasets/data/{data}.h5ad" in names
     assert "mmlab/py.typed" in names
     for space in (ROOT / "tune_configs").glob("*.yaml"):
         assert f"mmlab/tune_configs/{space.name}" in names

@@ -9,8 +9,18 @@ import typer
 
 from mmlab.cli.console import print_json, print_message, print_text, stdout
 from mmlab.cli.datasets_check import check
+from mmlab.cli.file_options import (
+    DropUnlabelledOption,
+    GeneNamesOption,
+    MinCellsOption,
+    file_options,
+)
 from mmlab.cli.help_panels import command_with_panels
-from mmlab.cli.shared_options import JsonOption, LayerOption, OfflineOption
+from mmlab.cli.shared_options import (
+    JsonOption,
+    LayerOption,
+    OfflineOption,
+)
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -188,6 +198,9 @@ def add(
         str | None, typer.Option(help="Name of the dataset. Default: that of the file.")
     ] = None,
     layer: LayerOption = None,
+    min_cells_per_type: MinCellsOption = None,
+    drop_unlabelled: DropUnlabelledOption = False,
+    gene_names: GeneNamesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add your own .h5ad file under a name for --dataset.
@@ -196,7 +209,8 @@ def add(
     """
     from mmlab.datasets import add_file
 
-    _print_record(add_file(file, label_key, layer, name or file.stem), as_json)
+    options = file_options(min_cells_per_type, drop_unlabelled, gene_names)
+    _print_record(add_file(file, label_key, layer, name or file.stem, options), as_json)
 
 
 @app.command(cls=command_with_panels("Options"))

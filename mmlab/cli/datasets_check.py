@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmlab.cli.console import print_json, print_text
+from mmlab.cli.file_options import (
+    DropUnlabelledOption,
+    GeneNamesOption,
+    MinCellsOption,
+    file_options,
+)
 from mmlab.cli.shared_options import JsonOption, LayerOption
 from mmlab.errors import UserError
 
@@ -19,6 +25,9 @@ def check(
     file: Annotated[Path, typer.Argument(help="An .h5ad file with raw counts.")],
     label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
     layer: LayerOption = None,
+    min_cells_per_type: MinCellsOption = None,
+    drop_unlabelled: DropUnlabelledOption = False,
+    gene_names: GeneNamesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check whether your own file can be used."""
@@ -26,7 +35,8 @@ def check(
 
     from mmlab.datasets.io.counts import check_file
 
-    checked = check_file(str(file), label_key, layer)
+    options = file_options(min_cells_per_type, drop_unlabelled, gene_names)
+    checked = check_file(str(file), label_key, layer, options)
     if as_json:
         print_json({"file": str(file), "usable": not checked.problems} | asdict(checked))
     else:

@@ -12,6 +12,12 @@ from typing import Any
 from mmlab.cli.shared_options import split_names
 from mmlab.errors import UserError
 
+#: Headers of the column with the genes, in order of preference; in lower case, _ for spaces.
+_GENE_HEADERS = (
+    *("gene", "genes", "symbol", "symbols", "gene_symbol", "gene_symbols", "gene_name"),
+    *("gene_names", "feature_name", "hgnc_symbol", "mgi_symbol", "marker", "markers"),
+    *("gene_id", "gene_ids", "ensembl_id", "ensembl_gene_id", "name", "names"),
+)
 #: Mistakes of a file that are listed.
 _LISTED = 10
 _FILE_ENDINGS = (".txt", ".csv", ".tsv", ".list")
@@ -20,7 +26,9 @@ _FILE_ENDINGS = (".txt", ".csv", ".tsv", ".list")
 def read_genes(option: str, text: str) -> list[str]:
     """Return the names of genes: the lines of a file, or a comma-separated list.
 
-    Blank lines and comments, which begin with #, are skipped. ``@FILE`` always names a file.
+    Blank lines and comments, which begin with #, are skipped. If the first line is a header with a
+    column such as ``gene`` or ``symbol``, as in ``panel.csv``, the genes are those of this column.
+    ``@FILE`` always names a file.
 
     Raises
     ------
@@ -29,8 +37,10 @@ def read_genes(option: str, text: str) -> list[str]:
     """
     path = Path(text.removeprefix("@"))
     if text.startswith("@") or _is_file(path) or _looks_like_a_file(text):
-        lines = (_without_comment(line).strip() for line in _read(option, path).splitlines())
-        return [line for line in lines if line]
+        # A tab at the beginning separates an index without a header from the first column.
+        lines = (_without_comment(line).strip(" ") for line in _read(option, path).splitlines())
+        named = [line for line in lines if line.strip()]
+        return _gene_column(option, path, named) if named else []
     return split_names(text)
 
 
@@ -87,6 +97,22 @@ def read_table(
         listed = problems[:_LISTED] + ([f"and {more} more"] if more > 0 else [])
         raise UserError(f"{option} {path}: {'; '.join(listed)}.")
     return found
+
+
+def _gene_column(option: str, path: Path, lines: list[str]) -> list[str]:
+    """Return the column of the genes if the first line is a header, else the lines."""
+    separator = max(",;\t", key=lines[0].count)
+    try:
+        header, *rows = csv.reader(lines, delimiter=separator)
+    except csv.Error as error:
+        raise UserError(f"{option} {path}: cannot be read as a list: {error}.") from error
+    titles = ["_".join(title.lower().replace(".", " ").split()) for title in header]
+    known = [title for title in _GENE_HEADERS if title in titles]
+    if known:
+        column = titles.index(known[0])
+        named = (row[column].strip() for row in rows if column < len(row))
+        return [name for name in named if name]
+    return [line.strip().strip('"') for line in lines]
 
 
 def to_group(text: str) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmlab.cli.file_options import DropUnlabelledOption, GeneNamesOption, MinCellsOption
 from mmlab.cli.help_panels import DATA, OUTPUT, RESOURCES
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
@@ -112,6 +113,9 @@ class DataOptions:
     data: Path | None
     label_key: str | None
     layer: str | None
+    min_cells_per_type: int | None
+    drop_unlabelled: bool
+    gene_names: str | None
 
     def spec(self) -> DataSpec:
         """Return the specification of the cells.
@@ -130,8 +134,9 @@ class DataOptions:
                 "--data FILE.h5ad with --label-key KEY."
             )
         path = None if self.data is None else str(self.data.absolute())
-        content = {"name": self.dataset, "path": path, "label_key": self.label_key}
-        return parse_spec(DataSpec, content | {"layer": self.layer}, "data")
+        content = asdict(self) | {"name": self.dataset, "path": path}
+        del content["dataset"], content["data"]
+        return parse_spec(DataSpec, content, "data")
 
 
 def data_options(
@@ -155,10 +160,15 @@ def data_options(
         ),
     ] = None,
     layer: LayerOption = None,
+    min_cells_per_type: MinCellsOption = None,
+    drop_unlabelled: DropUnlabelledOption = False,
+    gene_names: GeneNamesOption = None,
     offline: OfflineOption = False,
 ) -> DataOptions:
     """Return the cells that a command works on."""
-    return DataOptions(dataset, data, label_key, layer)
+    return DataOptions(
+        dataset, data, label_key, layer, min_cells_per_type, drop_unlabelled, gene_names
+    )
 
 
 # --- resources

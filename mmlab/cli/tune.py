@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,10 +97,7 @@ def tune(
     every trial is an MLflow run. No trial of a search sees the held-out test set.
     """
     requested = {
-        "dataset": data.dataset,
-        "data": data.data,
-        "label_key": data.label_key,
-        "layer": data.layer,
+        **asdict(data),
         "method": method,
         "n_markers": n_markers,
         "search": search,
@@ -156,7 +154,7 @@ def search_spec(requested: dict[str, Any], trials: int | None, with_baselines: b
     from mmlab.spec.search import SearchSpace, SearchSpec
     from mmlab.spec.yaml import default_search_space_file, parse_spec, read_spec
 
-    names = ("dataset", "data", "label_key", "layer")
+    names = [field.name for field in fields(DataOptions)]
     data = DataOptions(**{name: requested[name] for name in names}).spec()
     method = requested["method"]
     if method is not None:

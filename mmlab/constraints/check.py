@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlab.constraints.describe import MAX_NAMES, list_names
+from mmlab.constraints.gene_names import GeneHints
 from mmlab.constraints.solver import Indices, PanelRules
 from mmlab.datasets.cells import Cells
 from mmlab.spec.trial import TrialSpec
@@ -55,11 +56,12 @@ def _name_problems(spec: TrialSpec, cells: Cells) -> list[str]:
         "groups": spec.constraints.groups,
         "weights": spec.constraints.weights,
     }
-    problems = []
+    problems, hints = [], None
     for key, names in lists.items():
         unknown = [name for name in names if name not in known]
         if unknown:
-            listed = ", ".join(repr(name) for name in unknown[:MAX_NAMES])
+            hints = hints or GeneHints(cells)
+            listed = ", ".join(hints.quote(name) for name in unknown[:MAX_NAMES])
             problems.append(
                 f"{key}: {len(unknown)} of {len(names)} genes are not in {cells.name}: {listed}"
             )

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmlab.constraints.check import excluded_genes, marker_problems, mean_count_problems
+from mmlab.constraints.gene_names import use_gene_names
 from mmlab.constraints.solver import Indices, PanelRules, solve_panel
 from mmlab.datasets.cache.mapped_counts import take_cells
 from mmlab.datasets.cells import Cells
@@ -229,6 +230,7 @@ def consensus_constraints(
         For each panel, the type of which each of its genes was a marker, -1 for none; not read
         without ``min_per_type``.
     """
+    spec = use_gene_names(spec, cells)
     rules, min_per_type = _panel_rules(spec.constraints, cells), spec.constraints.min_per_type
     if rules is None:
         return PanelConstraints([], [], None)

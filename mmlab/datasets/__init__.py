@@ -6,6 +6,8 @@ A new dataset is a module in this package, which defines ``DATASET``, and one li
 
 from __future__ import annotations
 
+import functools
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -14,12 +16,13 @@ from mmlab.datasets.cache.records import CacheRecord, find_record, list_records,
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.datasets.description import Dataset
 from mmlab.datasets.io.cell_source import from_file
+from mmlab.datasets.io.checks import count_kept_cells
 from mmlab.datasets.io.counts import open_counts
 from mmlab.datasets.io.h5ad import open_h5ad
 from mmlab.datasets.simulation import SIMULATED_SUFFIX
 from mmlab.errors import UserError, unknown_name
 from mmlab.spec.names import check_name
-from mmlab.spec.trial import DataSpec
+from mmlab.spec.trial import DEFAULT_OPTIONS, DataSpec, FileOptions
 
 #: The registry, in the order of tables: a dataset has the name of its module.
 DATASETS: dict[str, Dataset] = {
@@ -28,6 +31,7 @@ DATASETS: dict[str, Dataset] = {
         "zeisel",
         "zeisel_subtypes",
         "citeseq",
+        "baron_pancreas",
         "paul",
         "mouse_brain",
         "mouse_brain_subtypes",
@@ -68,7 +72,9 @@ def ensure_dataset(name: str) -> CacheRecord | None:
     return fetch_dataset(DATASETS[name]) if DATASETS[name].sources else None
 
 
-def add_file(path: Path, label_key: str, layer: str | None, name: str) -> CacheRecord:
+def add_file(
+    path: Path, label_key: str, layer: str | None, name: str, options: FileOptions = DEFAULT_OPTIONS
+) -> CacheRecord:
     """Add the cells of an ``.h5ad`` file to the cache under a name.
 
     Raises
@@ -80,7 +86,7 @@ def add_file(path: Path, label_key: str, layer: str | None, name: str) -> CacheR
     check_name(name, "dataset")
     if name in DATASETS or name.endswith(SIMULATED_SUFFIX):
         raise UserError(f"{name} is the name of a dataset of mmlab: choose another name.")
-    return add_dataset(path, label_key, layer, name)
+    return add_dataset(path, label_key, layer, name, options)
 
 
 def is_simulated(name: str) -> bool:
@@ -102,11 +108,13 @@ def count_cells(data: DataSpec) -> int:
     if data.name is not None:
         return (ensure_dataset(data.name) or DATASETS[data.name]).n_cells
     with open_h5ad(str(data.path)) as file:
-        return len(from_file(file).cell_names)
+        return count_kept_cells(from_file(file), str(data.label_key), data)
 
 
 def load_cells(data: DataSpec) -> Cells:
     """Load and check the cells that a specification names; a missing dataset is fetched first.
+
+    Cells of a file that are left out are named on stderr, once per process.
 
     Raises
     ------
@@ -128,13 +136,22 @@ def load_cells(data: DataSpec) -> Cells:
             notes=dataset.notes,
         )
     path, label_key = str(data.path), str(data.label_key)
-    with open_counts(path, label_key, data.layer, in_memory=True) as counts:
-        adata, location = counts.load(label_key), counts.location
+    with open_counts(path, label_key, data.layer, data, in_memory=True) as counts:
+        adata = counts.load(label_key)
+    for note in counts.notes:
+        _print_once(f"{path}: {note}")
     return make_cells(
         adata,
         label_key,
         name=data.title,
         normalization="total",
-        origin=f"file {path}, counts in {location}",
+        origin=f"file {path}, counts in {counts.location}",
+        notes=counts.notes,
+        gene_ids=counts.gene_ids,
         copy=False,
     )
+
+
+@functools.cache
+def _print_once(message: str) -> None:
+    print(message, file=sys.stderr)

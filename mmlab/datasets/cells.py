@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Normalization = Literal["total", "none", "l2"]
 
+#: Column of ``var`` with the original names of genes.
+GENE_ID = "gene_id"
 #: Largest size of the counts, in bytes, that is pickled; larger counts are reopened from disk.
 _MAX_PICKLED_BYTES = 256 * 2**20
 #: Array elements that are hashed at once.
@@ -31,7 +33,8 @@ class Cells:
     name
         Name of the dataset or of the user's file.
     adata
-        Raw counts as CSR float32 in ``X``; ``obs`` has the label column only. Never modified.
+        Raw counts as CSR float32 in ``X``; ``obs`` has the label column only. If genes are not
+        named by the index of the user's ``var``, ``var["gene_id"]`` has that name. Never modified.
     label_key
         The ``obs`` column with the classes (categorical).
     normalization
@@ -80,6 +83,12 @@ class Cells:
         """Gene names, shape (n_genes,)."""
         return np.asarray(self.adata.var_names, dtype=str)
 
+    @property
+    def gene_ids(self) -> NDArray[np.str_] | None:
+        """Original names of the genes, shape (n_genes,); None if :attr:`genes` are these."""
+        ids = self.adata.var.get(GENE_ID)
+        return None if ids is None else np.asarray(ids, dtype=str)
+
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 of counts, gene names, labels and normalization."""
@@ -106,11 +115,13 @@ def make_cells(
     origin: str,
     simulated: bool = False,
     notes: tuple[str, ...] = (),
+    gene_ids: pd.Index | None = None,
     copy: bool = True,
 ) -> Cells:
     """Return the counts, names and labels of ``adata`` in the canonical form of :class:`Cells`.
 
     With ``copy=False`` the cells share the counts of ``adata`` if these are CSR float32.
+    ``gene_ids`` are the original names of genes that are named otherwise.
     """
     counts = sp.csr_matrix(adata.X, dtype=np.float32, copy=copy)
     counts.sum_duplicates()
@@ -119,8 +130,14 @@ def make_cells(
     clean = ad.AnnData(
         X=counts,
         obs=pd.DataFrame({label_key: labels}, index=adata.obs_names.astype(str)),
-        var=pd.DataFrame(index=adata.var_names.astype(str)),
+        var=gene_table(adata.var_names.astype(str), gene_ids),
     )
     if simulated and "is_marker" in adata.var:
         clean.var["is_marker"] = adata.var["is_marker"].to_numpy(dtype=bool)
     return Cells(name, clean, label_key, normalization, origin, simulated, notes)
+
+
+def gene_table(names: pd.Index, gene_ids: pd.Index | None) -> pd.DataFrame:
+    """Return the table ``var`` of genes, with their original names if these differ."""
+    columns = {} if gene_ids is None else {GENE_ID: gene_ids.to_numpy(dtype=object)}
+    return pd.DataFrame(columns, index=names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,8 @@ class Model:
         intercept.
     about
         Origin of the model, for display and for the registry.
+    gene_ids
+        Original names of ``genes``, by which new cells may name them, too; empty if there are none.
     """
 
     genes: list[str]
@@ -75,6 +77,7 @@ class Model:
     labels: NDArray[np.int64]
     coefficients: NDArray[np.float64]
     about: dict[str, Any]
+    gene_ids: list[str] = field(default_factory=list)
 
     @property
     def markers(self) -> list[str]:
@@ -133,20 +136,27 @@ class Model:
     def _z_scores(self, data: ad.AnnData | pd.DataFrame) -> tuple[NDArray[np.float32], pd.Index]:
         """Return z-scores of the panel's genes, shape (n_cells, n_markers), and the cell names."""
         if isinstance(data, pd.DataFrame):
-            _require(self.markers, data.columns, "the data frame")
-            values = data[self.markers].to_numpy(dtype=np.float32, copy=True)
+            positions = self._find(self.markers, data.columns, "the data frame")
+            values = data.iloc[:, positions].to_numpy(dtype=np.float32, copy=True)
             _refuse_counts(values)
             names = data.index
         else:
             needed = self.markers if self.normalization == "none" else self.genes
-            _require(needed, data.var_names, "the AnnData")
-            counts = _require_counts(data[:, needed])
+            counts = _require_counts(data[:, self._find(needed, data.var_names, "the AnnData")])
             values = log_normalize(counts, self.normalization).toarray()
             values = values if needed is self.markers else values[:, self.panel]
             names = data.obs_names
         if not np.isfinite(values).all():
             raise UserError("the cells have values that are not finite numbers (NaN or infinite).")
         return standardize(values, self.mean[self.panel], self.sd[self.panel]), names
+
+    def _find(self, genes: list[str], present: pd.Index, where: str) -> NDArray[np.intp]:
+        """Return the positions of genes among names, which may be original ones."""
+        known = set(self.genes)
+        by_id = dict(zip(self.gene_ids, self.genes, strict=False))
+        names = pd.Index([n if n in known else by_id.get(n, n) for n in map(str, present)])
+        _require(genes, names, where)
+        return names.get_indexer(pd.Index(genes))
 
     def save(self, folder: Path) -> None:
         """Write ``model.safetensors`` and ``model.json`` into ``folder``."""
@@ -202,6 +212,7 @@ def fit_model(panel: NDArray[np.int64], cells: Cells, split: Split, about: dict[
         labels=cells.y[fit_on],
         coefficients=linear_coefficients(z, panel),
         about=about,
+        gene_ids=[] if cells.gene_ids is None else cells.gene_ids.tolist(),
     )
 
 

@@ -41,6 +41,7 @@ def describe_panel(
     - mean_there, mean_elsewhere: mean log1p-normalised expression in this type and in all other
       cells
     - expressed_there: share of this type's cells with a count above 0
+    - gene_id: original name of the gene, if the cells name it otherwise
     """
     panel, scores = borda_panel(list(panels), len(cells.genes), len(panels[0]), panel_constraints)
     stability = np.bincount(np.concatenate(panels), minlength=len(cells.genes)) / len(panels)
@@ -61,6 +62,7 @@ def describe_panel(
             "expressed_there": [
                 (values[mask, i] > 0).mean() for i, mask in enumerate(in_highest_type)
             ],
+            **({} if cells.gene_ids is None else {"gene_id": cells.gene_ids[panel]}),
         }
     )
 

@@ -16,12 +16,39 @@ from pydantic import (
     model_validator,
 )
 
-from mmlab.spec.base import Count, Replicates, Seed, Spec, Value, canonical_json, is_empty
+from mmlab.spec.base import (
+    Count,
+    Name,
+    Replicates,
+    Seed,
+    Spec,
+    Value,
+    canonical_json,
+    is_empty,
+)
 from mmlab.spec.constraints import NO_CONSTRAINTS, Constraints
 from mmlab.spec.protocol import PROTOCOL_NUMBER, Protocol, Recipe
 
 
-class DataSpec(Spec):
+class FileOptions(Spec):
+    """How the cells of a file are read: which of them, and how genes are named."""
+
+    min_cells_per_type: Count | None = Field(
+        None, exclude_if=is_empty, description="leave out cell types with fewer cells than this"
+    )
+    drop_unlabelled: bool = Field(
+        False, exclude_if=is_empty, description="leave out cells without a label"
+    )
+    gene_names: Name | None = Field(
+        None, exclude_if=is_empty, description="column of var with the gene names to use"
+    )
+
+
+#: All cells, and genes as the index of ``var`` names them.
+DEFAULT_OPTIONS = FileOptions()
+
+
+class DataSpec(FileOptions):
     """Source of the cells: a named dataset, or an ``.h5ad`` file and its label column."""
 
     name: str | None = Field(None, description="a dataset of `mmlab datasets list`")
@@ -37,8 +64,10 @@ class DataSpec(Spec):
             raise ValueError("give either the name of a dataset or the path of an .h5ad file")
         if self.path is not None and self.label_key is None:
             raise ValueError("a file requires label_key, the column of obs with the cell types")
-        if self.name is not None and (self.label_key is not None or self.layer is not None):
-            raise ValueError("label_key and layer apply only to a file, not to a named dataset")
+        of_files = ("label_key", "layer", *FileOptions.model_fields)
+        given = [field for field in of_files if getattr(self, field)]
+        if self.name is not None and given:
+            raise ValueError(f"only a file can have {', '.join(given)}, not a named dataset")
         return self
 
     @property

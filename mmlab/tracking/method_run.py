@@ -158,4 +158,4 @@ def _consensus(spec: ComparisonSpec, rows: Sequence[ResultRow], cells: Cells) ->
         spec, cells, panels, [row.get("marked") for row in rows]
     )
     panel, scores = borda_panel(panels, len(cells.genes), len(panels[0]), panel_constraints)
-    return panel_table(panel, scores, cells.genes)
+    return panel_table(panel, scores, cells.genes, cells.gene_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmlab.constraints.check import constraint_problems
+from mmlab.constraints.gene_names import use_gene_names
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.preprocessing.label_noise import label_noise_problems
@@ -22,7 +23,8 @@ def resolve_spec(spec: TrialSpec, cells: Cells) -> TrialSpec:
     UserError
         The trial cannot run on these cells; the message lists all reasons.
     """
-    problems, full = [], spec
+    spec = full = use_gene_names(spec, cells)
+    problems = []
     takes_all_genes = spec.selector in SELECTORS and SELECTORS[spec.selector].takes_all_genes
     if takes_all_genes:
         spec = full = spec.model_copy(update={"n_markers": len(cells.genes)})

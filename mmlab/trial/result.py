@@ -81,8 +81,8 @@ class TrialResult:
     digest, fingerprint
         Identity of the trial and of its data.
     panel
-        Columns rank (from 1), gene, gene_index, score: the panel of the only replicate, or
-        the consensus of all (:func:`consensus_panel`).
+        As of :func:`panel_table`: the panel of the only replicate, or the consensus of all
+        (:func:`consensus_panel`).
     replicates
         One row per replicate. Columns: replicate, epochs, fit_seconds, seconds, device (``cpu``, or
         the model of the GPU), panel (gene indices, best first), marked (only with
@@ -216,15 +216,22 @@ def borda_panel(
 
 
 def panel_table(
-    panel: NDArray[np.int64], scores: NDArray[np.float64], genes: NDArray[np.str_]
+    panel: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    genes: NDArray[np.str_],
+    gene_ids: NDArray[np.str_] | None = None,
 ) -> pd.DataFrame:
-    """Return columns rank (from 1), gene, gene_index, score; one row per marker, best first."""
+    """Return columns rank (from 1), gene, gene_index, score; one row per marker, best first.
+
+    A last column gene_id has the original names ``gene_ids`` if genes are named otherwise.
+    """
     return pd.DataFrame(
         {
             "rank": np.arange(1, len(panel) + 1),
             "gene": genes[panel],
             "gene_index": panel,
             "score": scores[panel],
+            **({} if gene_ids is None else {"gene_id": gene_ids[panel]}),
         }
     )
 

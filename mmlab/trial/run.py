@@ -177,7 +177,7 @@ class Trial:
             spec=self.spec,
             digest=self.digest,
             fingerprint=self.cells.fingerprint,
-            panel=panel_table(panel, scores, self.cells.genes),
+            panel=panel_table(panel, scores, self.cells.genes, self.cells.gene_ids),
             replicates=pd.DataFrame([replicate_row(r) for r in done]),
             metrics=summarise_metrics(done),
             classes=self.cells.classes,

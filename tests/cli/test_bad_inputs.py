@@ -500,10 +500,18 @@ CELLS = [
         ["label_key 'cell_type' is not a column of obs", "donor", "; did you mean 'celltype'?"],
     ),
     (28, no_column, ["label_key 'cell_type' is not a column of obs (columns: none)"]),
-    (29, missing_labels, ["obs['cell_type'] has no label for 2 of 120 cells, first 'cell_0', "]),
+    (
+        29,
+        missing_labels,
+        ["obs['cell_type'] has no label for 2 of 120 cells, first 'cell_0', ", "--drop-unlabelled"],
+    ),
     (29, no_label_at_all, ["has no label for 120 of 120 cells"]),
     (29, blank_labels, ["obs['cell_type'] has no label for 1 of 120 cells, first 'cell_0'"]),
-    (30, small_classes, ["needs at least 4 cells", "'rare' has 3, 'rarest' has 1"]),
+    (
+        30,
+        small_classes,
+        ["'rare' has 3, 'rarest' has 1", "leave these types out with --min-cells-per-type 4"],
+    ),
     (
         31,
         one_class,

@@ -250,7 +250,11 @@ def test_select_prints_a_table_and_where_the_run_is(counts: Path) -> None:
         (["--dataset", "zeisl"], "Did you mean 'zeisel'?"),
         ([], "pass --dataset NAME"),
         (["--data", "missing.h5ad"], "a file requires label_key"),
-        (["--dataset", "toy_xor", "--label-key", "x"], "label_key and layer apply only to a file"),
+        (["--dataset", "toy_xor", "--label-key", "x"], "only a file can have label_key"),
+        (
+            ["--dataset", "toy_xor", "--min-cells-per-type", "9", "--gene-names", "x"],
+            "only a file can have min_cells_per_type, gene_names",
+        ),
         (["--dataset", "toy_xor", "--method", "markermap"], "method 'markermap' is not among"),
         (["--dataset", "toy_xor", "-k", "501"], "n_markers is 501, but toy_xor has 500 genes"),
         (["--dataset", "toy_xor", "-k", "0"], "n_markers"),

@@ -135,6 +135,33 @@ def test_genes_come_from_the_option_or_from_a_file(text: str, folder: Path) -> N
     assert read_genes("--include", text) == ["A", "B", "C"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gene\nINS\nGCG\n",
+        "# from a paper\nGene Symbol\n\nINS\nGCG # alpha cells\n",
+        '"symbol"\n"INS"\n"GCG"\n',
+        '"INS"\n"GCG"\n',
+        "rank,gene,gene_index,score\n1,INS,7,2.5\n2,GCG,3,1.5\n",
+        "rank,gene_id,score,gene\n1,ENSG1,2.5,INS\n2,ENSG2,1.5,GCG\n",
+        ",Symbol,type\n0,INS,beta\n1,GCG,alpha\n",
+        "\tfeature_name\n0\tINS\n1\tGCG\n",
+        "name;note\nINS;a\nGCG;b\n",
+    ],
+)
+def test_headers_of_lists_and_panels_are_understood(text: str, folder: Path) -> None:
+    (folder / "must.csv").write_text(text)
+    assert read_genes("--include", "must.csv") == ["INS", "GCG"]
+
+
+def test_lists_without_a_header_keep_their_lines(folder: Path) -> None:
+    names = ["0610007C21Rik;Apr3", "gene_0", "A,B", "Symbol1"]
+    (folder / "list.txt").write_text("\n".join(names))
+    assert read_genes("--include", "list.txt") == names
+    (folder / "empty.txt").write_text("\n# nothing\n")
+    assert read_genes("--include", "empty.txt") == []
+
+
 def test_genes_may_have_strange_names_and_be_many() -> None:
     assert read_genes("--include", "A#1,B/C,x.txt") == ["A#1", "B/C", "x.txt"]
     many = [f"ENSG{i:011d}" for i in range(5000)]

@@ -23,6 +23,7 @@ from mmlab.spec.trial import DataSpec
 
 #: Fingerprints of the packaged datasets; a change means other data and other results.
 FINGERPRINTS = {
+    "baron_pancreas": "5f070e01f7055aa6464d8314bb12a3cdef13994394f5945401f2a156e50d0e33",
     "citeseq": "e6ce67d409ead0e47d652b9952b7bb2f45c0c99365f242e9247786a083ce5207",
     "pbmc68k_reduced": "342d9c62738b3c2e08bc7910bd875f439b2221424e058bb436855a43fee1f773",
     "toy_xor": "607f47d939df0509b98a37261961b04744494bc6a1b9cd6fc386091545465fdf",
@@ -144,6 +145,22 @@ def test_zeisel_subtypes_has_no_cells_without_a_subtype() -> None:
     assert "(none)" not in set(part.obs["cell_subtype"].cat.categories)
     assert (whole.X[kept] != part.X).nnz == 0
     assert list(part.obs_names) == list(whole.obs_names[kept])
+
+
+def test_baron_pancreas_has_the_types_and_genes_with_enough_cells() -> None:
+    whole, part = read_packaged("baron_pancreas.h5ad"), loaded("baron_pancreas")
+    types = whole.obs["cell_type"].astype(str).to_numpy()
+    sizes = dict(zip(*np.unique(types, return_counts=True), strict=True))
+    assert sizes["t_cell"] == 2
+    assert sizes["schwann"] == 5
+    own = whole[types != "t_cell"]
+    assert list(part.obs_names) == list(own.obs_names)
+    assert list(part.obs["cell_type"].cat.categories) == sorted(set(sizes) - {"t_cell"})
+    counts = own.X.toarray()
+    kept = np.count_nonzero(counts, axis=0) >= 10
+    assert list(part.var_names) == list(own.var_names[kept])
+    assert {"INS", "GCG", "SST", "PPY", "GHRL"} <= set(part.var_names)
+    np.testing.assert_array_equal(part.X.toarray(), counts[:, kept])
 
 
 def test_zeisel_has_the_packaged_counts() -> None:
@@ -364,7 +381,7 @@ def test_a_problem_in_a_layer_names_the_layer(tiny_adata: ad.AnnData) -> None:
 def test_checking_and_loading_do_not_modify_the_anndata(tiny_adata: ad.AnnData) -> None:
     tiny_adata.layers["raw"] = tiny_adata.X.copy()
     before = tiny_adata.copy()
-    usable = require_usable(tiny_adata, "cell_type", "raw", "adata")
+    usable, _ = require_usable(tiny_adata, "cell_type", "raw", "adata")
     cells = as_cells(usable)
     cells.adata.X.data[:] = 7
     usable.X.data.setflags(write=False)

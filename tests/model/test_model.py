@@ -95,6 +95,21 @@ def test_a_data_frame_needs_only_the_genes_of_the_panel(model: Model, held_out: 
     )
 
 
+def test_new_cells_may_have_the_original_names_of_genes(
+    model: Model, held_out: ad.AnnData, tmp_path: Path
+) -> None:
+    symbols = [f"SYM{i}" for i in range(len(model.genes))]
+    replace(model, genes=symbols, gene_ids=model.genes).save(tmp_path)
+    renamed = Model.load(tmp_path)
+    shuffled = held_out[:, ::-1].copy()
+    pd.testing.assert_frame_equal(renamed.predict(shuffled), model.predict(held_out))
+    shuffled.var_names = [symbols[model.genes.index(name)] for name in shuffled.var_names]
+    pd.testing.assert_frame_equal(renamed.predict(shuffled), model.predict(held_out))
+    shuffled.var_names = [*shuffled.var_names[:-1], "other"]
+    with pytest.raises(UserError, match="lacks 1 genes that the model needs: SYM0"):
+        renamed.predict(shuffled)
+
+
 def test_a_loaded_model_equals_the_saved_one(
     model: Model, held_out: ad.AnnData, tmp_path: Path
 ) -> None:

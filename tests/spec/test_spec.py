@@ -249,11 +249,15 @@ def test_an_unknown_key_in_a_nested_block_is_named_with_its_path() -> None:
         ({}, "give either the name of a dataset or the path"),
         ({"name": "zeisel", "path": "a.h5ad"}, "give either the name of a dataset or the path"),
         ({"path": "a.h5ad"}, "a file requires label_key"),
-        ({"name": "zeisel", "label_key": "type"}, "label_key and layer apply only to a file"),
-        ({"name": "zeisel", "layer": "counts"}, "label_key and layer apply only to a file"),
+        ({"name": "zeisel", "label_key": "type"}, "only a file can have label_key, not a named"),
+        ({"name": "zeisel", "layer": "counts"}, "only a file can have layer, not a named"),
+        (
+            {"name": "zeisel", "drop_unlabelled": True, "gene_names": "symbol"},
+            "only a file can have drop_unlabelled, gene_names, not a named",
+        ),
     ],
 )
-def test_data_have_exactly_one_source(data: dict[str, str], message: str) -> None:
+def test_data_have_exactly_one_source(data: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"data: {message}"):
         parse_spec(TrialSpec, {"data": data, "selector": "random"}, "spec.yaml")
 

@@ -13,13 +13,14 @@ from mmlab.datasets.cache.cache_paths import cache_folder, downloads_folder
 from mmlab.datasets.cache.download import download, verify_checksum
 from mmlab.datasets.cache.records import CacheRecord, dataset_lock, find_record, write_dataset
 from mmlab.datasets.cache.transfer_progress import cell_progress
-from mmlab.datasets.cells import make_cells
+from mmlab.datasets.cells import gene_table, make_cells
 from mmlab.datasets.description import Dataset, Description
 from mmlab.datasets.io.checks import find_problems
 from mmlab.datasets.io.counts import open_counts
 from mmlab.datasets.remote_files import RemoteFile
 from mmlab.datasets.simulation import BLOCK_CELLS, DEFAULT_DENSITY, Simulation
 from mmlab.errors import UserError
+from mmlab.spec.trial import DEFAULT_OPTIONS, FileOptions
 from mmlab.system.files import existing_folder
 from mmlab.system.memory import available_memory
 
@@ -132,7 +133,9 @@ def _require_space(simulation: Simulation) -> None:
             )
 
 
-def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> CacheRecord:
+def add_dataset(
+    path: Path, label_key: str, layer: str | None, name: str, options: FileOptions = DEFAULT_OPTIONS
+) -> CacheRecord:
     """Check the cells of an ``.h5ad`` file and copy them to the cache under a name.
 
     The file is not needed afterwards. Counts are streamed: they may be larger than memory.
@@ -144,7 +147,7 @@ def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> Cac
     """
     with (
         dataset_lock(name, f"another process is adding {name}: waiting for it"),
-        open_counts(str(path), label_key, layer) as counts,
+        open_counts(str(path), label_key, layer, options) as counts,
     ):
         if find_record(name) is not None:
             raise UserError(
@@ -162,9 +165,10 @@ def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> Cac
             n_classes=counts.labels.nunique(),
             label_key=label_key,
             normalization="total",
+            notes=counts.notes,
         )
         obs = pd.DataFrame({label_key: counts.labels})
-        var = pd.DataFrame(index=counts.gene_names)
+        var = gene_table(counts.gene_names, counts.gene_ids)
         blocks = cell_progress(counts.blocks(), n_cells, f"adding {name}")
         return write_dataset(description, blocks, obs, var, {})
 

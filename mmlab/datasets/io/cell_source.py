@@ -9,27 +9,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anndata as ad
 import h5py
-import numpy as np
 import pandas as pd
 
-from mmlab.datasets.io.hdf5 import (
-    InvalidFileError,
-    declared_bytes,
-    explain_hdf5_errors,
-    format_bytes,
-    read_attribute,
-    read_values,
+from mmlab.datasets.io.hdf5 import InvalidFileError, explain_hdf5_errors, read_attribute
+from mmlab.datasets.io.tables import (
+    as_names,
+    column_names,
+    find_column,
+    read_column,
+    read_index,
+    require_memory,
 )
-from mmlab.system.memory import available_memory
 
 #: Layers that are searched for counts, in this order, before ``X`` and ``raw``.
 COUNT_LAYERS = ("counts", "raw_counts", "count")
-#: Encodings of a column that consists of values and a mask of the missing ones.
-_MASKED_ENCODINGS = ("nullable-integer", "nullable-boolean", "nullable-string-array")
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,14 @@ class CountLocation:
         empty.
     read_gene_names
         Returns the names of its genes; ``raw`` has genes of its own.
+    read_gene_column
+        Returns a column of the table of its genes, one value per gene; None if there is none.
     """
 
     title: str
     element: Any
     read_gene_names: Callable[[], pd.Index]
+    read_gene_column: Callable[[str], Any] = lambda name: None
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,20 @@ def from_anndata(adata: ad.AnnData) -> CellSource:
     def read_gene_names() -> pd.Index:
         return as_names(adata.var_names)
 
+    of_var = read_gene_names, adata.var.get
     return CellSource(
         cell_names=as_names(adata.obs_names),
         gene_names=read_gene_names(),
         layers={
-            str(name): CountLocation(f"layer {name!r}", matrix, read_gene_names)
+            str(name): CountLocation(f"layer {name!r}", matrix, *of_var)
             for name, matrix in adata.layers.items()
         },
-        X=CountLocation("X", adata.X, read_gene_names),
-        raw=None if raw is None else CountLocation("raw", raw.X, lambda: as_names(raw.var_names)),
+        X=CountLocation("X", adata.X, *of_var),
+        raw=(
+            None
+            if raw is None
+            else CountLocation("raw", raw.X, lambda: as_names(raw.var_names), raw.var.get)
+        ),
         obs_columns=[str(name) for name in adata.obs.columns],
         var_columns=[str(name) for name in adata.var.columns],
         read_obs_column=lambda name: adata.obs[name],
@@ -135,34 +141,31 @@ def from_file(file: h5py.File) -> CellSource:
             if not isinstance(table, h5py.Group):
                 problem = f"/{name} is not a table; write the file again with write_h5ad"
                 raise InvalidFileError(file.filename, [problem])
-        gene_names = _read_index(var)
+        gene_names = read_index(var)
+        of_var = (lambda: gene_names), partial(find_column, var)
         has_raw = isinstance(raw, h5py.Group) and isinstance(raw.get("var"), h5py.Group)
         return CellSource(
-            cell_names=_read_index(obs),
+            cell_names=read_index(obs),
             gene_names=gene_names,
             layers={
-                name: CountLocation(f"layer {name!r}", layers[name], lambda: gene_names)
+                name: CountLocation(f"layer {name!r}", layers[name], *of_var)
                 for name in (layers if isinstance(layers, h5py.Group) else ())
             },
-            X=CountLocation("X", _x_element(file), lambda: gene_names),
+            X=CountLocation("X", _x_element(file), *of_var),
             raw=(
-                CountLocation("raw", _x_element(raw), lambda: _read_index(raw["var"]))
+                CountLocation(
+                    "raw",
+                    _x_element(raw),
+                    lambda: read_index(raw["var"]),
+                    partial(find_column, raw["var"]),
+                )
                 if has_raw
                 else None
             ),
-            obs_columns=_column_names(obs),
-            var_columns=_column_names(var),
-            read_obs_column=lambda name: pd.Series(_read_column(obs, name)),
+            obs_columns=column_names(obs),
+            var_columns=column_names(var),
+            read_obs_column=lambda name: pd.Series(read_column(obs, name)),
         )
-
-
-def as_names(values: Any) -> pd.Index:
-    """Return names as text; a missing name becomes the empty string."""
-    index = pd.Index(values)
-    texts = index.astype(str).to_numpy(dtype=object, copy=True)
-    texts[np.asarray(index.isna(), dtype=bool)] = ""
-    names: pd.Index = pd.Index(texts, dtype=object)
-    return names
 
 
 def _x_element(group: h5py.Group) -> Any:
@@ -172,55 +175,11 @@ def _x_element(group: h5py.Group) -> Any:
     return None if is_null else element
 
 
-def _column_names(table: h5py.Group) -> list[str]:
-    index = read_attribute(table, "_index")
-    return sorted(name for name in table if name != index and not name.startswith("__"))
-
-
-def _read_index(table: h5py.Group) -> pd.Index:
-    name = read_attribute(table, "_index")
-    if name not in table:
-        problem = f"{table.name} has no names: its index column {name!r} is missing"
-        raise InvalidFileError(table.file.filename, [problem])
-    return as_names(_read_column(table, name))
-
-
-def _read_column(table: h5py.Group, name: str) -> Any:
-    """Read a column of ``obs`` or ``var`` as a numpy array or a pandas object."""
-    with explain_hdf5_errors(table):
-        element = table[name]
-        encoding = read_attribute(element, "encoding-type")
-        parts = _column_parts(table, element, encoding)
-        if not all(isinstance(part, h5py.Dataset) for part in parts):
-            problem = f"{element.name} is not a column of values"
-            raise InvalidFileError(table.file.filename, [problem])
-        _require_memory(element.name, parts)
-        values: list[Any] = [read_values(part) for part in parts]
-        if len(values) == 1:
-            return values[0]
-        if encoding in _MASKED_ENCODINGS:
-            return pd.Series(values[0], dtype=object).mask(values[1].astype(bool))
-        return pd.Categorical.from_codes(values[0], values[1])
-
-
-def _column_parts(table: h5py.Group, element: Any, encoding: str) -> list[Any]:
-    """Return the HDF5 datasets of a column: values; codes and categories; or values and mask."""
-    if isinstance(element, h5py.Group):
-        if encoding == "categorical":
-            return [element["codes"], element["categories"]]
-        return [element["values"], element["mask"]] if encoding in _MASKED_ENCODINGS else [element]
-    if "categories" in element.attrs:  # anndata 0.7
-        reference = element.attrs.get_id("categories")
-        if h5py.check_ref_dtype(reference.dtype) is h5py.Reference:
-            return [element, table[element.attrs["categories"]]]
-    return [element]
-
-
 def _read_legacy_file(file: h5py.File) -> ad.AnnData:
     """Read all of a file written by anndata before 0.7 (2020), which kept categories in ``uns``."""
     datasets: list[h5py.Dataset] = []
     file.visititems(lambda _, item: datasets.append(item) if hasattr(item, "shape") else None)
-    _require_memory("the whole file, in a format of anndata before 0.7,", datasets)
+    require_memory("the whole file, in a format of anndata before 0.7,", datasets)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -230,15 +189,3 @@ def _read_legacy_file(file: h5py.File) -> ad.AnnData:
             problem = f"it has the format of anndata before 0.7 and cannot be read: {detail}"
             raise InvalidFileError(file.filename, [problem]) from error
     return adata
-
-
-def _require_memory(label: str, datasets: list[h5py.Dataset]) -> None:
-    needed, free = sum(map(declared_bytes, datasets)), available_memory()
-    if needed > free:
-        raise InvalidFileError(
-            datasets[0].file.filename,
-            [
-                f"{label} needs {format_bytes(needed)} of memory, but {format_bytes(free)} are "
-                "free; use a machine with more memory"
-            ],
-        )

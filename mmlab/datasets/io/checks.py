@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mmlab.datasets.io.cell_source import CellSource, from_anndata
 from mmlab.datasets.io.count_search import InspectedLocation, find_counts, quote_names
-from mmlab.datasets.io.hdf5 import InvalidFileError
+from mmlab.datasets.io.gene_names import GeneNames, read_gene_names
+from mmlab.datasets.io.labels import check_labels, keep_cells
 from mmlab.errors import UserError
-from mmlab.spec.protocol import MIN_CELLS_PER_CLASS
+from mmlab.spec.trial import DEFAULT_OPTIONS, FileOptions
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Inspection:
         Names of the cells, and of the genes of the location.
     labels
         One class name per cell, "" where it is missing; None if there are no classes.
+    kept
+        Whether each cell is used, shape (n_cells,).
+    gene_ids
+        Names of the genes in the index of ``var``; None if ``gene_names`` are these.
+    notes
+        Left-out cells and properties of the gene names, one sentence each.
     """
 
     problems: list[str]
@@ -40,40 +47,65 @@ class Inspection:
     cell_names: pd.Index
     gene_names: pd.Index
     labels: pd.Series | None
+    kept: NDArray[np.bool_]
+    gene_ids: pd.Index | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find_problems(adata: ad.AnnData, label_key: str, layer: str | None = None) -> list[str]:
     """Return all reasons why ``adata`` cannot be used, one sentence each; empty if it can."""
-    return _inspect_anndata(adata, label_key, layer).problems
+    return _inspect_anndata(adata, label_key, layer, DEFAULT_OPTIONS).problems
 
 
-def require_usable(adata: ad.AnnData, label_key: str, layer: str | None, where: str) -> ad.AnnData:
-    """Return an AnnData with the counts in ``X``, or raise one error with all problems.
+def require_usable(
+    adata: ad.AnnData,
+    label_key: str,
+    layer: str | None,
+    where: str,
+    options: FileOptions = DEFAULT_OPTIONS,
+) -> tuple[ad.AnnData, Inspection]:
+    """Return an AnnData with the counts of the used cells in ``X``, and what was found.
 
-    The message of the error begins with ``where``.
+    Raises
+    ------
+    UserError
+        All reasons why the cells cannot be used, after ``where``.
     """
-    inspection = _inspect_anndata(adata, label_key, layer)
+    inspection = _inspect_anndata(adata, label_key, layer, options)
     counts = inspection.counts
     if inspection.problems or counts is None:
         raise UserError(f"{where}: " + "; ".join(inspection.problems) + ".")
-    if counts.location.title == "X":
-        return adata
+    if counts.location.title == "X" and inspection.gene_ids is None and inspection.kept.all():
+        return adata, inspection
     var = pd.DataFrame(index=inspection.gene_names)
-    return ad.AnnData(X=counts.location.element, obs=adata.obs, var=var)
+    usable = ad.AnnData(X=counts.location.element, obs=adata.obs, var=var)
+    return (usable if inspection.kept.all() else usable[inspection.kept].copy()), inspection
 
 
-def _inspect_anndata(adata: ad.AnnData, label_key: str, layer: str | None) -> Inspection:
+def _inspect_anndata(
+    adata: ad.AnnData, label_key: str, layer: str | None, options: FileOptions
+) -> Inspection:
     if adata.isbacked:
         problem = (
             f"it is backed by {adata.filename} and not in memory: call its to_memory(), or pass "
             "the file to the command line with --data"
         )
-        return Inspection([problem], None, [], adata.obs_names, adata.var_names, None)
-    return inspect_cells(from_anndata(adata), label_key, layer)
+        return _refuse(problem, adata.obs_names, adata.var_names)
+    return inspect_cells(from_anndata(adata), label_key, layer, options)
+
+
+def _refuse(problem: str, cell_names: pd.Index, gene_names: pd.Index) -> Inspection:
+    kept = np.ones(len(cell_names), dtype=bool)
+    return Inspection([problem], None, [], cell_names, gene_names, None, kept)
 
 
 def inspect_cells(
-    source: CellSource, label_key: str, layer: str | None, *, in_memory: bool = False
+    source: CellSource,
+    label_key: str,
+    layer: str | None,
+    options: FileOptions = DEFAULT_OPTIONS,
+    *,
+    in_memory: bool = False,
 ) -> Inspection:
     """Inspect everything that a trial reads: counts (block by block), names and labels.
 
@@ -85,23 +117,49 @@ def inspect_cells(
         The ``obs`` column with the classes.
     layer, in_memory
         As in :func:`mmlab.datasets.io.count_search.find_counts`.
+    options
+        Which cells are used, and how genes are named.
     """
     cell_names, gene_names = source.cell_names, source.gene_names
     n_cells, n_genes = len(cell_names), len(gene_names)
     if 0 in (n_cells, n_genes):
         problem = f"there are {n_cells} cells and {n_genes} genes; at least one of each is needed"
-        return Inspection([problem], None, [], cell_names, gene_names, None)
+        return _refuse(problem, cell_names, gene_names)
     result = find_counts(source, layer, in_memory=in_memory)
+    genes = GeneNames(gene_names, None, [], [])
     if result.found is not None:
-        gene_names = result.found.location.read_gene_names()
-    label_problems, labels = _check_labels(source, label_key)
+        genes = read_gene_names(source, result.found.location, options.gene_names)
+    label_problems, labels = check_labels(source, label_key, options)
+    kept, notes = np.ones(n_cells, dtype=bool), list[str]()
+    if labels is not None:
+        kept, notes = keep_cells(labels, options, f"obs[{label_key!r}]")
     problems = [
         *result.problems,
-        *_gene_problems(gene_names),
-        *_cell_problems(cell_names, result.found),
+        *genes.problems,
+        *_gene_problems(genes.names),
+        *_cell_problems(cell_names, kept, result.found),
         *label_problems,
     ]
-    return Inspection(problems, result.found, result.rejected, cell_names, gene_names, labels)
+    return Inspection(
+        problems,
+        result.found,
+        result.rejected,
+        cell_names,
+        genes.names,
+        labels,
+        kept,
+        genes.ids,
+        (*notes, *genes.notes),
+    )
+
+
+def count_kept_cells(source: CellSource, label_key: str, options: FileOptions) -> int:
+    """Return the number of cells that are used; no counts are read."""
+    n_cells = len(source.cell_names)
+    if options.min_cells_per_type is None and not options.drop_unlabelled:
+        return n_cells
+    _, labels = check_labels(source, label_key, options)
+    return n_cells if labels is None else int(keep_cells(labels, options)[0].sum())
 
 
 def _gene_problems(names: pd.Index) -> list[str]:
@@ -123,9 +181,12 @@ def _gene_problems(names: pd.Index) -> list[str]:
     return problems
 
 
-def _cell_problems(names: pd.Index, counts: InspectedLocation | None) -> list[str]:
+def _cell_problems(
+    names: pd.Index, kept: NDArray[np.bool_], counts: InspectedLocation | None
+) -> list[str]:
     problems = []
-    repeated = names[names.duplicated()].unique()
+    used = names[kept]
+    repeated = used[used.duplicated()].unique()
     if len(repeated):
         problems.append(
             f"{len(repeated)} cell names occur more than once, first {quote_names(repeated)}: "
@@ -133,68 +194,11 @@ def _cell_problems(names: pd.Index, counts: InspectedLocation | None) -> list[st
             "adata.obs_names_make_unique()"
         )
     if counts is not None and counts.scan is not None:
-        empty = np.flatnonzero(counts.scan.cell_totals == 0)
+        empty = np.flatnonzero((counts.scan.cell_totals == 0) & kept)
         if len(empty):
             problems.append(
-                f"{len(empty)} of {len(names)} cells have no counts in {counts.location.title}, "
+                f"{len(empty)} of {len(used)} cells have no counts in {counts.location.title}, "
                 f"first {quote_names(names[empty])}: remove them with "
                 "scanpy.pp.filter_cells(adata, min_counts=1)"
             )
     return problems
-
-
-def _check_labels(source: CellSource, label_key: str) -> tuple[list[str], pd.Series | None]:
-    """Return the problems of the label column, and the class of each cell."""
-    where = f"obs[{label_key!r}]"
-    if label_key not in source.obs_columns:
-        near = difflib.get_close_matches(label_key, source.obs_columns, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        existing = ", ".join(source.obs_columns) or "none"
-        problem = f"label_key {label_key!r} is not a column of obs (columns: {existing}){hint}"
-        return [problem], None
-    try:
-        column = source.read_obs_column(label_key)
-    except InvalidFileError as error:
-        return error.problems, None
-    n_cells = len(source.cell_names)
-    if len(column) != n_cells:
-        problem = f"{where} has {len(column)} labels for {n_cells} cells; one per cell is needed"
-        return [problem], None
-    if _has_floats(column):
-        problem = (
-            f"{where} contains floating-point numbers (such as {column.dropna().iloc[0]}), not "
-            "classes; if these are cluster numbers, convert them to text"
-        )
-        return [problem], None
-    labels = column.astype(object).where(column.notna(), "").astype(str)
-    missing = (labels.str.strip() == "").to_numpy()
-    problems = []
-    if missing.any():
-        problems.append(
-            f"{where} has no label for {missing.sum()} of {len(labels)} cells, first "
-            f"{quote_names(source.cell_names[missing])}: label these cells or remove them"
-        )
-    sizes = labels[~missing].value_counts()
-    if len(sizes) < 2:
-        found = f"only the class {quote_names(sizes.index)}" if len(sizes) else "no class"
-        problems.append(f"{where} has {found}; at least two classes are needed")
-    small = sizes[sizes < MIN_CELLS_PER_CLASS]
-    if len(small):
-        listed = ", ".join(
-            f"{quote_names([name])} has {count}" for name, count in small[:5].items()
-        )
-        problems.append(
-            f"every class of {where} needs at least {MIN_CELLS_PER_CLASS} cells to be split into "
-            f"train, validation and test: {listed}"
-            + (f" and {len(small) - 5} more classes" if len(small) > 5 else "")
-            + "; merge small classes with others or remove their cells"
-        )
-    return problems, labels
-
-
-def _has_floats(column: pd.Series) -> bool:
-    if column.isna().all():
-        return False
-    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
-    kind = pd.api.types.infer_dtype(values, skipna=True)
-    return kind in ("floating", "mixed-integer-float")

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from mmlab.datasets.io.cell_source import from_file
 from mmlab.datasets.io.checks import Inspection, inspect_cells
@@ -16,6 +18,7 @@ from mmlab.datasets.io.h5ad import open_h5ad
 from mmlab.datasets.io.hdf5 import InvalidFileError
 from mmlab.datasets.io.matrix import BLOCK_VALUES, Matrix
 from mmlab.datasets.io.warnings import find_warnings
+from mmlab.spec.trial import DEFAULT_OPTIONS, FileOptions
 
 
 @dataclass(frozen=True)
@@ -28,29 +31,40 @@ class OpenCounts:
         Location in the file: ``X``, ``raw`` or ``layer 'counts'``.
     matrix
         The stored matrix (CSR, CSC or dense) with its ``shape`` and ``dtype``.
-    n_nonzero
-        Number of counts above 0.
+    kept
+        Whether each stored cell is used; all other attributes are of the used cells.
     cell_names, gene_names
         Names, shape (n_cells,) and (n_genes,).
     labels
         Class of each cell, categorical, indexed by the cell names.
+    gene_ids
+        Names of the genes in the index of ``var``; None if ``gene_names`` are these.
+    notes
+        Left-out cells and properties of the gene names, one sentence each.
     """
 
     location: str
     matrix: Matrix
-    n_nonzero: int
+    kept: NDArray[np.bool_]
     cell_names: pd.Index
     gene_names: pd.Index
     labels: pd.Series
+    gene_ids: pd.Index | None = None
+    notes: tuple[str, ...] = ()
 
     def blocks(self, n_values: int = BLOCK_VALUES) -> Iterator[sp.csr_matrix]:
         """Yield blocks of consecutive cells as CSR float32; see `Matrix.blocks`."""
-        return self.matrix.blocks(n_values)
+        first = 0
+        for block in self.matrix.blocks(n_values):
+            kept = self.kept[first : first + block.shape[0]]
+            first += block.shape[0]
+            yield block if kept.all() else block[kept]
 
     def load(self, label_key: str) -> ad.AnnData:
         """Return all counts as CSR float32 in ``X``, with the labels as ``obs[label_key]``."""
+        counts = self.matrix.load()
         return ad.AnnData(
-            X=self.matrix.load(),
+            X=counts if self.kept.all() else counts[self.kept],
             obs=pd.DataFrame({label_key: self.labels}),
             var=pd.DataFrame(index=self.gene_names),
         )
@@ -58,7 +72,12 @@ class OpenCounts:
 
 @contextmanager
 def open_counts(
-    path: str, label_key: str, layer: str | None = None, *, in_memory: bool = False
+    path: str,
+    label_key: str,
+    layer: str | None = None,
+    options: FileOptions = DEFAULT_OPTIONS,
+    *,
+    in_memory: bool = False,
 ) -> Iterator[OpenCounts]:
     """Open the counts of an ``.h5ad`` file and check that they can be used; nothing is loaded.
 
@@ -75,6 +94,8 @@ def open_counts(
     layer
         A layer, ``X`` or ``raw``; None searches the layers ``counts``, ``raw_counts`` and
         ``count``, then ``X``, then ``raw``.
+    options
+        Which cells are used, and how genes are named.
     in_memory
         Reject counts that do not fit into free memory, before their values are read.
 
@@ -84,7 +105,8 @@ def open_counts(
         All reasons why the file cannot be used, in one error.
     """
     with open_h5ad(path) as file:
-        inspection = inspect_cells(from_file(file), label_key, layer, in_memory=in_memory)
+        source = from_file(file)
+        inspection = inspect_cells(source, label_key, layer, options, in_memory=in_memory)
         if inspection.problems:
             raise InvalidFileError(path, inspection.problems)
         yield _to_open_counts(inspection)
@@ -114,12 +136,14 @@ class FileCheck:
     n_classes: int | None = None
 
 
-def check_file(path: str, label_key: str, layer: str | None = None) -> FileCheck:
+def check_file(
+    path: str, label_key: str, layer: str | None = None, options: FileOptions = DEFAULT_OPTIONS
+) -> FileCheck:
     """Return all problems of a file and all warnings; parameters as in `open_counts`."""
     try:
         with open_h5ad(path) as file:
             source = from_file(file)
-            inspection = inspect_cells(source, label_key, layer, in_memory=True)
+            inspection = inspect_cells(source, label_key, layer, options, in_memory=True)
             warnings = find_warnings(inspection, source, label_key)
     except InvalidFileError as error:
         return FileCheck(error.problems, [])
@@ -128,9 +152,9 @@ def check_file(path: str, label_key: str, layer: str | None = None) -> FileCheck
         inspection.problems,
         warnings,
         None if counts is None else counts.location.title,
-        len(inspection.cell_names),
+        int(inspection.kept.sum()),
         len(inspection.gene_names),
-        None if labels is None else labels[labels.str.strip() != ""].nunique(),
+        None if labels is None else labels[inspection.kept & (labels.str.strip() != "")].nunique(),
     )
 
 
@@ -139,11 +163,14 @@ def _to_open_counts(inspection: Inspection) -> OpenCounts:
     # An inspection without problems has both.
     assert counts is not None and counts.matrix is not None and counts.scan is not None
     assert labels is not None
+    cell_names = inspection.cell_names[inspection.kept]
     return OpenCounts(
         location=counts.location.title,
         matrix=counts.matrix,
-        n_nonzero=counts.scan.n_nonzero,
-        cell_names=inspection.cell_names,
+        kept=inspection.kept,
+        cell_names=cell_names,
         gene_names=inspection.gene_names,
-        labels=pd.Series(pd.Categorical(labels), index=inspection.cell_names),
+        labels=pd.Series(pd.Categorical(labels[inspection.kept]), index=cell_names),
+        gene_ids=inspection.gene_ids,
+        notes=inspection.notes,
     )

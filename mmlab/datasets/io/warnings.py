@@ -11,6 +11,7 @@ import pandas as pd
 from mmlab.datasets.io.cell_source import CellSource
 from mmlab.datasets.io.checks import Inspection
 from mmlab.datasets.io.count_search import quote_names
+from mmlab.datasets.io.labels import MISSING_LABELS
 from mmlab.datasets.io.matrix import Matrix
 from mmlab.datasets.io.value_scan import ValueScan
 
@@ -23,10 +24,6 @@ _LOW_TOTAL, _HIGH_TOTAL = 1 / 20, 20
 _LARGE_COUNT = 50_000
 #: Share of zeros in a dense matrix above which CSR takes less than half of its memory.
 _MOSTLY_ZEROS = 0.75
-#: Labels that usually stand for a missing label, in lower case.
-_MISSING = {"nan", "na", "n/a", "none", "null", "<na>"}
-_ENSEMBL = re.compile(r"ENS[A-Z]{0,6}G\d{11}(\.\d+)?")
-_SYMBOLS = re.compile(r"(gene_?)?(symbols?|names?|short_name)|feature_name", re.IGNORECASE)
 
 
 def find_warnings(inspection: Inspection, source: CellSource, label_key: str) -> list[str]:
@@ -41,9 +38,10 @@ def find_warnings(inspection: Inspection, source: CellSource, label_key: str) ->
         title = counts.location.title
         warnings += _value_warnings(counts.matrix, counts.scan, inspection, title)
         warnings += _raw_warnings(title, inspection, source)
-    warnings += _gene_warnings(inspection.gene_names, source.var_columns)
+    warnings += _gene_warnings(inspection.gene_names)
+    warnings += inspection.notes
     if inspection.labels is not None:
-        warnings += _label_warnings(inspection.labels, f"obs[{label_key!r}]")
+        warnings += _label_warnings(inspection.labels[inspection.kept], f"obs[{label_key!r}]")
     return warnings
 
 
@@ -104,20 +102,13 @@ def _raw_warnings(title: str, inspection: Inspection, source: CellSource) -> lis
     ]
 
 
-def _gene_warnings(gene_names: pd.Index, var_columns: list[str]) -> list[str]:
+def _gene_warnings(gene_names: pd.Index) -> list[str]:
     warnings = []
     similar = _group_similar(gene_names, str.upper)
     if similar:
         warnings.append(
             f"{len(similar)} gene names differ from another one only in case, first "
             f"{quote_names(similar[0])}: are these genes of two species?"
-        )
-    n_identifiers = sum(_ENSEMBL.fullmatch(str(gene)) is not None for gene in gene_names)
-    symbols = [name for name in var_columns if _SYMBOLS.fullmatch(name)]
-    if symbols and n_identifiers > len(gene_names) / 2:
-        warnings.append(
-            "genes are named by Ensembl identifiers, so panels will list identifiers; "
-            f"var[{symbols[0]!r}] seems to contain the symbols"
         )
     return warnings
 
@@ -138,10 +129,10 @@ def _label_warnings(labels: pd.Series, where: str) -> list[str]:
             f"{where} has {len(sizes)} classes for {len(labels)} cells: is it the column of the "
             "cell types?"
         )
-    if missing := [name for name in names if name.strip().lower() in _MISSING]:
+    if missing := [name for name in names if name.strip().lower() in MISSING_LABELS]:
         warnings.append(
             f"{sizes[missing].sum()} cells of {where} have the label {quote_names(missing)}: it "
-            "is treated as a class, not as a missing label"
+            "is treated as a class, not as a missing label; --drop-unlabelled leaves it out"
         )
     if spaced := [name for name in names if name != name.strip()]:
         warnings.append(
