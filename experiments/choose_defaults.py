@@ -88,8 +88,11 @@ def summarise(rows: pd.DataFrame, test_share: float) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def table(summary: pd.DataFrame, dataset: str) -> str:
-    """Return the summary as a Markdown table; differences with p < 0.05 have a star."""
+def document(rows: pd.DataFrame, dataset: str) -> str:
+    """Return the comparison as a Markdown table; differences with p < 0.05 have a star."""
+    spec = TrialSpec(data=DataSpec(name=dataset), selector=rows["selector"][0], protocol="search")
+    split = replicate_split(spec, load_cells(spec.data), 0)
+    summary = summarise(rows, len(split.validation) / len(split.train))
     header = ["method", "candidate", "n"]
     header += [f"{metric} (difference to the default)" for metric in METRICS]
     lines = []
@@ -132,11 +135,9 @@ def main() -> None:
             mean = parts[-1][METRICS[0]].mean()
             console.print(f"{selector} {canonical_json(params)}: {mean:.3f}", highlight=False)
     rows = pd.concat(parts, ignore_index=True)
-    split = replicate_split(base, load_cells(base.data), 0)
-    summary = summarise(rows, len(split.validation) / len(split.train))
     stem = options.folder / f"defaults_{options.dataset}"
     rows.to_parquet(stem.with_suffix(".parquet"), index=False)
-    text = table(summary, options.dataset)
+    text = document(rows, options.dataset)
     stem.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text, end="")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import choose_defaults
 import pandas as pd
 import table4_measures
 
@@ -82,12 +83,23 @@ def table4_files() -> dict[Path, str]:
     return {RESULTS / "table4.md": table4_measures.markdown(rows, TABLE4_MADE_BY)}
 
 
+def defaults_files() -> dict[Path, str]:
+    """Return the content of the comparisons of defaults, by path."""
+    paths = RESULTS.glob("defaults_*.parquet")
+    return {
+        path.with_suffix(".md"): choose_defaults.document(
+            pd.read_parquet(path), path.stem.removeprefix("defaults_")
+        )
+        for path in paths
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="write the files")
     write = parser.parse_args().write
     contents = {path: text for study in STUDIES for path, text in study_files(study).items()}
-    contents |= table4_files()
+    contents |= table4_files() | defaults_files()
     stale = [
         path
         for path, text in contents.items()
