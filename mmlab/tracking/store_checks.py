@@ -73,6 +73,15 @@ def require_writable(file: Path) -> None:
             raise UserError(f"tracking store {file}: {path} cannot be written. {advice}")
 
 
+def keep_write_ahead_log(file: Path) -> None:
+    """Let an SQLite database keep a write-ahead log from now on.
+
+    With it, readers (the UI) do not block writers.
+    """
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=wal")
+
+
 class _UnusableStoreError(Exception):
     """Why a store cannot be used, and what to do."""
 
