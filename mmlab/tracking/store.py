@@ -111,9 +111,10 @@ class TrackingStore:
                 warnings.simplefilter("ignore")
                 self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
+            reason = redact(" ".join(str(error).split()))[:300]
             raise UserError(
-                f"tracking store {self.uri} ({self.source}) cannot be used: {redact(str(error))}. "
-                "Check --tracking-uri; a tracking server must be running."
+                f"tracking store {self.uri} ({self.source}) cannot be used: {reason}. Check "
+                "--tracking-uri."
             ) from error
         if (file := sqlite_file(self.uri)) is not None:
             keep_write_ahead_log(file)
