@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -69,7 +70,18 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    pass
+    _require_home()
+
+
+def _require_home() -> None:
+    """Raise ``UserError`` if the user has no home folder, as libraries expect one."""
+    try:
+        Path.home()
+    except RuntimeError as error:
+        raise UserError(
+            "this user has no home folder. Set the environment variable HOME to a folder that you "
+            "can write."
+        ) from error
 
 
 #: Commands in the order of the help, with the title of each one's own options.

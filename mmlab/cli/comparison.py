@@ -23,6 +23,7 @@ from mmlab.cli.console import (
     ui_hint,
 )
 from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.output_checks import check_output_file, check_output_folder
 from mmlab.cli.shared_options import JsonOption, TrackingOption
 from mmlab.cli.tracking_store import open_store
 from mmlab.errors import UserError
@@ -69,9 +70,8 @@ def output_options(
     as_json: JsonOption = False,
 ) -> OutputOptions:
     """Return where the results of a comparison go."""
-    for option, path in (("--rows", rows), ("--output", output)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UserError(f"{option} {path}: the folder {path.parent} does not exist.")
+    check_output_file("--rows", rows)
+    check_output_folder("--output", output)
     return OutputOptions(rows, output, tracking_uri, as_json)
 
 
@@ -89,13 +89,21 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
     except StudyInterruptedError:
         print_message(f"Interrupted. Finished replicates are kept; resume with: {same_command()}")
         raise typer.Exit(130) from None
-    shown = save_output(result, command, options.output)
+    shown = save_output(result, command)
     if options.as_json:
         print_json(_json(result) | shown.json)
     else:
         print_tables(shown)
         for name, reason in result.failed.items():
             print_message(f"failed: {name}: {reason.splitlines()[-1]}")
+    if options.output is not None:
+        _write_tables(result, shown, options.output)
+    if result.rows_error:
+        raise UserError(
+            f"--rows {options.rows} could not be written: {result.rows_error}. The finished "
+            f"replicates are in study {result.study.name} of {store.uri}: run the same command "
+            "with another file; none is computed again."
+        )
     if result.unsent:
         print_message(
             f"{result.unsent} finished trials could not be sent to {store.uri} and wait on this "
@@ -107,10 +115,21 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
         print_message(ui_hint(store.uri))
 
 
-def save_output(
-    result: ComparisonResult, command: str, folder: Path | None = None
-) -> ComparisonOutput:
-    """Write the tables and figures of a comparison to its run, and to ``folder`` if given.
+def _write_tables(result: ComparisonResult, output: ComparisonOutput, folder: Path) -> None:
+    """Write tables and figures to the folder of the user, or say where else they are."""
+    try:
+        folder.mkdir(exist_ok=True)
+        output.write_all(folder)
+    except OSError as error:
+        raise UserError(
+            f"--output {folder} could not be written: {error.strerror or error}. The tables are in "
+            f"study {result.study.name} of {result.study.store.uri}: run the same command with "
+            "another folder; nothing is computed again."
+        ) from error
+
+
+def save_output(result: ComparisonResult, command: str) -> ComparisonOutput:
+    """Write the tables and figures of a comparison to its run, and return them.
 
     Raises
     ------
@@ -126,17 +145,10 @@ def save_output(
     output = replace(output, note="\n".join([output.note, *describe_constraints(spec)]))
     constraints = describe_constraints(spec, escape_markdown)
     text = "\n".join([output.text, *constraints, f"Made by `{command}`.\n"])
-
-    def write_all(target: Path) -> None:
-        output.write(target)
-        (target / f"{spec.study}.md").write_text(text, encoding="utf-8")
-
-    if folder is not None:
-        folder.mkdir(exist_ok=True)
-        write_all(folder)
+    output = replace(output, text=text, text_file=f"{spec.study}.md")
     if not result.unsent:
         store, study = result.study.store, result.study.run_id
-        store.log_files(study, write_all)
+        store.log_files(study, output.write_all)
         store.set_tags(study, {"mlflow.note.content": text[:7900]})
     return output
 

@@ -22,8 +22,8 @@ class ComparisonOutput:
     ----------
     tables, note
         For the terminal: tables, and the text below them.
-    text
-        Markdown.
+    text, text_file
+        Markdown, and the name of its file.
     json
         Part of the JSON document.
     write
@@ -35,6 +35,12 @@ class ComparisonOutput:
     json: dict[str, Any]
     write: Callable[[Path], None]
     note: str
+    text_file: str = ""
+
+    def write_all(self, folder: Path) -> None:
+        """Write tables, figures and the Markdown to a folder."""
+        self.write(folder)
+        (folder / self.text_file).write_text(self.text, encoding="utf-8")
 
 
 def curves_output(result: ComparisonResult) -> ComparisonOutput:

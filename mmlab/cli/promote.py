@@ -18,6 +18,7 @@ from mmlab.cli.console import (
     ui_hint,
 )
 from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.output_checks import check_output_folder
 from mmlab.cli.shared_options import (
     JsonOption,
     TrackingOption,
@@ -82,6 +83,7 @@ def promote(
     from mmlab.cli.comparison import print_tables, save_output
     from mmlab.schedule import StudyInterruptedError
 
+    check_output_folder("--output", output, parents=True)
     command = recorded_command()
     store = open_store(tracking_uri, write=True)
     try:

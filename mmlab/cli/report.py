@@ -9,6 +9,7 @@ import typer
 
 from mmlab.cli.console import print_json, print_message, print_text, program_name, stderr
 from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.output_checks import check_output_folder
 from mmlab.cli.shared_options import JsonOption, TrackingOption
 from mmlab.cli.tracking_store import open_store
 
@@ -35,6 +36,7 @@ def report(
     """
     from mmlab.report.study import report_study
 
+    check_output_folder("--output", output)
     store = open_store(tracking_uri)
     with stderr().status("writing the report"):
         written = report_study(study, store, output)

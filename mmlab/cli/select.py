@@ -9,6 +9,7 @@ import typer
 
 from mmlab.cli.console import print_json, print_message, stderr, stdout, ui_hint
 from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.output_checks import check_output_file
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
 from mmlab.cli.shared_options import (
@@ -80,8 +81,7 @@ def select(
     from mmlab.trial.defaults import resolve_spec
     from mmlab.trial.run import Trial
 
-    if output is not None and not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: the folder {output.parent} does not exist.")
+    check_output_file("--output", output)
     cells_spec = data.spec()
     quick_training = quick_params([method], cells_spec)[method] if quick else {}
     content = {
@@ -102,14 +102,17 @@ def select(
         print_message(cells.origin)
     Trial(spec, cells).check_constraints()
 
-    from mmlab.tracking import close_abandoned, run_tracked
+    from mmlab.tracking import UnrecordedResultError, close_abandoned, run_tracked
 
     with stderr().status(f"selecting {n_markers} of {len(cells.genes)} genes with {method}"):
         store.initialise()
         close_abandoned(store)
-        run_id, result = run_tracked(store, spec, cells)
-    if output is not None:
-        result.panel.to_csv(output, index=False)
+        try:
+            run_id, result = run_tracked(store, spec, cells)
+        except UnrecordedResultError as error:
+            _write_panel(error.result, output, str(error.panel_file))
+            raise
+    _write_panel(result, output, f"panel.csv of run {run_id} in {store.uri}")
     note = sampling_note(len(cells.y))
     if as_json:
         print_json(
@@ -130,6 +133,19 @@ def select(
         print_message(f"Panel written to {output}")
     print_message(f"Run {run_id} is saved in {store.uri}")
     print_message(ui_hint(store.uri))
+
+
+def _write_panel(result: TrialResult, output: Path | None, elsewhere: str) -> None:
+    """Write the panel to the file of the user; if that fails, say where it is."""
+    if output is None:
+        return
+    try:
+        result.panel.to_csv(output, index=False)
+    except OSError as error:
+        raise UserError(
+            f"--output {output} could not be written: {error.strerror or error}. The panel is in "
+            f"{elsewhere}: {', '.join(result.panel['gene'])}."
+        ) from error
 
 
 def _params(pairs: list[str]) -> dict[str, Scalar]:

@@ -7,6 +7,7 @@ specification that the tables need. A later study with the same trials reuses th
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmlab.comparison.row_checks import REQUIRED, find_bad_value
 from mmlab.errors import UserError
 from mmlab.metrics import METRICS
 from mmlab.metrics.stability import mean_jaccard, nogueira_stability
 from mmlab.spec.base import canonical_json
 from mmlab.spec.trial import TrialSpec
-from mmlab.system.files import atomic_write
+from mmlab.system.files import atomic_write, set_aside
 from mmlab.trial.evaluate import CLASSIFIERS, CLEAN_PREFIX
 
 ResultRow = dict[str, Any]
@@ -31,6 +33,8 @@ _IDENTITY = (
     *("digest", "dataset", "fingerprint", "method", "setting"),
     *("selector", "params", "n_markers", "noise_level", "seed"),
 )
+#: First and last bytes of a Parquet file.
+_MAGIC = b"PAR1"
 #: Minimum time between two writes: each write replaces the whole file.
 _SECONDS_BETWEEN_WRITES = 5.0
 _PREFIXES = (
@@ -64,13 +68,18 @@ def is_metric(column: str) -> bool:
     return prefix in _PREFIXES and name in METRICS
 
 
-def read_rows(path: Path) -> list[ResultRow]:
+def read_rows(path: Path, n_genes: Mapping[str, int] | None = None) -> list[ResultRow]:
     """Read the rows that an earlier comparison wrote as Parquet; none if there is no file.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes of datasets by their fingerprint, to check the panels.
 
     Raises
     ------
     UserError
-        The file is not a table of finished replicates.
+        The file is not a table of finished replicates, or has impossible values.
     """
     if not path.exists():
         return []
@@ -78,13 +87,22 @@ def read_rows(path: Path) -> list[ResultRow]:
         table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises many types
         raise UserError(f"{path} cannot be read as Parquet: {error}.") from error
-    missing = [name for name in ("digest", "replicate", "panel") if name not in table.columns]
+    missing = [name for name in REQUIRED if name not in table.columns]
     if missing:
         raise UserError(
             f"{path} is not a table of finished replicates: it has no column {missing[0]!r}. "
             "Give a file that an earlier comparison wrote."
         )
-    return [row_from_parquet(row) for row in table.to_dict(orient="records")]
+    rows = [row_from_parquet(row) for row in table.to_dict(orient="records")]
+    metrics = [name for name in map(str, table.columns) if is_metric(name)]
+    for number, row in enumerate(rows):
+        genes = (n_genes or {}).get(str(row.get("fingerprint")), math.inf)
+        if (bad := find_bad_value(row, metrics, genes)) is not None:
+            raise UserError(
+                f"{path}, row {number} (counted from 0), column {bad[0]}: {bad[1]}. Give a file "
+                "that an earlier comparison wrote."
+            )
+    return rows
 
 
 def row_from_parquet(row: Mapping[Any, Any]) -> ResultRow:
@@ -110,16 +128,26 @@ def write_rows(rows: Iterable[ResultRow], path: Path) -> None:
 
 @dataclass
 class ResultFile:
-    """Finished replicates by digest, and the Parquet file that they are written to, if any."""
+    """Finished replicates by digest, and the Parquet file that they are written to, if any.
+
+    ``error`` says why the file could not be written at last; it is empty after a success.
+    """
 
     by_digest: dict[str, ResultRow]
     path: Path | None = None
+    error: str = ""
     _written_at: float = -math.inf
 
     @classmethod
-    def read(cls, path: Path | None) -> ResultFile:
-        """Read the rows of a file; no rows if the file does not exist or ``path`` is None."""
-        rows = [] if path is None else read_rows(path)
+    def read(cls, path: Path | None, n_genes: Mapping[str, int] | None = None) -> ResultFile:
+        """Read the rows of a file; no rows if the file does not exist or ``path`` is None.
+
+        A Parquet file of which a part is missing is set aside. See :func:`read_rows` for
+        ``n_genes`` and what is raised.
+        """
+        if path is not None and is_torn_parquet(path):
+            set_aside(path, "file of finished replicates")
+        rows = [] if path is None else read_rows(path, n_genes)
         return cls({str(row["digest"]): row for row in rows}, path)
 
     def add(self, row: ResultRow) -> None:
@@ -129,10 +157,28 @@ class ResultFile:
             self.write()
 
     def write(self) -> None:
-        """Write all rows to the file."""
-        if self.path is not None and self.by_digest:
+        """Write all rows to the file; a full disk does not stop a study, see :attr:`error`."""
+        if self.path is None or not self.by_digest:
+            return
+        self._written_at = time.monotonic()
+        try:
             write_rows(self.by_digest.values(), self.path)
-            self._written_at = time.monotonic()
+        except OSError as error:
+            self.error = str(error.strerror or error)
+        else:
+            self.error = ""
+
+
+def is_torn_parquet(path: Path) -> bool:
+    """Return whether a file begins as Parquet and does not end so; such a file has lost its end."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        begins = file.read(len(_MAGIC)) == _MAGIC
+        file.seek(0, os.SEEK_END)
+        length = file.tell()
+        file.seek(max(length - len(_MAGIC), 0))
+        return begins and (length < 3 * len(_MAGIC) or file.read() != _MAGIC)
 
 
 def summarise_rows(rows: pd.DataFrame, n_genes: int) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from mmlab.comparison.result_table import is_metric
 from mmlab.errors import UserError
@@ -112,11 +111,12 @@ def read_manifest(path: Path) -> Manifest:
         content = json.loads(text)
         content.pop("sha256")
         manifest = Manifest.model_validate(content)
+        _require_inside(manifest.files, path.parent)
     except OSError as error:
         raise UserError(
             f"cannot read {path}: {error.strerror}. Pass the manifest.json of a report."
         ) from error
-    except (ValueError, KeyError, AttributeError, ValidationError) as error:
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} is not the manifest of a report, or it was changed. Write the report again "
             "with mmlab report."
@@ -127,6 +127,14 @@ def read_manifest(path: Path) -> Manifest:
             "report."
         )
     return manifest
+
+
+def _require_inside(files: Iterable[str], folder: Path) -> None:
+    """Raise ``ValueError`` if a file of a report, or what it links to, is outside its folder."""
+    root = folder.resolve()
+    for name in files:
+        if "\0" in name or not (root / name).resolve().is_relative_to(root):
+            raise ValueError(f"{name!r} is outside the folder")
 
 
 def changed_files(manifest: Manifest, folder: Path) -> list[str]:

@@ -86,7 +86,7 @@ def run_comparison(
     require_machine(resources)
     store.initialise()
     with lock_study(store, name):
-        rows = ResultFile.read(results_file)
+        rows = ResultFile.read(results_file, {cells.fingerprint: len(cells.genes)})
         close_abandoned(store)
         study = _open_study(store, name, spec, cells, command)
         outbox, complete = Outbox(study, cells), False
@@ -197,7 +197,9 @@ class _Comparison:
                 zscore = first_replicate_zscore(self.trials[0].spec, self.cells)
             for title, run in self.runs.items():
                 self._finish(title, run, tables, zscore)
-        return ComparisonResult(self.study, self.trials, *tables, self.failed, unsent)
+        return ComparisonResult(
+            self.study, self.trials, *tables, self.failed, unsent, self.rows.error
+        )
 
     def _finish(
         self, title: str, run: MethodRun, tables: ResultTables, zscore: ZScores | None

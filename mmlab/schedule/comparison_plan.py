@@ -62,6 +62,8 @@ class ComparisonResult:
     unsent
         Number of ended trials that are still on the local disk, because the tracking store did
         not accept them.
+    rows_error
+        Why the file of finished replicates could not be written; empty if it was.
     """
 
     study: StudyRun[ComparisonSpec]
@@ -71,6 +73,7 @@ class ComparisonResult:
     robustness: pd.DataFrame
     failed: dict[str, str]
     unsent: int
+    rows_error: str = ""
 
 
 def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:

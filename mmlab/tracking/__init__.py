@@ -38,7 +38,13 @@ from mmlab.tracking.study_run import (
 )
 from mmlab.tracking.tracking_uri import URI_VARIABLE, resolve_uri
 from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
-from mmlab.tracking.trial_run import TrialRun, close_trial, constraint_params, run_tracked
+from mmlab.tracking.trial_run import (
+    TrialRun,
+    UnrecordedResultError,
+    close_trial,
+    constraint_params,
+    run_tracked,
+)
 
 __all__ = [
     "ENDED",
@@ -52,6 +58,7 @@ __all__ = [
     "TrackingStore",
     "TrialRecord",
     "TrialRun",
+    "UnrecordedResultError",
     "claim_study",
     "close_abandoned",
     "close_trial",

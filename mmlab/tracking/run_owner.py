@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -51,3 +53,11 @@ def already_running(study_name: str, owner: str) -> UserError:
         f"study {study_name} is already running in {owner}. Wait until it ends, or stop that "
         "process, then run the command again."
     )
+
+
+def user_name() -> str:
+    """Return the name of the user; the number, if the system knows no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
-import os
 import re
-import sqlite3
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,7 +24,12 @@ from mmlab.system.files import require_folder
 from mmlab.system.redaction import redact
 from mmlab.tracking.local_state import state_folder, study_folder
 from mmlab.tracking.metric_points import metric_points
-from mmlab.tracking.store_checks import require_reachable, require_writable
+from mmlab.tracking.run_owner import user_name
+from mmlab.tracking.store_checks import (
+    keep_write_ahead_log,
+    require_reachable,
+    require_writable,
+)
 from mmlab.tracking.tracking_uri import resolve_uri, sqlite_file, uri_source
 
 ARTIFACT_FOLDER = "mlartifacts"
@@ -110,14 +111,13 @@ class TrackingStore:
                 warnings.simplefilter("ignore")
                 self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
+            reason = redact(" ".join(str(error).split()))[:300]
             raise UserError(
-                f"tracking store {self.uri} ({self.source}) cannot be used: {redact(str(error))}. "
-                "Check --tracking-uri; a tracking server must be running."
+                f"tracking store {self.uri} ({self.source}) cannot be used: {reason}. Check "
+                "--tracking-uri."
             ) from error
         if (file := sqlite_file(self.uri)) is not None:
-            # With a write-ahead log, readers (the UI) do not block writers; the mode is persistent.
-            with closing(sqlite3.connect(file)) as connection:
-                connection.execute("PRAGMA journal_mode=wal")
+            keep_write_ahead_log(file)
 
     @property
     def exists(self) -> bool:
@@ -164,7 +164,7 @@ class TrackingStore:
         """
         default_tags = {
             "mmlab.version": mmlab.__version__,
-            "mlflow.user": _user_name(),
+            "mlflow.user": user_name(),
             "mlflow.source.name": "mmlab",
             "mlflow.source.type": "LOCAL",
             **source_commit(),
@@ -254,11 +254,3 @@ class TrackingStore:
     def reopen(self, run_id: str) -> None:
         """Set the status of a run to RUNNING."""
         self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
-
-
-def _user_name() -> str:
-    """Return the name of the user; the number, if the system knows no name for it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +21,8 @@ from mmlab.tracking.tracking_uri import sqlite_file
 
 #: Seconds in which a server or database has to answer.
 _TIMEOUT = 8
+#: Bytes that a new SQLite store, and one that exists, need at least.
+_MIN_FREE = {False: 20_000_000, True: 2_000_000}
 #: By dialect: name of the driver's argument for the timeout, and how to install a driver.
 _DRIVERS = {
     "postgresql": ("connect_timeout", "pip install 'mmlab[cluster]'"),
@@ -60,7 +63,7 @@ def require_writable(file: Path) -> None:
     Raises
     ------
     UserError
-        The folder does not exist, or the folder or the file is read-only.
+        The folder does not exist, the folder or the file is read-only, or the disk is full.
     """
     advice = "Run in another folder, or pass the --tracking-uri of a store that can be written."
     if not file.parent.is_dir():
@@ -71,6 +74,21 @@ def require_writable(file: Path) -> None:
     for path in (file.parent, file):
         if path.exists() and not os.access(path, os.W_OK):
             raise UserError(f"tracking store {file}: {path} cannot be written. {advice}")
+    needed, free = _MIN_FREE[file.exists()], shutil.disk_usage(file.parent).free
+    if free < needed:
+        raise UserError(
+            f"tracking store {file}: {free / 1e6:.1f} MB of the disk are free, but it needs "
+            f"at least {needed / 1e6:.0f} MB. Free some space, or pass another --tracking-uri."
+        )
+
+
+def keep_write_ahead_log(file: Path) -> None:
+    """Let an SQLite database keep a write-ahead log from now on.
+
+    With it, readers (the UI) do not block writers.
+    """
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=wal")
 
 
 class _UnusableStoreError(Exception):

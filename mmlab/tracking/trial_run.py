@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from typing import Any
 
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 
 from mmlab.datasets.cells import Cells
+from mmlab.errors import UserError
 from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import TrialSpec
+from mmlab.system.files import atomic_write
+from mmlab.system.redaction import redact
 from mmlab.system.threads import limit_threads
 from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.run_owner import owner_tags
@@ -28,6 +33,9 @@ _STATUS = {
     Outcome.FAILED: "FAILED",
     Outcome.INTERRUPTED: "KILLED",
 }
+
+#: Errors of a tracking store that does not answer.
+_STORE_ERRORS = (MlflowException, OSError)
 
 #: Epochs are logged this often, because a request takes ten milliseconds or more.
 _SECONDS_BETWEEN_WRITES = 5.0
@@ -172,12 +180,33 @@ def _final_points(
     return metric_points(result.metrics | cost | extra, len(result.history), at_ms)
 
 
+class UnrecordedResultError(UserError):
+    """The result of a trial that the tracking store did not take; the message says where it is."""
+
+    def __init__(self, store: TrackingStore, result: TrialResult, error: Exception) -> None:
+        self.result = result
+        path = store.state_folder / f"{result.digest}.json"
+        with atomic_write(path) as temporary:
+            temporary.write_text(result.to_json(), encoding="utf-8")
+        self.panel_file = path.with_suffix(".csv")
+        result.panel.to_csv(self.panel_file, index=False)
+        super().__init__(
+            f"tracking store {store.uri} did not take the result: {redact(str(error))}. The panel "
+            f"is in {self.panel_file}, all metrics are in {path}."
+        )
+
+
 def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[str, TrialResult]:
     """Run a trial in this process and log it as a run without a study.
 
     Returns
     -------
     Id of the run and the result.
+
+    Raises
+    ------
+    UnrecordedResultError
+        The store did not take the result; it is in a local file.
     """
     trial = Trial(spec, cells)
     experiment_id = store.experiment(cells.name)
@@ -186,16 +215,27 @@ def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[st
     try:
         with limit_threads(1):
             for epoch in trial.epochs():
-                run.log_epoch(epoch)
+                # Epochs that the store does not take now are sent with later ones.
+                with suppress(*_STORE_ERRORS):
+                    run.log_epoch(epoch)
             result = trial.result()
-        run.log_result(result)
+        try:
+            run.log_result(result)
+        except _STORE_ERRORS as error:
+            raise UnrecordedResultError(store, result, error) from error
         outcome = Outcome.COMPLETE
+    except UnrecordedResultError as error:
+        outcome, reason = Outcome.FAILED, str(error)
+        raise
     except Exception as error:
-        run.write()
         outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
+        with suppress(*_STORE_ERRORS):
+            run.write()
         raise
     finally:
-        close_trial(store, run.run_id, outcome, reason)
+        # The next study on the store closes the run if the store does not answer now.
+        with suppress(*_STORE_ERRORS):
+            close_trial(store, run.run_id, outcome, reason)
     return run.run_id, result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
 
 def row(method: str, replicate: int, accuracy: float, **more: Any) -> dict[str, Any]:
     return {
-        "digest": f"{method}-{replicate}",
+        "digest": hashlib.sha256(f"{method}-{replicate}".encode()).hexdigest(),
         "dataset": "zeisel",
         "fingerprint": "f",
         "selector": method,

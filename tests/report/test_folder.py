@@ -160,3 +160,18 @@ def test_check_folder_accepts_new_and_empty_folders_only(tmp_path: Path) -> None
     }.items():
         with pytest.raises(UserError, match=message):
             check_folder(path)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "figures/../../x", "link", "a\0b"])
+def test_a_manifest_reaches_no_file_outside_its_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "report"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("x")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    manifest = Manifest(**about(), protocol_number=PROTOCOL_NUMBER, files={name: "0" * 64})
+    (folder / "manifest.json").write_text(manifest.to_text())
+    monkeypatch.setattr("mmlab.report.manifest.file_hash", None)
+    with pytest.raises(UserError, match="is not the manifest of a report, or it was changed"):
+        read_manifest(folder)

@@ -195,3 +195,22 @@ def test_every_command_says_that_a_server_is_away(
     for command in all_commands(f"http://127.0.0.1:{free_port()}"):
         assert "the server does not answer as MLflow does" in mistake(*command), command
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_before_the_database_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 700_000})
+    monkeypatch.setattr(store_checks.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(UserError, match=r"0\.7 MB of the disk are free, but it needs at least 20"):
+        TrackingStore(f"sqlite:///{tmp_path}/mlflow.db").initialise()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_user_without_home_folder_is_told_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert "Set the environment variable HOME" in mistake("datasets", "list")
+    assert call("--help").exit_code == 0

@@ -1,0 +1,85 @@
+"""Checks of output paths before any work: that they can be written, on a disk that is not full."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmlab.errors import UserError
+from mmlab.system.files import existing_folder
+
+#: Bytes that are written to try a disk.
+_TRIAL_BYTES = 65_536
+
+
+def check_output_file(option: str, path: Path | None) -> None:
+    """Check that a file can be written; None is no file.
+
+    Raises
+    ------
+    UserError
+        The path is a folder, its folder does not exist or cannot be written, or the disk is full.
+    """
+    if path is None:
+        return
+    with _refusals(option, path):
+        if path.is_dir():
+            raise UserError(f"{option} {path} is a folder. Pass the name of a file in it.")
+        _check_parent(option, path)
+        if path.exists() and not os.access(path, os.W_OK):
+            raise UserError(f"{option} {path} cannot be written. Pass another file.")
+        if path.is_file() or not path.exists():
+            _try_folder(path, path.absolute().parent)
+
+
+def check_output_folder(option: str, path: Path | None, *, parents: bool = False) -> None:
+    """Check that files can be written to a folder; None is no folder.
+
+    Parameters
+    ----------
+    parents
+        Whether the folders above it are created, too.
+
+    Raises
+    ------
+    UserError
+        The path is a file, the folder above it does not exist or cannot be written, or the disk is
+        full.
+    """
+    if path is None:
+        return
+    with _refusals(option, path):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{option} {path} is a file. Pass a folder.")
+        if not parents:
+            _check_parent(option, path)
+        _try_folder(path, existing_folder(path.absolute()))
+
+
+def _check_parent(option: str, path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{option} {path}: the folder {path.parent} does not exist.")
+
+
+def _try_folder(path: Path, folder: Path) -> None:
+    """Write a file beside ``path``, with a name as long as the temporary ones that mmlab writes."""
+    name = path.name if path.absolute().parent == folder else ""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.new.") as trial:
+        trial.write(b"\0" * _TRIAL_BYTES)
+        trial.flush()
+        os.fsync(trial.fileno())
+
+
+@contextmanager
+def _refusals(option: str, path: Path) -> Iterator[None]:
+    """Turn what the system refuses within the block into a ``UserError``."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{option} {path} cannot be written: {error.strerror}. Pass a path on another disk, or "
+            "a shorter name."
+        ) from error
