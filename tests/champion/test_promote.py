@@ -236,7 +236,7 @@ def record(cells: Cells, **params: Any) -> TrialRecord:
     """Return a complete trial of the search."""
     spec = resolve_spec(SEARCH.trial(SELECTOR, params), cells)
     digest = spec.digest(cells.fingerprint)
-    return TrialRecord("run", digest, SELECTOR, Outcome.COMPLETE, spec, {}, "", False)
+    return TrialRecord("run", digest, SELECTOR, Outcome.COMPLETE, spec, {}, "")
 
 
 def champion(cells: Cells, selector: str, **params: Any) -> Champion:

@@ -180,6 +180,7 @@ def all_commands(uri: str) -> list[list[str]]:
 def test_server_that_does_not_answer_as_mlflow(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_checks, "_TIMEOUT", 1)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     with http_server(ANSWERS[kind]) as uri, pytest.raises(UserError) as error:
         TrackingStore(uri).require_reachable()
     assert "(--tracking-uri): the server does not answer as MLflow does: " in str(error.value)
