@@ -21,6 +21,7 @@ def select_markers(
     *,
     method: str = "markermap_supervised",
     layer: str | None = None,
+    round_counts: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     groups: Mapping[str, str] | None = None,
@@ -51,6 +52,9 @@ def select_markers(
     layer
         The layer that holds the counts, or ``X`` or ``raw``. By default the layers ``counts``,
         ``raw_counts`` and ``count``, then ``X``, then ``raw`` are searched.
+    round_counts
+        Round fractional counts (ambient-corrected or estimated: SoupX, CellBender, RSEM, salmon)
+        to integers; without it they are refused.
     include, exclude
         Names of genes that the panel must, and must not, include.
     groups, max_per_group
@@ -99,7 +103,12 @@ def select_markers(
     from mmlab.spec.constraints import CONSTRAINT_FIELDS
 
     content = {
-        "data": {"path": "memory", "label_key": label_key},
+        "data": {
+            "path": "memory",
+            "label_key": label_key,
+            "layer": layer,
+            "round_counts": round_counts,
+        },
         "selector": method,
         "params": params,
         "n_markers": n_markers,
@@ -114,7 +123,7 @@ def select_markers(
         },
         "seed": seed,
     }
-    selector, spec = _fit_on_all_cells(adata, label_key, layer, content)
+    selector, spec = _fit_on_all_cells(adata, content)
     panel = selector.panel_
     target = adata.copy() if copy else adata
     with warnings.catch_warnings():
@@ -136,9 +145,7 @@ def select_markers(
     return target if copy else None
 
 
-def _fit_on_all_cells(
-    adata: AnnData, label_key: str, layer: str | None, content: dict[str, Any]
-) -> tuple[Selector, TrialSpec]:
+def _fit_on_all_cells(adata: AnnData, content: dict[str, Any]) -> tuple[Selector, TrialSpec]:
     """Return the fitted selector, and the specification with all defaults."""
     import numpy as np
 
@@ -156,14 +163,16 @@ def _fit_on_all_cells(
     from mmlab.trial.defaults import resolve_spec
     from mmlab.trial.fit_inputs import make_selector, training_data
 
-    usable = require_usable(adata, label_key, layer, "adata")
+    requested = parse_spec(TrialSpec, content, "select_markers")
+    data, label_key = requested.data, str(requested.data.label_key)
+    usable = require_usable(adata, label_key, data.layer, "adata", round_counts=data.round_counts)
     if list(usable.var_names) != list(adata.var_names):
         raise UserError(
             f"adata: the raw counts are in raw, which has {usable.n_vars} genes of its own where "
             f"adata has {adata.n_vars}: call select_markers on adata.raw.to_adata()."
         )
     cells = make_cells(usable, label_key, name="adata", normalization="total", origin="memory")
-    spec = resolve_spec(parse_spec(TrialSpec, content, "select_markers"), cells)
+    spec = resolve_spec(requested, cells)
     n = len(cells.y)
     sizes = (n - n // 8, n // 8)
     rng = random_stream(spec.seed, 0, Stream.SPLIT)

@@ -10,7 +10,7 @@ import typer
 from mmlab.cli.console import print_json, print_message, stdout
 from mmlab.cli.datasets_check import check
 from mmlab.cli.help_panels import command_with_panels
-from mmlab.cli.shared_options import JsonOption, LayerOption, OfflineOption
+from mmlab.cli.shared_options import JsonOption, LayerOption, OfflineOption, RoundCountsOption
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ def add(
         str | None, typer.Option(help="Name of the dataset. Default: that of the file.")
     ] = None,
     layer: LayerOption = None,
+    round_counts: RoundCountsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Add your own .h5ad file under a name for --dataset.
@@ -196,7 +197,8 @@ def add(
     """
     from mmlab.datasets import add_file
 
-    _print_record(add_file(file, label_key, layer, name or file.stem), as_json)
+    name = name or file.stem
+    _print_record(add_file(file, label_key, layer, name, round_counts=round_counts), as_json)
 
 
 @app.command(cls=command_with_panels("Options"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmlab.cli.console import print_json
-from mmlab.cli.shared_options import JsonOption, LayerOption
+from mmlab.cli.shared_options import JsonOption, LayerOption, RoundCountsOption
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def check(
     file: Annotated[Path, typer.Argument(help="An .h5ad file with raw counts.")],
     label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
     layer: LayerOption = None,
+    round_counts: RoundCountsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check whether your own file can be used."""
@@ -26,7 +27,7 @@ def check(
 
     from mmlab.datasets.io.counts import check_file
 
-    checked = check_file(str(file), label_key, layer)
+    checked = check_file(str(file), label_key, layer, round_counts=round_counts)
     if as_json:
         print_json({"file": str(file), "usable": not checked.problems} | asdict(checked))
     else:

@@ -102,6 +102,15 @@ LayerOption = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+RoundCountsOption = Annotated[
+    bool,
+    typer.Option(
+        "--round-counts",
+        help="Round fractional counts of the file to integers: ambient-corrected ones (SoupX, "
+        "CellBender) and estimated ones (RSEM, salmon). Default: refuse them.",
+        rich_help_panel=DATA,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,7 @@ class DataOptions:
     data: Path | None
     label_key: str | None
     layer: str | None
+    round_counts: bool
 
     def spec(self) -> DataSpec:
         """Return the specification of the cells.
@@ -130,8 +140,9 @@ class DataOptions:
                 "--data FILE.h5ad with --label-key KEY."
             )
         path = None if self.data is None else str(self.data.absolute())
-        content = {"name": self.dataset, "path": path, "label_key": self.label_key}
-        return parse_spec(DataSpec, content | {"layer": self.layer}, "data")
+        content: dict[str, Any] = {"name": self.dataset, "path": path, "label_key": self.label_key}
+        content |= {"layer": self.layer, "round_counts": bool(self.round_counts)}
+        return parse_spec(DataSpec, content, "data")
 
 
 def data_options(
@@ -155,10 +166,11 @@ def data_options(
         ),
     ] = None,
     layer: LayerOption = None,
+    round_counts: RoundCountsOption = False,
     offline: OfflineOption = False,
 ) -> DataOptions:
     """Return the cells that a command works on."""
-    return DataOptions(dataset, data, label_key, layer)
+    return DataOptions(dataset, data, label_key, layer, round_counts)
 
 
 # --- resources

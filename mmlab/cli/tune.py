@@ -99,6 +99,7 @@ def tune(
         "data": data.data,
         "label_key": data.label_key,
         "layer": data.layer,
+        "round_counts": data.round_counts,
         "method": method,
         "n_markers": n_markers,
         "search": search,
@@ -155,8 +156,9 @@ def search_spec(requested: dict[str, Any], trials: int | None, with_baselines: b
     from mmlab.spec.search import SearchSpace, SearchSpec
     from mmlab.spec.yaml import default_search_space_file, parse_spec, read_spec
 
-    names = ("dataset", "data", "label_key", "layer")
-    data = DataOptions(**{name: requested[name] for name in names}).spec()
+    names = ("dataset", "data", "label_key", "layer", "round_counts")
+    options: dict[str, Any] = {name: requested.get(name) for name in names}
+    data = DataOptions(**options).spec()
     method = requested["method"]
     if method is not None:
         get_selector(method)

@@ -68,7 +68,9 @@ def ensure_dataset(name: str) -> CacheRecord | None:
     return fetch_dataset(DATASETS[name]) if DATASETS[name].sources else None
 
 
-def add_file(path: Path, label_key: str, layer: str | None, name: str) -> CacheRecord:
+def add_file(
+    path: Path, label_key: str, layer: str | None, name: str, *, round_counts: bool = False
+) -> CacheRecord:
     """Add the cells of an ``.h5ad`` file to the cache under a name.
 
     Raises
@@ -84,7 +86,7 @@ def add_file(path: Path, label_key: str, layer: str | None, name: str) -> CacheR
         )
     if name in DATASETS or name.endswith(SIMULATED_SUFFIX):
         raise UserError(f"{name} is the name of a dataset of mmlab: choose another name.")
-    return add_dataset(path, label_key, layer, name)
+    return add_dataset(path, label_key, layer, name, round_counts=round_counts)
 
 
 def is_simulated(name: str) -> bool:
@@ -132,7 +134,8 @@ def load_cells(data: DataSpec) -> Cells:
             notes=dataset.notes,
         )
     path, label_key = str(data.path), str(data.label_key)
-    with open_counts(path, label_key, data.layer, in_memory=True) as counts:
+    options = {"in_memory": True, "round_counts": data.round_counts}
+    with open_counts(path, label_key, data.layer, **options) as counts:
         adata, location = counts.load(label_key), counts.location
     return make_cells(
         adata,

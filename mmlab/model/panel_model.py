@@ -85,7 +85,9 @@ class Model:
     def _classifier(self) -> KNeighborsClassifier:
         return KNeighborsClassifier().fit(self.cells, self.labels)
 
-    def predict(self, data: ad.AnnData | pd.DataFrame) -> pd.DataFrame:
+    def predict(
+        self, data: ad.AnnData | pd.DataFrame, *, round_counts: bool = False
+    ) -> pd.DataFrame:
         """Predict the types of cells.
 
         Parameters
@@ -95,6 +97,9 @@ class Model:
             with log1p-normalised expression and one column per gene of the panel. Of AnnData,
             the other genes of the training data are only used to normalise the counts. All
             other genes are ignored.
+        round_counts
+            Round fractional counts of the AnnData (ambient-corrected or estimated) to integers;
+            without it they are refused.
 
         Returns
         -------
@@ -107,30 +112,34 @@ class Model:
             Genes are missing, values are not finite, the AnnData has no counts in ``X``, or the
             data frame has counts.
         """
-        z, names = self._z_scores(data)
+        z, names = self._z_scores(data, round_counts)
         shares = self._classifier.predict_proba(z)
         # Every class has reference cells, so column i of the shares is class i.
         best = shares.argmax(axis=1)
         types = np.asarray(self.classes)[best]
         return pd.DataFrame({"cell_type": types, "share": shares.max(axis=1)}, index=names)
 
-    def reconstruct(self, data: ad.AnnData | pd.DataFrame) -> pd.DataFrame:
+    def reconstruct(
+        self, data: ad.AnnData | pd.DataFrame, *, round_counts: bool = False
+    ) -> pd.DataFrame:
         """Reconstruct the log1p-normalised expression of all genes from the panel's genes.
 
         Parameters
         ----------
-        data
+        data, round_counts
             As in :meth:`predict`.
 
         Returns
         -------
         One row per cell, one column per gene.
         """
-        z, names = self._z_scores(data)
+        z, names = self._z_scores(data, round_counts)
         reconstructed = apply_coefficients(self.coefficients, z)
         return pd.DataFrame(reconstructed * self.sd + self.mean, index=names, columns=self.genes)
 
-    def _z_scores(self, data: ad.AnnData | pd.DataFrame) -> tuple[NDArray[np.float32], pd.Index]:
+    def _z_scores(
+        self, data: ad.AnnData | pd.DataFrame, round_counts: bool
+    ) -> tuple[NDArray[np.float32], pd.Index]:
         """Return z-scores of the panel's genes, shape (n_cells, n_markers), and the cell names."""
         if isinstance(data, pd.DataFrame):
             _require(self.markers, data.columns, "the data frame")
@@ -140,7 +149,7 @@ class Model:
         else:
             needed = self.markers if self.normalization == "none" else self.genes
             _require(needed, data.var_names, "the AnnData")
-            counts = _require_counts(data[:, needed])
+            counts = _require_counts(data[:, needed], round_counts)
             values = log_normalize(counts, self.normalization).toarray()
             values = values if needed is self.markers else values[:, self.panel]
             names = data.obs_names
@@ -214,10 +223,11 @@ def _refuse_counts(values: NDArray[np.float32]) -> None:
         )
 
 
-def _require_counts(adata: ad.AnnData) -> sp.csr_matrix:
+def _require_counts(adata: ad.AnnData, round_counts: bool) -> sp.csr_matrix:
     """Return the raw counts in ``X``; raise ``UserError`` if these are not counts."""
     source = from_anndata(adata)
-    inspected = inspect_location(replace(source.X, title="X of the AnnData"), source)
+    location = replace(source.X, title="X of the AnnData")
+    inspected = inspect_location(location, source, round_counts=round_counts)
     if inspected.problems or inspected.matrix is None:
         raise UserError("; ".join(inspected.problems) + ".")
     return inspected.matrix.load()

@@ -30,6 +30,11 @@ class DataSpec(Spec):
     layer: str | None = Field(
         None, description="location of the raw counts: a layer, X or raw; default: detected"
     )
+    round_counts: bool = Field(
+        False,
+        exclude_if=is_empty,
+        description="round ambient-corrected or estimated counts to integers",
+    )
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
@@ -39,6 +44,8 @@ class DataSpec(Spec):
             raise ValueError("a file requires label_key, the column of obs with the cell types")
         if self.name is not None and (self.label_key is not None or self.layer is not None):
             raise ValueError("label_key and layer apply only to a file, not to a named dataset")
+        if self.name is not None and self.round_counts:
+            raise ValueError("round_counts applies only to a file, not to a named dataset")
         return self
 
     @property

@@ -108,7 +108,9 @@ def simulate_dataset(
         return write_dataset(description, blocks, simulation.obs(), simulation.var(), {})
 
 
-def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> CacheRecord:
+def add_dataset(
+    path: Path, label_key: str, layer: str | None, name: str, *, round_counts: bool = False
+) -> CacheRecord:
     """Check the cells of an ``.h5ad`` file and copy them to the cache under a name.
 
     The file is not needed afterwards. Counts are streamed: they may be larger than memory.
@@ -120,7 +122,7 @@ def add_dataset(path: Path, label_key: str, layer: str | None, name: str) -> Cac
     """
     with (
         dataset_lock(name, f"another process is adding {name}: waiting for it"),
-        open_counts(str(path), label_key, layer) as counts,
+        open_counts(str(path), label_key, layer, round_counts=round_counts) as counts,
     ):
         if find_record(name) is not None:
             raise UserError(

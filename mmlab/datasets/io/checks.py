@@ -47,33 +47,43 @@ def find_problems(adata: ad.AnnData, label_key: str, layer: str | None = None) -
     return _inspect_anndata(adata, label_key, layer).problems
 
 
-def require_usable(adata: ad.AnnData, label_key: str, layer: str | None, where: str) -> ad.AnnData:
+def require_usable(
+    adata: ad.AnnData, label_key: str, layer: str | None, where: str, *, round_counts: bool = False
+) -> ad.AnnData:
     """Return an AnnData with the counts in ``X``, or raise one error with all problems.
 
     The message of the error begins with ``where``.
     """
-    inspection = _inspect_anndata(adata, label_key, layer)
+    inspection = _inspect_anndata(adata, label_key, layer, round_counts)
     counts = inspection.counts
-    if inspection.problems or counts is None:
+    if inspection.problems or counts is None or counts.matrix is None:
         raise UserError(f"{where}: " + "; ".join(inspection.problems) + ".")
-    if counts.location.title == "X":
+    if counts.location.title == "X" and not counts.matrix.rounded:
         return adata
     var = pd.DataFrame(index=inspection.gene_names)
-    return ad.AnnData(X=counts.location.element, obs=adata.obs, var=var)
+    X = counts.matrix.load() if counts.matrix.rounded else counts.location.element
+    return ad.AnnData(X=X, obs=adata.obs, var=var)
 
 
-def _inspect_anndata(adata: ad.AnnData, label_key: str, layer: str | None) -> Inspection:
+def _inspect_anndata(
+    adata: ad.AnnData, label_key: str, layer: str | None, round_counts: bool = False
+) -> Inspection:
     if adata.isbacked:
         problem = (
             f"it is backed by {adata.filename} and not in memory: call its to_memory(), or pass "
             "the file to the command line with --data"
         )
         return Inspection([problem], None, [], adata.obs_names, adata.var_names, None)
-    return inspect_cells(from_anndata(adata), label_key, layer)
+    return inspect_cells(from_anndata(adata), label_key, layer, round_counts=round_counts)
 
 
 def inspect_cells(
-    source: CellSource, label_key: str, layer: str | None, *, in_memory: bool = False
+    source: CellSource,
+    label_key: str,
+    layer: str | None,
+    *,
+    in_memory: bool = False,
+    round_counts: bool = False,
 ) -> Inspection:
     """Inspect everything that a trial reads: counts (block by block), names and labels.
 
@@ -83,7 +93,7 @@ def inspect_cells(
         The cells.
     label_key
         The ``obs`` column with the classes.
-    layer, in_memory
+    layer, in_memory, round_counts
         As in :func:`mmlab.datasets.io.count_search.find_counts`.
     """
     cell_names, gene_names = source.cell_names, source.gene_names
@@ -91,7 +101,7 @@ def inspect_cells(
     if 0 in (n_cells, n_genes):
         problem = f"there are {n_cells} cells and {n_genes} genes; at least one of each is needed"
         return Inspection([problem], None, [], cell_names, gene_names, None)
-    result = find_counts(source, layer, in_memory=in_memory)
+    result = find_counts(source, layer, in_memory=in_memory, round_counts=round_counts)
     if result.found is not None:
         gene_names = result.found.location.read_gene_names()
     label_problems, labels = _check_labels(source, label_key)

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from mmlab.datasets.io.cell_source import from_file
 from mmlab.datasets.io.checks import Inspection, inspect_cells
+from mmlab.datasets.io.count_search import InspectedLocation
 from mmlab.datasets.io.h5ad import open_h5ad
 from mmlab.datasets.io.hdf5 import InvalidFileError
 from mmlab.datasets.io.matrix import BLOCK_VALUES, Matrix
@@ -25,7 +26,7 @@ class OpenCounts:
     Attributes
     ----------
     location
-        Location in the file: ``X``, ``raw`` or ``layer 'counts'``.
+        Location in the file: ``X``, ``raw`` or ``layer 'counts'``; and whether they are rounded.
     matrix
         The stored matrix (CSR, CSC or dense) with its ``shape`` and ``dtype``.
     n_nonzero
@@ -58,7 +59,12 @@ class OpenCounts:
 
 @contextmanager
 def open_counts(
-    path: str, label_key: str, layer: str | None = None, *, in_memory: bool = False
+    path: str,
+    label_key: str,
+    layer: str | None = None,
+    *,
+    in_memory: bool = False,
+    round_counts: bool = False,
 ) -> Iterator[OpenCounts]:
     """Open the counts of an ``.h5ad`` file and check that they can be used; nothing is loaded.
 
@@ -77,6 +83,9 @@ def open_counts(
         ``count``, then ``X``, then ``raw``.
     in_memory
         Reject counts that do not fit into free memory, before their values are read.
+    round_counts
+        Round fractional counts (ambient-corrected or estimated) to integers; without it they are
+        refused.
 
     Raises
     ------
@@ -84,7 +93,8 @@ def open_counts(
         All reasons why the file cannot be used, in one error.
     """
     with open_h5ad(path) as file:
-        inspection = inspect_cells(from_file(file), label_key, layer, in_memory=in_memory)
+        options = {"in_memory": in_memory, "round_counts": round_counts}
+        inspection = inspect_cells(from_file(file), label_key, layer, **options)
         if inspection.problems:
             raise InvalidFileError(path, inspection.problems)
         yield _to_open_counts(inspection)
@@ -114,12 +124,15 @@ class FileCheck:
     n_classes: int | None = None
 
 
-def check_file(path: str, label_key: str, layer: str | None = None) -> FileCheck:
+def check_file(
+    path: str, label_key: str, layer: str | None = None, *, round_counts: bool = False
+) -> FileCheck:
     """Return all problems of a file and all warnings; parameters as in `open_counts`."""
     try:
         with open_h5ad(path) as file:
             source = from_file(file)
-            inspection = inspect_cells(source, label_key, layer, in_memory=True)
+            options = {"in_memory": True, "round_counts": round_counts}
+            inspection = inspect_cells(source, label_key, layer, **options)
             warnings = find_warnings(inspection, source, label_key)
     except InvalidFileError as error:
         return FileCheck(error.problems, [])
@@ -127,11 +140,16 @@ def check_file(path: str, label_key: str, layer: str | None = None) -> FileCheck
     return FileCheck(
         inspection.problems,
         warnings,
-        None if counts is None else counts.location.title,
+        None if counts is None else _location(counts),
         len(inspection.cell_names),
         len(inspection.gene_names),
         None if labels is None else labels[labels.str.strip() != ""].nunique(),
     )
+
+
+def _location(counts: InspectedLocation) -> str:
+    rounded = counts.matrix is not None and counts.matrix.rounded
+    return counts.location.title + (", rounded to integers" if rounded else "")
 
 
 def _to_open_counts(inspection: Inspection) -> OpenCounts:
@@ -140,7 +158,7 @@ def _to_open_counts(inspection: Inspection) -> OpenCounts:
     assert counts is not None and counts.matrix is not None and counts.scan is not None
     assert labels is not None
     return OpenCounts(
-        location=counts.location.title,
+        location=_location(counts),
         matrix=counts.matrix,
         n_nonzero=counts.scan.n_nonzero,
         cell_names=inspection.cell_names,
