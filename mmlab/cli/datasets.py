@@ -182,7 +182,7 @@ def simulate(
 
 @app.command(cls=command_with_panels("Options"))
 def add(
-    file: Annotated[Path, typer.Argument(help="An .h5ad file with raw counts.")],
+    file: Annotated[Path, typer.Argument(help="An .h5ad file or AnnData .zarr with raw counts.")],
     label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
     name: Annotated[
         str | None, typer.Option(help="Name of the dataset. Default: that of the file.")

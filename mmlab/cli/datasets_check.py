@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="An .h5ad file with raw counts.")],
+    file: Annotated[Path, typer.Argument(help="An .h5ad file or AnnData .zarr with raw counts.")],
     label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
     layer: LayerOption = None,
     round_counts: RoundCountsOption = False,

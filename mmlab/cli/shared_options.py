@@ -156,7 +156,8 @@ def data_options(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Your own .h5ad file with raw counts; requires --label-key.", rich_help_panel=DATA
+            help="Your own .h5ad file or AnnData .zarr with raw counts; requires --label-key.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     label_key: Annotated[

@@ -14,9 +14,8 @@ from mmlab.datasets.cache.install import add_dataset, fetch_dataset, simulate_da
 from mmlab.datasets.cache.records import CacheRecord, find_record, list_records, open_cells
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.datasets.description import Dataset
-from mmlab.datasets.io.cell_source import from_file
 from mmlab.datasets.io.counts import open_counts
-from mmlab.datasets.io.h5ad import open_h5ad
+from mmlab.datasets.io.open_source import open_source
 from mmlab.datasets.simulation import SIMULATED_SUFFIX
 from mmlab.errors import UserError, unknown_name
 from mmlab.spec.trial import DataSpec
@@ -107,8 +106,8 @@ def count_cells(data: DataSpec) -> int:
     """
     if data.name is not None:
         return (ensure_dataset(data.name) or DATASETS[data.name]).n_cells
-    with open_h5ad(str(data.path)) as file:
-        return len(from_file(file).cell_names)
+    with open_source(str(data.path)) as source:
+        return len(source.cell_names)
 
 
 def load_cells(data: DataSpec) -> Cells:

@@ -25,7 +25,7 @@ class DataSpec(Spec):
     """Source of the cells: a named dataset, or an ``.h5ad`` file and its label column."""
 
     name: str | None = Field(None, description="a dataset of `mmlab datasets list`")
-    path: str | None = Field(None, description="an .h5ad file with raw counts")
+    path: str | None = Field(None, description="an .h5ad file or AnnData .zarr with raw counts")
     label_key: str | None = Field(None, description="column of obs with the cell types")
     layer: str | None = Field(
         None, description="location of the raw counts: a layer, X or raw; default: detected"

@@ -22,6 +22,7 @@ from mmlab.datasets.io.hdf5 import (
     explain_hdf5_errors,
     format_bytes,
     read_attribute,
+    read_names,
     read_values,
 )
 from mmlab.system.memory import available_memory
@@ -173,8 +174,12 @@ def _x_element(group: h5py.Group) -> Any:
 
 
 def _column_names(table: h5py.Group) -> list[str]:
+    """Return the names of columns; of ``a/b``, the file has a group ``a`` with a member ``b``."""
     index = read_attribute(table, "_index")
-    return sorted(name for name in table if name != index and not name.startswith("__"))
+    named = {name for name in read_names(table, "column-order") if name in table}
+    groups = {name.split("/")[0] for name in named if "/" in name}
+    others = {name for name in table if name != index and not name.startswith("__")}
+    return sorted(named | (others - groups))
 
 
 def _read_index(table: h5py.Group) -> pd.Index:

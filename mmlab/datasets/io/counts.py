@@ -10,12 +10,11 @@ import anndata as ad
 import pandas as pd
 import scipy.sparse as sp
 
-from mmlab.datasets.io.cell_source import from_file
 from mmlab.datasets.io.checks import Inspection, inspect_cells
 from mmlab.datasets.io.count_search import InspectedLocation
-from mmlab.datasets.io.h5ad import open_h5ad
 from mmlab.datasets.io.hdf5 import InvalidFileError
 from mmlab.datasets.io.matrix import BLOCK_VALUES, Matrix
+from mmlab.datasets.io.open_source import open_source
 from mmlab.datasets.io.warnings import find_warnings
 
 
@@ -66,7 +65,7 @@ def open_counts(
     in_memory: bool = False,
     round_counts: bool = False,
 ) -> Iterator[OpenCounts]:
-    """Open the counts of an ``.h5ad`` file and check that they can be used; nothing is loaded.
+    """Open the counts of a file and check that they can be used; nothing is loaded.
 
     The whole file is checked once, block by block, before the first block is returned: all returned
     values are counts. :meth:`OpenCounts.blocks` reads the blocks again from the open file. A CSC
@@ -75,7 +74,7 @@ def open_counts(
     Parameters
     ----------
     path
-        The file.
+        An ``.h5ad`` file or an AnnData ``.zarr`` store.
     label_key
         The ``obs`` column with the classes.
     layer
@@ -92,9 +91,9 @@ def open_counts(
     InvalidFileError
         All reasons why the file cannot be used, in one error.
     """
-    with open_h5ad(path) as file:
+    with open_source(path) as source:
         options = {"in_memory": in_memory, "round_counts": round_counts}
-        inspection = inspect_cells(from_file(file), label_key, layer, **options)
+        inspection = inspect_cells(source, label_key, layer, **options)
         if inspection.problems:
             raise InvalidFileError(path, inspection.problems)
         yield _to_open_counts(inspection)
@@ -129,8 +128,7 @@ def check_file(
 ) -> FileCheck:
     """Return all problems of a file and all warnings; parameters as in `open_counts`."""
     try:
-        with open_h5ad(path) as file:
-            source = from_file(file)
+        with open_source(path) as source:
             options = {"in_memory": True, "round_counts": round_counts}
             inspection = inspect_cells(source, label_key, layer, **options)
             warnings = find_warnings(inspection, source, label_key)
