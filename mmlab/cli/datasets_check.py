@@ -33,11 +33,7 @@ def check(
     else:
         _print_check(checked, file, label_key)
     if checked.problems:
-        more = len(checked.problems) - 1
-        raise UserError(
-            f"{file} cannot be used: {checked.problems[0]}"
-            + (f" (and {more} more problems, listed above)." if more else ".")
-        )
+        raise UserError(f"{file} cannot be used: {'; '.join(checked.problems)}.")
 
 
 def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:
@@ -48,9 +44,8 @@ def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:
             f"{file}: {checked.n_cells} cells x {checked.n_genes} genes, {classes} classes in "
             f"obs[{label_key!r}], {counts}"
         )
-    for title, sentences in (("problems", checked.problems), ("warnings", checked.warnings)):
-        if sentences:
-            print(f"{title}:")
-            print("\n".join(f"  - {sentence}" for sentence in sentences))
+    if checked.warnings:
+        print("warnings:")
+        print("\n".join(f"  - {sentence}" for sentence in checked.warnings))
     if not checked.problems:
         print(f"{file} can be used.")

@@ -97,7 +97,8 @@ def select(
     cells = load_cells(spec.data)
     spec = resolve_spec(spec, cells)
     if data.data is not None:
-        print_message(cells.origin)
+        for sentence in (cells.origin, *cells.notes):
+            print_message(sentence)
     Trial(spec, cells).check_constraints()
 
     from mmlab.tracking import TrackingStore, close_abandoned, run_tracked

@@ -135,12 +135,13 @@ def load_cells(data: DataSpec) -> Cells:
     path, label_key = str(data.path), str(data.label_key)
     options = {"in_memory": True, "round_counts": data.round_counts}
     with open_counts(path, label_key, data.layer, **options) as counts:
-        adata, location = counts.load(label_key), counts.location
+        adata, location, notes = counts.load(label_key), counts.location, counts.notes
     return make_cells(
         adata,
         label_key,
         name=data.title,
         normalization="total",
         origin=f"file {path}, counts in {location}",
+        notes=notes,
         copy=False,
     )

@@ -140,6 +140,7 @@ def add_dataset(
             n_classes=counts.labels.nunique(),
             label_key=label_key,
             normalization="total",
+            notes=counts.notes,
         )
         obs = pd.DataFrame({label_key: counts.labels})
         var = pd.DataFrame(index=counts.gene_names)

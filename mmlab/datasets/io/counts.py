@@ -14,8 +14,10 @@ from mmlab.datasets.io.checks import Inspection, inspect_cells
 from mmlab.datasets.io.count_search import InspectedLocation
 from mmlab.datasets.io.hdf5 import InvalidFileError
 from mmlab.datasets.io.matrix import BLOCK_VALUES, Matrix
+from mmlab.datasets.io.odd_names import find_odd_names
 from mmlab.datasets.io.open_source import open_source
 from mmlab.datasets.io.warnings import find_warnings
+from mmlab.spec.protocol import VALIDATION_FRACTION
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class OpenCounts:
         Names, shape (n_cells,) and (n_genes,).
     labels
         Class of each cell, categorical, indexed by the cell names.
+    notes
+        Sentences about odd labels and genes.
     """
 
     location: str
@@ -42,6 +46,7 @@ class OpenCounts:
     cell_names: pd.Index
     gene_names: pd.Index
     labels: pd.Series
+    notes: tuple[str, ...] = ()
 
     def blocks(self, n_values: int = BLOCK_VALUES) -> Iterator[sp.csr_matrix]:
         """Yield blocks of consecutive cells as CSR float32; see `Matrix.blocks`."""
@@ -94,9 +99,9 @@ def open_counts(
     with open_source(path) as source:
         options = {"in_memory": in_memory, "round_counts": round_counts}
         inspection = inspect_cells(source, label_key, layer, **options)
-        if inspection.problems:
-            raise InvalidFileError(path, inspection.problems)
-        yield _to_open_counts(inspection)
+        if problems := _all_problems(inspection):
+            raise InvalidFileError(path, problems)
+        yield _to_open_counts(inspection, find_odd_names(inspection, source, label_key))
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ def check_file(
         return FileCheck(error.problems, [])
     counts, labels = inspection.counts, inspection.labels
     return FileCheck(
-        inspection.problems,
+        _all_problems(inspection),
         warnings,
         None if counts is None else _location(counts),
         len(inspection.cell_names),
@@ -150,7 +155,20 @@ def _location(counts: InspectedLocation) -> str:
     return counts.location.title + (", rounded to integers" if rounded else "")
 
 
-def _to_open_counts(inspection: Inspection) -> OpenCounts:
+def _all_problems(inspection: Inspection) -> list[str]:
+    """Return the problems of an inspection, and those of a split of the cells."""
+    labels = inspection.labels
+    n_cells, n_classes = len(inspection.cell_names), 0 if labels is None else labels.nunique()
+    if inspection.problems or int(VALIDATION_FRACTION * n_cells) >= n_classes:
+        return inspection.problems
+    return [
+        f"there are {n_cells} cells of {n_classes} classes, but the split into train, validation "
+        f"and test needs a validation cell of each class, and {VALIDATION_FRACTION:.0%} of the "
+        "cells are for validation: add cells, or merge classes"
+    ]
+
+
+def _to_open_counts(inspection: Inspection, notes: list[str]) -> OpenCounts:
     counts, labels = inspection.counts, inspection.labels
     # An inspection without problems has both.
     assert counts is not None and counts.matrix is not None and counts.scan is not None
@@ -162,4 +180,5 @@ def _to_open_counts(inspection: Inspection) -> OpenCounts:
         cell_names=inspection.cell_names,
         gene_names=inspection.gene_names,
         labels=pd.Series(pd.Categorical(labels), index=inspection.cell_names),
+        notes=tuple(notes),
     )

@@ -12,6 +12,7 @@ from mmlab.datasets.io.cell_source import CellSource
 from mmlab.datasets.io.checks import Inspection
 from mmlab.datasets.io.count_search import quote_names
 from mmlab.datasets.io.matrix import Matrix
+from mmlab.datasets.io.odd_names import find_odd_names
 from mmlab.datasets.io.value_scan import ValueScan
 
 #: The accuracy of a class with fewer cells is mostly chance.
@@ -23,6 +24,8 @@ _LOW_TOTAL, _HIGH_TOTAL = 1 / 20, 20
 _LARGE_COUNT = 50_000
 #: Share of zeros in a dense matrix above which CSR takes less than half of its memory.
 _MOSTLY_ZEROS = 0.75
+#: Share of the genes that have the name of another one, except for case, if two species are mixed.
+_TWO_SPECIES = 0.1
 #: Labels that usually stand for a missing label, in lower case.
 _MISSING = {"nan", "na", "n/a", "none", "null", "<na>"}
 _ENSEMBL = re.compile(r"ENS[A-Z]{0,6}G\d{11}(\.\d+)?")
@@ -42,6 +45,7 @@ def find_warnings(inspection: Inspection, source: CellSource, label_key: str) ->
         warnings += _value_warnings(counts.matrix, counts.scan, inspection, title)
         warnings += _raw_warnings(title, inspection, source)
     warnings += _gene_warnings(inspection.gene_names, source.var_columns)
+    warnings += find_odd_names(inspection, source, label_key)
     if inspection.labels is not None:
         warnings += _label_warnings(inspection.labels, f"obs[{label_key!r}]")
     return warnings
@@ -107,10 +111,12 @@ def _raw_warnings(title: str, inspection: Inspection, source: CellSource) -> lis
 def _gene_warnings(gene_names: pd.Index, var_columns: list[str]) -> list[str]:
     warnings = []
     similar = _group_similar(gene_names, str.upper)
+    mixed = sum(map(len, similar)) >= _TWO_SPECIES * len(gene_names)
     if similar:
         warnings.append(
             f"{len(similar)} gene names differ from another one only in case, first "
-            f"{quote_names(similar[0])}: are these genes of two species?"
+            f"{quote_names(similar[0])}: "
+            + ("are these genes of two species?" if mixed else "they are different genes here")
         )
     n_identifiers = sum(_ENSEMBL.fullmatch(str(gene)) is not None for gene in gene_names)
     symbols = [name for name in var_columns if _SYMBOLS.fullmatch(name)]

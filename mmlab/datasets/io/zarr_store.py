@@ -62,6 +62,7 @@ def from_zarr(path: str) -> CellSource:
             obs_columns=_column_names(obs),
             var_columns=_column_names(var),
             read_obs_column=lambda name: pd.Series(_read_column(path, obs, name)),
+            read_var_column=lambda name: pd.Series(_read_column(path, var, name)),
         )
 
 
