@@ -22,6 +22,7 @@ def select_markers(
     min_cells_per_type: int | None = None,
     drop_unlabelled: bool = False,
     gene_names: str | None = None,
+    round_counts: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     groups: Mapping[str, str] | None = None,
@@ -59,6 +60,9 @@ def select_markers(
     gene_names
         Column of ``var`` with the gene names to use instead of ``var_names``. Genes may be
         included and excluded by either name.
+    round_counts
+        Round fractional counts (ambient-corrected or estimated: SoupX, CellBender, RSEM, salmon)
+        to integers; without it they are refused.
     include, exclude
         Names of genes that the panel must, and must not, include.
     groups, max_per_group
@@ -83,7 +87,7 @@ def select_markers(
     (float, higher is better) and ``uns["mmlab"]`` (``panel``: gene names, best first, and with
     ``gene_names`` their names in ``var_names`` as ``gene_ids``; ``method``, ``n_markers``,
     ``label_key``, ``seed``, ``params``, ``version``, and ``constraints``: the panel constraints as
-    JSON). Left-out cells are reported on stderr.
+    JSON). Left-out cells, and labels and genes that look odd, are reported on stderr.
 
     Raises
     ------
@@ -116,6 +120,7 @@ def select_markers(
             "min_cells_per_type": min_cells_per_type,
             "drop_unlabelled": drop_unlabelled,
             "gene_names": gene_names,
+            "round_counts": round_counts,
         },
         "selector": method,
         "params": params,

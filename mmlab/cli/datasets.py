@@ -12,15 +12,13 @@ from mmlab.cli.datasets_check import check
 from mmlab.cli.file_options import (
     DropUnlabelledOption,
     GeneNamesOption,
+    LayerOption,
     MinCellsOption,
+    RoundCountsOption,
     file_options,
 )
 from mmlab.cli.help_panels import command_with_panels
-from mmlab.cli.shared_options import (
-    JsonOption,
-    LayerOption,
-    OfflineOption,
-)
+from mmlab.cli.shared_options import JsonOption, OfflineOption
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -192,7 +190,7 @@ def simulate(
 
 @app.command(cls=command_with_panels("Options"))
 def add(
-    file: Annotated[Path, typer.Argument(help="An .h5ad file with raw counts.")],
+    file: Annotated[Path, typer.Argument(help="An .h5ad file or AnnData .zarr with raw counts.")],
     label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
     name: Annotated[
         str | None, typer.Option(help="Name of the dataset. Default: that of the file.")
@@ -201,6 +199,7 @@ def add(
     min_cells_per_type: MinCellsOption = None,
     drop_unlabelled: DropUnlabelledOption = False,
     gene_names: GeneNamesOption = None,
+    round_counts: RoundCountsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Add your own .h5ad file under a name for --dataset.
@@ -209,7 +208,7 @@ def add(
     """
     from mmlab.datasets import add_file
 
-    options = file_options(min_cells_per_type, drop_unlabelled, gene_names)
+    options = file_options(min_cells_per_type, drop_unlabelled, gene_names, round_counts)
     _print_record(add_file(file, label_key, layer, name or file.stem, options), as_json)
 
 

@@ -11,10 +11,12 @@ from mmlab.cli.console import print_json, print_text
 from mmlab.cli.file_options import (
     DropUnlabelledOption,
     GeneNamesOption,
+    LayerOption,
     MinCellsOption,
+    RoundCountsOption,
     file_options,
 )
-from mmlab.cli.shared_options import JsonOption, LayerOption
+from mmlab.cli.shared_options import JsonOption
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="An .h5ad file with raw counts.")],
+    file: Annotated[Path, typer.Argument(help="An .h5ad file or AnnData .zarr with raw counts.")],
     label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
     layer: LayerOption = None,
     min_cells_per_type: MinCellsOption = None,
     drop_unlabelled: DropUnlabelledOption = False,
     gene_names: GeneNamesOption = None,
+    round_counts: RoundCountsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check whether your own file can be used."""
@@ -35,18 +38,14 @@ def check(
 
     from mmlab.datasets.io.counts import check_file
 
-    options = file_options(min_cells_per_type, drop_unlabelled, gene_names)
+    options = file_options(min_cells_per_type, drop_unlabelled, gene_names, round_counts)
     checked = check_file(str(file), label_key, layer, options)
     if as_json:
         print_json({"file": str(file), "usable": not checked.problems} | asdict(checked))
     else:
         _print_check(checked, file, label_key)
     if checked.problems:
-        more = len(checked.problems) - 1
-        raise UserError(
-            f"{file} cannot be used: {checked.problems[0]}"
-            + (f" (and {more} more problems, listed above)." if more else ".")
-        )
+        raise UserError(f"{file} cannot be used: {'; '.join(checked.problems)}.")
 
 
 def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:
@@ -57,9 +56,8 @@ def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:
             f"{file}: {checked.n_cells} cells x {checked.n_genes} genes, {classes} classes in "
             f"obs[{label_key!r}], {counts}"
         )
-    for title, sentences in (("problems", checked.problems), ("warnings", checked.warnings)):
-        if sentences:
-            print_text(f"{title}:")
-            print_text("\n".join(f"  - {sentence}" for sentence in sentences))
+    if checked.warnings:
+        print_text("warnings:")
+        print_text("\n".join(f"  - {sentence}" for sentence in checked.warnings))
     if not checked.problems:
         print_text(f"{file} can be used.")

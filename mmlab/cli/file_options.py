@@ -1,4 +1,4 @@
-"""Options of a user's file: which cells are used, and how genes are named."""
+"""Options of a user's file: which cells are used, how genes are named, how counts are read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from mmlab.cli.help_panels import DATA
 if TYPE_CHECKING:
     from mmlab.spec.trial import FileOptions
 
+LayerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        help="Where the raw counts of the file are: a layer, X or raw. Default: detected.",
+        rich_help_panel=DATA,
+    ),
+]
 MinCellsOption = Annotated[
     int | None,
     typer.Option(
@@ -38,12 +46,24 @@ GeneNamesOption = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+RoundCountsOption = Annotated[
+    bool,
+    typer.Option(
+        "--round-counts",
+        help="Round fractional counts of the file to integers: ambient-corrected ones (SoupX, "
+        "CellBender) and estimated ones (RSEM, salmon). Default: refuse them.",
+        rich_help_panel=DATA,
+    ),
+]
 
 
 def file_options(
-    min_cells_per_type: int | None, drop_unlabelled: bool, gene_names: str | None
+    min_cells_per_type: int | None,
+    drop_unlabelled: bool,
+    gene_names: str | None,
+    round_counts: bool,
 ) -> FileOptions:
-    """Return which cells of a file are used, and how its genes are named."""
+    """Return which cells of a file are used, how its genes are named, and how counts are read."""
     from mmlab.spec.trial import FileOptions
     from mmlab.spec.yaml import parse_spec
 
@@ -51,5 +71,6 @@ def file_options(
         "min_cells_per_type": min_cells_per_type,
         "drop_unlabelled": drop_unlabelled,
         "gene_names": gene_names,
+        "round_counts": round_counts,
     }
     return parse_spec(FileOptions, content, "options")

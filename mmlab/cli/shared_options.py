@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.file_options import DropUnlabelledOption, GeneNamesOption, MinCellsOption
+from mmlab.cli.file_options import (
+    DropUnlabelledOption,
+    GeneNamesOption,
+    LayerOption,
+    MinCellsOption,
+    RoundCountsOption,
+)
 from mmlab.cli.help_panels import DATA, OUTPUT, RESOURCES
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
@@ -95,14 +101,6 @@ OfflineOption = Annotated[
         rich_help_panel=DATA,
     ),
 ]
-LayerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--layer",
-        help="Where the raw counts of the file are: a layer, X or raw. Default: detected.",
-        rich_help_panel=DATA,
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,7 @@ class DataOptions:
     min_cells_per_type: int | None
     drop_unlabelled: bool
     gene_names: str | None
+    round_counts: bool
 
     def spec(self) -> DataSpec:
         """Return the specification of the cells.
@@ -150,7 +149,8 @@ def data_options(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Your own .h5ad file with raw counts; requires --label-key.", rich_help_panel=DATA
+            help="Your own .h5ad file or AnnData .zarr with raw counts; requires --label-key.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     label_key: Annotated[
@@ -163,11 +163,19 @@ def data_options(
     min_cells_per_type: MinCellsOption = None,
     drop_unlabelled: DropUnlabelledOption = False,
     gene_names: GeneNamesOption = None,
+    round_counts: RoundCountsOption = False,
     offline: OfflineOption = False,
 ) -> DataOptions:
     """Return the cells that a command works on."""
     return DataOptions(
-        dataset, data, label_key, layer, min_cells_per_type, drop_unlabelled, gene_names
+        dataset,
+        data,
+        label_key,
+        layer,
+        min_cells_per_type,
+        drop_unlabelled,
+        gene_names,
+        round_counts,
     )
 
 

@@ -15,10 +15,9 @@ from mmlab.datasets.cache.install import add_dataset, fetch_dataset, simulate_da
 from mmlab.datasets.cache.records import CacheRecord, find_record, list_records, open_cells
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.datasets.description import Dataset
-from mmlab.datasets.io.cell_source import from_file
 from mmlab.datasets.io.checks import count_kept_cells
 from mmlab.datasets.io.counts import open_counts
-from mmlab.datasets.io.h5ad import open_h5ad
+from mmlab.datasets.io.open_source import open_source
 from mmlab.datasets.simulation import SIMULATED_SUFFIX
 from mmlab.errors import UserError, unknown_name
 from mmlab.spec.names import check_name
@@ -107,14 +106,14 @@ def count_cells(data: DataSpec) -> int:
     """
     if data.name is not None:
         return (ensure_dataset(data.name) or DATASETS[data.name]).n_cells
-    with open_h5ad(str(data.path)) as file:
-        return count_kept_cells(from_file(file), str(data.label_key), data)
+    with open_source(str(data.path)) as source:
+        return count_kept_cells(source, str(data.label_key), data)
 
 
 def load_cells(data: DataSpec) -> Cells:
     """Load and check the cells that a specification names; a missing dataset is fetched first.
 
-    Cells of a file that are left out are named on stderr, once per process.
+    Left-out cells of a file, and its odd labels and genes, are named on stderr, once per process.
 
     Raises
     ------

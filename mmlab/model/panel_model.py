@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from sklearn.neighbors import KNeighborsClassifier
 
 from mmlab.datasets.cells import Cells, Normalization
-from mmlab.datasets.io.cell_source import from_anndata
-from mmlab.datasets.io.count_search import inspect_location
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import apply_coefficients, linear_coefficients
+from mmlab.model.new_cells import refuse_counts, require_counts, require_genes
 from mmlab.preprocessing.expression import Expression
 from mmlab.preprocessing.normalization import log_normalize, standardize
 from mmlab.preprocessing.recipes import gene_statistics
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
     import anndata as ad
 
 _WEIGHTS, _CONFIG = "model.safetensors", "model.json"
-#: Maximum number of missing genes that an error lists.
-_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,9 @@ class Model:
     def _classifier(self) -> KNeighborsClassifier:
         return KNeighborsClassifier().fit(self.cells, self.labels)
 
-    def predict(self, data: ad.AnnData | pd.DataFrame) -> pd.DataFrame:
+    def predict(
+        self, data: ad.AnnData | pd.DataFrame, *, round_counts: bool = False
+    ) -> pd.DataFrame:
         """Predict the types of cells.
 
         Parameters
@@ -98,6 +95,9 @@ class Model:
             with log1p-normalised expression and one column per gene of the panel. Of AnnData,
             the other genes of the training data are only used to normalise the counts. All
             other genes are ignored.
+        round_counts
+            Round fractional counts of the AnnData (ambient-corrected or estimated) to integers;
+            without it they are refused.
 
         Returns
         -------
@@ -110,39 +110,44 @@ class Model:
             Genes are missing, values are not finite, the AnnData has no counts in ``X``, or the
             data frame has counts.
         """
-        z, names = self._z_scores(data)
+        z, names = self._z_scores(data, round_counts)
         shares = self._classifier.predict_proba(z)
         # Every class has reference cells, so column i of the shares is class i.
         best = shares.argmax(axis=1)
         types = np.asarray(self.classes)[best]
         return pd.DataFrame({"cell_type": types, "share": shares.max(axis=1)}, index=names)
 
-    def reconstruct(self, data: ad.AnnData | pd.DataFrame) -> pd.DataFrame:
+    def reconstruct(
+        self, data: ad.AnnData | pd.DataFrame, *, round_counts: bool = False
+    ) -> pd.DataFrame:
         """Reconstruct the log1p-normalised expression of all genes from the panel's genes.
 
         Parameters
         ----------
-        data
+        data, round_counts
             As in :meth:`predict`.
 
         Returns
         -------
         One row per cell, one column per gene.
         """
-        z, names = self._z_scores(data)
+        z, names = self._z_scores(data, round_counts)
         reconstructed = apply_coefficients(self.coefficients, z)
         return pd.DataFrame(reconstructed * self.sd + self.mean, index=names, columns=self.genes)
 
-    def _z_scores(self, data: ad.AnnData | pd.DataFrame) -> tuple[NDArray[np.float32], pd.Index]:
+    def _z_scores(
+        self, data: ad.AnnData | pd.DataFrame, round_counts: bool
+    ) -> tuple[NDArray[np.float32], pd.Index]:
         """Return z-scores of the panel's genes, shape (n_cells, n_markers), and the cell names."""
         if isinstance(data, pd.DataFrame):
             positions = self._find(self.markers, data.columns, "the data frame")
             values = data.iloc[:, positions].to_numpy(dtype=np.float32, copy=True)
-            _refuse_counts(values)
+            refuse_counts(values)
             names = data.index
         else:
             needed = self.markers if self.normalization == "none" else self.genes
-            counts = _require_counts(data[:, self._find(needed, data.var_names, "the AnnData")])
+            positions = self._find(needed, data.var_names, "the AnnData")
+            counts = require_counts(data[:, positions], round_counts)
             values = log_normalize(counts, self.normalization).toarray()
             values = values if needed is self.markers else values[:, self.panel]
             names = data.obs_names
@@ -155,7 +160,7 @@ class Model:
         known = set(self.genes)
         by_id = dict(zip(self.gene_ids, self.genes, strict=False))
         names = pd.Index([n if n in known else by_id.get(n, n) for n in map(str, present)])
-        _require(genes, names, where)
+        require_genes(genes, names, where)
         return names.get_indexer(pd.Index(genes))
 
     def save(self, folder: Path) -> None:
@@ -214,32 +219,3 @@ def fit_model(panel: NDArray[np.int64], cells: Cells, split: Split, about: dict[
         about=about,
         gene_ids=[] if cells.gene_ids is None else cells.gene_ids.tolist(),
     )
-
-
-def _refuse_counts(values: NDArray[np.float32]) -> None:
-    """Raise ``UserError`` if all values are integers: log1p of a count is an integer only for 0."""
-    if values.any() and np.isfinite(values).all() and (values == np.rint(values)).all():
-        raise UserError(
-            f"the data frame looks like counts (integers up to {values.max():.0f}); "
-            "pass log1p-normalised expression, or AnnData with the counts of all genes."
-        )
-
-
-def _require_counts(adata: ad.AnnData) -> sp.csr_matrix:
-    """Return the raw counts in ``X``; raise ``UserError`` if these are not counts."""
-    source = from_anndata(adata)
-    inspected = inspect_location(replace(source.X, title="X of the AnnData"), source)
-    if inspected.problems or inspected.matrix is None:
-        raise UserError("; ".join(inspected.problems) + ".")
-    return inspected.matrix.load()
-
-
-def _require(genes: Iterable[str], present: pd.Index, where: str) -> None:
-    """Raise ``UserError`` if gene names are not unique or genes are missing."""
-    known = set(map(str, present))
-    if len(known) < len(present):
-        raise UserError(f"{where} has duplicate gene names; make them unique first.")
-    missing = [gene for gene in genes if gene not in known]
-    if missing:
-        listed = ", ".join(missing[:_MAX_LISTED]) + (", ..." if len(missing) > _MAX_LISTED else "")
-        raise UserError(f"{where} lacks {len(missing)} genes that the model needs: {listed}.")

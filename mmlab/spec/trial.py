@@ -31,7 +31,7 @@ from mmlab.spec.protocol import PROTOCOL_NUMBER, Protocol, Recipe
 
 
 class FileOptions(Spec):
-    """How the cells of a file are read: which of them, and how genes are named."""
+    """How a file is read: which of its cells, how genes are named, whether counts are rounded."""
 
     min_cells_per_type: Count | None = Field(
         None, exclude_if=is_empty, description="leave out cell types with fewer cells than this"
@@ -42,9 +42,14 @@ class FileOptions(Spec):
     gene_names: Name | None = Field(
         None, exclude_if=is_empty, description="column of var with the gene names to use"
     )
+    round_counts: bool = Field(
+        False,
+        exclude_if=is_empty,
+        description="round ambient-corrected or estimated counts to integers",
+    )
 
 
-#: All cells, and genes as the index of ``var`` names them.
+#: All cells, genes as the index of ``var`` names them, and only counts that are integers.
 DEFAULT_OPTIONS = FileOptions()
 
 
@@ -52,7 +57,7 @@ class DataSpec(FileOptions):
     """Source of the cells: a named dataset, or an ``.h5ad`` file and its label column."""
 
     name: str | None = Field(None, description="a dataset of `mmlab datasets list`")
-    path: str | None = Field(None, description="an .h5ad file with raw counts")
+    path: str | None = Field(None, description="an .h5ad file or AnnData .zarr with raw counts")
     label_key: str | None = Field(None, description="column of obs with the cell types")
     layer: str | None = Field(
         None, description="location of the raw counts: a layer, X or raw; default: detected"

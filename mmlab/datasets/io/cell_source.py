@@ -65,8 +65,8 @@ class CellSource:
         The locations that may contain counts.
     obs_columns, var_columns
         Names of the columns of ``obs`` and ``var``.
-    read_obs_column
-        Reads a column of ``obs``.
+    read_obs_column, read_var_column
+        Read a column of ``obs``, of ``var``.
     """
 
     cell_names: pd.Index
@@ -77,6 +77,7 @@ class CellSource:
     obs_columns: list[str]
     var_columns: list[str]
     read_obs_column: Callable[[str], pd.Series]
+    read_var_column: Callable[[str], pd.Series]
 
     def find_location(self, layer: str) -> CountLocation | None:
         """Return the location with the name ``layer``; ``X`` and ``raw`` are valid names, too."""
@@ -98,15 +99,11 @@ class CellSource:
 
 def from_anndata(adata: ad.AnnData) -> CellSource:
     """Return the cells of an AnnData in memory; the AnnData is not modified."""
-    raw = adata.raw
-
-    def read_gene_names() -> pd.Index:
-        return as_names(adata.var_names)
-
-    of_var = read_gene_names, adata.var.get
+    raw, gene_names = adata.raw, as_names(adata.var_names)
+    of_var = (lambda: gene_names), adata.var.get
     return CellSource(
         cell_names=as_names(adata.obs_names),
-        gene_names=read_gene_names(),
+        gene_names=gene_names,
         layers={
             str(name): CountLocation(f"layer {name!r}", matrix, *of_var)
             for name, matrix in adata.layers.items()
@@ -120,6 +117,7 @@ def from_anndata(adata: ad.AnnData) -> CellSource:
         obs_columns=[str(name) for name in adata.obs.columns],
         var_columns=[str(name) for name in adata.var.columns],
         read_obs_column=lambda name: adata.obs[name],
+        read_var_column=lambda name: adata.var[name],
     )
 
 
@@ -165,6 +163,7 @@ def from_file(file: h5py.File) -> CellSource:
             obs_columns=column_names(obs),
             var_columns=column_names(var),
             read_obs_column=lambda name: pd.Series(read_column(obs, name)),
+            read_var_column=lambda name: pd.Series(read_column(var, name)),
         )
 
 

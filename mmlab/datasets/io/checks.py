@@ -13,6 +13,7 @@ from mmlab.datasets.io.cell_source import CellSource, from_anndata
 from mmlab.datasets.io.count_search import InspectedLocation, find_counts, quote_names
 from mmlab.datasets.io.gene_names import GeneNames, read_gene_names
 from mmlab.datasets.io.labels import check_labels, keep_cells
+from mmlab.datasets.io.odd_names import find_odd_names
 from mmlab.errors import UserError
 from mmlab.spec.trial import DEFAULT_OPTIONS, FileOptions
 
@@ -38,7 +39,7 @@ class Inspection:
     gene_ids
         Names of the genes in the index of ``var``; None if ``gene_names`` are these.
     notes
-        Left-out cells and properties of the gene names, one sentence each.
+        Left-out cells, properties of the gene names, and odd labels and genes, one sentence each.
     """
 
     problems: list[str]
@@ -73,12 +74,18 @@ def require_usable(
     """
     inspection = _inspect_anndata(adata, label_key, layer, options)
     counts = inspection.counts
-    if inspection.problems or counts is None:
+    if inspection.problems or counts is None or counts.matrix is None:
         raise UserError(f"{where}: " + "; ".join(inspection.problems) + ".")
-    if counts.location.title == "X" and inspection.gene_ids is None and inspection.kept.all():
+    if (
+        counts.location.title == "X"
+        and not counts.matrix.rounded
+        and inspection.gene_ids is None
+        and inspection.kept.all()
+    ):
         return adata, inspection
     var = pd.DataFrame(index=inspection.gene_names)
-    usable = ad.AnnData(X=counts.location.element, obs=adata.obs, var=var)
+    X = counts.matrix.load() if counts.matrix.rounded else counts.location.element
+    usable = ad.AnnData(X=X, obs=adata.obs, var=var)
     return (usable if inspection.kept.all() else usable[inspection.kept].copy()), inspection
 
 
@@ -118,14 +125,14 @@ def inspect_cells(
     layer, in_memory
         As in :func:`mmlab.datasets.io.count_search.find_counts`.
     options
-        Which cells are used, and how genes are named.
+        Which cells are used, how genes are named, and whether counts are rounded.
     """
     cell_names, gene_names = source.cell_names, source.gene_names
     n_cells, n_genes = len(cell_names), len(gene_names)
     if 0 in (n_cells, n_genes):
         problem = f"there are {n_cells} cells and {n_genes} genes; at least one of each is needed"
         return _refuse(problem, cell_names, gene_names)
-    result = find_counts(source, layer, in_memory=in_memory)
+    result = find_counts(source, layer, in_memory=in_memory, round_counts=options.round_counts)
     genes = GeneNames(gene_names, None, [], [])
     if result.found is not None:
         genes = read_gene_names(source, result.found.location, options.gene_names)
@@ -133,6 +140,7 @@ def inspect_cells(
     kept, notes = np.ones(n_cells, dtype=bool), list[str]()
     if labels is not None:
         kept, notes = keep_cells(labels, options, f"obs[{label_key!r}]")
+    used = None if labels is None else labels[kept]
     problems = [
         *result.problems,
         *genes.problems,
@@ -149,7 +157,7 @@ def inspect_cells(
         labels,
         kept,
         genes.ids,
-        (*notes, *genes.notes),
+        (*notes, *genes.notes, *find_odd_names(genes.names, used, source, label_key)),
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmlab.datasets.io.cell_source import CellSource, CountLocation
+from mmlab.datasets.io.count_recovery import normalization_hint
 from mmlab.datasets.io.hdf5 import InvalidFileError, format_bytes
 from mmlab.datasets.io.matrix import InvalidMatrixError, Matrix
 from mmlab.datasets.io.open_matrix import open_matrix
@@ -16,6 +17,10 @@ from mmlab.system.memory import available_memory
 
 #: Largest number of names in a message, and largest number of characters of a quoted name.
 _MAX_NAMES, _MAX_LENGTH = 3, 60
+#: Layers of RNA velocity: each contains the counts of a part of the transcripts.
+_PARTIAL_LAYERS = ("spliced", "unspliced", "ambiguous")
+#: How counts that are not integers are used.
+_ROUND = "--round-counts rounds them (in Python: round_counts=True)"
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,9 @@ class CountSearchResult:
     problems: list[str]
 
 
-def find_counts(source: CellSource, layer: str | None, *, in_memory: bool) -> CountSearchResult:
+def find_counts(
+    source: CellSource, layer: str | None, *, in_memory: bool, round_counts: bool = False
+) -> CountSearchResult:
     """Return the location of the counts.
 
     If ``layer`` is None, the default locations are searched: layers with the usual names, then
@@ -67,7 +74,10 @@ def find_counts(source: CellSource, layer: str | None, *, in_memory: bool) -> Co
     ----------
     in_memory
         Reject counts that do not fit into free memory.
+    round_counts
+        Accept fractional counts, too, and round them to integers.
     """
+    options = {"in_memory": in_memory, "round_counts": round_counts}
     if layer is None:
         locations = source.default_locations()
     elif (requested := source.find_location(layer)) is not None:
@@ -81,14 +91,14 @@ def find_counts(source: CellSource, layer: str | None, *, in_memory: bool) -> Co
     rejected: list[InspectedLocation] = []
     for location in locations:
         # The first block is enough to reject most locations without counts.
-        inspected = inspect_location(location, source, in_memory=in_memory, n_blocks=1)
+        inspected = inspect_location(location, source, n_blocks=1, **options)
         if not inspected.problems:
-            inspected = inspect_location(location, source, in_memory=in_memory)
+            inspected = inspect_location(location, source, **options)
         if not inspected.problems:
             return CountSearchResult(inspected, rejected, [])
         rejected.append(inspected)
-    complete = [inspect_location(location, source, in_memory=in_memory) for location in locations]
-    hint = _suggest_layer(source, locations) if layer is None else ""
+    complete = [inspect_location(location, source, **options) for location in locations]
+    hint = _suggest_remedy(complete, source, search_layers=layer is None)
     if len(complete) == 1:
         *others, last = complete[0].problems
         return CountSearchResult(None, [], [*others, last + hint])
@@ -103,6 +113,7 @@ def inspect_location(
     source: CellSource,
     *,
     in_memory: bool = False,
+    round_counts: bool = False,
     n_blocks: int | None = None,
 ) -> InspectedLocation:
     """Open the matrix of a location and return it with its problems.
@@ -111,7 +122,7 @@ def inspect_location(
     ----------
     location, source
         The location, and the cells that it belongs to.
-    in_memory
+    in_memory, round_counts
         As in :func:`find_counts`.
     n_blocks
         As in :class:`mmlab.datasets.io.value_scan.ValueScan`.
@@ -125,13 +136,15 @@ def inspect_location(
         if problem := _matrix_problem(matrix, location, source, in_memory):
             return InspectedLocation(location, None, None, [f"{title} {problem}"])
         scan = ValueScan(matrix, n_blocks)
+        if round_counts and scan.fraction_kind == "fractional counts":
+            matrix = replace(matrix, rounded=True)
+            scan = ValueScan(matrix, n_blocks)
+        problems = _value_problems(scan, location, source)
     except InvalidMatrixError as error:
         return InspectedLocation(location, None, None, [f"{title} {error}"])
     except InvalidFileError as error:
         return InspectedLocation(location, None, None, error.problems)
-    if scan.is_counts:
-        return InspectedLocation(location, matrix, scan, [])
-    return InspectedLocation(location, matrix, scan, _value_problems(scan, location, source))
+    return InspectedLocation(location, matrix, scan, problems)
 
 
 def quote_names(names: Iterable[Any]) -> str:
@@ -191,9 +204,11 @@ def _value_problems(scan: ValueScan, location: CountLocation, source: CellSource
             f"{first(scan.negative)}): it looks {looks}; raw counts are needed"
         )
     elif scan.fractions.count:
+        can_be_rounded = scan.fraction_kind == "fractional counts"
         problems.append(
             f"{title} has {scan.fractions.count} values that are not integers: it "
-            f"{scan.describe_normalization()} (maximum {scan.largest:.1f}); raw counts are needed"
+            f"{scan.describe_fractions()} (maximum {scan.largest:.1f}); "
+            + (_ROUND if can_be_rounded else "raw counts are needed")
         )
     if scan.too_large.count and not scan.fractions.count:
         problems.append(
@@ -211,12 +226,24 @@ def _summarize(inspected: InspectedLocation) -> str:
     return inspected.scan.describe()
 
 
-def _suggest_layer(source: CellSource, inspected: list[CountLocation]) -> str:
-    """Return a hint that names the layers with counts among those not inspected so far."""
-    others = {name: at for name, at in source.layers.items() if at not in inspected}
+def _suggest_remedy(
+    inspected: list[InspectedLocation], source: CellSource, *, search_layers: bool
+) -> str:
+    """Return a hint: another layer that has counts, or how to use or replace the values."""
+    names = {each.location.title for each in inspected}
+    others = {name: at for name, at in source.layers.items() if at.title not in names}
     good = [
-        name for name, at in others.items() if not inspect_location(at, source, n_blocks=1).problems
+        name
+        for name, at in others.items()
+        if search_layers and not inspect_location(at, source, n_blocks=1).problems
     ]
-    if not good:
-        return "; the other layers do not look like counts, either" if others else ""
-    return f"; layer {quote_names(good)} looks like counts: pass --layer {good[0]}"
+    if complete := [name for name in good if name.lower() not in _PARTIAL_LAYERS]:
+        return f"; layer {quote_names(complete)} looks like counts: pass --layer {complete[0]}"
+    hint = f"; layer {quote_names(good)} counts only a part of the transcripts" if good else ""
+    if search_layers and others and not good:
+        hint = "; the other layers do not look like counts, either"
+    scans = [(each.location.title, each.scan) for each in inspected if each.scan is not None]
+    kinds = {scan.fraction_kind for _, scan in scans} - {None}
+    if "fractional counts" in kinds:
+        return hint + (f"; {_ROUND}" if len(inspected) > 1 else "")
+    return hint + (normalization_hint(scans, source) if kinds else "")

@@ -12,12 +12,13 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmlab.datasets.io.cell_source import from_file
 from mmlab.datasets.io.checks import Inspection, inspect_cells
-from mmlab.datasets.io.h5ad import open_h5ad
+from mmlab.datasets.io.count_search import InspectedLocation
 from mmlab.datasets.io.hdf5 import InvalidFileError
 from mmlab.datasets.io.matrix import BLOCK_VALUES, Matrix
+from mmlab.datasets.io.open_source import open_source
 from mmlab.datasets.io.warnings import find_warnings
+from mmlab.spec.protocol import VALIDATION_FRACTION
 from mmlab.spec.trial import DEFAULT_OPTIONS, FileOptions
 
 
@@ -28,7 +29,7 @@ class OpenCounts:
     Attributes
     ----------
     location
-        Location in the file: ``X``, ``raw`` or ``layer 'counts'``.
+        Location in the file: ``X``, ``raw`` or ``layer 'counts'``; and whether they are rounded.
     matrix
         The stored matrix (CSR, CSC or dense) with its ``shape`` and ``dtype``.
     kept
@@ -40,7 +41,7 @@ class OpenCounts:
     gene_ids
         Names of the genes in the index of ``var``; None if ``gene_names`` are these.
     notes
-        Left-out cells and properties of the gene names, one sentence each.
+        Left-out cells, properties of the gene names, and odd labels and genes, one sentence each.
     """
 
     location: str
@@ -79,7 +80,7 @@ def open_counts(
     *,
     in_memory: bool = False,
 ) -> Iterator[OpenCounts]:
-    """Open the counts of an ``.h5ad`` file and check that they can be used; nothing is loaded.
+    """Open the counts of a file and check that they can be used; nothing is loaded.
 
     The whole file is checked once, block by block, before the first block is returned: all returned
     values are counts. :meth:`OpenCounts.blocks` reads the blocks again from the open file. A CSC
@@ -88,14 +89,14 @@ def open_counts(
     Parameters
     ----------
     path
-        The file.
+        An ``.h5ad`` file or an AnnData ``.zarr`` store.
     label_key
         The ``obs`` column with the classes.
     layer
         A layer, ``X`` or ``raw``; None searches the layers ``counts``, ``raw_counts`` and
         ``count``, then ``X``, then ``raw``.
     options
-        Which cells are used, and how genes are named.
+        Which cells are used, how genes are named, and whether counts are rounded.
     in_memory
         Reject counts that do not fit into free memory, before their values are read.
 
@@ -104,11 +105,10 @@ def open_counts(
     InvalidFileError
         All reasons why the file cannot be used, in one error.
     """
-    with open_h5ad(path) as file:
-        source = from_file(file)
+    with open_source(path) as source:
         inspection = inspect_cells(source, label_key, layer, options, in_memory=in_memory)
-        if inspection.problems:
-            raise InvalidFileError(path, inspection.problems)
+        if problems := _all_problems(inspection):
+            raise InvalidFileError(path, problems)
         yield _to_open_counts(inspection)
 
 
@@ -141,21 +141,39 @@ def check_file(
 ) -> FileCheck:
     """Return all problems of a file and all warnings; parameters as in `open_counts`."""
     try:
-        with open_h5ad(path) as file:
-            source = from_file(file)
+        with open_source(path) as source:
             inspection = inspect_cells(source, label_key, layer, options, in_memory=True)
             warnings = find_warnings(inspection, source, label_key)
     except InvalidFileError as error:
         return FileCheck(error.problems, [])
     counts, labels = inspection.counts, inspection.labels
     return FileCheck(
-        inspection.problems,
+        _all_problems(inspection),
         warnings,
-        None if counts is None else counts.location.title,
+        None if counts is None else _location(counts),
         int(inspection.kept.sum()),
         len(inspection.gene_names),
         None if labels is None else labels[inspection.kept & (labels.str.strip() != "")].nunique(),
     )
+
+
+def _location(counts: InspectedLocation) -> str:
+    rounded = counts.matrix is not None and counts.matrix.rounded
+    return counts.location.title + (", rounded to integers" if rounded else "")
+
+
+def _all_problems(inspection: Inspection) -> list[str]:
+    """Return the problems of an inspection, and those of a split of the cells."""
+    labels, kept = inspection.labels, inspection.kept
+    n_cells, n_classes = int(kept.sum()), 0 if labels is None else labels[kept].nunique()
+    if inspection.problems or int(VALIDATION_FRACTION * n_cells) >= n_classes:
+        return inspection.problems
+    return [
+        f"there are {n_cells} cells of {n_classes} classes, but the split into train, validation "
+        f"and test needs a validation cell of each class, and {VALIDATION_FRACTION:.0%} of the "
+        "cells are for validation: is label_key the column of the cell types? If it is, add cells, "
+        "or merge classes"
+    ]
 
 
 def _to_open_counts(inspection: Inspection) -> OpenCounts:
@@ -165,7 +183,7 @@ def _to_open_counts(inspection: Inspection) -> OpenCounts:
     assert labels is not None
     cell_names = inspection.cell_names[inspection.kept]
     return OpenCounts(
-        location=counts.location.title,
+        location=_location(counts),
         matrix=counts.matrix,
         kept=inspection.kept,
         cell_names=cell_names,

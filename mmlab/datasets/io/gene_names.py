@@ -48,6 +48,9 @@ def read_gene_names(source: CellSource, location: CountLocation, column: str | N
     ids = location.read_gene_names()
     if column is None:
         return GeneNames(ids, None, [], _symbol_hint(ids, source.var_columns))
+    if (n_columns := source.var_columns.count(column)) > 1:
+        problem = f"var has {n_columns} columns with the name {column!r}: keep one of them"
+        return GeneNames(ids, None, [problem], [])
     symbols = location.read_gene_column(column)
     if symbols is None and (of_var := source.X.read_gene_column(column)) is not None:
         # raw.var often has no columns: its genes are looked up in var.

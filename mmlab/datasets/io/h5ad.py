@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,19 +16,20 @@ from typing import Any
 
 import h5py
 
+from mmlab.datasets.io.formats import (
+    describe_file,
+    describe_folder,
+    describe_hdf5,
+    describe_missing,
+)
 from mmlab.datasets.io.hdf5 import InvalidFileError, declared_bytes, format_bytes
 
 #: Largest compression ratio of deflate: a dataset that declares more was never written completely.
 _MAX_RATIO = 1032
 #: Bytes that a dataset may declare whatever its compression ratio; that much does no harm.
 _HARMLESS_BYTES = 2**26
-
-#: Descriptions of other file formats, by the first bytes of the file.
-_FORMATS = {
-    b"\x1f\x8b": "begins like a gzip file: unpack it first",
-    b"PK": "begins like a zip file: unpack it first",
-    b"%%MatrixMarket": "is a MatrixMarket file: read it with scanpy.read_mtx, then write_h5ad",
-}
+#: Soft links that are followed one after the other; more are a loop.
+_MAX_LINKS = 16
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def open_h5ad(path: str) -> Iterator[h5py.File]:
     Raises
     ------
     InvalidFileError
-        The file is missing, empty, truncated or not HDF5; it has soft or external links, external
+        The file is missing, empty, truncated or not HDF5; it has links to other files, external
         storage or virtual datasets; it declares more than it can contain; or it is not ``.h5ad``.
     """
     if problem := _file_problem(Path(path)):
@@ -48,7 +50,9 @@ def open_h5ad(path: str) -> Iterator[h5py.File]:
         raise InvalidFileError(path, [_describe_error(error)]) from error
     with file:
         try:
-            problems = _object_problems(file) or _content_problems(file)
+            problems = _object_problems(file)
+            if not problems and (other := describe_hdf5(file)):
+                problems = [other]
         except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
             raise InvalidFileError(path, [_describe_error(error)]) from error
         if problems:
@@ -57,19 +61,22 @@ def open_h5ad(path: str) -> Iterator[h5py.File]:
 
 
 def _file_problem(path: Path) -> str | None:
-    if not path.is_file():
-        return "it is not a file; pass the path of an .h5ad file"
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return describe_folder(path)
+        if not stat.S_ISREG(mode):
+            return "it is not a file; pass the path of an .h5ad file"
         with path.open("rb") as stream:
             head = stream.read(64)
+    except (FileNotFoundError, NotADirectoryError):
+        return describe_missing(path)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     if not head:
         return "it is empty (0 bytes); copy it again"
     if not h5py.is_hdf5(path):
-        found = next((text for start, text in _FORMATS.items() if head.startswith(start)), None)
-        found = found or f"it begins with {head[:8]!r}"
-        return f"it is not an HDF5 file, as every .h5ad is: {found}"
+        return describe_file(path, head)
     return None
 
 
@@ -98,9 +105,10 @@ def _object_problems(file: h5py.File) -> list[str]:
 
 
 def _walk(file: h5py.File) -> Iterator[tuple[str, Any]]:
-    """Yield the path and the object of every dataset, and the path and problem of every link.
+    """Yield the path and the object of every dataset, and the path and problem of links.
 
-    Links are not followed. A problem is a pair of its kind and its message.
+    A soft link to an object of the same file is no problem: the object is visited where it is.
+    Other links are not followed. A problem is a pair of its kind and its message.
     """
     stack: list[tuple[str, h5py.Group]] = [("/", file["/"])]
     seen = {_object_address(file["/"])}
@@ -112,13 +120,8 @@ def _walk(file: h5py.File) -> Iterator[tuple[str, Any]]:
             if link is None:
                 raise KeyError(f"{path} is listed but does not exist")
             if not isinstance(link, h5py.HardLink):
-                target = getattr(link, "filename", link.path)
-                kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
-                detail = (
-                    f"is {kind} link to {target!r}: such links are not followed; store the data "
-                    "in this file"
-                )
-                yield path, (kind, detail)
+                if problem := _link_problem(file, path):
+                    yield path, problem
                 continue
             item = group[name]
             if _object_address(item) in seen:
@@ -128,6 +131,38 @@ def _walk(file: h5py.File) -> Iterator[tuple[str, Any]]:
                 stack.append((path, item))
             elif isinstance(item, h5py.Dataset):
                 yield path, item
+
+
+def _link_problem(file: h5py.File, path: str) -> tuple[str, str] | None:
+    """Return why a link cannot be used; None if it leads to an object of the same file.
+
+    No link is opened: that of another file could be anywhere.
+    """
+    rest, done, followed = path.strip("/").split("/"), "/", 0
+    while rest:
+        name = rest.pop(0)
+        parent = file[done]
+        link = parent.get(name, getlink=True) if isinstance(parent, h5py.Group) else None
+        done = posixpath.join(done, name)
+        if link is None:
+            return (
+                "a soft",
+                f"is a soft link to {done!r}, which does not exist; store the data there",
+            )
+        if isinstance(link, h5py.ExternalLink):
+            return "an external", (
+                f"is an external link to {link.filename!r}: such links are not followed; store "
+                "the data in this file"
+            )
+        if isinstance(link, h5py.SoftLink):
+            followed += 1
+            if followed > _MAX_LINKS:
+                return "a loop", "is a soft link that leads to itself; store the data there"
+            # HDF5 knows the folder ".", but not "..".
+            target = posixpath.join(posixpath.dirname(done), link.path).split("/")
+            rest = [*(part for part in target if part not in ("", ".")), *rest]
+            done = "/"
+    return None
 
 
 def _object_address(item: Any) -> tuple[int, int]:
@@ -156,15 +191,3 @@ def _dataset_problem(dataset: h5py.Dataset, file_size: int) -> tuple[str, str] |
             "bytes of it: no compression reaches that ratio; copy the file again"
         )
     return None
-
-
-def _content_problems(file: h5py.File) -> list[str]:
-    missing = [name for name in ("obs", "var") if name not in file]
-    if not missing:
-        return []
-    content = ", ".join(sorted(file)) or "nothing"
-    hint = "; it looks like a 10x file: read it with scanpy.read_10x_h5, then write_h5ad"
-    return [
-        f"it is HDF5 but not .h5ad: it lacks {' and '.join(missing)} and contains {content}"
-        + (hint if "matrix" in file else "")
-    ]

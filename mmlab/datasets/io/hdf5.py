@@ -87,6 +87,20 @@ def read_attribute(element: h5py.Group | h5py.Dataset, name: str) -> str:
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
+def read_names(element: h5py.Group, name: str) -> list[str]:
+    """Return an attribute that is a list of names; empty if there is none."""
+    with explain_hdf5_errors(element):
+        attribute = element.attrs.get_id(name) if name in element.attrs else None
+        if (
+            attribute is None
+            or len(attribute.shape) != 1
+            or h5py.check_string_dtype(attribute.dtype) is None
+        ):
+            return []
+        values = element.attrs[name]
+        return [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values]
+
+
 def read_values(dataset: h5py.Dataset) -> np.ndarray[Any, Any]:
     """Read a column of numbers or strings, shape (n,).
 

@@ -75,6 +75,9 @@ def check_labels(
         existing = ", ".join(source.obs_columns) or "none"
         problem = f"label_key {label_key!r} is not a column of obs (columns: {existing}){hint}"
         return [problem], None
+    if (n_columns := source.obs_columns.count(label_key)) > 1:
+        problem = f"obs has {n_columns} columns with the name {label_key!r}: keep one of them"
+        return [problem], None
     try:
         column = source.read_obs_column(label_key)
     except InvalidFileError as error:

@@ -47,6 +47,8 @@ class Matrix:
     indices, indptr
         Those of a sparse matrix, as in scipy. In a file they may be invalid; they are checked when
         they are read.
+    rounded
+        Whether values are rounded to integers when they are read, halves to even ones.
     """
 
     kind: Kind
@@ -54,6 +56,7 @@ class Matrix:
     values: Any
     indices: Any = None
     indptr: Any = None
+    rounded: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -75,7 +78,7 @@ class Matrix:
         return 2 * size if self.kind == "csc" else size
 
     def stored_blocks(self, n_values: int = BLOCK_VALUES) -> Iterator[tuple[int, Any]]:
-        """Yield blocks of complete cells (complete genes for CSC) with the values as stored.
+        """Yield blocks of complete cells (complete genes for CSC); values as stored, or rounded.
 
         Yields
         ------
@@ -102,7 +105,7 @@ class Matrix:
             _check_indices(indices, n_minor, start)
             size = (last - first, n_minor) if self.kind == "csr" else (n_minor, last - first)
             parts = (
-                _native(read_part(self.values, start, stop)),
+                self._read_values(start, stop),
                 indices.astype(_index_type(size, stop - start), copy=False),
                 (pointers[first : last + 1] - start).astype(_index_type(size, stop - start)),
             )
@@ -147,6 +150,10 @@ class Matrix:
         loaded = container((data, indices, pointers), shape=self.shape)
         return _canonical(loaded)
 
+    def _read_values(self, start: int, stop: int) -> NDArray[Any]:
+        values = _native(read_part(self.values, start, stop))
+        return np.rint(values) if self.rounded else values
+
     def _dense_blocks(self, n_values: int) -> Iterator[tuple[int, Any]]:
         step = max(1, n_values // max(self.shape[1], 1))
         chunks = getattr(self.values, "chunks", None)
@@ -154,7 +161,7 @@ class Matrix:
             # HDF5 always decompresses a whole chunk: each chunk should be in one block only.
             step = max(chunks[0], step // chunks[0] * chunks[0])
         for first in range(0, self.shape[0], step):
-            yield first, _native(read_part(self.values, first, first + step))
+            yield first, self._read_values(first, first + step)
 
     def _pointers(self) -> NDArray[np.int64]:
         """Read and check ``indptr``."""

@@ -15,12 +15,16 @@ from mmlab.datasets.io.matrix import InvalidMatrixError, Matrix, corrupt_matrix
 def open_matrix(element: Any) -> Matrix:
     """Return the matrix of an HDF5 group or dataset, a scipy matrix or a numpy array.
 
+    A :class:`Matrix` is checked and returned.
+
     Raises
     ------
     InvalidMatrixError
         ``element`` is not a matrix, is not stored as CSR, CSC or dense, its values are not real
         numbers, or the sizes of its parts do not match.
     """
+    if isinstance(element, Matrix):
+        return _require_numbers(element) if element.kind == "dense" else _check_parts(element)
     if isinstance(element, h5py.Group):
         with explain_hdf5_errors(element):
             return _check_parts(_from_group(element))
@@ -78,7 +82,7 @@ def _check_parts(matrix: Matrix) -> Matrix:
     """Check that the sizes of the parts match; their values are checked when they are read."""
     parts = {"data": matrix.values, "indices": matrix.indices, "indptr": matrix.indptr}
     for name, part in parts.items():
-        if not isinstance(part, h5py.Dataset | np.ndarray) or part.ndim != 1:
+        if getattr(part, "ndim", None) != 1:
             raise corrupt_matrix(f"its {name} array is not one-dimensional")
         if name != "data" and part.dtype.kind not in "iu":
             raise corrupt_matrix(f"its {name} array has the type {part.dtype}, not integers")

@@ -14,6 +14,7 @@ from mmlab.datasets.io.hdf5 import (
     explain_hdf5_errors,
     format_bytes,
     read_attribute,
+    read_names,
     read_values,
 )
 from mmlab.system.memory import available_memory
@@ -32,9 +33,15 @@ def as_names(values: Any) -> pd.Index:
 
 
 def column_names(table: h5py.Group) -> list[str]:
-    """Return the names of the columns of a table in alphabetical order, without its index."""
+    """Return the names of the columns of a table in alphabetical order, without its index.
+
+    Of a column ``a/b``, the file has a group ``a`` with a member ``b``.
+    """
     index = read_attribute(table, "_index")
-    return sorted(name for name in table if name != index and not name.startswith("__"))
+    named = {name for name in read_names(table, "column-order") if name in table}
+    groups = {name.split("/")[0] for name in named if "/" in name}
+    others = {name for name in table if name != index and not name.startswith("__")}
+    return sorted(named | (others - groups))
 
 
 def read_index(table: h5py.Group) -> pd.Index:

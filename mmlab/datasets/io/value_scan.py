@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmlab.datasets.io.fractions import FractionKind, fraction_kind
 from mmlab.datasets.io.matrix import Matrix
 
 #: Counts are stored as float32, which cannot represent all integers above this.
 LARGEST_COUNT = 2**24
-#: log1p of counts is always smaller; the largest count of a dataset is nearly always larger.
-LARGEST_LOG_VALUE = 30
+_LOOKS: dict[FractionKind, str] = {
+    "log-normalised": "log-normalised",
+    "normalised": "normalised",
+    "fractional counts": "like ambient-corrected or estimated counts",
+}
 
 
 @dataclass
@@ -80,13 +85,19 @@ class ValueScan:
         if self.negative.count:
             return f"looks scaled, smallest {self.smallest:.1f}"
         if self.fractions.count:
-            return f"{self.describe_normalization()}, maximum {self.largest:.1f}"
+            return f"{self.describe_fractions()}, maximum {self.largest:.1f}"
         return f"{self.too_large.count} values above {LARGEST_COUNT}"
 
-    def describe_normalization(self) -> str:
-        """Describe fractions as log-normalised or normalised values, by their maximum."""
-        is_log = self.largest < LARGEST_LOG_VALUE
-        return "looks log-normalised" if is_log else "looks normalised"
+    @cached_property
+    def fraction_kind(self) -> FractionKind | None:
+        """What the values are; None if all are integers or some are negative."""
+        if self.negative.count or not self.fractions.count:
+            return None
+        return fraction_kind(self.matrix, self.largest)
+
+    def describe_fractions(self) -> str:
+        """Describe non-negative values of which some are not integers, in a few words."""
+        return "" if self.fraction_kind is None else f"looks {_LOOKS[self.fraction_kind]}"
 
     def _invalid_values(self) -> Iterable[Occurrences]:
         return self.nan, self.infinite, self.negative, self.fractions, self.too_large

@@ -24,6 +24,8 @@ _LOW_TOTAL, _HIGH_TOTAL = 1 / 20, 20
 _LARGE_COUNT = 50_000
 #: Share of zeros in a dense matrix above which CSR takes less than half of its memory.
 _MOSTLY_ZEROS = 0.75
+#: Share of the genes that have the name of another one, except for case, if two species are mixed.
+_TWO_SPECIES = 0.1
 
 
 def find_warnings(inspection: Inspection, source: CellSource, label_key: str) -> list[str]:
@@ -105,10 +107,12 @@ def _raw_warnings(title: str, inspection: Inspection, source: CellSource) -> lis
 def _gene_warnings(gene_names: pd.Index) -> list[str]:
     warnings = []
     similar = _group_similar(gene_names, str.upper)
+    mixed = sum(map(len, similar)) >= _TWO_SPECIES * len(gene_names)
     if similar:
         warnings.append(
             f"{len(similar)} gene names differ from another one only in case, first "
-            f"{quote_names(similar[0])}: are these genes of two species?"
+            f"{quote_names(similar[0])}: "
+            + ("are these genes of two species?" if mixed else "they are different genes here")
         )
     return warnings
 
@@ -123,11 +127,6 @@ def _label_warnings(labels: pd.Series, where: str) -> list[str]:
         warnings.append(
             f"{len(few)} classes of {where} have fewer than {_FEW_CELLS} cells, of which one or "
             f"two are test cells: {listed}" + (", ..." if len(few) > 5 else "")
-        )
-    if len(sizes) > len(labels) / _FEW_CELLS:
-        warnings.append(
-            f"{where} has {len(sizes)} classes for {len(labels)} cells: is it the column of the "
-            "cell types?"
         )
     if missing := [name for name in names if name.strip().lower() in MISSING_LABELS]:
         warnings.append(

@@ -16,6 +16,7 @@ import mmlab
 from mmlab.datasets import add_file, count_cells, load_cells
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
 from mmlab.datasets.cells import Cells
+from mmlab.datasets.io.checks import require_usable
 from mmlab.datasets.io.counts import check_file
 from mmlab.errors import UserError
 from mmlab.spec.trial import DataSpec, FileOptions, TrialSpec
@@ -119,6 +120,64 @@ def test_an_added_dataset_has_the_used_cells_and_both_names(
     assert len(record.notes) == 4
 
 
+# anndata warns of a future version of the zarr stores that it writes.
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("end", ["h5ad", "zarr"])
+@pytest.mark.parametrize("place", ["X", "raw", "layer"])
+def test_fractional_counts_of_the_used_cells_are_rounded_and_genes_renamed(
+    end: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
+    adata = with_symbols(with_rare_and_unlabelled())
+    # Only a rare cell, which is left out, has no counts after rounding.
+    values = adata.X.toarray() * 0.93
+    values[50] = np.minimum(values[50], 0.4)
+    is_used = adata.obs["cell_type"].isin(LABELS).to_numpy()
+    expected = np.rint(values)[is_used]
+    adata.X = values
+    if place == "raw":
+        adata.raw = adata.copy()
+    elif place == "layer":
+        adata.layers["corrected"] = values
+    if place != "X":
+        adata.X = np.zeros_like(values)
+    in_memory = adata.copy()
+    path = tmp_path / f"cells.{end}"
+    adata.write_h5ad(path) if end == "h5ad" else adata.write_zarr(path)
+    layer = {"X": None, "raw": "raw", "layer": "corrected"}[place]
+    options = FileOptions(
+        min_cells_per_type=4, drop_unlabelled=True, gene_names="symbol", round_counts=True
+    )
+    loaded = load(str(path), layer=layer, **options.model_dump())
+    record = add_file(path, "cell_type", layer, "mine", options)
+    added = load_cells(DataSpec(name="mine"))
+    for cells in (loaded, added):
+        np.testing.assert_array_equal(cells.adata.X.toarray(), expected)
+        assert list(cells.adata.obs_names) == list(adata.obs_names[is_used])
+        assert cells.genes[[9, 10, 12]].tolist() == [
+            "Sym9",
+            "Sym10_ENSG00000000010",
+            "ENSG00000000012",
+        ]
+        assert cells.gene_ids is not None
+        assert cells.gene_ids.tolist() == list(adata.var_names)
+    assert record.origin.endswith(", rounded to integers")
+    assert record.notes == loaded.notes
+    assert len(record.notes) == 4
+    assert (
+        count_cells(DataSpec(path=str(path), label_key="cell_type", **options.model_dump())) == 114
+    )
+    usable, found = require_usable(in_memory, "cell_type", layer, "adata", options)
+    np.testing.assert_array_equal(usable.X.toarray(), expected)
+    assert list(usable.var_names) == loaded.genes.tolist()
+    assert found.notes == loaded.notes
+    settings = options.model_dump() | {"n_markers": 6, "method": "scanpy_t_test"}
+    mmlab.select_markers(in_memory, "cell_type", layer=layer, **settings)
+    integers = ad.AnnData(expected, adata.obs[is_used].copy(), adata.var[[]].copy())
+    mmlab.select_markers(integers, "cell_type", 6, method="scanpy_t_test")
+    assert in_memory.uns["mmlab"]["gene_ids"] == integers.uns["mmlab"]["panel"]
+
+
 def test_options_that_are_not_given_change_no_digest() -> None:
     plain = DataSpec(path="a.h5ad", label_key="t")
     assert plain.model_dump() == {"name": None, "path": "a.h5ad", "label_key": "t", "layer": None}
@@ -211,6 +270,13 @@ def test_a_column_that_does_not_exist_is_refused_with_the_nearest(tmp_path: Path
     with pytest.raises(UserError, match="gene_names 'symbols' is not a column of var") as caught:
         load(path, gene_names="symbols")
     assert "(columns: is_marker, symbol); did you mean 'symbol'?" in str(caught.value)
+
+
+def test_names_in_a_repeated_column_are_refused() -> None:
+    adata = with_symbols(simulate_cells())
+    adata.var = pd.concat([adata.var, adata.var[["symbol"]]], axis=1)
+    with pytest.raises(UserError, match="var has 2 columns with the name 'symbol': keep one"):
+        require_usable(adata, "cell_type", None, "adata", FileOptions(gene_names="symbol"))
 
 
 def test_identifiers_with_a_column_of_symbols_are_hinted_at_once(

@@ -155,10 +155,11 @@ def test_a_file_of_anndata_before_0_7_can_be_read(tmp_path: Path) -> None:
     (packaged,) = (Path(scanpy.__file__).parent / "datasets").glob("*pbmc68k_reduced.h5ad")
     checked = check_file(str(packaged), "bulk_labels")
     assert (checked.n_cells, checked.n_genes, checked.n_classes) == (700, 765, 10)
-    assert checked.problems == [
+    (problem,) = checked.problems
+    assert problem.startswith(
         "raw counts are needed, but no location has them: X (looks scaled, smallest -2.0), raw "
         "(looks log-normalised, maximum 6.5)"
-    ]
+    )
 
 
 def test_labels_of_anndata_0_7_can_be_read(tmp_path: Path, tiny_cells: Cells) -> None:
@@ -328,10 +329,6 @@ def few_cells(adata: ad.AnnData) -> None:
     adata.obs["cell_type"] = ["rare"] * 6 + ["common"] * 114
 
 
-def too_many_classes(adata: ad.AnnData) -> None:
-    adata.obs["cell_type"] = [f"c{i // 5}" for i in range(120)]
-
-
 def missing_as_text(adata: ad.AnnData) -> None:
     adata.obs["cell_type"] = ["nan"] * 20 + ["neuron"] * 50 + ["glia"] * 50
 
@@ -392,8 +389,6 @@ def more_genes_in_raw(adata: ad.AnnData) -> ad.AnnData:
 WARNINGS: dict[Callable[[ad.AnnData], ad.AnnData | None], str] = {
     few_cells: "1 classes of obs['cell_type'] have fewer than 10 cells, of which one or two are "
     "test cells: 'rare' 6",
-    too_many_classes: "obs['cell_type'] has 24 classes for 120 cells: is it the column of the "
-    "cell types?",
     missing_as_text: "20 cells of obs['cell_type'] have the label 'nan': it is treated as a class",
     trailing_space: "1 class names begin or end with a space, first 'neuron '",
     similar_classes: "1 class names differ from another one only in case, spaces or",
