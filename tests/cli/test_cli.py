@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import anndata as ad
@@ -19,6 +20,7 @@ from tiny import simulate_cells
 import mmlab
 from mmlab.cli.comparison_options import comparison_spec
 from mmlab.cli.console import same_command
+from mmlab.cli.shared_options import data_options
 from mmlab.cli.tune import search_spec
 from mmlab.datasets import DATASETS
 from mmlab.spec.trial import DataSpec
@@ -311,10 +313,9 @@ def test_methods_of_a_comparison_are_quick_by_their_number_of_cells(counts: Path
 
 
 def test_quick_search_fixes_what_it_does_not_search() -> None:
-    given = dict.fromkeys(
-        ("data", "label_key", "layer", "method", "search", "n_markers", "replicates", "seed")
-    )
-    options = given | {"dataset": "toy_xor", "quick": True, "epochs": 7}
+    given = asdict(data_options("toy_xor"))
+    given |= dict.fromkeys(("method", "search", "n_markers", "replicates", "seed"))
+    options = given | {"quick": True, "epochs": 7}
     fixed = search_spec(options, None, with_baselines=False).search.fixed
     assert (fixed["batch_size"], fixed["max_epochs"]) == (128, 7)
     assert not {"learning_rate", "final_temperature"} & set(fixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tiny import simulate_cells
 
 from mmlab.cli import app
 from mmlab.cli.gene_files import read_genes, read_table, to_weight
+from mmlab.cli.shared_options import data_options
 from mmlab.cli.tune import search_spec
 from mmlab.errors import UserError
 from mmlab.spec.search import SearchSpec
@@ -106,10 +108,9 @@ def test_a_constrained_comparison_of_all_methods_leaves_out_all_genes(
 def test_a_search_records_its_constraints_and_resuming_takes_them_from_the_study(
     folder: Path,
 ) -> None:
-    given: dict[str, Any] = dict.fromkeys(
-        ("data", "label_key", "layer", "method", "search", "n_markers", "replicates", "seed")
-    )
-    given |= {"dataset": "toy_xor", "quick": None, "epochs": None}
+    given: dict[str, Any] = asdict(data_options("toy_xor"))
+    given |= dict.fromkeys(("method", "search", "n_markers", "replicates", "seed"))
+    given |= {"quick": None, "epochs": None}
     given |= {"include": ["gene_1"], "exclude": [], "constraints": {"min_per_type": 2}}
     study = search_spec(given, 3, with_baselines=False)
     assert isinstance(study, SearchSpec)

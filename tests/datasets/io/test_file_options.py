@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from tiny import simulate_cells
+from typer.testing import CliRunner
 
 import mmlab
+from mmlab.cli import app
 from mmlab.datasets import add_file, count_cells, load_cells
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
+from mmlab.datasets.cache.records import find_record
 from mmlab.datasets.cells import Cells
 from mmlab.datasets.io.checks import require_usable
 from mmlab.datasets.io.counts import check_file
@@ -149,7 +152,12 @@ def test_fractional_counts_of_the_used_cells_are_rounded_and_genes_renamed(
         min_cells_per_type=4, drop_unlabelled=True, gene_names="symbol", round_counts=True
     )
     loaded = load(str(path), layer=layer, **options.model_dump())
-    record = add_file(path, "cell_type", layer, "mine", options)
+    command = ["datasets", "add", str(path), "--label-key", "cell_type", "--name", "mine"]
+    command += ["--min-cells-per-type", "4", "--drop-unlabelled", "--gene-names", "symbol"]
+    command += ["--round-counts", *([] if layer is None else ["--layer", layer])]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    record = find_record("mine")
+    assert record is not None
     added = load_cells(DataSpec(name="mine"))
     for cells in (loaded, added):
         np.testing.assert_array_equal(cells.adata.X.toarray(), expected)
