@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from mmlab.model import Model
@@ -24,11 +25,11 @@ def select_markers(
     round_counts: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    groups: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | pd.Series | None = None,
     max_per_group: int | None = None,
     max_mean_counts: float | None = None,
     min_per_type: int | None = None,
-    weights: Mapping[str, float] | None = None,
+    weights: Mapping[str, float] | pd.Series | None = None,
     seed: int = 0,
     copy: bool = False,
     **params: Scalar,
@@ -58,7 +59,8 @@ def select_markers(
     include, exclude
         Names of genes that the panel must, and must not, include.
     groups, max_per_group
-        Group of each gene, by the gene's name, and the maximum number of genes per group.
+        Group of each gene, by the gene's name (a dict or a pandas Series), and the maximum number
+        of genes per group.
     max_mean_counts
         Maximum mean of a gene's raw counts over the training cells.
     min_per_type
@@ -100,8 +102,10 @@ def select_markers(
     from anndata import ImplicitModificationWarning
 
     import mmlab
+    from mmlab.datasets.io.python_inputs import dict_of_genes, list_of_names, require_anndata
     from mmlab.spec.constraints import CONSTRAINT_FIELDS
 
+    require_anndata(adata, "adata")
     content = {
         "data": {
             "path": "memory",
@@ -112,14 +116,14 @@ def select_markers(
         "selector": method,
         "params": params,
         "n_markers": n_markers,
-        "include": list(include),
-        "exclude": list(exclude),
+        "include": list_of_names(include, "include"),
+        "exclude": list_of_names(exclude, "exclude"),
         "constraints": {
-            "groups": dict(groups or {}),
+            "groups": dict_of_genes(groups, "groups"),
             "max_per_group": max_per_group,
             "max_mean_counts": max_mean_counts,
             "min_per_type": min_per_type,
-            "weights": dict(weights or {}),
+            "weights": dict_of_genes(weights, "weights"),
         },
         "seed": seed,
     }
@@ -134,9 +138,9 @@ def select_markers(
     target.uns["mmlab"] = {
         "panel": [str(target.var_names[gene]) for gene in panel],
         "method": method,
-        "n_markers": n_markers,
+        "n_markers": spec.n_markers,
         "label_key": label_key,
-        "seed": seed,
+        "seed": spec.seed,
         "params": dict(spec.params),
         "version": mmlab.__version__,
         # As JSON: gene names may hold characters that keys of an .h5ad file may not.

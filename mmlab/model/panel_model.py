@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from sklearn.neighbors import KNeighborsClassifier
 
 from mmlab.datasets.cells import Cells, Normalization
-from mmlab.datasets.io.cell_source import from_anndata
-from mmlab.datasets.io.count_search import inspect_location
+from mmlab.datasets.io.python_inputs import require_anndata
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import apply_coefficients, linear_coefficients
+from mmlab.model.new_cells import load_counts, refuse_counts, require_genes
 from mmlab.preprocessing.expression import Expression
 from mmlab.preprocessing.normalization import log_normalize, standardize
 from mmlab.preprocessing.recipes import gene_statistics
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     import anndata as ad
 
 _WEIGHTS, _CONFIG = "model.safetensors", "model.json"
-#: Maximum number of missing genes that an error lists.
+#: Maximum number of genes that the representation of a model lists.
 _MAX_LISTED = 10
 
 
@@ -75,6 +73,16 @@ class Model:
     labels: NDArray[np.int64]
     coefficients: NDArray[np.float64]
     about: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """Return the first markers and the sizes on one line; arrays would fill many screens."""
+        markers = ", ".join(self.markers[:_MAX_LISTED])
+        more = ", ..." if len(self.panel) > _MAX_LISTED else ""
+        return (
+            f"Model({len(self.panel)} markers of {len(self.genes)} genes: {markers}{more}; "
+            f"{len(self.classes)} cell types, {len(self.labels)} reference cells, "
+            f"normalization={self.normalization!r})"
+        )
 
     @property
     def markers(self) -> list[str]:
@@ -142,14 +150,15 @@ class Model:
     ) -> tuple[NDArray[np.float32], pd.Index]:
         """Return z-scores of the panel's genes, shape (n_cells, n_markers), and the cell names."""
         if isinstance(data, pd.DataFrame):
-            _require(self.markers, data.columns, "the data frame")
+            require_genes(self.markers, data.columns, "the data frame")
             values = data[self.markers].to_numpy(dtype=np.float32, copy=True)
-            _refuse_counts(values)
+            refuse_counts(values)
             names = data.index
         else:
+            require_anndata(data, "data", " or a data frame")
             needed = self.markers if self.normalization == "none" else self.genes
-            _require(needed, data.var_names, "the AnnData")
-            counts = _require_counts(data[:, needed], round_counts)
+            require_genes(needed, data.var_names, "the AnnData")
+            counts = load_counts(data[:, needed], round_counts)
             values = log_normalize(counts, self.normalization).toarray()
             values = values if needed is self.markers else values[:, self.panel]
             names = data.obs_names
@@ -212,33 +221,3 @@ def fit_model(panel: NDArray[np.int64], cells: Cells, split: Split, about: dict[
         coefficients=linear_coefficients(z, panel),
         about=about,
     )
-
-
-def _refuse_counts(values: NDArray[np.float32]) -> None:
-    """Raise ``UserError`` if all values are integers: log1p of a count is an integer only for 0."""
-    if values.any() and np.isfinite(values).all() and (values == np.rint(values)).all():
-        raise UserError(
-            f"the data frame looks like counts (integers up to {values.max():.0f}); "
-            "pass log1p-normalised expression, or AnnData with the counts of all genes."
-        )
-
-
-def _require_counts(adata: ad.AnnData, round_counts: bool) -> sp.csr_matrix:
-    """Return the raw counts in ``X``; raise ``UserError`` if these are not counts."""
-    source = from_anndata(adata)
-    location = replace(source.X, title="X of the AnnData")
-    inspected = inspect_location(location, source, round_counts=round_counts)
-    if inspected.problems or inspected.matrix is None:
-        raise UserError("; ".join(inspected.problems) + ".")
-    return inspected.matrix.load()
-
-
-def _require(genes: Iterable[str], present: pd.Index, where: str) -> None:
-    """Raise ``UserError`` if gene names are not unique or genes are missing."""
-    known = set(map(str, present))
-    if len(known) < len(present):
-        raise UserError(f"{where} has duplicate gene names; make them unique first.")
-    missing = [gene for gene in genes if gene not in known]
-    if missing:
-        listed = ", ".join(missing[:_MAX_LISTED]) + (", ..." if len(missing) > _MAX_LISTED else "")
-        raise UserError(f"{where} lacks {len(missing)} genes that the model needs: {listed}.")

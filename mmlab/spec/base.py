@@ -14,7 +14,14 @@ from pydantic import (
 )
 
 
+def plain_scalar(value: Any) -> Any:
+    """Return a number of numpy as one of Python, and everything else as it is."""
+    is_scalar = getattr(value, "shape", None) == () and hasattr(value, "item")
+    return value.item() if is_scalar else value
+
+
 def _check_scalar(value: Any) -> Any:
+    value = plain_scalar(value)
     if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"must be a string, a boolean or a finite number, got {value!r}")
     return value
@@ -26,10 +33,10 @@ Scalar = bool | int | float | str
 Value = Annotated[Scalar, BeforeValidator(_check_scalar)]
 
 #: A positive integer.
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, BeforeValidator(plain_scalar), Field(strict=True, ge=1)]
 
 #: A non-negative integer.
-Seed = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, BeforeValidator(plain_scalar), Field(strict=True, ge=0)]
 
 #: Name of a gene or of a group of genes.
 Name = Annotated[str, Field(min_length=1)]

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 from mmlab.errors import UserError
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
+#: Largest number of characters of an invalid value in an error.
+_MAX_SHOWN = 100
 
 
 class _SpecLoader(yaml.SafeLoader):
@@ -96,7 +98,9 @@ def _describe_error(detail: Any) -> str:
         return f"{field} is missing"
     if detail["type"] == "value_error":
         return f"{field}: {message}" if field else message
-    return f"{field}: {message[0].lower()}{message[1:]}, got {detail['input']!r}"
+    value = " ".join(repr(detail["input"]).split())
+    shown = value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}..."
+    return f"{field}: {message[0].lower()}{message[1:]}, got {shown}"
 
 
 def default_search_space_file(selector: str, dataset: str) -> Path:

@@ -61,6 +61,7 @@ def dates(adata: ad.AnnData) -> None:
     ],
 )
 @pytest.mark.parametrize("end", ["h5ad", "zarr"])
+@pytest.mark.filterwarnings("ignore:zarr v3 autosharding:UserWarning")
 def test_odd_names_are_mentioned_once_and_not_refused(
     change: Callable[[ad.AnnData], None], start: str, end: str, tmp_path: Path
 ) -> None:
