@@ -64,9 +64,9 @@ def test_floats_of_numpy_are_numbers(number: Any) -> None:
     assert type(other["params"]["learning_rate"]) is float
 
 
-@pytest.mark.parametrize("name", SELECTORS)
+@pytest.mark.parametrize("name", [name for name in SELECTORS if name != "oracle"])
 def test_selectors_take_numbers_of_numpy(name: str, tiny_cells: Cells) -> None:
-    X, y = tiny_cells.adata.X.toarray(), tiny_cells.y
+    counts, y = tiny_cells.adata.X.toarray(), tiny_cells.y
     known = signature(SELECTORS[name]).parameters
     params = {key: value for key, value in SMALL_OF_ALL.items() if key in known}
     params |= {"n_markers": 5, "seed": 2}
@@ -77,8 +77,9 @@ def test_selectors_take_numbers_of_numpy(name: str, tiny_cells: Cells) -> None:
             for key, value in params.items()
         }
         selector = SELECTORS[name](**numbers)
+        X = counts if selector.input_layer == "counts" else np.log1p(counts)
         validation = {} if selector.fits_on_validation else {"X_val": X[:20], "y_val": y[:20]}
-        panels.append(selector.fit(X, y, counts=X, **validation).panel_.tolist())
+        panels.append(selector.fit(X, y, counts=counts, **validation).panel_.tolist())
     assert panels[0] == panels[1]
 
 

@@ -195,8 +195,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     ) -> TrainingData:
         """Check the parameters and the arguments of :meth:`fit`; return the input of :meth:`run`.
 
-        Labels become class indices, cells float32, and parameters of numpy's types, which torch
-        refuses, those of Python. Raises like :meth:`fit`.
+        Labels become class indices, cells float32, numpy's numbers Python's. Raises like `fit`.
         """
         self.set_params(**{k: plain_scalar(v) for k, v in self.get_params(deep=False).items()})
         self.check_params()
