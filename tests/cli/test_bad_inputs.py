@@ -635,7 +635,8 @@ def test_markup_in_names_is_shown_as_text(folder: Path, tiny_adata: ad.AnnData) 
     tiny_adata.obs["cell_type"] = ["[/nothing]", *["[bold]type[/bold]"] * (tiny_adata.n_obs - 1)]
     tiny_adata.write_h5ad(folder / "cells.h5ad")
     result = CliRunner().invoke(app, ["datasets", "check", "cells.h5ad", *KEY])
-    assert "'[/nothing]' has 1" in result.stdout
+    assert "test cells: '[/nothing]' 1" in result.stdout
+    assert "'[/nothing]' has 1" in str(result.exception)
 
 
 # --- other objects and calls

@@ -164,7 +164,7 @@ def _all_problems(inspection: Inspection) -> list[str]:
     return [
         f"there are {n_cells} cells of {n_classes} classes, but the split into train, validation "
         f"and test needs a validation cell of each class, and {VALIDATION_FRACTION:.0%} of the "
-        "cells are for validation: add cells, or merge classes"
+        "cells are for validation: is this the column of the cell types? If so, merge classes"
     ]
 
 

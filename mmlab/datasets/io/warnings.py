@@ -139,11 +139,6 @@ def _label_warnings(labels: pd.Series, where: str) -> list[str]:
             f"{len(few)} classes of {where} have fewer than {_FEW_CELLS} cells, of which one or "
             f"two are test cells: {listed}" + (", ..." if len(few) > 5 else "")
         )
-    if len(sizes) > len(labels) / _FEW_CELLS:
-        warnings.append(
-            f"{where} has {len(sizes)} classes for {len(labels)} cells: is it the column of the "
-            "cell types?"
-        )
     if missing := [name for name in names if name.strip().lower() in _MISSING]:
         warnings.append(
             f"{sizes[missing].sum()} cells of {where} have the label {quote_names(missing)}: it "

@@ -329,10 +329,6 @@ def few_cells(adata: ad.AnnData) -> None:
     adata.obs["cell_type"] = ["rare"] * 6 + ["common"] * 114
 
 
-def too_many_classes(adata: ad.AnnData) -> None:
-    adata.obs["cell_type"] = [f"c{i // 5}" for i in range(120)]
-
-
 def missing_as_text(adata: ad.AnnData) -> None:
     adata.obs["cell_type"] = ["nan"] * 20 + ["neuron"] * 50 + ["glia"] * 50
 
@@ -393,8 +389,6 @@ def more_genes_in_raw(adata: ad.AnnData) -> ad.AnnData:
 WARNINGS: dict[Callable[[ad.AnnData], ad.AnnData | None], str] = {
     few_cells: "1 classes of obs['cell_type'] have fewer than 10 cells, of which one or two are "
     "test cells: 'rare' 6",
-    too_many_classes: "obs['cell_type'] has 24 classes for 120 cells: is it the column of the "
-    "cell types?",
     missing_as_text: "20 cells of obs['cell_type'] have the label 'nan': it is treated as a class",
     trailing_space: "1 class names begin or end with a space, first 'neuron '",
     similar_classes: "1 class names differ from another one only in case, spaces or",

@@ -126,6 +126,7 @@ def test_a_file_can_be_used_if_and_only_if_its_cells_can_be_split(
         paper_split(codes, np.random.default_rng(0))
     except UserError:
         assert len(problems) == 1
+        assert "is this the column of the cell types?" in problems[0] or "at least 4" in problems[0]
         with pytest.raises(UserError) as caught:
             load_cells(DataSpec(path=path, label_key="cell_type"))
         assert problems[0] in str(caught.value)
