@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from mmlab.model import Model
@@ -25,11 +26,11 @@ def select_markers(
     round_counts: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    groups: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | pd.Series | None = None,
     max_per_group: int | None = None,
     max_mean_counts: float | None = None,
     min_per_type: int | None = None,
-    weights: Mapping[str, float] | None = None,
+    weights: Mapping[str, float] | pd.Series | None = None,
     seed: int = 0,
     copy: bool = False,
     **params: Scalar,
@@ -66,7 +67,8 @@ def select_markers(
     include, exclude
         Names of genes that the panel must, and must not, include.
     groups, max_per_group
-        Group of each gene, by the gene's name, and the maximum number of genes per group.
+        Group of each gene, by the gene's name (a dict or a pandas Series), and the maximum number
+        of genes per group.
     max_mean_counts
         Maximum mean of a gene's raw counts over the training cells.
     min_per_type
@@ -109,9 +111,11 @@ def select_markers(
     from anndata import ImplicitModificationWarning
 
     import mmlab
+    from mmlab.datasets.io.python_inputs import dict_of_genes, list_of_names, require_anndata
     from mmlab.spec.constraints import CONSTRAINT_FIELDS
     from mmlab.trial.all_cells import fit_on_all_cells
 
+    require_anndata(adata, "adata")
     content = {
         "data": {
             "path": "memory",
@@ -125,14 +129,14 @@ def select_markers(
         "selector": method,
         "params": params,
         "n_markers": n_markers,
-        "include": list(include),
-        "exclude": list(exclude),
+        "include": list_of_names(include, "include"),
+        "exclude": list_of_names(exclude, "exclude"),
         "constraints": {
-            "groups": dict(groups or {}),
+            "groups": dict_of_genes(groups, "groups"),
             "max_per_group": max_per_group,
             "max_mean_counts": max_mean_counts,
             "min_per_type": min_per_type,
-            "weights": dict(weights or {}),
+            "weights": dict_of_genes(weights, "weights"),
         },
         "seed": seed,
     }
@@ -148,9 +152,9 @@ def select_markers(
         "panel": cells.genes[panel].tolist(),
         **({} if cells.gene_ids is None else {"gene_ids": cells.gene_ids[panel].tolist()}),
         "method": method,
-        "n_markers": n_markers,
+        "n_markers": spec.n_markers,
         "label_key": label_key,
-        "seed": seed,
+        "seed": spec.seed,
         "params": dict(spec.params),
         "version": mmlab.__version__,
         # As JSON: gene names may hold characters that keys of an .h5ad file may not.

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.neighbors import KNeighborsClassifier
 
 from mmlab.datasets.cells import Cells, Normalization
+from mmlab.datasets.io.python_inputs import require_anndata
 from mmlab.errors import UserError
 from mmlab.metrics.reconstruction import apply_coefficients, linear_coefficients
 from mmlab.model.new_cells import refuse_counts, require_counts, require_genes
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import anndata as ad
 
 _WEIGHTS, _CONFIG = "model.safetensors", "model.json"
+#: Maximum number of genes that the representation of a model lists.
+_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,16 @@ class Model:
     coefficients: NDArray[np.float64]
     about: dict[str, Any]
     gene_ids: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """Return the first markers and the sizes on one line; arrays would fill many screens."""
+        markers = ", ".join(self.markers[:_MAX_LISTED])
+        more = ", ..." if len(self.panel) > _MAX_LISTED else ""
+        return (
+            f"Model({len(self.panel)} markers of {len(self.genes)} genes: {markers}{more}; "
+            f"{len(self.classes)} cell types, {len(self.labels)} reference cells, "
+            f"normalization={self.normalization!r})"
+        )
 
     @property
     def markers(self) -> list[str]:
@@ -145,6 +158,7 @@ class Model:
             refuse_counts(values)
             names = data.index
         else:
+            require_anndata(data, "data", " or a data frame")
             needed = self.markers if self.normalization == "none" else self.genes
             positions = self._find(needed, data.var_names, "the AnnData")
             counts = require_counts(data[:, positions], round_counts)

@@ -24,7 +24,7 @@ from mmlab.selectors.input_checks import (
 )
 from mmlab.selectors.quick_training import QuickTraining
 from mmlab.selectors.training_data import Indices, TrainingData
-from mmlab.spec.base import Scalar
+from mmlab.spec.base import Scalar, plain_scalar
 
 if TYPE_CHECKING:
     from mmlab.nn.training import Epoch
@@ -195,8 +195,9 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     ) -> TrainingData:
         """Check the parameters and the arguments of :meth:`fit`; return the input of :meth:`run`.
 
-        Labels become class indices, the cells float32. Raises like :meth:`fit`.
+        Labels become class indices, cells float32, numpy's numbers Python's. Raises like `fit`.
         """
+        self.set_params(**{k: plain_scalar(v) for k, v in self.get_params(deep=False).items()})
         self.check_params()
         cells = check_cells(self, X)
         n_cells, n_genes = cells.shape

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, validate_data
@@ -86,7 +87,8 @@ def encode_labels(
     Raises
     ------
     UserError
-        There is not one label per cell, or a supervised method gets no labels or a single class.
+        There is not one label per cell, a label is missing, or a supervised method gets no labels
+        or a single class.
     """
     if y is None:
         if selector.supervised:
@@ -96,8 +98,8 @@ def encode_labels(
         return None, None
     if len(y) != n_cells:
         raise UserError(f"there are {n_cells} cells but {len(y)} labels; pass one label per cell.")
-    train = np.asarray(y)
-    validation = train[:0] if y_val is None else np.asarray(y_val)
+    train = _labels(y, "y")
+    validation = train[:0] if y_val is None else _labels(y_val, "y_val")
     selector.classes_, codes = np.unique(np.concatenate([train, validation]), return_inverse=True)
     if selector.supervised and len(selector.classes_) < 2:
         raise UserError(
@@ -106,6 +108,25 @@ def encode_labels(
         )
     codes = codes.astype(np.int64)
     return codes[: len(train)], None if y_val is None else codes[len(train) :]
+
+
+def _labels(values: Any, name: str) -> NDArray[Any]:
+    """Return labels, one per cell, as an array of shape (n_cells,); raise for missing ones."""
+    labels = np.asarray(values)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels.ravel()
+    if labels.ndim != 1:
+        raise UserError(
+            f"{name} has the shape {labels.shape}: pass one label per cell, of one-hot labels "
+            f"{name}.argmax(axis=1)."
+        )
+    missing = np.flatnonzero(pd.isna(labels))
+    if len(missing):
+        raise UserError(
+            f"{name} has no label (NaN or None) for {len(missing)} of {len(labels)} cells, first "
+            f"at position {missing[0]}: label these cells or remove them."
+        )
+    return labels
 
 
 def check_counts(selector: Selector, counts: Any, shape: tuple[int, int]) -> Any:

@@ -15,7 +15,14 @@ from pydantic import (
 )
 
 
+def plain_scalar(value: Any) -> Any:
+    """Return a number of numpy as one of Python, and everything else as it is."""
+    is_scalar = getattr(value, "shape", None) == () and hasattr(value, "item")
+    return value.item() if is_scalar else value
+
+
 def _check_scalar(value: Any) -> Any:
+    value = plain_scalar(value)
     if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(
             f"must be a string, a boolean or a finite number, got {reprlib.repr(value)}"
@@ -29,13 +36,13 @@ Scalar = bool | int | float | str
 Value = Annotated[Scalar, BeforeValidator(_check_scalar)]
 
 #: A positive integer; the bound is that of a 32-bit integer, as libraries expect.
-Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+Count = Annotated[int, BeforeValidator(plain_scalar), Field(strict=True, ge=1, le=2**31 - 1)]
 
 #: Number of random splits.
-Replicates = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Replicates = Annotated[int, BeforeValidator(plain_scalar), Field(strict=True, ge=1, le=10_000)]
 
 #: A non-negative integer.
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Seed = Annotated[int, BeforeValidator(plain_scalar), Field(strict=True, ge=0, lt=2**63)]
 
 #: Name of a gene or of a group of genes.
 Name = Annotated[str, Field(min_length=1)]

@@ -69,8 +69,7 @@ def test_odd_names_are_mentioned_once_and_not_refused(
     adata = simulate_cells()
     change(adata)
     path = tmp_path / f"cells.{end}"
-    with ad.settings.override(zarr_write_format=3):
-        adata.write_h5ad(path) if end == "h5ad" else adata.write_zarr(path)
+    adata.write_h5ad(path) if end == "h5ad" else adata.write_zarr(path)
     checked = check_file(str(path), "cell_type")
     assert checked.problems == []
     assert [sentence.startswith(start) for sentence in checked.warnings] == [True]
