@@ -36,13 +36,13 @@ Scalar = bool | int | float | str
 Value = Annotated[Scalar, BeforeValidator(_check_scalar)]
 
 #: A positive integer; the bound is that of a 32-bit integer, as libraries expect.
-Count = Annotated[int, BeforeValidator(plain_scalar), Field(strict=True, ge=1, le=2**31 - 1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1), BeforeValidator(plain_scalar)]
 
 #: Number of random splits.
-Replicates = Annotated[int, BeforeValidator(plain_scalar), Field(strict=True, ge=1, le=10_000)]
+Replicates = Annotated[int, Field(strict=True, ge=1, le=10_000), BeforeValidator(plain_scalar)]
 
 #: A non-negative integer.
-Seed = Annotated[int, BeforeValidator(plain_scalar), Field(strict=True, ge=0, lt=2**63)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63), BeforeValidator(plain_scalar)]
 
 #: Name of a gene or of a group of genes.
 Name = Annotated[str, Field(min_length=1)]

@@ -58,12 +58,12 @@ def parse_spec(spec_type: type[SpecT], content: dict[str, Any], source: str) -> 
 
 
 _REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
 
 
 def _short(value: object) -> str:
-    """Return the ``repr`` of a value, shortened if it is long."""
-    return _REPR.repr(value)
+    """Return the ``repr`` of a value on one line, shortened if it is long."""
+    return " ".join(_REPR.repr(value).split())
 
 
 def _describe_error(detail: Any) -> str:

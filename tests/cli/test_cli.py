@@ -72,7 +72,10 @@ def test_every_shared_option_is_in_its_panel() -> None:
         title: re.findall(r"^  (?:-k, )?(--[a-z-]+)", body, flags=re.MULTILINE)
         for title, body in zip(panels[1::2], panels[2::2], strict=True)
     }
-    assert options["Data"] == ["--dataset", "--data", "--label-key", "--layer", "--offline"]
+    assert options["Data"] == [
+        *("--dataset", "--data", "--label-key", "--layer", "--min-cells-per-type"),
+        *("--drop-unlabelled", "--gene-names", "--round-counts", "--offline"),
+    ]
     assert options["Panel constraints"] == [
         *("--include", "--exclude", "--groups", "--max-per-group"),
         *("--max-mean-counts", "--min-per-type", "--weights"),

@@ -17,6 +17,7 @@ from tiny import simulate_cells
 
 import mmlab
 from mmlab.datasets import DATASETS, add_file, load_cells
+from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
 from mmlab.datasets.cells import Cells
 from mmlab.datasets.io.counts import check_file
 from mmlab.datasets.io.fractions import FractionKind
@@ -270,8 +271,10 @@ def test_rounding_is_recorded_only_where_it_is_requested() -> None:
     assert one == other  # the fingerprint is that of the rounded counts
 
 
-@pytest.mark.usefixtures("cache")
-def test_rounded_counts_can_be_added_as_a_dataset(tmp_path: Path) -> None:
+def test_rounded_counts_can_be_added_as_a_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     path = write(fractional_cells(), tmp_path)
     record = add_file(Path(path), "cell_type", None, "rounded", FileOptions(round_counts=True))
     assert record.origin == "file cells.h5ad, counts in X, rounded to integers"
