@@ -9,16 +9,9 @@ import typer
 
 from mmlab.cli.console import print_json, print_message, print_text, stdout
 from mmlab.cli.datasets_check import check
-from mmlab.cli.file_options import (
-    DropUnlabelledOption,
-    GeneNamesOption,
-    LayerOption,
-    MinCellsOption,
-    RoundCountsOption,
-    file_options,
-)
+from mmlab.cli.file_options import LayerOption, file_options
 from mmlab.cli.help_panels import command_with_panels
-from mmlab.cli.shared_options import JsonOption, OfflineOption
+from mmlab.cli.shared_options import JsonOption, OfflineOption, shared, with_shared_options
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -189,6 +182,7 @@ def simulate(
 
 
 @app.command(cls=command_with_panels("Options"))
+@with_shared_options
 def add(
     file: Annotated[Path, typer.Argument(help="An .h5ad file or AnnData .zarr with raw counts.")],
     label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
@@ -196,10 +190,7 @@ def add(
         str | None, typer.Option(help="Name of the dataset. Default: that of the file.")
     ] = None,
     layer: LayerOption = None,
-    min_cells_per_type: MinCellsOption = None,
-    drop_unlabelled: DropUnlabelledOption = False,
-    gene_names: GeneNamesOption = None,
-    round_counts: RoundCountsOption = False,
+    file_fields: dict[str, Any] = shared(file_options),
     as_json: JsonOption = False,
 ) -> None:
     """Add your own .h5ad file under a name for --dataset.
@@ -207,8 +198,10 @@ def add(
     The file is checked once; it may be larger than memory.
     """
     from mmlab.datasets import add_file
+    from mmlab.spec.trial import FileOptions
+    from mmlab.spec.yaml import parse_spec
 
-    options = file_options(min_cells_per_type, drop_unlabelled, gene_names, round_counts)
+    options = parse_spec(FileOptions, file_fields, "options")
     _print_record(add_file(file, label_key, layer, name or file.stem, options), as_json)
 
 

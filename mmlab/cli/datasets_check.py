@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmlab.cli.console import print_json, print_text
-from mmlab.cli.file_options import (
-    DropUnlabelledOption,
-    GeneNamesOption,
-    LayerOption,
-    MinCellsOption,
-    RoundCountsOption,
-    file_options,
-)
-from mmlab.cli.shared_options import JsonOption
+from mmlab.cli.file_options import LayerOption, file_options
+from mmlab.cli.shared_options import JsonOption, shared, with_shared_options
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
     from mmlab.datasets.io.counts import FileCheck
 
 
+@with_shared_options
 def check(
     file: Annotated[Path, typer.Argument(help="An .h5ad file or AnnData .zarr with raw counts.")],
     label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
     layer: LayerOption = None,
-    min_cells_per_type: MinCellsOption = None,
-    drop_unlabelled: DropUnlabelledOption = False,
-    gene_names: GeneNamesOption = None,
-    round_counts: RoundCountsOption = False,
+    file_fields: dict[str, Any] = shared(file_options),
     as_json: JsonOption = False,
 ) -> None:
     """Check whether your own file can be used."""
     from dataclasses import asdict
 
     from mmlab.datasets.io.counts import check_file
+    from mmlab.spec.trial import FileOptions
+    from mmlab.spec.yaml import parse_spec
 
-    options = file_options(min_cells_per_type, drop_unlabelled, gene_names, round_counts)
+    options = parse_spec(FileOptions, file_fields, "options")
     checked = check_file(str(file), label_key, layer, options)
     if as_json:
         print_json({"file": str(file), "usable": not checked.problems} | asdict(checked))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mmlab.cli.help_panels import DATA
-
-if TYPE_CHECKING:
-    from mmlab.spec.trial import FileOptions
 
 LayerOption = Annotated[
     str | None,
@@ -58,19 +55,15 @@ RoundCountsOption = Annotated[
 
 
 def file_options(
-    min_cells_per_type: int | None,
-    drop_unlabelled: bool,
-    gene_names: str | None,
-    round_counts: bool,
-) -> FileOptions:
-    """Return which cells of a file are used, how its genes are named, and how counts are read."""
-    from mmlab.spec.trial import FileOptions
-    from mmlab.spec.yaml import parse_spec
-
-    content = {
+    min_cells_per_type: MinCellsOption = None,
+    drop_unlabelled: DropUnlabelledOption = False,
+    gene_names: GeneNamesOption = None,
+    round_counts: RoundCountsOption = False,
+) -> dict[str, Any]:
+    """Return the fields of :class:`mmlab.spec.trial.FileOptions`."""
+    return {
         "min_cells_per_type": min_cells_per_type,
         "drop_unlabelled": drop_unlabelled,
         "gene_names": gene_names,
         "round_counts": round_counts,
     }
-    return parse_spec(FileOptions, content, "options")

@@ -1,8 +1,8 @@
 """Options that several commands share, declared once, and what they are parsed to.
 
-A group of options is a function whose parameters are the options. A command takes what the function
-returns, as in ``resources: Resources = shared(resource_options)``, and :func:`with_shared_options`
-puts the options of the group in the place of that parameter.
+A group of options is a function whose parameters are the options, or groups. A command takes what
+the function returns, as in ``resources: Resources = shared(resource_options)``, and
+:func:`with_shared_options` puts the options of the group in the place of that parameter.
 """
 
 from __future__ import annotations
@@ -17,13 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.file_options import (
-    DropUnlabelledOption,
-    GeneNamesOption,
-    LayerOption,
-    MinCellsOption,
-    RoundCountsOption,
-)
+from mmlab.cli.file_options import LayerOption, file_options
 from mmlab.cli.help_panels import DATA, OUTPUT, RESOURCES
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
@@ -55,10 +49,7 @@ def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def parsed(**values: Any) -> None:
-        built = {
-            name: options(**{option: values.pop(option) for option in _names(options)})
-            for name, options in groups.items()
-        }
+        built = {name: _build(options, values) for name, options in groups.items()}
         command(**values, **built)
 
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -66,8 +57,16 @@ def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
     return parsed
 
 
-def _names(options: Callable[..., Any]) -> list[str]:
-    return list(inspect.signature(options).parameters)
+def _build(options: Callable[..., Any], values: dict[str, Any]) -> Any:
+    """Return what a group returns for its options, which are taken out of ``values``."""
+    return options(
+        **{
+            name: _build(parameter.default.options, values)
+            if isinstance(parameter.default, _Group)
+            else values.pop(name)
+            for name, parameter in inspect.signature(options).parameters.items()
+        }
+    )
 
 
 def _options(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
@@ -160,23 +159,11 @@ def data_options(
         ),
     ] = None,
     layer: LayerOption = None,
-    min_cells_per_type: MinCellsOption = None,
-    drop_unlabelled: DropUnlabelledOption = False,
-    gene_names: GeneNamesOption = None,
-    round_counts: RoundCountsOption = False,
+    file_fields: dict[str, Any] = shared(file_options),
     offline: OfflineOption = False,
 ) -> DataOptions:
     """Return the cells that a command works on."""
-    return DataOptions(
-        dataset,
-        data,
-        label_key,
-        layer,
-        min_cells_per_type,
-        drop_unlabelled,
-        gene_names,
-        round_counts,
-    )
+    return DataOptions(dataset, data, label_key, layer, **file_fields)
 
 
 # --- resources

@@ -20,6 +20,7 @@ from tiny import simulate_cells
 import mmlab
 from mmlab.cli.comparison_options import comparison_spec
 from mmlab.cli.console import same_command
+from mmlab.cli.file_options import file_options
 from mmlab.cli.shared_options import data_options
 from mmlab.cli.tune import search_spec
 from mmlab.datasets import DATASETS
@@ -316,7 +317,7 @@ def test_methods_of_a_comparison_are_quick_by_their_number_of_cells(counts: Path
 
 
 def test_quick_search_fixes_what_it_does_not_search() -> None:
-    given = asdict(data_options("toy_xor"))
+    given = asdict(data_options("toy_xor", file_fields=file_options()))
     given |= dict.fromkeys(("method", "search", "n_markers", "replicates", "seed"))
     options = given | {"quick": True, "epochs": 7}
     fixed = search_spec(options, None, with_baselines=False).search.fixed

@@ -14,6 +14,7 @@ from commands import call, mistake
 from tiny import simulate_cells
 
 from mmlab.cli import app
+from mmlab.cli.file_options import file_options
 from mmlab.cli.gene_files import read_genes, read_table, to_weight
 from mmlab.cli.shared_options import data_options
 from mmlab.cli.tune import search_spec
@@ -108,7 +109,7 @@ def test_a_constrained_comparison_of_all_methods_leaves_out_all_genes(
 def test_a_search_records_its_constraints_and_resuming_takes_them_from_the_study(
     folder: Path,
 ) -> None:
-    given: dict[str, Any] = asdict(data_options("toy_xor"))
+    given: dict[str, Any] = asdict(data_options("toy_xor", file_fields=file_options()))
     given |= dict.fromkeys(("method", "search", "n_markers", "replicates", "seed"))
     given |= {"quick": None, "epochs": None}
     given |= {"include": ["gene_1"], "exclude": [], "constraints": {"min_per_type": 2}}
