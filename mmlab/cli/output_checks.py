@@ -65,7 +65,7 @@ def _check_parent(option: str, path: Path) -> None:
 
 
 def _try_folder(path: Path, folder: Path) -> None:
-    """Write a file beside ``path``, with a name as long as the temporary ones that mmlab writes."""
+    """Write a file to the folder, with a name as long as the temporary one that mmlab writes."""
     name = path.name if path.absolute().parent == folder else ""
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.new.") as trial:
         trial.write(b"\0" * _TRIAL_BYTES)

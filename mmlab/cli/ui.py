@@ -35,18 +35,8 @@ def ui(
     close_abandoned(store)
     address = f"http://{host}:{port}/#/?workflowType=machine_learning"
     print_message(f"MLflow UI: {address} (Ctrl-C stops it)")
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    command = [sys.executable, "-m", "mlflow", "server"]
+    command += ["--host", host, "--port", str(port), "--workers", "1"]
     # MLflow's job workers take 2 GB of memory and half a minute to start; mmlab uses none.
     environment = os.environ | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -58,7 +58,7 @@ def require_reachable(uri: str, source: str) -> None:
 
 
 def require_writable(file: Path) -> None:
-    """Check that an SQLite file and those beside it can be written.
+    """Check that an SQLite file and its folder can be written.
 
     Raises
     ------

@@ -227,13 +227,14 @@ def _make_cells(
 
 def _read_record(path: Path) -> CacheRecord | None:
     """Read a record; None for a damaged one, which is set aside so that it is written again."""
+    text = path.read_bytes()
     try:
-        json.loads(path.read_bytes())
+        json.loads(text)
     except ValueError:
         set_aside(path, "record of a dataset")
         return None
     try:
-        return _RECORD.validate_json(path.read_bytes())
+        return _RECORD.validate_json(text)
     except ValidationError as error:
         raise UserError(
             f"{path} is not a record that this version of mmlab can read: delete it, and fetch or "

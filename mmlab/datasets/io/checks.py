@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmlab.datasets.io.cell_source import CellSource, from_anndata
 from mmlab.datasets.io.count_search import InspectedLocation, find_counts, quote_names
 from mmlab.datasets.io.gene_names import GeneNames, read_gene_names
-from mmlab.datasets.io.labels import check_labels, keep_cells
+from mmlab.datasets.io.labels import keep_cells, label_problems, read_labels
 from mmlab.datasets.io.odd_names import find_odd_names
 from mmlab.errors import UserError
 from mmlab.spec.trial import DEFAULT_OPTIONS, FileOptions
@@ -136,17 +136,18 @@ def inspect_cells(
     genes = GeneNames(gene_names, None, [], [])
     if result.found is not None:
         genes = read_gene_names(source, result.found.location, options.gene_names)
-    label_problems, labels = check_labels(source, label_key, options)
-    kept, notes = np.ones(n_cells, dtype=bool), list[str]()
+    kept, notes, used = np.ones(n_cells, dtype=bool), list[str](), None
+    of_labels, labels = read_labels(source, label_key)
     if labels is not None:
-        kept, notes = keep_cells(labels, options, f"obs[{label_key!r}]")
-    used = None if labels is None else labels[kept]
+        where = f"obs[{label_key!r}]"
+        kept, notes = keep_cells(labels, options, where)
+        of_labels, used = label_problems(labels, kept, cell_names, where), labels[kept]
     problems = [
         *result.problems,
         *genes.problems,
         *_gene_problems(genes.names),
         *_cell_problems(cell_names, kept, result.found),
-        *label_problems,
+        *of_labels,
     ]
     return Inspection(
         problems,
@@ -166,7 +167,7 @@ def count_kept_cells(source: CellSource, label_key: str, options: FileOptions) -
     n_cells = len(source.cell_names)
     if options.min_cells_per_type is None and not options.drop_unlabelled:
         return n_cells
-    _, labels = check_labels(source, label_key, options)
+    _, labels = read_labels(source, label_key)
     return n_cells if labels is None else int(keep_cells(labels, options)[0].sum())
 
 

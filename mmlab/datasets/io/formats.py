@@ -35,7 +35,7 @@ def describe_missing(path: Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir())
     near = difflib.get_close_matches(path.name, names, n=_MAX_FILES)
     if near:
-        return f"it does not exist; did you mean {_either(near)}?"
+        return f"it does not exist; did you mean {' or '.join(near)}?"
     others = [name for name in names if name.endswith((".h5ad", ".zarr"))][:_MAX_FILES]
     return "it does not exist; its folder has " + (", ".join(others) or "no .h5ad file")
 
@@ -173,7 +173,3 @@ def _delimiter(path: Path) -> str:
         line = []
     text = line[0].decode(errors="replace") if line else ""
     return max((",", "\t", ";", " "), key=text.count)
-
-
-def _either(names: list[str]) -> str:
-    return " or ".join(names)

@@ -64,10 +64,11 @@ def keep_cells(
     return kept, notes
 
 
-def check_labels(
-    source: CellSource, label_key: str, options: FileOptions
-) -> tuple[list[str], pd.Series | None]:
-    """Return the problems of the labels of the used cells, and the class of each cell."""
+def read_labels(source: CellSource, label_key: str) -> tuple[list[str], pd.Series | None]:
+    """Return the problems of the label column, and the class of each cell; None if there are any.
+
+    A missing label is "".
+    """
     where = f"obs[{label_key!r}]"
     if label_key not in source.obs_columns:
         near = difflib.get_close_matches(label_key, source.obs_columns, n=1)
@@ -92,14 +93,19 @@ def check_labels(
             "classes; if these are cluster numbers, convert them to text"
         )
         return [problem], None
-    labels = column.astype(object).where(column.notna(), "").astype(str)
-    kept, _ = keep_cells(labels, options)
-    missing = is_unlabelled(labels, options)
+    return [], column.astype(object).where(column.notna(), "").astype(str)
+
+
+def label_problems(
+    labels: pd.Series, kept: NDArray[np.bool_], cell_names: pd.Index, where: str
+) -> list[str]:
+    """Return why the used cells cannot be split and classified, one sentence each."""
+    missing = np.asarray(labels.str.strip() == "") & kept
     problems = []
-    if (missing & kept).any():
+    if missing.any():
         problems.append(
             f"{where} has no label for {missing.sum()} of {len(labels)} cells, first "
-            f"{quote_names(source.cell_names[missing])}: label these cells, or leave them out "
+            f"{quote_names(cell_names[missing])}: label these cells, or leave them out "
             "with --drop-unlabelled"
         )
     sizes = labels[kept & ~missing].value_counts()
@@ -118,7 +124,7 @@ def check_labels(
             + "; merge small classes with others, or leave these types out with "
             f"--min-cells-per-type {MIN_CELLS_PER_CLASS}"
         )
-    return problems, labels
+    return problems
 
 
 def _has_floats(column: pd.Series) -> bool:
