@@ -18,6 +18,7 @@ from mmlab.cli.console import (
     ui_hint,
 )
 from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.interrupted import end_interrupted
 from mmlab.cli.output_checks import check_output_folder
 from mmlab.cli.shared_options import (
     JsonOption,
@@ -98,9 +99,9 @@ def promote(
             folder=output,
             command=command,
         )
-    except StudyInterruptedError:
-        print_message(f"Interrupted. Finished replicates are kept; resume with: {same_command()}")
-        raise typer.Exit(130) from None
+    except StudyInterruptedError as interrupted:
+        advice = f"Finished replicates are kept; resume with: {same_command()}"
+        end_interrupted(interrupted.reason, advice)
     outputs = [save_output(comparison, command) for comparison in (result.locked, result.paper)]
     if as_json:
         print_json(_json(result))

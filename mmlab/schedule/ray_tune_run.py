@@ -1,12 +1,9 @@
-"""Run of Ray Tune over the configurations of a study, and its interruption by signals."""
+"""Run of Ray Tune over the configurations of a study."""
 
 from __future__ import annotations
 
-import signal
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +12,12 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from mmlab.schedule.actor import Actor
-from mmlab.spec.resources import Resources
+from mmlab.schedule.cluster import RayCluster
 
 #: How often a configuration is started again after its worker died or raised an error.
 _RETRIES = 1
+#: Seconds in which the watch notices that a process of Ray has ended.
+_SECONDS_TO_NOTICE = 5.0
 
 
 class Recorder(Callback):
@@ -57,10 +56,6 @@ class Recorder(Callback):
         raise NotImplementedError
 
 
-class StudyInterruptedError(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during a study; the message is the name of the study."""
-
-
 @dataclass(frozen=True)
 class TuneRun:
     """Settings shared by all Tune runs of a study.
@@ -75,18 +70,15 @@ class TuneRun:
         Keyword arguments of ``actor.setup``, in addition to ``threads``.
     recorder
         Tune callback that receives the results on the driver.
-    resources
-        Resources of each actor.
-    slots
-        Number of actors that run at the same time.
+    cluster
+        The Ray cluster that runs the actors.
     """
 
     name: str
     actor: type[Actor]
     shared: dict[str, Any]
     recorder: Recorder
-    resources: Resources
-    slots: int
+    cluster: RayCluster
 
     def fit(self, space: dict[str, Any], **config: Any) -> list[dict[str, Any]]:
         """Run all configurations of a parameter space.
@@ -104,17 +96,18 @@ class TuneRun:
         -------
         The configurations of lost trials, which are to be run again.
         """
+        resources = self.cluster.resources
         trainable = tune.with_resources(
-            tune.with_parameters(self.actor, threads=self.resources.cpus_per_trial, **self.shared),
-            {"cpu": self.resources.cpus_per_trial, "gpu": self.resources.gpus_per_trial},
+            tune.with_parameters(self.actor, threads=resources.cpus_per_trial, **self.shared),
+            {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         )
         self.recorder.lost.clear()
-        with tempfile.TemporaryDirectory(prefix="mmlab-tune-") as folder:
+        with tempfile.TemporaryDirectory(prefix="tune-", dir=self.cluster.folder) as folder:
             tuner = tune.Tuner(
                 trainable,
                 param_space=space,
                 tune_config=tune.TuneConfig(
-                    max_concurrent_trials=self.slots, reuse_actors=True, **config
+                    max_concurrent_trials=self.cluster.slots, reuse_actors=True, **config
                 ),
                 run_config=tune.RunConfig(
                     name=self.name,
@@ -126,25 +119,10 @@ class TuneRun:
                     verbose=0,
                 ),
             )
-            tuner.fit()
+            try:
+                tuner.fit()
+            except Exception:
+                # If Ray is lost, the watch interrupts this pause, and the study ends in order.
+                time.sleep(_SECONDS_TO_NOTICE)
+                raise
         return list(self.recorder.lost)
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise ``KeyboardInterrupt`` on SIGTERM, so that runs are closed as after Ctrl-C.
-
-    Enter this after Ray has started: ``ray.init`` installs its own SIGTERM handler.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -11,6 +11,7 @@ import pytest
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.actor import Actor
 from mmlab.schedule.cluster import cluster
+from mmlab.schedule.interruption import Interruption
 from mmlab.schedule.ray_tune_run import Recorder, TuneRun, tune
 from mmlab.spec.resources import Resources
 
@@ -60,8 +61,8 @@ def test_trial_whose_reused_actor_dies_is_lost_and_can_be_run_again(
 ) -> None:
     results, resources = Results(), Resources(max_concurrent=1)
     shared = {"cells": tiny_cells, "folder": str(tmp_path)}
-    with cluster(resources) as slots:
-        run = TuneRun("study", DiesWhenReused, shared, results, resources, slots)
+    with cluster(resources, Interruption()) as ray_cluster:
+        run = TuneRun("study", DiesWhenReused, shared, results, ray_cluster)
         lost = [config["number"] for config in run.fit({"number": grid([1, 2, 3])})]
         assert lost == [2]
         assert sorted(results.complete) == [1, 3]
