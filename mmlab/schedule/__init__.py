@@ -25,12 +25,12 @@ for _name, _value in {
 
 from mmlab.schedule.comparison import run_comparison
 from mmlab.schedule.comparison_plan import ComparisonResult, plan_trials, read_comparison
-from mmlab.schedule.interruption import StudyInterruptedError
 from mmlab.schedule.search import SearchResult, resume_search, run_search
 from mmlab.schedule.search_figures import search_figures
 from mmlab.schedule.search_summary import best_trial, trial_table
 from mmlab.schedule.submit import compute_trials
 from mmlab.spec.resources import Resources
+from mmlab.system.interruption import StudyInterruptedError
 
 __all__ = [
     "ComparisonResult",

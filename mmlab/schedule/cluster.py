@@ -18,9 +18,9 @@ import ray
 
 from mmlab.errors import UserError
 from mmlab.schedule.cluster_watch import ClusterWatch
-from mmlab.schedule.interruption import Interruption
 from mmlab.spec.resources import Resources
 from mmlab.system.driver_folder import driver_folder, end_leftovers, end_processes
+from mmlab.system.interruption import Interruption
 from mmlab.system.threads import usable_cpus
 
 # mmlab reports failed trials itself: in the progress lines and in the tracking store.

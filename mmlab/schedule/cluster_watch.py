@@ -14,7 +14,7 @@ from typing import Self
 import psutil
 import ray
 
-from mmlab.schedule.interruption import Interruption
+from mmlab.system.interruption import Interruption
 
 #: Seconds for which the GCS of a cluster may be unreachable; a fault-tolerant one restarts.
 _GCS_TIMEOUT = 20.0

@@ -24,17 +24,17 @@ from mmlab.schedule.comparison_plan import (
     plan_trials,
     tabulate,
 )
-from mmlab.schedule.interruption import (
-    Interruption,
-    StudyInterruptedError,
-    interruptible,
-)
 from mmlab.schedule.progress import ComparisonProgress
 from mmlab.schedule.study_size import check_size, describe_size
 from mmlab.schedule.submit import submit_trials
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
+from mmlab.system.interruption import (
+    Interruption,
+    StudyInterruptedError,
+    interruptible,
+)
 from mmlab.tracking import (
     EndedTrial,
     MethodRun,

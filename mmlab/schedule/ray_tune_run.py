@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from ray.tune.experiment import Trial
 
 from mmlab.schedule.actor import Actor
 from mmlab.schedule.cluster import RayCluster
+from mmlab.system.interruption import Interruption
 
 #: How often a configuration is started again after its worker died or raised an error.
 _RETRIES = 1
@@ -102,27 +105,59 @@ class TuneRun:
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         )
         self.recorder.lost.clear()
-        with tempfile.TemporaryDirectory(prefix="tune-", dir=self.cluster.folder) as folder:
-            tuner = tune.Tuner(
-                trainable,
-                param_space=space,
-                tune_config=tune.TuneConfig(
-                    max_concurrent_trials=self.cluster.slots, reuse_actors=True, **config
-                ),
-                run_config=tune.RunConfig(
-                    name=self.name,
-                    storage_path=folder,
-                    callbacks=[self.recorder],
-                    # A trial takes minutes: an interrupted one starts again from its first epoch.
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    failure_config=tune.FailureConfig(max_failures=_RETRIES),
-                    verbose=0,
-                ),
-            )
-            try:
-                tuner.fit()
-            except Exception:
-                # If Ray is lost, the watch interrupts this pause, and the study ends in order.
-                time.sleep(_SECONDS_TO_NOTICE)
-                raise
+        tuner = tune.Tuner(
+            trainable,
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=self.cluster.slots, reuse_actors=True, **config
+            ),
+            run_config=tune.RunConfig(
+                name=self.name,
+                storage_path=tempfile.mkdtemp(prefix="tune-", dir=self.cluster.folder),
+                callbacks=[self.recorder, _StopWhenInterrupted(self.cluster.interruption)],
+                # A trial takes minutes: an interrupted one starts again from its first epoch.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                verbose=0,
+            ),
+        )
+        _call_in_thread(tuner.fit)
         return list(self.recorder.lost)
+
+
+class _StopWhenInterrupted(Callback):
+    """Stops Tune for good once the study is interrupted, so that it uses a lost Ray no further."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        self.interruption = interruption
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
+        """Wait for the end of the process, which is near."""
+        if self.interruption.requested:
+            threading.Event().wait()
+
+
+def _call_in_thread(function: Callable[[], Any]) -> None:
+    """Call a function in a thread, so that signals interrupt the caller at any time.
+
+    Calls of Ray block for a minute, and handle no signal, once its GCS is gone.
+    """
+    errors: list[Exception] = []
+
+    def call() -> None:
+        try:
+            function()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call, name="tune", daemon=True)
+    thread.start()
+    thread.join()
+    for error in errors:
+        # If Ray is lost, the watch interrupts this pause, and the study ends in order.
+        time.sleep(_SECONDS_TO_NOTICE)
+        raise error

@@ -13,7 +13,6 @@ from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.schedule.cluster import RayCluster, cluster, require_machine
-from mmlab.schedule.interruption import StudyInterruptedError, interruptible
 from mmlab.schedule.progress import SearchProgress
 from mmlab.schedule.ray_tune_run import TuneRun
 from mmlab.schedule.search_actor import SearchActor
@@ -26,6 +25,7 @@ from mmlab.selectors import resolve_params
 from mmlab.spec.names import check_name, name_from
 from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
+from mmlab.system.interruption import StudyInterruptedError, interruptible
 from mmlab.tracking import (
     ENDED,
     StudyRun,

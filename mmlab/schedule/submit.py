@@ -13,11 +13,11 @@ from mmlab.datasets.cells import Cells
 from mmlab.schedule.cluster import RayCluster, cluster
 from mmlab.schedule.comparison_actor import ComparisonActor
 from mmlab.schedule.comparison_recorder import ComparisonRecorder, OnEnd
-from mmlab.schedule.interruption import interruptible
 from mmlab.schedule.progress import ComparisonProgress, Progress
 from mmlab.schedule.ray_tune_run import TuneRun
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
+from mmlab.system.interruption import interruptible
 from mmlab.tracking import EndedTrial
 
 

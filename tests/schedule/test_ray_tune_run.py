@@ -11,9 +11,9 @@ import pytest
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.actor import Actor
 from mmlab.schedule.cluster import cluster
-from mmlab.schedule.interruption import Interruption
 from mmlab.schedule.ray_tune_run import Recorder, TuneRun, tune
 from mmlab.spec.resources import Resources
+from mmlab.system.interruption import Interruption
 
 # Imported through mmlab.schedule, which sets environment variables before it imports Ray.
 grid = tune.grid_search

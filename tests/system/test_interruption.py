@@ -16,7 +16,7 @@ import pytest
 STUDY = """
 import sys, time
 from mmlab.cli.interrupted import end_interrupted
-from mmlab.schedule.interruption import StudyInterruptedError, interruptible
+from mmlab.system.interruption import StudyInterruptedError, interruptible
 
 try:
     with interruptible() as interruption:
