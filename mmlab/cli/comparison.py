@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,6 +112,22 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
     if not options.as_json:
         print_message(f"Study {result.study.name} is saved in {store.uri}")
         print_message(ui_hint(store.uri))
+    if result.failed:
+        print_message(_describe_failed(result))
+        raise typer.Exit(1)
+
+
+def _describe_failed(result: ComparisonResult) -> str:
+    """Return the sentence on trials that failed: means are over unequal numbers of replicates."""
+    planned = Counter(trial.method.title for trial in result.trials)
+    finished = Counter(map(str, result.replicates["method"]))
+    unequal = [
+        f"{title} {finished[title]} of {n}" for title, n in planned.items() if finished[title] < n
+    ]
+    return (
+        f"{len(result.failed)} of {len(result.trials)} trials failed; means are over those that "
+        f"finished ({', '.join(unequal)}). Try them again with: {same_command()}"
+    )
 
 
 def _write_tables(result: ComparisonResult, output: ComparisonOutput, folder: Path) -> None:

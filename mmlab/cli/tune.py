@@ -10,16 +10,15 @@ import typer
 
 from mmlab.cli.console import (
     print_json,
-    print_text,
+    print_message,
     recorded_command,
     same_command,
     stderr,
-    stdout,
-    ui_hint,
 )
 from mmlab.cli.interrupted import end_interrupted, resume_command
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
+from mmlab.cli.search_output import describe_missing, print_result, search_json
 from mmlab.cli.shared_options import (
     DataOptions,
     JsonOption,
@@ -34,7 +33,6 @@ from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
-    from mmlab.schedule import SearchResult
     from mmlab.spec.search import SearchSpec
 
 
@@ -129,7 +127,11 @@ def tune(
     if as_json:
         print_json(search_json(result))
     else:
-        _print_result(result)
+        print_result(result)
+    missing = describe_missing(result)
+    if missing:
+        print_message(missing)
+        raise typer.Exit(1)
 
 
 def _require_nothing_else(study: str, requested: dict[str, Any], with_baselines: bool) -> None:
@@ -179,54 +181,3 @@ def search_spec(requested: dict[str, Any], trials: int | None, with_baselines: b
     if with_baselines:
         content["baselines"] = list(_BASELINES)
     return parse_spec(SearchSpec, content, "options")
-
-
-def search_json(result: SearchResult) -> dict[str, Any]:
-    """Return what ``--json`` prints of a search."""
-    best = result.best
-    return {
-        "study": result.study.name,
-        "run_id": result.study.run_id,
-        "tracking_uri": result.study.store.uri,
-        "trials": [
-            {
-                "digest": trial.digest,
-                "run_id": trial.run_id,
-                "selector": trial.selector,
-                "status": str(trial.outcome),
-                "params": trial.spec.params,
-                "metrics": trial.metrics,
-            }
-            for trial in result.trials
-        ],
-        "best": None
-        if best is None
-        else {
-            "digest": best.digest,
-            "run_id": best.run_id,
-            "config": best.spec.params,
-            "metrics": best.metrics,
-            "panel": result.study.panel(best),
-        },
-    }
-
-
-def _print_result(result: SearchResult) -> None:
-    from rich.table import Table
-
-    from mmlab.tracking import format_value
-
-    study = result.study
-    if result.best is None:
-        print_text("No trial was completed.")
-    else:
-        best = result.best
-        table = Table(box=None, show_header=False)
-        table.add_row("validation score", f"{best.score:.4f}")
-        for name in study.spec.search.parameters:
-            table.add_row(name, format_value(best.spec.params[name]))
-        print_text(f"Best of {study.spec.trials} trials: {best.digest[:8]}")
-        stdout().print(table)
-        print_text(f"First markers: {', '.join(study.panel(best)[:10])}")
-    print_text(f"Study {study.name} is saved in {study.store.uri}")
-    print_text(ui_hint(study.store.uri))

@@ -11,15 +11,16 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from rich.console import Console
 
 from mmlab.errors import UserError
 from mmlab.schedule.cluster_watch import ClusterWatch
+from mmlab.schedule.ray_cluster import RayCluster
 from mmlab.spec.resources import Resources
-from mmlab.system.driver_folder import driver_folder, end_leftovers, end_processes
+from mmlab.system.driver_folder import driver_folder, end_leftovers
 from mmlab.system.interruption import Interruption
 from mmlab.system.threads import usable_cpus
 
@@ -29,37 +30,10 @@ logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
-@dataclass(frozen=True)
-class RayCluster:
-    """The Ray cluster that this process is connected to.
-
-    Attributes
-    ----------
-    resources
-        Resources of each trial.
-    slots
-        Number of trials that run at the same time.
-    folder
-        Temporary folder of this driver, also that of Ray if it runs on this machine.
-    interruption
-        The request to end the study.
-    """
-
-    resources: Resources
-    slots: int
-    folder: Path
-    interruption: Interruption
-
-    def end_workers(self) -> None:
-        """Kill the processes of a local Ray, so that no worker writes to the tracking store.
-
-        The workers of a cluster end when the driver does.
-        """
-        end_processes(self.folder)
-
-
 @contextmanager
-def cluster(resources: Resources, interruption: Interruption) -> Iterator[RayCluster]:
+def cluster(
+    resources: Resources, interruption: Interruption, console: Console
+) -> Iterator[RayCluster]:
     """Connect to Ray for the duration of the block.
 
     If Ray is lost meanwhile, the interruption is requested. After an interruption Ray is not shut
@@ -68,7 +42,7 @@ def cluster(resources: Resources, interruption: Interruption) -> Iterator[RayClu
     Raises
     ------
     UserError
-        The cluster cannot be reached, or is too small for a single trial.
+        The cluster cannot be reached, has no node that can run trials, or is too small for one.
     """
     require_machine(resources)
     end_leftovers()
@@ -76,7 +50,10 @@ def cluster(resources: Resources, interruption: Interruption) -> Iterator[RayClu
         _start(resources, folder)
         try:
             with ClusterWatch(interruption, resources.address):
-                yield RayCluster(resources, _count_slots(resources), folder, interruption)
+                connected = RayCluster(resources, folder, interruption, console)
+                connected.exclude_nodes()
+                connected.require_size()
+                yield connected
         finally:
             if not interruption.requested:
                 _shut_down()
@@ -183,18 +160,3 @@ def _shut_down() -> None:
     finally:
         if enabled:
             gc.enable()
-
-
-def _count_slots(resources: Resources) -> int:
-    available: dict[str, float] = ray.cluster_resources()
-    requested = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}
-    for kind, amount in requested.items():
-        if amount > available.get(kind, 0.0):
-            raise UserError(
-                f"a trial requests {amount:g} {kind}s, but the Ray cluster has "
-                f"{available.get(kind, 0.0):g}. Lower --{kind.lower()}s-per-trial."
-            )
-    fits = min(
-        int(available.get(kind, 0.0) / amount) for kind, amount in requested.items() if amount
-    )
-    return fits if resources.max_concurrent is None else min(fits, resources.max_concurrent)

@@ -173,7 +173,7 @@ class _Comparison:
             }
             for group in groups
         ]
-        with cluster(resources, interruption) as ray_cluster:
+        with cluster(resources, interruption, self.console) as ray_cluster:
             finished = [row for d, row in self.rows.by_digest.items() if d in self.planned]
             size = describe_size(groups, finished, ray_cluster.slots)
             self.console.print(size, highlight=False, soft_wrap=True)

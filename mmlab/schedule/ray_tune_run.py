@@ -14,11 +14,15 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from mmlab.schedule.actor import Actor
-from mmlab.schedule.cluster import RayCluster
+from mmlab.schedule.machine_failures import is_machine_failure
+from mmlab.schedule.node_check import error_line
+from mmlab.schedule.ray_cluster import RayCluster
 from mmlab.system.interruption import Interruption
 
 #: How often a configuration is started again after its worker died or raised an error.
 _RETRIES = 1
+#: Rounds in which trials are lost and none ends, after which the study ends.
+_MAX_FRUITLESS = 3
 #: Seconds in which the watch notices that a process of Ray has ended.
 _SECONDS_TO_NOTICE = 5.0
 
@@ -31,29 +35,54 @@ class Recorder(Callback):
     Attributes
     ----------
     lost
-        Configurations of lost trials. When a reused actor dies before the next trial starts in
-        it, Tune counts this twice: it schedules a retry, and then gives the trial up. Such a
-        trial has not failed and is to be run again.
+        Configurations of lost trials, which have not failed and are to be run again: their worker
+        or machine failed. When a reused actor dies before the next trial starts in it, Tune counts
+        this twice: it schedules a retry, and then gives the trial up.
+    reason
+        Why the last trial was lost.
+    n_ended
+        Number of trials that have ended since :meth:`start_round`.
+    fruitless
+        Number of rounds in a row in which trials were lost and none has ended.
     """
 
     def __init__(self) -> None:
         self.lost: list[dict[str, Any]] = []
+        self.reason = ""
+        self.n_ended = 0
+        self.fruitless = 0
         self._retries: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
         return {}
 
+    def start_round(self) -> None:
+        """Forget the trials of the round before."""
+        self.lost.clear()
+        self.n_ended = 0
+
+    def end_round(self) -> None:
+        """Count the round if it was fruitless."""
+        self.fruitless = self.fruitless + 1 if self.lost and not self.n_ended else 0
+
     def on_trial_recover(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
         """Note when Tune scheduled a retry."""
         self._retries[trial.trial_id] = iteration
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
-        """Record a failed trial, or note a lost one: its retry was given up at once."""
-        if self._retries.get(trial.trial_id) == iteration:
+        """Record a failed trial, or note a lost one."""
+        given_up_at_once = self._retries.get(trial.trial_id) == iteration
+        if given_up_at_once or is_machine_failure(trial):
             self.lost.append(trial.config)
+            self.reason = error_line(str(trial.get_error() or "the worker process died"))
         else:
+            self.n_ended += 1
             self._record_failure(trial)
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
+        """Count an ended trial."""
+        self.n_ended += 1
 
     def _record_failure(self, trial: Trial) -> None:
         raise NotImplementedError
@@ -98,13 +127,18 @@ class TuneRun:
         Returns
         -------
         The configurations of lost trials, which are to be run again.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Trials were lost again and again, and no other one ended meanwhile: the study ends.
         """
         resources = self.cluster.resources
         trainable = tune.with_resources(
             tune.with_parameters(self.actor, threads=resources.cpus_per_trial, **self.shared),
-            {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+            self.cluster.placement(),
         )
-        self.recorder.lost.clear()
+        self.recorder.start_round()
         tuner = tune.Tuner(
             trainable,
             param_space=space,
@@ -122,7 +156,21 @@ class TuneRun:
             ),
         )
         _call_in_thread(tuner.fit)
+        self.recorder.end_round()
+        if self.recorder.lost:
+            self._prepare_next_round()
         return list(self.recorder.lost)
+
+    def _prepare_next_round(self) -> None:
+        """Leave out nodes that have become unusable; end the study after fruitless rounds."""
+        self.cluster.exclude_nodes()
+        if self.recorder.fruitless < _MAX_FRUITLESS:
+            return
+        n_lost, reason = len(self.recorder.lost), self.recorder.reason
+        self.cluster.interruption.end(
+            f"{n_lost} trials could not be run, in {_MAX_FRUITLESS} attempts: {reason}."
+            f"{self.cluster.left_out}"
+        )
 
 
 class _StopWhenInterrupted(Callback):

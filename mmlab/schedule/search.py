@@ -12,8 +12,9 @@ from rich.console import Console
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.schedule.cluster import RayCluster, cluster, require_machine
+from mmlab.schedule.cluster import cluster, require_machine
 from mmlab.schedule.progress import SearchProgress
+from mmlab.schedule.ray_cluster import RayCluster
 from mmlab.schedule.ray_tune_run import TuneRun
 from mmlab.schedule.search_actor import SearchActor
 from mmlab.schedule.search_algorithm import WarmStartASHA, make_searcher
@@ -107,7 +108,10 @@ def run_search(
             "baselines": ", ".join(spec.baselines),
             **constraint_params(spec),
         }
-        with interruptible() as interruption, cluster(resources, interruption) as ray_cluster:
+        with (
+            interruptible() as interruption,
+            cluster(resources, interruption, console) as ray_cluster,
+        ):
             study = create_study(store, name, spec, cells, params, command)
             return _run(study, cells, ray_cluster, console)
 
@@ -149,7 +153,10 @@ def resume_search(
         study.require_data(cells, "start a new study")
         require_machine(resources)
         store.initialise()
-        with interruptible() as interruption, cluster(resources, interruption) as ray_cluster:
+        with (
+            interruptible() as interruption,
+            cluster(resources, interruption, console) as ray_cluster,
+        ):
             claim_study(study)
             store.set_tags(study.run_id, spec_tags(study.spec))
             return _run(study, cells, ray_cluster, console)

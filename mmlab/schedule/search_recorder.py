@@ -46,6 +46,7 @@ class SearchRecorder(Recorder):
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Close the run of a trial as complete, failed, or stopped early."""
+        super().on_trial_complete(iteration, trials, trial)
         last = trial.last_result
         if last["ended_before"]:
             return

@@ -10,10 +10,11 @@ from ray import tune
 from rich.console import Console
 
 from mmlab.datasets.cells import Cells
-from mmlab.schedule.cluster import RayCluster, cluster
+from mmlab.schedule.cluster import cluster
 from mmlab.schedule.comparison_actor import ComparisonActor
 from mmlab.schedule.comparison_recorder import ComparisonRecorder, OnEnd
 from mmlab.schedule.progress import ComparisonProgress, Progress
+from mmlab.schedule.ray_cluster import RayCluster
 from mmlab.schedule.ray_tune_run import TuneRun
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
@@ -76,7 +77,7 @@ def compute_trials(
     def record(trial: EndedTrial) -> None:
         ended[trial.digest] = trial
 
-    with interruptible() as interruption, cluster(resources, interruption) as ray_cluster:
+    with interruptible() as interruption, cluster(resources, interruption, console) as ray_cluster:
         progress = ComparisonProgress(
             console, name, len(trials), n_missing=n_missing, slots=ray_cluster.slots
         )

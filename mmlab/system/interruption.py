@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 #: Seconds after the first signal in which further ones are the same request: `timeout` signals
 #: both a process and its group, a shell repeats the SIGHUP of its terminal.
@@ -59,6 +59,11 @@ class Interruption:
             return
         self.reason = reason
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+
+    def end(self, reason: str) -> NoReturn:
+        """Interrupt the calling thread."""
+        self.reason, self._at = reason, time.monotonic()
+        raise KeyboardInterrupt
 
     def handle(self, number: int, frame: Any) -> None:
         """Handle a signal."""

@@ -39,6 +39,7 @@ from mmlab.tracking.study_run import (
 from mmlab.tracking.tracking_uri import URI_VARIABLE, resolve_uri
 from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
 from mmlab.tracking.trial_run import (
+    STORE_ERRORS,
     TrialRun,
     UnrecordedResultError,
     close_trial,
@@ -48,6 +49,7 @@ from mmlab.tracking.trial_run import (
 
 __all__ = [
     "ENDED",
+    "STORE_ERRORS",
     "URI_VARIABLE",
     "Champion",
     "EndedTrial",

@@ -35,7 +35,7 @@ _STATUS = {
 }
 
 #: Errors of a tracking store that does not answer.
-_STORE_ERRORS = (MlflowException, OSError)
+STORE_ERRORS = (MlflowException, OSError)
 
 #: Epochs are logged this often, because a request takes ten milliseconds or more.
 _SECONDS_BETWEEN_WRITES = 5.0
@@ -216,12 +216,12 @@ def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[st
         with limit_threads(1):
             for epoch in trial.epochs():
                 # Epochs that the store does not take now are sent with later ones.
-                with suppress(*_STORE_ERRORS):
+                with suppress(*STORE_ERRORS):
                     run.log_epoch(epoch)
             result = trial.result()
         try:
             run.log_result(result)
-        except _STORE_ERRORS as error:
+        except STORE_ERRORS as error:
             raise UnrecordedResultError(store, result, error) from error
         outcome = Outcome.COMPLETE
     except UnrecordedResultError as error:
@@ -229,12 +229,12 @@ def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[st
         raise
     except Exception as error:
         outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
-        with suppress(*_STORE_ERRORS):
+        with suppress(*STORE_ERRORS):
             run.write()
         raise
     finally:
         # The next study on the store closes the run if the store does not answer now.
-        with suppress(*_STORE_ERRORS):
+        with suppress(*STORE_ERRORS):
             close_trial(store, run.run_id, outcome, reason)
     return run.run_id, result
 

@@ -203,6 +203,9 @@ def test_failed_method_is_reported_and_does_not_stop_the_others(tmp_path: Path) 
     diverging = {"selector": "markermap_supervised", "params": {"learning_rate": 1e30}}
     write_study(tmp_path, methods=["random", diverging], replicates=1)
     done = run_mmlab(tmp_path, "run", "study.yaml", "--json")
+    assert done.returncode == 1
+    assert "1 of 2 trials failed" in done.stderr
+    assert "(markermap_supervised 0 of 1)" in done.stderr
     content = json.loads(done.stdout)
     assert [row["method"] for row in content["trials"]] == ["random"]
     assert list(content["failed"]) == ["markermap_supervised, replicate 0"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.actor import Actor
@@ -41,6 +43,18 @@ class DiesWhenReused(Actor):
         return {"number": self.number, "done": True}
 
 
+class Fails(Actor):
+    """An actor on a machine with a full disk; configuration 2 has a fault of its own."""
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self.number = config["number"]
+
+    def step(self) -> dict[str, Any]:
+        if self.number == 2:
+            raise ValueError("the loss is nan")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class Results(Recorder):
     """Keeps the numbers of complete and of failed trials."""
 
@@ -50,6 +64,7 @@ class Results(Recorder):
         self.failed: list[int] = []
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        super().on_trial_complete(iteration, trials, trial)
         self.complete.append(trial.last_result["number"])
 
     def _record_failure(self, trial: Any) -> None:
@@ -61,7 +76,7 @@ def test_trial_whose_reused_actor_dies_is_lost_and_can_be_run_again(
 ) -> None:
     results, resources = Results(), Resources(max_concurrent=1)
     shared = {"cells": tiny_cells, "folder": str(tmp_path)}
-    with cluster(resources, Interruption()) as ray_cluster:
+    with cluster(resources, Interruption(), Console()) as ray_cluster:
         run = TuneRun("study", DiesWhenReused, shared, results, ray_cluster)
         lost = [config["number"] for config in run.fit({"number": grid([1, 2, 3])})]
         assert lost == [2]
@@ -69,3 +84,21 @@ def test_trial_whose_reused_actor_dies_is_lost_and_can_be_run_again(
         assert not run.fit({"number": grid(lost)})
     assert sorted(results.complete) == [1, 2, 3]
     assert not results.failed
+
+
+def test_failure_of_a_machine_is_not_one_of_the_trial(tmp_path: Path, tiny_cells: Cells) -> None:
+    results, resources, interruption = Results(), Resources(max_concurrent=1), Interruption()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        cluster(resources, interruption, Console()) as ray_cluster,
+    ):
+        run = TuneRun("study", Fails, {"cells": tiny_cells}, results, ray_cluster)
+        numbers = [1, 2, 3]
+        while numbers:
+            numbers = [config["number"] for config in run.fit({"number": grid(numbers)})]
+            assert sorted(numbers) == [1, 3]
+    assert results.failed == [2]
+    assert not results.complete
+    assert interruption.reason == (
+        "2 trials could not be run, in 3 attempts: OSError: [Errno 28] No space left on device."
+    )

@@ -1,0 +1,77 @@
+"""What `mmlab tune` prints of a search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mmlab.cli.console import print_text, stdout, ui_hint
+
+if TYPE_CHECKING:
+    from mmlab.schedule import SearchResult
+
+
+def search_json(result: SearchResult) -> dict[str, Any]:
+    """Return what ``--json`` prints of a search."""
+    best = result.best
+    return {
+        "study": result.study.name,
+        "run_id": result.study.run_id,
+        "tracking_uri": result.study.store.uri,
+        "trials": [
+            {
+                "digest": trial.digest,
+                "run_id": trial.run_id,
+                "selector": trial.selector,
+                "status": str(trial.outcome),
+                "params": trial.spec.params,
+                "metrics": trial.metrics,
+            }
+            for trial in result.trials
+        ],
+        "best": None
+        if best is None
+        else {
+            "digest": best.digest,
+            "run_id": best.run_id,
+            "config": best.spec.params,
+            "metrics": best.metrics,
+            "panel": result.study.panel(best),
+        },
+    }
+
+
+def print_result(result: SearchResult) -> None:
+    """Print the best trial of a search, and where the study is."""
+    from rich.table import Table
+
+    from mmlab.tracking import format_value
+
+    study = result.study
+    best = result.best
+    if best is not None:
+        table = Table(box=None, show_header=False)
+        table.add_row("validation score", f"{best.score:.4f}")
+        for name in study.spec.search.parameters:
+            table.add_row(name, format_value(best.spec.params[name]))
+        print_text(f"Best of {study.spec.trials} trials: {best.digest[:8]}")
+        stdout().print(table)
+        print_text(f"First markers: {', '.join(study.panel(best)[:10])}")
+    print_text(f"Study {study.name} is saved in {study.store.uri}")
+    print_text(ui_hint(study.store.uri))
+
+
+def describe_missing(result: SearchResult) -> str:
+    """Return a sentence on results that a search lacks; empty if it has all.
+
+    Trials that failed or were stopped early are results of a search, except those of baselines.
+    """
+    if result.best is None:
+        failed = [trial for trial in result.trials if trial.outcome == "failed"]
+        reason = f" The last one: {failed[-1].reason.splitlines()[-1]}" if failed else ""
+        return (
+            f"No trial of study {result.study.name} was completed: {len(failed)} of "
+            f"{len(result.trials)} failed.{reason}"
+        )
+    selector = result.study.spec.search.selector
+    names = [t.selector for t in result.trials if t.selector != selector and t.outcome == "failed"]
+    return f"Baselines failed: {', '.join(names)}." if names else ""
