@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import secrets
 from pathlib import Path
 
 import pytest
 from processes import SMALL, run_mmlab, tune
-from ray.cluster_utils import Cluster
-
-import mmlab.schedule  # noqa: F401  (sets what Ray reads when it is imported)
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 def test_node_without_mmlab_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No trial fails, and the node is named with the reason."""
+    importlib.import_module("mmlab.schedule")  # sets what Ray reads when it is imported
+    from ray.cluster_utils import Cluster
+
     broken = tmp_path / "broken" / "mmlab"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('no mmlab on this node')\n")
