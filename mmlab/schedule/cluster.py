@@ -18,6 +18,7 @@ from rich.console import Console
 
 from mmlab.errors import UserError
 from mmlab.schedule.cluster_watch import ClusterWatch
+from mmlab.schedule.node_check import error_line
 from mmlab.schedule.ray_cluster import RayCluster
 from mmlab.spec.resources import Resources
 from mmlab.system.driver_folder import driver_folder, end_leftovers
@@ -65,7 +66,7 @@ def _start(resources: Resources, folder: Path) -> None:
     Raises
     ------
     UserError
-        The cluster cannot be reached.
+        Ray cannot be started, or the cluster cannot be joined.
     """
     is_local = resources.address is None
     if is_local:
@@ -81,12 +82,19 @@ def _start(resources: Resources, folder: Path) -> None:
                 include_dashboard=False if is_local else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                _temp_dir=str(folder) if is_local else None,
+                # Ray lets every user write to its folder: that of the driver around it does not.
+                _temp_dir=str(folder / "ray") if is_local else None,
             )
         except ConnectionError as error:
             raise UserError(
                 f"no Ray cluster responds at {resources.address!r}. Start one with "
                 "`ray start --head`, or omit --address to use this machine."
+            ) from error
+        except Exception as error:  # Ray raises the base class, too
+            place = "this machine" if is_local else repr(resources.address)
+            raise UserError(
+                f"Ray could not be started on or joined at {place}: {error_line(str(error))}. If "
+                "the machine is overloaded, run the same command again later."
             ) from error
 
 

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 _PREFIX = "mmray-"
 #: Longest path of the parent folder: the paths of Ray's sockets have at most 107 characters.
-_MAX_LENGTH = 30
+_MAX_LENGTH = 22
 
 
 @contextmanager
