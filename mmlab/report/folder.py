@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -86,12 +87,19 @@ def check_folder(folder: Path) -> None:
 
 
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("mmlab.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Return text as HTML that browsers may break after underscores."""
+    return escape(text).replace("_", Markup("_<wbr>"))
 
 
 def _write_figure(figure: Figure, path: Path) -> str:

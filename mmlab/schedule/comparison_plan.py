@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mmlab.comparison.result_table import ResultRow, summarise_rows
+from mmlab.comparison.result_table import ResultRow, make_row, summarise_rows
 from mmlab.comparison.robustness import fill_clean_metrics, robustness_table
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
@@ -171,7 +171,9 @@ def read_comparison(study: StudyRun[ComparisonSpec], cells: Cells) -> Comparison
         d: r for d, r in read_study_replicates(study.store, study.run_id).items() if d in planned
     }
     missing = planned.keys() - rows.keys()
-    rows |= dict(find_finished_replicates(study.store, study.experiment_id, missing))
+    for digest, row in find_finished_replicates(study.store, study.experiment_id, missing):
+        # The table of a single trial contains only its results.
+        rows[digest] = make_row(planned[digest].spec, digest, cells.fingerprint, row)
     failed = {
         planned[t.digest].title(study.spec): t.reason
         for t in study.trials()
