@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunStatus, RunTag
@@ -24,6 +23,7 @@ from mmlab.system.files import require_folder
 from mmlab.system.redaction import redact
 from mmlab.tracking.local_state import state_folder, study_folder
 from mmlab.tracking.metric_points import metric_points
+from mmlab.tracking.moved_store import artifact_location
 from mmlab.tracking.run_owner import user_name
 from mmlab.tracking.store_checks import (
     keep_write_ahead_log,
@@ -32,7 +32,6 @@ from mmlab.tracking.store_checks import (
 )
 from mmlab.tracking.tracking_uri import resolve_uri, sqlite_file, uri_source
 
-ARTIFACT_FOLDER = "mlartifacts"
 #: Maximum length of a param's value in characters.
 _MAX_PARAM_LENGTH = 6000
 #: Values that an MLflow filter can quote.
@@ -76,10 +75,12 @@ class TrackingStore:
     def require_reachable(self) -> None:
         """Check that the store answers, within ten seconds; a missing SQLite file is no error.
 
+        The artifacts of an SQLite store are looked for in its present folder from then on.
+
         Raises
         ------
         UserError
-            The store cannot be reached.
+            The store cannot be reached, or was moved without its artifacts.
         """
         require_reachable(self.connection_uri, self.source)
 
@@ -152,7 +153,7 @@ class TrackingStore:
             return str(existing.experiment_id)
         location = None
         if not self.uri.startswith("http"):
-            location = (self.folder / ARTIFACT_FOLDER / quote(name, safe="")).as_uri()
+            location = artifact_location(self.folder, name)
         # Without this tag, the MLflow UI shows the experiment as one about language models.
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(name, artifact_location=location, tags=kind))

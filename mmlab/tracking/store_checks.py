@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from mmlab.errors import UserError
 from mmlab.system.redaction import redact
+from mmlab.tracking.moved_store import update_artifact_locations
 from mmlab.tracking.tracking_uri import sqlite_file
 
 #: Seconds in which a server or database has to answer.
@@ -99,6 +100,7 @@ def _require_sqlite(file: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
+        update_artifact_locations(file)
     except sqlite3.Error as error:
         raise _UnusableStoreError(
             f"{error}. Move {file} away if it is no database of MLflow, or pass another "
