@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sqlite3
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,9 +27,9 @@ from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.moved_store import artifact_location
 from mmlab.tracking.run_owner import user_name
 from mmlab.tracking.store_checks import (
-    keep_write_ahead_log,
     require_reachable,
     require_writable,
+    set_journal_mode,
 )
 from mmlab.tracking.tracking_uri import resolve_uri, sqlite_file, uri_source
 
@@ -110,15 +111,15 @@ class TrackingStore:
             # Two processes that create the same database at the same time would corrupt it.
             with FileLock(self.state_folder / "database"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                if (file := sqlite_file(self.uri)) is not None:
+                    set_journal_mode(file)
                 self.client.search_experiments(max_results=1)
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, sqlite3.Error) as error:
             reason = redact(" ".join(str(error).split()))[:300]
             raise UserError(
                 f"tracking store {self.uri} ({self.source}) cannot be used: {reason}. Check "
                 "--tracking-uri."
             ) from error
-        if (file := sqlite_file(self.uri)) is not None:
-            keep_write_ahead_log(file)
 
     @property
     def exists(self) -> bool:
