@@ -12,6 +12,8 @@ import psutil
 
 from mmlab.errors import UserError
 
+#: Tag with the time of a driver's latest heartbeat, Unix time in seconds.
+HEARTBEAT = "mmlab.alive_at"
 #: Seconds without a heartbeat after which a driver on another machine is considered dead.
 _HEARTBEAT_TIMEOUT = 300.0
 
@@ -33,7 +35,7 @@ def owner_is_alive(tags: dict[str, str]) -> bool:
     less than five minutes old, or if it never sent one.
     """
     if tags.get("mmlab.host") != socket.gethostname():
-        alive_at = tags.get("mmlab.alive_at")
+        alive_at = tags.get(HEARTBEAT)
         return alive_at is None or time.time() - float(alive_at) < _HEARTBEAT_TIMEOUT
     try:
         process = psutil.Process(int(tags["mmlab.pid"]))

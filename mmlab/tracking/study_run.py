@@ -15,7 +15,13 @@ from pydantic import Field, TypeAdapter
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy
-from mmlab.tracking.run_owner import already_running, owner_is_alive, owner_name, owner_tags
+from mmlab.tracking.run_owner import (
+    HEARTBEAT,
+    already_running,
+    owner_is_alive,
+    owner_name,
+    owner_tags,
+)
 from mmlab.tracking.spec_tags import DAMAGED_SPEC, spec_json, spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_open_trials, finish_study
@@ -212,7 +218,7 @@ def claim_study(study: StudyRun[Any]) -> None:
 
 def send_heartbeat(study: StudyRun[Any]) -> None:
     """Record the current time in the study's run, for drivers on other machines."""
-    study.store.set_tags(study.run_id, {"mmlab.alive_at": f"{time.time():.0f}"})
+    study.store.set_tags(study.run_id, {HEARTBEAT: f"{time.time():.0f}"})
 
 
 def _read_study(store: TrackingStore, run: Run) -> StudyRun[AnyStudy]:
