@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,14 +81,13 @@ def promote(
     promotion.
     """
     from mmlab.champion.promote import promote as run_promotion
-    from mmlab.cli.comparison import print_tables, save_output
     from mmlab.schedule import StudyInterruptedError
 
     check_output_folder("--output", output, parents=True)
     command = recorded_command()
     store = open_store(tracking_uri, write=True)
     try:
-        result = run_promotion(
+        run_promotion(
             study,
             store,
             resources,
@@ -97,18 +97,27 @@ def promote(
             replicates=replicates,
             folder=output,
             command=command,
+            show=lambda result: _save_and_print(result, command, output, as_json),
         )
     except StudyInterruptedError:
         print_message(f"Interrupted. Finished replicates are kept; resume with: {same_command()}")
         raise typer.Exit(130) from None
+
+
+def _save_and_print(result: Promotion, command: str, folder: Path, as_json: bool) -> None:
+    """Write the tables and figures of the comparisons to their runs, and print the outcome."""
+    from mmlab.cli.comparison import print_tables, save_output
+
     outputs = [save_output(comparison, command) for comparison in (result.locked, result.paper)]
-    if as_json:
-        print_json(_json(result))
-        return
-    print_text(result.decision.headline + "\n")
-    for tables in outputs:
-        print_tables(tables)
-    _print(result, output)
+    # A reader that has seen enough, such as head, does not undo the promotion.
+    with suppress(BrokenPipeError, SystemExit):
+        if as_json:
+            print_json(_json(result))
+            return
+        print_text(result.decision.headline + "\n")
+        for tables in outputs:
+            print_tables(tables)
+        _print(result, folder)
 
 
 def _json(result: Promotion) -> dict[str, Any]:

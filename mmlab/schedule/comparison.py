@@ -20,6 +20,7 @@ from mmlab.schedule.comparison_plan import (
     ComparisonResult,
     PlannedTrial,
     ResultTables,
+    comparison_name,
     group_trials,
     plan_trials,
     tabulate,
@@ -57,6 +58,7 @@ def run_comparison(
     *,
     results_file: Path | None = None,
     command: str = "",
+    parent_run_id: str = "",
 ) -> ComparisonResult:
     """Compute the missing trials of a comparison, and summarise all of its trials.
 
@@ -72,6 +74,8 @@ def run_comparison(
         Parquet file of finished replicates: read at the start, updated as replicates finish.
     command
         Command line of the user, recorded in the study's run.
+    parent_run_id
+        MLflow run below which a new study is nested; empty: none.
 
     Raises
     ------
@@ -82,13 +86,13 @@ def run_comparison(
     check_size(spec.n_trials, store)
     cells = load_cells(spec.data)
     trials = plan_trials(spec, cells)
-    name = f"{spec.study}-{cells.name}-{spec.digest(cells.fingerprint)[:8]}"
+    name = comparison_name(spec, cells)
     require_machine(resources)
     store.initialise()
     with lock_study(store, name):
         rows = ResultFile.read(results_file, {cells.fingerprint: len(cells.genes)})
         close_abandoned(store)
-        study = _open_study(store, name, spec, cells, command)
+        study = _open_study(store, name, spec, cells, command, parent_run_id)
         outbox, complete = Outbox(study, cells), False
         try:
             with outbox:
@@ -107,7 +111,12 @@ def run_comparison(
 
 
 def _open_study(
-    store: TrackingStore, name: str, spec: ComparisonSpec, cells: Cells, command: str
+    store: TrackingStore,
+    name: str,
+    spec: ComparisonSpec,
+    cells: Cells,
+    command: str,
+    parent_run_id: str,
 ) -> StudyRun[ComparisonSpec]:
     """Claim the study if it exists, else create it."""
     existing = reclaim_study(store, name, spec)
@@ -125,7 +134,7 @@ def _open_study(
     if spec.levels:
         params |= {"noise": spec.noise, "noise_level": ", ".join(map(str, spec.levels))}
     params |= {name: ", ".join(map(str, values)) for name, values in spec.over.items()}
-    return create_study(store, name, spec, cells, params, command)
+    return create_study(store, name, spec, cells, params, command, parent_run_id)
 
 
 @dataclass

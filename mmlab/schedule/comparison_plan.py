@@ -76,6 +76,11 @@ class ComparisonResult:
     rows_error: str = ""
 
 
+def comparison_name(spec: ComparisonSpec, cells: Cells) -> str:
+    """Return the name of the study: the same specification on the same cells is the same study."""
+    return f"{spec.study}-{cells.name}-{spec.digest(cells.fingerprint)[:8]}"
+
+
 def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:
     """Return all trials of a comparison, ordered by replicate.
 

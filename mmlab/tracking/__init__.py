@@ -19,9 +19,20 @@ from mmlab.tracking.finished_replicates import (
     read_study_replicates,
 )
 from mmlab.tracking.method_run import MethodRun
-from mmlab.tracking.model_registry import Champion, find_champion, load_model, register_champion
+from mmlab.tracking.model_registry import (
+    Champion,
+    find_champion,
+    load_model,
+    register_model,
+    set_champion,
+)
 from mmlab.tracking.outbox import EndedTrial, Outbox
-from mmlab.tracking.promotion import find_promotions, record_promotion
+from mmlab.tracking.promotion import (
+    PromotionRun,
+    create_promotion,
+    find_promotions,
+    unfinished_promotions,
+)
 from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
@@ -54,6 +65,7 @@ __all__ = [
     "MethodRun",
     "Outbox",
     "Outcome",
+    "PromotionRun",
     "StudyRun",
     "TrackingStore",
     "TrialRecord",
@@ -63,6 +75,7 @@ __all__ = [
     "close_abandoned",
     "close_trial",
     "constraint_params",
+    "create_promotion",
     "create_study",
     "find_champion",
     "find_finished_replicates",
@@ -77,9 +90,10 @@ __all__ = [
     "read_replicates",
     "read_study_replicates",
     "reclaim_study",
-    "record_promotion",
-    "register_champion",
+    "register_model",
     "resolve_uri",
     "run_tracked",
+    "set_champion",
     "spec_tags",
+    "unfinished_promotions",
 ]

@@ -28,6 +28,11 @@ def owner_tags() -> dict[str, str]:
     }
 
 
+def heartbeat_tags() -> dict[str, str]:
+    """Return the tags that tell other machines that the owner of a run is alive now."""
+    return {HEARTBEAT: f"{time.time():.0f}"}
+
+
 def owner_is_alive(tags: dict[str, str]) -> bool:
     """Return whether the process that the tags identify is alive.
 
@@ -42,6 +47,14 @@ def owner_is_alive(tags: dict[str, str]) -> bool:
         return f"{process.create_time():.2f}" == tags["mmlab.process_start"]
     except (psutil.Error, KeyError, ValueError):
         return False
+
+
+def other_owner_is_alive(tags: dict[str, str]) -> bool:
+    """Return whether another process than this one owns a run and is alive.
+
+    A run of this process that is still open is one of an earlier call that failed.
+    """
+    return not owner_tags().items() <= tags.items() and owner_is_alive(tags)
 
 
 def owner_name(tags: Mapping[str, str]) -> str:

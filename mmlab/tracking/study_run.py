@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -16,9 +15,9 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy
 from mmlab.tracking.run_owner import (
-    HEARTBEAT,
     already_running,
-    owner_is_alive,
+    heartbeat_tags,
+    other_owner_is_alive,
     owner_name,
     owner_tags,
 )
@@ -115,6 +114,7 @@ def create_study(
     cells: Cells,
     params: dict[str, Any],
     command: str,
+    parent_run_id: str = "",
 ) -> StudyRun[SpecT]:
     """Create a study: a parent run in the experiment of the dataset.
 
@@ -124,6 +124,8 @@ def create_study(
         Params of the run, in addition to the name of the dataset.
     command
         Command line of the user.
+    parent_run_id
+        MLflow run below which the study is nested; empty: none.
     """
     experiment_id = store.experiment(cells.name)
     tags = {
@@ -134,6 +136,8 @@ def create_study(
         "mmlab.command": command,
         **owner_tags(),
     }
+    if parent_run_id:
+        tags["mlflow.parentRunId"] = parent_run_id
     run_id = store.create_run(experiment_id, name, tags)
     store.log_params(run_id, {"dataset": cells.name} | params)
     store.log_dataset(run_id, cells)
@@ -209,7 +213,7 @@ def claim_study(study: StudyRun[Any]) -> None:
     """
     run = study.store.client.get_run(study.run_id)
     tags = run.data.tags
-    if run.info.status == "RUNNING" and owner_is_alive(tags):
+    if run.info.status == "RUNNING" and other_owner_is_alive(tags):
         raise already_running(study.name, owner_name(tags))
     study.store.reopen(study.run_id)
     study.store.set_tags(study.run_id, owner_tags())
@@ -218,7 +222,7 @@ def claim_study(study: StudyRun[Any]) -> None:
 
 def send_heartbeat(study: StudyRun[Any]) -> None:
     """Record the current time in the study's run, for drivers on other machines."""
-    study.store.set_tags(study.run_id, {HEARTBEAT: f"{time.time():.0f}"})
+    study.store.set_tags(study.run_id, heartbeat_tags())
 
 
 def _read_study(store: TrackingStore, run: Run) -> StudyRun[AnyStudy]:
