@@ -23,6 +23,7 @@ from mmlab.cli.console import (
     ui_hint,
 )
 from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted
 from mmlab.cli.output_checks import check_output_file, check_output_folder
 from mmlab.cli.shared_options import JsonOption, TrackingOption
 from mmlab.cli.tracking_store import open_store
@@ -32,9 +33,6 @@ from mmlab.spec.resources import Resources
 if TYPE_CHECKING:
     from mmlab.schedule import ComparisonResult
     from mmlab.spec.comparison import ComparisonSpec
-
-#: The exit code of a study whose results wait on disk for the tracking server (EX_TEMPFAIL).
-_UNSENT = 75
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,9 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
         result = run_comparison(
             spec, store, resources, stderr(), results_file=options.rows, command=command
         )
-    except StudyInterruptedError:
-        print_message(f"Interrupted. Finished replicates are kept; resume with: {same_command()}")
-        raise typer.Exit(130) from None
+    except StudyInterruptedError as interrupted:
+        advice = f"Finished replicates are kept; resume with: {same_command()}"
+        end_interrupted(interrupted.reason, advice)
     shown = save_output(result, command)
     if options.as_json:
         print_json(_json(result) | shown.json)
@@ -109,7 +107,7 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
             f"{result.unsent} finished trials could not be sent to {store.uri} and wait on this "
             f"machine; when it answers again, send them with: {same_command()}"
         )
-        raise typer.Exit(_UNSENT)
+        raise typer.Exit(TRY_AGAIN)
     if not options.as_json:
         print_message(f"Study {result.study.name} is saved in {store.uri}")
         print_message(ui_hint(store.uri))

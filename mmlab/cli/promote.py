@@ -19,6 +19,7 @@ from mmlab.cli.console import (
     ui_hint,
 )
 from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.interrupted import end_interrupted
 from mmlab.cli.output_checks import check_output_folder
 from mmlab.cli.shared_options import (
     JsonOption,
@@ -99,9 +100,9 @@ def promote(
             command=command,
             show=lambda result: _save_and_print(result, command, output, as_json),
         )
-    except StudyInterruptedError:
-        print_message(f"Interrupted. Finished replicates are kept; resume with: {same_command()}")
-        raise typer.Exit(130) from None
+    except StudyInterruptedError as interrupted:
+        advice = f"Finished replicates are kept; resume with: {same_command()}"
+        end_interrupted(interrupted.reason, advice)
 
 
 def _save_and_print(result: Promotion, command: str, folder: Path, as_json: bool) -> None:

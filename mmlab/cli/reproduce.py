@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.console import print_json, print_message, print_text, stderr, stdout
+from mmlab.cli.console import print_json, print_text, same_command, stderr, stdout
+from mmlab.cli.interrupted import end_interrupted
 from mmlab.cli.shared_options import (
     JsonOption,
     resource_options,
@@ -52,14 +53,15 @@ def reproduce(
     is 0 if no file was changed and every number is equal or within tolerance, else 1.
     """
     from mmlab.report.reproduce import reproduce as compute_again
+    from mmlab.schedule import StudyInterruptedError
 
     try:
         result = compute_again(
             manifest, resources, stderr(), only=split_names(only), quick=quick, data=data
         )
-    except KeyboardInterrupt:
-        print_message("Interrupted; nothing was written.")
-        raise typer.Exit(130) from None
+    except StudyInterruptedError as interrupted:
+        advice = f"Nothing was written; start again with: {same_command()}"
+        end_interrupted(interrupted.reason, advice)
     if as_json:
         print_json(_json(result))
     else:

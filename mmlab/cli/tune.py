@@ -10,14 +10,14 @@ import typer
 
 from mmlab.cli.console import (
     print_json,
-    print_message,
     print_text,
-    program_name,
     recorded_command,
+    same_command,
     stderr,
     stdout,
     ui_hint,
 )
+from mmlab.cli.interrupted import end_interrupted, resume_command
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
 from mmlab.cli.shared_options import (
@@ -121,12 +121,11 @@ def tune(
             result = run_search(spec, store, resources, stderr(), recorded_command(), name)
         else:
             result = resume_search(resume, store, resources, stderr(), trials)
-    except StudyInterruptedError as study:
-        print_message(
-            "Interrupted. Finished trials are kept; resume with: "
-            f"{program_name()} tune --resume {study}"
-        )
-        raise typer.Exit(130) from None
+    except StudyInterruptedError as interrupted:
+        command = same_command()
+        if interrupted.study:
+            command = resume_command(interrupted.study, tracking_uri, resources)
+        end_interrupted(interrupted.reason, f"Finished trials are kept; resume with: {command}")
     if as_json:
         print_json(search_json(result))
     else:

@@ -31,13 +31,13 @@ from mmlab.schedule.comparison_plan import (
     plan_trials,
     read_comparison,
 )
-from mmlab.schedule.ray_tune_run import StudyInterruptedError
 from mmlab.schedule.search import SearchResult, resume_search, run_search
 from mmlab.schedule.search_figures import search_figures
 from mmlab.schedule.search_summary import best_trial, trial_table
 from mmlab.schedule.study_size import check_size
 from mmlab.schedule.submit import compute_trials
 from mmlab.spec.resources import Resources
+from mmlab.system.interruption import StudyInterruptedError
 
 __all__ = [
     "ComparisonResult",

@@ -6,27 +6,64 @@ import gc
 import logging
 import os
 import secrets
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 
 from mmlab.errors import UserError
+from mmlab.schedule.cluster_watch import ClusterWatch
 from mmlab.spec.resources import Resources
+from mmlab.system.driver_folder import driver_folder, end_leftovers, end_processes
+from mmlab.system.interruption import Interruption
 from mmlab.system.threads import usable_cpus
 
 # mmlab reports failed trials itself: in the progress lines and in the tracking store.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+# Ray prints reports of its processes, with pages of their logs, whatever its logging level is.
+ray._private.worker.print_to_stdstream = lambda *_, **__: None
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """The Ray cluster that this process is connected to.
+
+    Attributes
+    ----------
+    resources
+        Resources of each trial.
+    slots
+        Number of trials that run at the same time.
+    folder
+        Temporary folder of this driver, also that of Ray if it runs on this machine.
+    interruption
+        The request to end the study.
+    """
+
+    resources: Resources
+    slots: int
+    folder: Path
+    interruption: Interruption
+
+    def end_workers(self) -> None:
+        """Kill the processes of a local Ray, so that no worker writes to the tracking store.
+
+        The workers of a cluster end when the driver does.
+        """
+        end_processes(self.folder)
 
 
 @contextmanager
-def cluster(resources: Resources) -> Iterator[int]:
+def cluster(resources: Resources, interruption: Interruption) -> Iterator[RayCluster]:
     """Connect to Ray for the duration of the block.
 
-    Yields
-    ------
-    The number of trials that run at the same time.
+    If Ray is lost meanwhile, the interruption is requested. After an interruption Ray is not shut
+    down, which would end or block the process if Ray is gone: a local one is killed.
 
     Raises
     ------
@@ -34,10 +71,29 @@ def cluster(resources: Resources) -> Iterator[int]:
         The cluster cannot be reached, or is too small for a single trial.
     """
     require_machine(resources)
+    end_leftovers()
+    with driver_folder() as folder:
+        _start(resources, folder)
+        try:
+            with ClusterWatch(interruption, resources.address):
+                yield RayCluster(resources, _count_slots(resources), folder, interruption)
+        finally:
+            if not interruption.requested:
+                _shut_down()
+
+
+def _start(resources: Resources, folder: Path) -> None:
+    """Start Ray on this machine, or join a cluster.
+
+    Raises
+    ------
+    UserError
+        The cluster cannot be reached.
+    """
     is_local = resources.address is None
     if is_local:
         _set_token()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _own_signals():
         warnings.simplefilter("ignore")
         try:
             ray.init(
@@ -48,16 +104,32 @@ def cluster(resources: Resources) -> Iterator[int]:
                 include_dashboard=False if is_local else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                _temp_dir=str(folder) if is_local else None,
             )
         except ConnectionError as error:
             raise UserError(
                 f"no Ray cluster responds at {resources.address!r}. Start one with "
                 "`ray start --head`, or omit --address to use this machine."
             ) from error
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM, and SIGHUP away from the processes of Ray.
+
+    `ray.init` replaces the handler, and starts processes that inherit blocked signals. They are in
+    the group of the driver, which gets the SIGHUP of a terminal that is closed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
-        yield _count_slots(resources)
+        yield
     finally:
-        _shut_down()
+        signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
 
 def _set_token() -> None:

@@ -26,12 +26,16 @@ from mmlab.schedule.comparison_plan import (
     tabulate,
 )
 from mmlab.schedule.progress import ComparisonProgress
-from mmlab.schedule.ray_tune_run import StudyInterruptedError, sigterm_as_interrupt
 from mmlab.schedule.study_size import check_size, describe_size
 from mmlab.schedule.submit import submit_trials
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
+from mmlab.system.interruption import (
+    Interruption,
+    StudyInterruptedError,
+    interruptible,
+)
 from mmlab.tracking import (
     EndedTrial,
     MethodRun,
@@ -89,7 +93,7 @@ def run_comparison(
     name = comparison_name(spec, cells)
     require_machine(resources)
     store.initialise()
-    with lock_study(store, name):
+    with lock_study(store, name), interruptible() as interruption:
         rows = ResultFile.read(results_file, {cells.fingerprint: len(cells.genes)})
         close_abandoned(store)
         study = _open_study(store, name, spec, cells, command, parent_run_id)
@@ -98,11 +102,11 @@ def run_comparison(
             with outbox:
                 comparison = _Comparison(study, cells, trials, rows, outbox, console)
                 comparison.load_finished()
-                comparison.compute(resources)
+                comparison.compute(resources, interruption)
                 result = comparison.summarise(outbox.drain(_DRAIN_TIMEOUT))
             complete = not result.failed
         except KeyboardInterrupt as interrupt:
-            raise StudyInterruptedError(study.name) from interrupt
+            raise StudyInterruptedError(study.name, interruption.reason) from interrupt
         finally:
             # A store that does not respond would block here; resuming the study closes its runs.
             if not outbox.last_error:
@@ -164,7 +168,7 @@ class _Comparison:
         for digest, row in find_finished_replicates(store, experiment, missing):
             self._add_row(self.planned[digest].spec, digest, row)
 
-    def compute(self, resources: Resources) -> None:
+    def compute(self, resources: Resources, interruption: Interruption) -> None:
         """Run the missing trials on Ray."""
         missing = [t for digest, t in self.planned.items() if digest not in self.rows.by_digest]
         if not missing:
@@ -178,19 +182,17 @@ class _Comparison:
             }
             for group in groups
         ]
-        with cluster(resources) as slots, sigterm_as_interrupt():
+        with cluster(resources, interruption) as ray_cluster:
             finished = [row for d, row in self.rows.by_digest.items() if d in self.planned]
-            size = describe_size(groups, finished, slots)
+            size = describe_size(groups, finished, ray_cluster.slots)
             self.console.print(size, highlight=False, soft_wrap=True)
             n_missing = dict(Counter(trial.method.title for trial in missing))
             name = self.study.name
             progress = ComparisonProgress(
-                self.console, name, len(missing), n_missing=n_missing, slots=slots
+                self.console, name, len(missing), n_missing=n_missing, slots=ray_cluster.slots
             )
             with progress:
-                submit_trials(
-                    name, group_configs, self.cells, progress, self._record, resources, slots
-                )
+                submit_trials(name, group_configs, self.cells, progress, self._record, ray_cluster)
         self.rows.write()
 
     def summarise(self, unsent: int) -> ComparisonResult:

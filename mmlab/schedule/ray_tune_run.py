@@ -1,12 +1,11 @@
-"""Run of Ray Tune over the configurations of a study, and its interruption by signals."""
+"""Run of Ray Tune over the configurations of a study."""
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,13 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from mmlab.schedule.actor import Actor
-from mmlab.spec.resources import Resources
+from mmlab.schedule.cluster import RayCluster
+from mmlab.system.interruption import Interruption
 
 #: How often a configuration is started again after its worker died or raised an error.
 _RETRIES = 1
+#: Seconds in which the watch notices that a process of Ray has ended.
+_SECONDS_TO_NOTICE = 5.0
 
 
 class Recorder(Callback):
@@ -57,10 +59,6 @@ class Recorder(Callback):
         raise NotImplementedError
 
 
-class StudyInterruptedError(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during a study; the message is the name of the study."""
-
-
 @dataclass(frozen=True)
 class TuneRun:
     """Settings shared by all Tune runs of a study.
@@ -75,18 +73,15 @@ class TuneRun:
         Keyword arguments of ``actor.setup``, in addition to ``threads``.
     recorder
         Tune callback that receives the results on the driver.
-    resources
-        Resources of each actor.
-    slots
-        Number of actors that run at the same time.
+    cluster
+        The Ray cluster that runs the actors.
     """
 
     name: str
     actor: type[Actor]
     shared: dict[str, Any]
     recorder: Recorder
-    resources: Resources
-    slots: int
+    cluster: RayCluster
 
     def fit(self, space: dict[str, Any], **config: Any) -> list[dict[str, Any]]:
         """Run all configurations of a parameter space.
@@ -104,47 +99,65 @@ class TuneRun:
         -------
         The configurations of lost trials, which are to be run again.
         """
+        resources = self.cluster.resources
         trainable = tune.with_resources(
-            tune.with_parameters(self.actor, threads=self.resources.cpus_per_trial, **self.shared),
-            {"cpu": self.resources.cpus_per_trial, "gpu": self.resources.gpus_per_trial},
+            tune.with_parameters(self.actor, threads=resources.cpus_per_trial, **self.shared),
+            {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         )
         self.recorder.lost.clear()
-        with tempfile.TemporaryDirectory(prefix="mmlab-tune-") as folder:
-            tuner = tune.Tuner(
-                trainable,
-                param_space=space,
-                tune_config=tune.TuneConfig(
-                    max_concurrent_trials=self.slots, reuse_actors=True, **config
-                ),
-                run_config=tune.RunConfig(
-                    name=self.name,
-                    storage_path=folder,
-                    callbacks=[self.recorder],
-                    # A trial takes minutes: an interrupted one starts again from its first epoch.
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    failure_config=tune.FailureConfig(max_failures=_RETRIES),
-                    verbose=0,
-                ),
-            )
-            tuner.fit()
+        tuner = tune.Tuner(
+            trainable,
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=self.cluster.slots, reuse_actors=True, **config
+            ),
+            run_config=tune.RunConfig(
+                name=self.name,
+                storage_path=tempfile.mkdtemp(prefix="tune-", dir=self.cluster.folder),
+                callbacks=[self.recorder, _StopWhenInterrupted(self.cluster.interruption)],
+                # A trial takes minutes: an interrupted one starts again from its first epoch.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                verbose=0,
+            ),
+        )
+        _call_in_thread(tuner.fit)
         return list(self.recorder.lost)
 
 
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise ``KeyboardInterrupt`` on SIGTERM, so that runs are closed as after Ctrl-C.
+class _StopWhenInterrupted(Callback):
+    """Stops Tune for good once the study is interrupted, so that it uses a lost Ray no further."""
 
-    Enter this after Ray has started: ``ray.init`` installs its own SIGTERM handler.
+    def __init__(self, interruption: Interruption) -> None:
+        self.interruption = interruption
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
+        """Wait for the end of the process, which is near."""
+        if self.interruption.requested:
+            threading.Event().wait()
+
+
+def _call_in_thread(function: Callable[[], Any]) -> None:
+    """Call a function in a thread, so that signals interrupt the caller at any time.
+
+    Calls of Ray block for a minute, and handle no signal, once its GCS is gone.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    errors: list[Exception] = []
 
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+    def call() -> None:
+        try:
+            function()
+        except Exception as error:
+            errors.append(error)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    thread = threading.Thread(target=call, name="tune", daemon=True)
+    thread.start()
+    thread.join()
+    for error in errors:
+        # If Ray is lost, the watch interrupts this pause, and the study ends in order.
+        time.sleep(_SECONDS_TO_NOTICE)
+        raise error

@@ -12,9 +12,9 @@ from rich.console import Console
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.schedule.cluster import cluster, require_machine
+from mmlab.schedule.cluster import RayCluster, cluster, require_machine
 from mmlab.schedule.progress import SearchProgress
-from mmlab.schedule.ray_tune_run import StudyInterruptedError, TuneRun, sigterm_as_interrupt
+from mmlab.schedule.ray_tune_run import TuneRun
 from mmlab.schedule.search_actor import SearchActor
 from mmlab.schedule.search_algorithm import WarmStartASHA, make_searcher
 from mmlab.schedule.search_checks import check_search, require_new
@@ -25,6 +25,7 @@ from mmlab.selectors import resolve_params
 from mmlab.spec.names import check_name, name_from
 from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
+from mmlab.system.interruption import StudyInterruptedError, interruptible
 from mmlab.tracking import (
     ENDED,
     StudyRun,
@@ -106,9 +107,9 @@ def run_search(
             "baselines": ", ".join(spec.baselines),
             **constraint_params(spec),
         }
-        with cluster(resources) as slots, sigterm_as_interrupt():
+        with interruptible() as interruption, cluster(resources, interruption) as ray_cluster:
             study = create_study(store, name, spec, cells, params, command)
-            return _run(study, cells, resources, slots, console)
+            return _run(study, cells, ray_cluster, console)
 
 
 def resume_search(
@@ -148,14 +149,14 @@ def resume_search(
         study.require_data(cells, "start a new study")
         require_machine(resources)
         store.initialise()
-        with cluster(resources) as slots, sigterm_as_interrupt():
+        with interruptible() as interruption, cluster(resources, interruption) as ray_cluster:
             claim_study(study)
             store.set_tags(study.run_id, spec_tags(study.spec))
-            return _run(study, cells, resources, slots, console)
+            return _run(study, cells, ray_cluster, console)
 
 
 def _run(
-    study: StudyRun[SearchSpec], cells: Cells, resources: Resources, slots: int, console: Console
+    study: StudyRun[SearchSpec], cells: Cells, cluster: RayCluster, console: Console
 ) -> SearchResult:
     """Run the missing trials, write the summary, and close the study's run."""
     complete = False
@@ -167,7 +168,7 @@ def _run(
         with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
             recorder = SearchRecorder(study, cells, progress)
             shared = {"cells": cells, "study": study}
-            tune_run = TuneRun(study.name, SearchActor, shared, recorder, resources, slots)
+            tune_run = TuneRun(study.name, SearchActor, shared, recorder, cluster)
             _run_baselines(study, records, tune_run)
             _run_search(study, cells, tune_run)
         study.close_open_trials()
@@ -179,7 +180,8 @@ def _run(
         log_search_summary(study, records, best)
         complete = True
     except KeyboardInterrupt as interrupt:
-        raise StudyInterruptedError(study.name) from interrupt
+        cluster.end_workers()
+        raise StudyInterruptedError(study.name, cluster.interruption.reason) from interrupt
     finally:
         study.finish(complete)
     return SearchResult(study, records, best)

@@ -10,13 +10,14 @@ from ray import tune
 from rich.console import Console
 
 from mmlab.datasets.cells import Cells
-from mmlab.schedule.cluster import cluster
+from mmlab.schedule.cluster import RayCluster, cluster
 from mmlab.schedule.comparison_actor import ComparisonActor
 from mmlab.schedule.comparison_recorder import ComparisonRecorder, OnEnd
 from mmlab.schedule.progress import ComparisonProgress, Progress
-from mmlab.schedule.ray_tune_run import TuneRun, sigterm_as_interrupt
+from mmlab.schedule.ray_tune_run import TuneRun
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
+from mmlab.system.interruption import interruptible
 from mmlab.tracking import EndedTrial
 
 
@@ -26,8 +27,7 @@ def submit_trials(
     cells: Cells,
     progress: Progress,
     on_end: OnEnd,
-    resources: Resources,
-    slots: int,
+    cluster: RayCluster,
 ) -> None:
     """Run groups of trials on Ray, and return when all have ended.
 
@@ -39,11 +39,9 @@ def submit_trials(
         See :class:`mmlab.schedule.comparison_actor.ComparisonActor`.
     on_end
         Called with each ended trial.
-    slots
-        Number of groups that run at the same time.
     """
     recorder = ComparisonRecorder(cells, progress, on_end)
-    tune_run = TuneRun(name, ComparisonActor, {"cells": cells}, recorder, resources, slots)
+    tune_run = TuneRun(name, ComparisonActor, {"cells": cells}, recorder, cluster)
     while groups:
         groups = [lost["group"] for lost in tune_run.fit({"group": tune.grid_search(groups)})]
 
@@ -73,13 +71,15 @@ def compute_trials(
         {"trials": [spec.model_dump(mode="json")], "method": title, "parent": ""}
         for title, spec in trials
     ]
-    with cluster(resources) as slots, sigterm_as_interrupt():
-        n_missing = dict(Counter(title for title, _ in trials))
-        progress = ComparisonProgress(console, name, len(trials), n_missing=n_missing, slots=slots)
+    n_missing = dict(Counter(title for title, _ in trials))
+
+    def record(trial: EndedTrial) -> None:
+        ended[trial.digest] = trial
+
+    with interruptible() as interruption, cluster(resources, interruption) as ray_cluster:
+        progress = ComparisonProgress(
+            console, name, len(trials), n_missing=n_missing, slots=ray_cluster.slots
+        )
         with progress:
-
-            def record(trial: EndedTrial) -> None:
-                ended[trial.digest] = trial
-
-            submit_trials(name, groups, cells, progress, record, resources, slots)
+            submit_trials(name, groups, cells, progress, record, ray_cluster)
     return ended

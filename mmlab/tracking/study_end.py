@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from mmlab.system.driver_folder import end_leftovers
 from mmlab.tracking.run_owner import owner_is_alive
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.trial_record import ENDED, Outcome, outcome_of
@@ -44,8 +45,10 @@ def finish_study(
 def close_abandoned(store: TrackingStore) -> None:
     """Close the RUNNING runs of dead processes: studies with their trials, promotions, trials.
 
-    :func:`mmlab.tracking.run_owner.owner_is_alive` decides whether a process is dead.
+    :func:`mmlab.tracking.run_owner.owner_is_alive` decides whether a process is dead. Its workers
+    may be alive, and write to its runs: they are ended first.
     """
+    end_leftovers()
     for run in store.search({}, status="RUNNING"):
         tags, run_id = run.data.tags, run.info.run_id
         if "mmlab.pid" not in tags or owner_is_alive(tags):

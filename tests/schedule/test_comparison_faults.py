@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
-from processes import mmlab_command, ray_actors, run_mmlab, running_mmlab
+from processes import mmlab_command, ray_actors, ray_process, run_mmlab, running_mmlab
 from servers import free_port, server
 
 from mmlab.tracking import Outcome, TrackingStore
@@ -93,11 +94,12 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_driver_that_is_killed_repeatedly(reference: dict[str, Any], tmp_path: Path) -> None:
     write_study(tmp_path)
-    rng, remaining = random.Random(0), []
+    rng, remaining, processes = random.Random(0), [], list[psutil.Process]()
     for _ in range(3):
         with running_mmlab(tmp_path, "run", "study.yaml") as driver:
             wait_for(tmp_path, driver, rf"\[{rng.randint(1, 4)}/")
             time.sleep(rng.random())
+            processes += psutil.Process(driver.pid).children(recursive=True)
             driver.send_signal(signal.SIGKILL)
             driver.wait()
         (n_trials,) = re.findall(r"(\d+) trials to compute", (tmp_path / "stderr").read_text())
@@ -105,6 +107,25 @@ def test_driver_that_is_killed_repeatedly(reference: dict[str, Any], tmp_path: P
     assert remaining[0] == N_TRIALS
     assert remaining[0] > remaining[1] > remaining[2]
     assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, run_study(tmp_path))
+    # The next command has ended what the killed drivers left behind.
+    assert not [p.name() for p in processes if p.is_running() and p.status() != "zombie"]
+
+
+@pytest.mark.parametrize(("name", "ended"), [("raylet", 0), ("gcs_server", 5), ("raylet", 16)])
+def test_lost_ray(reference: dict[str, Any], tmp_path: Path, name: str, ended: int) -> None:
+    """The study ends with one sentence; the same command gives the results without the loss."""
+    write_study(tmp_path)
+    with running_mmlab(tmp_path, "run", "study.yaml") as driver:
+        wait_for(tmp_path, driver, rf"\[{ended}/" if ended else "trials to do")
+        ray_process(driver.pid, name).kill()
+        assert driver.wait(timeout=100) == 75
+    *progress, message = (tmp_path / "stderr").read_text().splitlines()
+    assert message.startswith(f"Ray on this machine was lost: its process {name} was killed")
+    assert message.endswith(" run study.yaml")
+    assert all(re.match(r"\d+ trials to|robustness-|\[\d+/", line) for line in progress), progress
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert not list(TrackingStore(uri).search({}, status="RUNNING"))
+    assert_complete(uri, reference, run_study(tmp_path))
 
 
 def test_killed_workers(reference: dict[str, Any], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from mmlab.schedule.actor import Actor
 from mmlab.schedule.cluster import cluster
 from mmlab.schedule.ray_tune_run import Recorder, TuneRun, tune
 from mmlab.spec.resources import Resources
+from mmlab.system.interruption import Interruption
 
 # Imported through mmlab.schedule, which sets environment variables before it imports Ray.
 grid = tune.grid_search
@@ -60,8 +61,8 @@ def test_trial_whose_reused_actor_dies_is_lost_and_can_be_run_again(
 ) -> None:
     results, resources = Results(), Resources(max_concurrent=1)
     shared = {"cells": tiny_cells, "folder": str(tmp_path)}
-    with cluster(resources) as slots:
-        run = TuneRun("study", DiesWhenReused, shared, results, resources, slots)
+    with cluster(resources, Interruption()) as ray_cluster:
+        run = TuneRun("study", DiesWhenReused, shared, results, ray_cluster)
         lost = [config["number"] for config in run.fit({"number": grid([1, 2, 3])})]
         assert lost == [2]
         assert sorted(results.complete) == [1, 3]

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from processes import SMALL, ray_actors, run_mmlab, running_mmlab, tune
+from processes import SMALL, ray_actors, ray_process, run_mmlab, running_mmlab, tune
 
 from mmlab.tracking import Outcome, StudyRun, TrackingStore, open_study
 
@@ -48,6 +49,26 @@ def test_killed_study_resumes_up_to_the_requested_number_of_trials(tmp_path: Pat
     for trial in after.values():
         epochs = [epoch for epoch, _ in study.score_history(trial, "train/loss")]
         assert epochs == sorted(set(epochs))
+
+
+def test_lost_ray_ends_a_search_and_its_workers(tmp_path: Path) -> None:
+    options = ["--trials", "3", "--epochs", "60"]
+    with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:
+        wait_for(lambda: "[1/3]" in (tmp_path / "stderr").read_text(), driver)
+        processes = psutil.Process(driver.pid).children(recursive=True)
+        ray_process(driver.pid, "gcs_server").kill()
+        assert driver.wait(timeout=100) == 75
+    message = (tmp_path / "stderr").read_text().splitlines()[-1]
+    assert message.startswith("Ray on this machine was lost: its process gcs_server was killed")
+    name = message.split()[-1]
+    study = study_of(tmp_path, name)
+    assert not list(study.store.search({}, status="RUNNING"))
+    assert Outcome.FAILED not in [trial.outcome for trial in study.trials()]
+    # A worker that goes on would write to runs that are closed.
+    assert not [p.name() for p in processes if p.is_running() and p.status() != "zombie"]
+    trials = tune(tmp_path, "--resume", name)["trials"]
+    assert len(trials) == len({trial["digest"] for trial in trials}) == 3
+    assert {trial["status"] for trial in trials} <= {"complete", "stopped"}
 
 
 def test_second_driver_of_a_running_study_is_refused(tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def ray_actors(driver: int) -> list[psutil.Process]:
     ]
 
 
+def ray_process(driver: int, name: str) -> psutil.Process:
+    """Return the process of Ray with this name, such as raylet, that a process started."""
+    children = psutil.Process(driver).children(recursive=True)
+    return next(process for process in children if process.name() == name)
+
+
 def tune(folder: Path, *arguments: str) -> dict[str, Any]:
     """Run ``mmlab tune --json`` and return its JSON document."""
     done = run_mmlab(folder, "tune", *arguments, "--json")

@@ -1,0 +1,44 @@
+"""End of a command whose study was interrupted."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import fields
+from typing import NoReturn
+
+from mmlab.cli.console import print_message, program_name
+from mmlab.spec.resources import Resources
+from mmlab.system.redaction import redact
+
+#: The exit code of a study that the same command can go on with later (EX_TEMPFAIL).
+TRY_AGAIN = 75
+
+
+def end_interrupted(reason: str, advice: str) -> NoReturn:
+    """Print why the study ended and how to go on, and end the process at once.
+
+    Nothing is left to do. An orderly end of Python would stop the client of Ray, which crashes or
+    waits for a minute if the processes of Ray are gone.
+
+    Parameters
+    ----------
+    reason
+        Why the study ended, as a sentence; empty if the user interrupted it.
+    """
+    print_message(f"{reason or 'Interrupted.'} {advice}")
+    sys.stdout.flush()
+    os._exit(TRY_AGAIN if reason else 130)
+
+
+def resume_command(study: str, tracking_uri: str | None, resources: Resources) -> str:
+    """Return the command that resumes a search on the same store with the same resources."""
+    options = ["--resume", study]
+    if tracking_uri is not None:
+        options += ["--tracking-uri", tracking_uri]
+    for field in fields(resources):
+        value = getattr(resources, field.name)
+        if value != field.default:
+            options += [f"--{field.name.replace('_', '-')}", str(value)]
+    return redact(f"{program_name()} tune {shlex.join(options)}")
