@@ -21,7 +21,7 @@ from mmlab.preprocessing.splits import replicate_split
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.tracking import TrackingStore
 from mmlab.tracking.finished_replicates import read_replicates
-from mmlab.tracking.model_registry import register_champion
+from mmlab.tracking.model_registry import register_model, set_champion
 from mmlab.trial.run import run_trial
 
 SPEC = TrialSpec(data=DataSpec(name="tiny"), selector="scanpy_t_test", n_markers=6)
@@ -61,7 +61,8 @@ def old(tmp_path_factory: pytest.TempPathFactory, tiny_cells: Cells) -> Path:
     about = {"dataset": "tiny", "fingerprint": tiny_cells.fingerprint}
     model = fit_model(panel, tiny_cells, replicate_split(SPEC, tiny_cells, 0), about)
     run_id = store.create_run(store.experiment("tiny"), "promotion", {})
-    register_champion(store, run_id, model, SPEC, result.digest, "search")
+    champion = register_model(store, run_id, model, SPEC, result.digest, "search")
+    set_champion(store, "tiny", champion)
     store.close(run_id, "FINISHED")
     return folder
 
