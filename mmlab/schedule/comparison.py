@@ -41,6 +41,7 @@ from mmlab.tracking import (
     constraint_params,
     create_study,
     find_finished_replicates,
+    lock_results_file,
     lock_study,
     reclaim_study,
 )
@@ -77,7 +78,7 @@ def run_comparison(
     ------
     UserError
         ``spec`` cannot be run (nothing is written to the store in this case), or another process
-        is running the study.
+        is running the study or uses ``results_file``.
     """
     check_size(spec.n_trials, store)
     cells = load_cells(spec.data)
@@ -85,7 +86,7 @@ def run_comparison(
     name = f"{spec.study}-{cells.name}-{spec.digest(cells.fingerprint)[:8]}"
     require_machine(resources)
     store.initialise()
-    with lock_study(store, name):
+    with lock_study(store, name), lock_results_file(results_file):
         rows = ResultFile.read(results_file, {cells.fingerprint: len(cells.genes)})
         close_abandoned(store)
         study = _open_study(store, name, spec, cells, command)

@@ -26,7 +26,7 @@ from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_abandoned
-from mmlab.tracking.study_lock import lock_study
+from mmlab.tracking.study_lock import lock_results_file, lock_study
 from mmlab.tracking.study_run import (
     StudyRun,
     claim_study,
@@ -71,6 +71,7 @@ __all__ = [
     "find_study_run",
     "format_value",
     "load_model",
+    "lock_results_file",
     "lock_study",
     "log_search_summary",
     "open_study",
