@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from mmlab.schedule.comparison_plan import (
 )
 from mmlab.schedule.progress import ComparisonProgress
 from mmlab.schedule.ray_tune_run import StudyInterruptedError, sigterm_as_interrupt
+from mmlab.schedule.rescue import rescue_replicates
 from mmlab.schedule.study_size import check_size, describe_size
 from mmlab.schedule.submit import submit_trials
 from mmlab.spec.comparison import ComparisonSpec
@@ -95,8 +96,12 @@ def run_comparison(
             with outbox:
                 comparison = _Comparison(study, cells, trials, rows, outbox, console)
                 comparison.load_finished()
-                comparison.compute(resources)
-                result = comparison.summarise(outbox.drain(_DRAIN_TIMEOUT))
+                try:
+                    comparison.compute(resources)
+                    result = comparison.summarise(outbox.drain(_DRAIN_TIMEOUT))
+                finally:
+                    rescued = rescue_replicates(study, outbox, rows, console)
+            result = replace(result, rescued=rescued)
             complete = not result.failed
         except KeyboardInterrupt as interrupt:
             raise StudyInterruptedError(study.name) from interrupt

@@ -39,15 +39,17 @@ from mmlab.tracking.study_run import (
 from mmlab.tracking.tracking_uri import URI_VARIABLE, resolve_uri
 from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
 from mmlab.tracking.trial_run import (
+    STORE_ERRORS,
     TrialRun,
-    UnrecordedResultError,
     close_trial,
     constraint_params,
     run_tracked,
 )
+from mmlab.tracking.unrecorded_result import UnrecordedResultError
 
 __all__ = [
     "ENDED",
+    "STORE_ERRORS",
     "URI_VARIABLE",
     "Champion",
     "EndedTrial",
