@@ -103,10 +103,11 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
             "with another file; none is computed again."
         )
     if result.unsent:
-        print_message(
-            f"{result.unsent} finished trials could not be sent to {store.uri} and wait on this "
-            f"machine; when it answers again, send them with: {same_command()}"
-        )
+        if not result.rescued:
+            print_message(
+                f"{result.unsent} finished trials could not be sent to {store.uri} and wait on "
+                f"this machine; when it answers again, send them with: {same_command()}"
+            )
         raise typer.Exit(TRY_AGAIN)
     if not options.as_json:
         print_message(f"Study {result.study.name} is saved in {store.uri}")

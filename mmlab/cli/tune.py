@@ -206,7 +206,7 @@ def search_json(result: SearchResult) -> dict[str, Any]:
             "run_id": best.run_id,
             "config": best.spec.params,
             "metrics": best.metrics,
-            "panel": result.study.panel(best),
+            "panel": result.panel,
         },
     }
 
@@ -227,6 +227,6 @@ def _print_result(result: SearchResult) -> None:
             table.add_row(name, format_value(best.spec.params[name]))
         print_text(f"Best of {study.spec.trials} trials: {best.digest[:8]}")
         stdout().print(table)
-        print_text(f"First markers: {', '.join(study.panel(best)[:10])}")
+        print_text(f"First markers: {', '.join(result.panel[:10])}")
     print_text(f"Study {study.name} is saved in {study.store.uri}")
     print_text(ui_hint(study.store.uri))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from mmlab.schedule.comparison_plan import (
     tabulate,
 )
 from mmlab.schedule.progress import ComparisonProgress
+from mmlab.schedule.rescue import rescue_replicates
 from mmlab.schedule.study_size import check_size, describe_size
 from mmlab.schedule.submit import submit_trials
 from mmlab.spec.comparison import ComparisonSpec
@@ -46,6 +47,7 @@ from mmlab.tracking import (
     constraint_params,
     create_study,
     find_finished_replicates,
+    lock_results_file,
     lock_study,
     reclaim_study,
 )
@@ -85,7 +87,7 @@ def run_comparison(
     ------
     UserError
         ``spec`` cannot be run (nothing is written to the store in this case), or another process
-        is running the study.
+        is running the study or uses ``results_file``.
     """
     check_size(spec.n_trials, store)
     cells = load_cells(spec.data)
@@ -93,7 +95,11 @@ def run_comparison(
     name = comparison_name(spec, cells)
     require_machine(resources)
     store.initialise()
-    with lock_study(store, name), interruptible() as interruption:
+    with (
+        lock_study(store, name),
+        lock_results_file(results_file),
+        interruptible() as interruption,
+    ):
         rows = ResultFile.read(results_file, {cells.fingerprint: len(cells.genes)})
         close_abandoned(store)
         study = _open_study(store, name, spec, cells, command, parent_run_id)
@@ -102,8 +108,12 @@ def run_comparison(
             with outbox:
                 comparison = _Comparison(study, cells, trials, rows, outbox, console)
                 comparison.load_finished()
-                comparison.compute(resources, interruption)
-                result = comparison.summarise(outbox.drain(_DRAIN_TIMEOUT))
+                try:
+                    comparison.compute(resources, interruption)
+                    result = comparison.summarise(outbox.drain(_DRAIN_TIMEOUT))
+                finally:
+                    rescued = rescue_replicates(study, outbox, rows, console)
+            result = replace(result, rescued=rescued)
             complete = not result.failed
         except KeyboardInterrupt as interrupt:
             raise StudyInterruptedError(study.name, interruption.reason) from interrupt

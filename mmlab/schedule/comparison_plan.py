@@ -60,10 +60,11 @@ class ComparisonResult:
     failed
         Reasons of the failed trials; the keys are "method, setting, replicate".
     unsent
-        Number of ended trials that are still on the local disk, because the tracking store did
-        not accept them.
+        Number of ended trials that the tracking store did not accept.
     rows_error
         Why the file of finished replicates could not be written; empty if it was.
+    rescued
+        Whether the local disk did not accept them, either; the caller was told where they are.
     """
 
     study: StudyRun[ComparisonSpec]
@@ -74,6 +75,7 @@ class ComparisonResult:
     failed: dict[str, str]
     unsent: int
     rows_error: str = ""
+    rescued: bool = False
 
 
 def comparison_name(spec: ComparisonSpec, cells: Cells) -> str:

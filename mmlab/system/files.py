@@ -25,6 +25,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it replaces ``path`` if the block succeeds.
 
     After a crash ``path`` is either the old or the new file, flushed to disk, never a part of it.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written; the error names it, also if the disk is full.
     """
     temporary = temporary_path(path)
     try:
@@ -32,6 +37,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -37,7 +37,7 @@ from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_abandoned
-from mmlab.tracking.study_lock import lock_study
+from mmlab.tracking.study_lock import lock_results_file, lock_study
 from mmlab.tracking.study_run import (
     StudyRun,
     claim_study,
@@ -50,15 +50,17 @@ from mmlab.tracking.study_run import (
 from mmlab.tracking.tracking_uri import URI_VARIABLE, resolve_uri
 from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
 from mmlab.tracking.trial_run import (
+    STORE_ERRORS,
     TrialRun,
-    UnrecordedResultError,
     close_trial,
     constraint_params,
     run_tracked,
 )
+from mmlab.tracking.unrecorded_result import UnrecordedResultError
 
 __all__ = [
     "ENDED",
+    "STORE_ERRORS",
     "URI_VARIABLE",
     "Champion",
     "EndedTrial",
@@ -84,6 +86,7 @@ __all__ = [
     "find_study_run",
     "format_value",
     "load_model",
+    "lock_results_file",
     "lock_study",
     "log_search_summary",
     "open_study",

@@ -11,11 +11,8 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from mmlab.datasets.cells import Cells
-from mmlab.errors import UserError
 from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.system.files import atomic_write
-from mmlab.system.redaction import redact
 from mmlab.system.threads import limit_threads
 from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.run_owner import owner_tags
@@ -23,6 +20,7 @@ from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.trial_page import describe_trial, write_result
 from mmlab.tracking.trial_record import ENDED, Outcome, outcome_of
+from mmlab.tracking.unrecorded_result import UnrecordedResultError
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import Trial
 
@@ -34,8 +32,8 @@ _STATUS = {
     Outcome.INTERRUPTED: "KILLED",
 }
 
-#: Errors of a tracking store that does not answer.
-_STORE_ERRORS = (MlflowException, OSError)
+#: Errors of a tracking store that does not answer, or on a disk that is full.
+STORE_ERRORS = (MlflowException, OSError)
 
 #: Epochs are logged this often, because a request takes ten milliseconds or more.
 _SECONDS_BETWEEN_WRITES = 5.0
@@ -180,22 +178,6 @@ def _final_points(
     return metric_points(result.metrics | cost | extra, len(result.history), at_ms)
 
 
-class UnrecordedResultError(UserError):
-    """The result of a trial that the tracking store did not take; the message says where it is."""
-
-    def __init__(self, store: TrackingStore, result: TrialResult, error: Exception) -> None:
-        self.result = result
-        path = store.state_folder / f"{result.digest}.json"
-        with atomic_write(path) as temporary:
-            temporary.write_text(result.to_json(), encoding="utf-8")
-        self.panel_file = path.with_suffix(".csv")
-        result.panel.to_csv(self.panel_file, index=False)
-        super().__init__(
-            f"tracking store {store.uri} did not take the result: {redact(str(error))}. The panel "
-            f"is in {self.panel_file}, all metrics are in {path}."
-        )
-
-
 def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[str, TrialResult]:
     """Run a trial in this process and log it as a run without a study.
 
@@ -216,12 +198,12 @@ def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[st
         with limit_threads(1):
             for epoch in trial.epochs():
                 # Epochs that the store does not take now are sent with later ones.
-                with suppress(*_STORE_ERRORS):
+                with suppress(*STORE_ERRORS):
                     run.log_epoch(epoch)
             result = trial.result()
         try:
             run.log_result(result)
-        except _STORE_ERRORS as error:
+        except STORE_ERRORS as error:
             raise UnrecordedResultError(store, result, error) from error
         outcome = Outcome.COMPLETE
     except UnrecordedResultError as error:
@@ -229,12 +211,12 @@ def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[st
         raise
     except Exception as error:
         outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
-        with suppress(*_STORE_ERRORS):
+        with suppress(*STORE_ERRORS):
             run.write()
         raise
     finally:
         # The next study on the store closes the run if the store does not answer now.
-        with suppress(*_STORE_ERRORS):
+        with suppress(*STORE_ERRORS):
             close_trial(store, run.run_id, outcome, reason)
     return run.run_id, result
 
