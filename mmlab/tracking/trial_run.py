@@ -175,8 +175,12 @@ class TrialRun:
 def _final_points(
     result: TrialResult, extra: dict[str, float], at_ms: int | None = None
 ) -> list[Metric]:
-    """Return the final metrics of a trial, with its run time and peak memory."""
-    cost = {"seconds": result.seconds, **result.peak_memory}
+    """Return the final metrics of a trial, with its run time and peak memory.
+
+    ``fit_seconds`` is the wall time of the selection, mean over the replicates.
+    """
+    fit_seconds = float(result.replicates["fit_seconds"].mean())
+    cost = {"seconds": result.seconds, "fit_seconds": fit_seconds, **result.peak_memory}
     return metric_points(result.metrics | cost | extra, len(result.history), at_ms)
 
 
