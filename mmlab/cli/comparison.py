@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmlab.cli.comparison_output import (
+    BOLD,
     ComparisonOutput,
     curves_output,
     tables_output,
@@ -30,9 +31,13 @@ from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from mmlab.schedule import ComparisonResult
     from mmlab.spec.comparison import ComparisonSpec
 
+_BEFORE, _AFTER = BOLD.split("{}")
 #: The exit code of a study whose results wait on disk for the tracking server (EX_TEMPFAIL).
 _UNSENT = 75
 
@@ -145,7 +150,7 @@ def save_output(result: ComparisonResult, command: str) -> ComparisonOutput:
     output = replace(output, note="\n".join([output.note, *describe_constraints(spec)]))
     constraints = describe_constraints(spec, escape_markdown)
     text = "\n".join([output.text, *constraints, f"Made by `{command}`.\n"])
-    output = replace(output, text=text, text_file=f"{spec.study}.md")
+    output = replace(output, text=text, text_file=f"{spec.study}.md", umaps=result.umaps)
     if not result.unsent:
         store, study = result.study.store, result.study.run_id
         store.log_files(study, output.write_all)
@@ -174,15 +179,21 @@ def print_tables(output: ComparisonOutput) -> None:
     from rich.table import Table as RichTable
 
     console = stdout()
-    if not console.is_terminal:
-        console.width = 120
     for title, header, body in output.tables:
         console.print(title)
         table = RichTable(box=None, header_style="bold")
         for name in header:
             table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
         for row in body:
-            table.add_row(*row)
-        console.print(table)
+            table.add_row(row[0], *(_cell(text, console) for text in row[1:]))
+        console.print_uncut(table)
         console.print()
     console.print(output.note, soft_wrap=True)
+
+
+def _cell(text: str, console: Console) -> str | Text:
+    """Return the text of a number in a table; on a terminal, the marked ones are bold."""
+    from rich.text import Text
+
+    number = text.removeprefix(_BEFORE).removesuffix(_AFTER)
+    return Text(number, "bold") if number != text and console.is_terminal else text

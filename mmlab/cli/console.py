@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mmlab.system.redaction import redact
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from mmlab.cli.text_console import TextConsole
 
 
 def print_json(content: Any) -> None:
@@ -20,14 +20,14 @@ def print_json(content: Any) -> None:
     print(json.dumps(_printable_json(content), indent=2))
 
 
-def stdout() -> Console:
+def stdout() -> TextConsole:
     """Return the console for results."""
     from mmlab.cli.text_console import TextConsole
 
     return TextConsole()
 
 
-def stderr() -> Console:
+def stderr() -> TextConsole:
     """Return the console for messages and progress."""
     from mmlab.cli.text_console import TextConsole
 

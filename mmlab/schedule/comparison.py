@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from rich.console import Console
 
+from mmlab.comparison.panel_umaps import panel_umaps
 from mmlab.comparison.result_table import ResultFile, ResultRow, make_row, row_from_parquet
 from mmlab.comparison.robustness import robustness_metrics
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.expression import ZScores
 from mmlab.preprocessing.recipes import first_replicate_zscore
 from mmlab.schedule.cluster import cluster, require_machine
 from mmlab.schedule.comparison_plan import (
@@ -189,27 +190,29 @@ class _Comparison:
 
         ``unsent`` is the number of ended trials that the tracking store has not accepted.
         """
-        tables = tabulate(self.study.spec, self.trials, self.rows.by_digest, self.cells)
+        spec = self.study.spec
+        tables = tabulate(spec, self.trials, self.rows.by_digest, self.cells)
+        umaps: dict[str, Figure] = {}
+        if spec.umap:
+            self.console.print("drawing UMAPs of the panels", highlight=False)
+            zscore = first_replicate_zscore(self.trials[0].spec, self.cells)
+            umaps = panel_umaps(spec, tables.replicates, self.cells, zscore)
         if not unsent:
-            zscore = None
-            if self.study.spec.umap:
-                self.console.print("drawing UMAPs of the panels", highlight=False)
-                zscore = first_replicate_zscore(self.trials[0].spec, self.cells)
             for title, run in self.runs.items():
-                self._finish(title, run, tables, zscore)
+                self._finish(title, run, tables, umaps.get(title))
         return ComparisonResult(
-            self.study, self.trials, *tables, self.failed, unsent, self.rows.error
+            self.study, self.trials, *tables, self.failed, unsent, self.rows.error, umaps
         )
 
     def _finish(
-        self, title: str, run: MethodRun, tables: ResultTables, zscore: ZScores | None
+        self, title: str, run: MethodRun, tables: ResultTables, umap: Figure | None
     ) -> None:
         """Log a method's part of the tables and close its run."""
         rows, summary, curves = (t[t["method"] == title] if len(t) else t for t in tables)
         records: list[Any] = rows.to_dict(orient="records")
         extra_metrics = robustness_metrics(curves) if len(curves) else {}
         run.finish(
-            [row_from_parquet(row) for row in records], summary, extra_metrics, self.cells, zscore
+            [row_from_parquet(row) for row in records], summary, extra_metrics, self.cells, umap
         )
 
     def _record(self, ended: EndedTrial) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mmlab.comparison.result_table import ResultRow, summarise_rows
 from mmlab.comparison.robustness import fill_clean_metrics, robustness_table
@@ -64,6 +65,9 @@ class ComparisonResult:
         not accept them.
     rows_error
         Why the file of finished replicates could not be written; empty if it was.
+    umaps
+        UMAPs of the panels by method (:func:`mmlab.comparison.panel_umaps.panel_umaps`); empty
+        unless the specification asks for them, and in results that are read from the store.
     """
 
     study: StudyRun[ComparisonSpec]
@@ -74,6 +78,7 @@ class ComparisonResult:
     failed: dict[str, str]
     unsent: int
     rows_error: str = ""
+    umaps: dict[str, Figure] = field(default_factory=dict)
 
 
 def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:

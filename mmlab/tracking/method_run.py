@@ -14,8 +14,6 @@ from mmlab import figures
 from mmlab.comparison.result_table import ResultRow
 from mmlab.constraints.measure import consensus_constraints
 from mmlab.datasets.cells import Cells
-from mmlab.figures.embedding import sample_cells, umap_coordinates
-from mmlab.preprocessing.expression import ZScores, to_dense
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.study_run import StudyRun
@@ -62,7 +60,7 @@ class MethodRun:
         summary: pd.DataFrame,
         extra_metrics: dict[str, float],
         cells: Cells,
-        zscore: ZScores | None = None,
+        umap: Figure | None = None,
     ) -> None:
         """Log means, consensus panels and figures, and close the run.
 
@@ -77,9 +75,8 @@ class MethodRun:
             Metrics over all settings.
         cells
             The cells that the panels were chosen on.
-        zscore
-            z-scores of all cells, shape (n_cells, n_genes), to draw UMAPs of the panel of the
-            first replicate at every setting; None draws no UMAPs.
+        umap
+            UMAPs of the method's panels, from :func:`mmlab.comparison.panel_umaps.panel_umaps`.
         """
         store, settings = self.study.store, self.study.spec.settings
         points = metric_points(extra_metrics | {"replicates": len(rows)}, 0)
@@ -91,12 +88,12 @@ class MethodRun:
             points += metric_points(metrics, setting.step)
         store.log_points(self.run_id, points)
         if rows:
-            store.log_files(self.run_id, lambda folder: self._write(rows, cells, zscore, folder))
+            store.log_files(self.run_id, lambda folder: self._write(rows, cells, umap, folder))
         n_planned = (self.method.replicates or self.study.spec.replicates) * len(settings)
         store.close(self.run_id, "FINISHED" if len(rows) >= n_planned else "KILLED")
 
     def _write(
-        self, rows: Sequence[ResultRow], cells: Cells, zscore: ZScores | None, folder: Path
+        self, rows: Sequence[ResultRow], cells: Cells, umap: Figure | None, folder: Path
     ) -> None:
         pd.DataFrame(rows).to_parquet(folder / "replicates.parquet", index=False)
         (folder / "figures").mkdir()
@@ -130,25 +127,8 @@ class MethodRun:
             title = f"{self.method.title} on {cells.name}: {classifier}, test cells"
             figure = figures.confusion_matrices(matrices, cells.classes, title)
             figure.savefig(folder / "figures" / f"{key.replace('/', '_')}.png")
-        if zscore is not None:
-            firsts = {setting: replicates[0] for setting, replicates in by_setting.items()}
-            figure = self._umaps(firsts, cells, zscore)
-            figure.savefig(folder / "figures" / "umap.png")
-
-    def _umaps(self, firsts: dict[str, ResultRow], cells: Cells, zscore: ZScores) -> Figure:
-        """Draw UMAPs of the panel of the first replicate at every setting."""
-        seed = self.study.spec.seed
-        embedded = sample_cells(len(zscore), seed)
-        expression = to_dense(zscore[embedded])
-        return figures.cell_maps(
-            {
-                name: umap_coordinates(expression[:, row["panel"]], seed)
-                for name, row in firsts.items()
-            },
-            cells.y[embedded],
-            cells.classes,
-            f"{self.method.title} on {cells.name}: UMAP computed from the panel's genes",
-        )
+        if umap is not None:
+            umap.savefig(folder / "figures" / "umap.png")
 
 
 def _consensus(spec: ComparisonSpec, rows: Sequence[ResultRow], cells: Cells) -> pd.DataFrame:
