@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from mmlab.comparison.panel_umaps import panel_umaps
 from mmlab.comparison.result_table import ResultFile, ResultRow, make_row, row_from_parquet
 from mmlab.comparison.robustness import robustness_metrics
+from mmlab.comparison.significance import leading_method
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.recipes import first_replicate_zscore
@@ -29,6 +31,7 @@ from mmlab.schedule.progress import ComparisonProgress
 from mmlab.schedule.ray_tune_run import StudyInterruptedError, sigterm_as_interrupt
 from mmlab.schedule.study_size import check_size, describe_size
 from mmlab.schedule.submit import submit_trials
+from mmlab.selectors import control_methods
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
@@ -43,6 +46,7 @@ from mmlab.tracking import (
     create_study,
     find_finished_replicates,
     lock_study,
+    log_leader,
     reclaim_study,
 )
 
@@ -197,20 +201,23 @@ class _Comparison:
             self.console.print("drawing UMAPs of the panels", highlight=False)
             zscore = first_replicate_zscore(self.trials[0].spec, self.cells)
             umaps = panel_umaps(spec, tables.replicates, self.cells, zscore)
+        leader = leading_method(tables.replicates, control_methods())
         if not unsent:
             for title, run in self.runs.items():
                 self._finish(title, run, tables, umaps.get(title))
+            if leader is not None:
+                _, summary, extra_metrics = _metrics_of(leader, tables)
+                log_leader(self.study, leader, summary, extra_metrics)
         return ComparisonResult(
-            self.study, self.trials, *tables, self.failed, unsent, self.rows.error, umaps
+            self.study, self.trials, *tables, self.failed, unsent, self.rows.error, umaps, leader
         )
 
     def _finish(
         self, title: str, run: MethodRun, tables: ResultTables, umap: Figure | None
     ) -> None:
         """Log a method's part of the tables and close its run."""
-        rows, summary, curves = (t[t["method"] == title] if len(t) else t for t in tables)
+        rows, summary, extra_metrics = _metrics_of(title, tables)
         records: list[Any] = rows.to_dict(orient="records")
-        extra_metrics = robustness_metrics(curves) if len(curves) else {}
         run.finish(
             [row_from_parquet(row) for row in records], summary, extra_metrics, self.cells, umap
         )
@@ -232,3 +239,11 @@ class _Comparison:
 
     def _add_row(self, spec: TrialSpec, digest: str, replicate: ResultRow) -> None:
         self.rows.add(make_row(spec, digest, self.cells.fingerprint, replicate))
+
+
+def _metrics_of(
+    title: str, tables: ResultTables
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, float]]:
+    """Return a method's replicates, its summary, and its metrics over all settings."""
+    rows, summary, curves = (t[t["method"] == title] if len(t) else t for t in tables)
+    return rows, summary, robustness_metrics(curves) if len(curves) else {}

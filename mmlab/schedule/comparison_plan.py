@@ -68,6 +68,9 @@ class ComparisonResult:
     umaps
         UMAPs of the panels by method (:func:`mmlab.comparison.panel_umaps.panel_umaps`); empty
         unless the specification asks for them, and in results that are read from the store.
+    leader
+        Method with the highest mean kNN accuracy; None if there is none, and in results that are
+        read from the store.
     """
 
     study: StudyRun[ComparisonSpec]
@@ -79,6 +82,7 @@ class ComparisonResult:
     unsent: int
     rows_error: str = ""
     umaps: dict[str, Figure] = field(default_factory=dict)
+    leader: str | None = None
 
 
 def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:
