@@ -21,12 +21,11 @@ from mmlab.cli.console import (
     same_command,
     stderr,
     stdout,
-    ui_hint,
 )
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.output_checks import check_output_file, check_output_folder
 from mmlab.cli.shared_options import JsonOption, TrackingOption
-from mmlab.cli.tracking_store import open_store
+from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
@@ -117,7 +116,7 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
         raise typer.Exit(_UNSENT)
     if not options.as_json:
         print_message(f"Study {result.study.name} is saved in {store.uri}")
-        print_message(ui_hint(store.uri))
+        print_message(page_hint(store, _page(result)))
 
 
 def _write_tables(result: ComparisonResult, output: ComparisonOutput, folder: Path) -> None:
@@ -159,6 +158,14 @@ def save_output(result: ComparisonResult, command: str) -> ComparisonOutput:
     return output
 
 
+def _page(result: ComparisonResult) -> str:
+    """Return the page of a comparison in the MLflow UI."""
+    from mmlab.tracking import study_page
+
+    study = result.study
+    return study_page(study.store, study.experiment_id, study.run_id)
+
+
 def _about_leader(method: str) -> str:
     """Return what the page of a study says about its metrics, with the leading method."""
     return (
@@ -177,6 +184,7 @@ def _json(result: ComparisonResult) -> dict[str, Any]:
         "study": result.study.name,
         "run_id": result.study.run_id,
         "tracking_uri": result.study.store.uri,
+        "page": page_link(result.study.store, _page(result)),
         "trials": records(result.replicates.drop(columns=nested)),
         "failed": result.failed,
         "unsent": result.unsent,

@@ -67,14 +67,6 @@ def same_command() -> str:
     return redact(f"{program_name()} {shlex.join(sys.argv[1:])}")
 
 
-def ui_hint(uri: str) -> str:
-    """Return the sentence that names the command which opens the MLflow UI on a store."""
-    from mmlab.tracking import resolve_uri
-
-    option = "" if uri == redact(resolve_uri(None)) else f" --tracking-uri {shlex.quote(uri)}"
-    return f"Open the MLflow UI with: {program_name()} ui{option}"
-
-
 def _printable_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _printable_json(item) for key, item in value.items()}

@@ -16,7 +16,6 @@ from mmlab.cli.console import (
     recorded_command,
     stderr,
     stdout,
-    ui_hint,
 )
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
@@ -29,7 +28,7 @@ from mmlab.cli.shared_options import (
     shared,
     with_shared_options,
 )
-from mmlab.cli.tracking_store import open_store
+from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
@@ -184,11 +183,14 @@ def search_spec(requested: dict[str, Any], trials: int | None, with_baselines: b
 
 def search_json(result: SearchResult) -> dict[str, Any]:
     """Return what ``--json`` prints of a search."""
-    best = result.best
+    from mmlab.tracking import study_page
+
+    study, best = result.study, result.best
     return {
-        "study": result.study.name,
-        "run_id": result.study.run_id,
-        "tracking_uri": result.study.store.uri,
+        "study": study.name,
+        "run_id": study.run_id,
+        "tracking_uri": study.store.uri,
+        "page": page_link(study.store, study_page(study.store, study.experiment_id, study.run_id)),
         "trials": [
             {
                 "digest": trial.digest,
@@ -207,7 +209,7 @@ def search_json(result: SearchResult) -> dict[str, Any]:
             "run_id": best.run_id,
             "config": best.spec.params,
             "metrics": best.metrics,
-            "panel": result.study.panel(best),
+            "panel": study.panel(best),
         },
     }
 
@@ -215,7 +217,7 @@ def search_json(result: SearchResult) -> dict[str, Any]:
 def _print_result(result: SearchResult) -> None:
     from rich.table import Table
 
-    from mmlab.tracking import format_value
+    from mmlab.tracking import format_value, study_page
 
     study = result.study
     if result.best is None:
@@ -230,4 +232,4 @@ def _print_result(result: SearchResult) -> None:
         stdout().print(table)
         print_text(f"First markers: {', '.join(study.panel(best)[:10])}")
     print_text(f"Study {study.name} is saved in {study.store.uri}")
-    print_text(ui_hint(study.store.uri))
+    print_text(page_hint(study.store, study_page(study.store, study.experiment_id, study.run_id)))

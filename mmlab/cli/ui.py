@@ -10,7 +10,7 @@ import typer
 
 from mmlab.cli.console import print_message, print_text, program_name
 from mmlab.cli.shared_options import TrackingOption
-from mmlab.cli.tracking_store import open_store
+from mmlab.cli.tracking_store import UI_HOST, UI_PORT, open_store
 from mmlab.cli.ui_hosts import (
     HOSTS_VARIABLE,
     bracketed,
@@ -28,8 +28,8 @@ def ui(
             help="Address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for other "
             "machines too. There is no login: who reaches the port can change and delete runs."
         ),
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+    ] = UI_HOST,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = UI_PORT,
     allowed_hosts: Annotated[
         str,
         typer.Option(
