@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo test test-long tables clean
+.PHONY: help demo test test-long audit tables clean
 
 help:
 	@echo "make demo       install into .venv and tune MarkerMap on real cells (minutes)"
 	@echo "make test       install into .venv and run the linters and the tests (25 minutes)"
 	@echo "make test-long  run the tests that take minutes each"
+	@echo "make audit      look up known vulnerabilities of the pinned dependencies"
 	@echo "make tables     update the tables of the README and of experiments/results"
 	@echo "make clean      remove .venv and the demo's study"
 
@@ -31,9 +32,12 @@ test: .venv/installed
 test-long: .venv/installed
 	$(BIN)/pytest -m long
 
+audit:
+	PYTHON=$(PYTHON) .ci/audit
+
 tables: .venv/installed
 	$(BIN)/python experiments/result_tables.py --write
 	$(BIN)/python experiments/readme_tables.py --write
 
 clean:
-	rm -rf .venv mlflow.db mlflow.db-shm mlflow.db-wal mlartifacts
+	rm -rf .venv .venv-audit mlflow.db mlflow.db-shm mlflow.db-wal mlartifacts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,30 +10,26 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from mmlab.champion.candidates import rank_candidates
-from mmlab.champion.contenders import compared_methods
 from mmlab.champion.decision import DECISION_METRIC, Decision, decide
+from mmlab.champion.plan import PromotionPlan, open_search, plan_promotion
 from mmlab.champion.study_file import write_study
-from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.model import Model, fit_model
 from mmlab.preprocessing.splits import replicate_split
 from mmlab.schedule import ComparisonResult, Resources, run_comparison
-from mmlab.spec.comparison import ComparisonSpec, MethodSpec
-from mmlab.spec.constraints import constraints_key
+from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import (
     Champion,
-    Outcome,
+    PromotionRun,
     StudyRun,
     TrackingStore,
-    TrialRecord,
-    find_champion,
+    create_promotion,
     lock_study,
-    open_study,
-    record_promotion,
+    register_model,
+    set_champion,
 )
 
 
@@ -81,6 +77,7 @@ def promote(
     replicates: int = 10,
     folder: Path = Path("experiments/promoted"),
     command: str = "",
+    show: Callable[[Promotion], None] = lambda _: None,
 ) -> Promotion:
     """Evaluate the best trial of a search, and register the winner if there is a new champion.
 
@@ -89,6 +86,9 @@ def promote(
     accuracy on the held-out test set is significantly higher than that of the champion. If there
     is no champion, the default is the incumbent, and the winner is registered in any case. See
     :func:`mmlab.champion.decision.decide`.
+
+    A promotion that was interrupted or killed at any point is resumed by the next call with the
+    same arguments, and ends as it would have ended.
 
     Parameters
     ----------
@@ -107,6 +107,9 @@ def promote(
         ``<dataset>.<key>.yaml`` with the key of the panel constraints.
     command
         The command line, for the studies and the study file.
+    show
+        Called with the outcome before the promotion is finished: if the process is killed while
+        it shows the outcome, the next call shows it again.
 
     Raises
     ------
@@ -114,46 +117,54 @@ def promote(
         The study or an objective is unknown, the study is not a search, no trial is complete, the
         data have changed, or the best trial or the incumbent could not be evaluated.
     """
-    study, cells = _open_search(study_name, store)
+    study, cells = open_search(study_name, store)
     # Two promotions at once would both register a champion.
     with lock_study(store, study.name):
-        records = _complete_trials(study)
-        table = rank_candidates(study, records, cells, objectives)
-        by_digest = {record.digest: record for record in records}
-        candidates = [by_digest[str(digest)] for digest in table["digest"]]
-        key = constraints_key(study.spec)
-        registered = find_champion(store, cells.name, study.spec.n_markers, key)
-        # A champion of other data cannot be compared.
-        same_data = registered is not None and registered.fingerprint == cells.fingerprint
-        previous = registered if same_data else None
-        methods, contenders = compared_methods(study.spec, candidates, previous, baselines, cells)
-        locked, paper = (
-            run_comparison(spec, store, resources, console, command=command)
-            for spec in _comparison_specs(study, methods, replicates)
+        plan, unfinished = plan_promotion(study, cells, objectives, baselines, replicates)
+        plan.check(store, resources)
+        run = unfinished or create_promotion(study, plan.comparisons, plan.previous)
+        # Each step leaves what an interrupted promotion has done already as it is.
+        with run.open():
+            locked, paper = (
+                run_comparison(
+                    spec, store, resources, console, command=command, parent_run_id=run.run_id
+                )
+                for spec in (plan.locked, plan.paper)
+            )
+            _require_evaluated(locked, [plan.contenders.best, plan.contenders.incumbent])
+            decision = decide(locked.replicates, plan.contenders)
+            champion = _settle_title(run, plan, locked, decision)
+            promoted = decision.winner != plan.contenders.champion
+            if promoted:
+                spec = _winner_first(plan.paper, decision.winner)
+                write_study(spec, folder, cells.name, decision.verdict, command)
+            result = Promotion(
+                study, plan.candidates, locked, paper, champion, promoted, decision, run.run_id
+            )
+            show(result)
+        return result
+
+
+def _settle_title(
+    run: PromotionRun, plan: PromotionPlan, locked: ComparisonResult, decision: Decision
+) -> Champion:
+    """Record the decision and return the champion, which is registered first if it is new."""
+    study, cells = plan.study, plan.cells
+    rows = locked.replicates[locked.replicates["method"] == decision.winner]
+    row = rows.sort_values("replicate").iloc[0]
+    (trial,) = (trial for trial in locked.trials if trial.digest == row["digest"])
+    run.log_decision(plan.candidates, decision.winner, decision.verdict, trial.digest)
+    if decision.winner == plan.contenders.champion:
+        assert plan.previous is not None  # the champion competes only if there is one
+        champion = plan.previous
+    else:
+        run.log_accuracy(float(row[DECISION_METRIC]))
+        model = _fit_champion(study, trial.spec, row, cells)
+        champion = register_model(
+            study.store, run.run_id, model, trial.spec, trial.digest, study.name
         )
-        _require_evaluated(locked, [contenders.best, contenders.incumbent])
-        decision = decide(locked.replicates, contenders)
-        rows = locked.replicates[locked.replicates["method"] == decision.winner]
-        row = rows.sort_values("replicate").iloc[0]
-        (trial,) = (trial for trial in locked.trials if trial.digest == row["digest"])
-        is_new = decision.winner != contenders.champion
-        model = _fit_champion(study, trial.spec, row, cells) if is_new else None
-        run_id, new_champion = record_promotion(
-            study,
-            [locked.study, paper.study],
-            table,
-            decision.winner,
-            decision.verdict,
-            model,
-            trial.spec,
-            trial.digest,
-        )
-        if is_new:
-            spec = _winner_first(paper.study.spec, decision.winner)
-            write_study(spec, folder, cells.name, decision.verdict, command)
-        champion = new_champion or previous
-        assert champion is not None  # without a previous champion, the winner is registered
-        return Promotion(study, table, locked, paper, champion, is_new, decision, run_id)
+    set_champion(study.store, cells.name, champion)
+    return champion
 
 
 def _require_evaluated(locked: ComparisonResult, names: Sequence[str]) -> None:
@@ -174,34 +185,6 @@ def _winner_first(spec: ComparisonSpec, winner: str) -> ComparisonSpec:
     return spec.model_copy(update={"methods": methods})
 
 
-def _open_search(name: str, store: TrackingStore) -> tuple[StudyRun[SearchSpec], Cells]:
-    found = open_study(store, name)
-    if not isinstance(found.spec, SearchSpec):
-        raise UserError(
-            f"study {found.name} is a {found.spec.study}: only a search (mmlab tune) has "
-            "configurations to promote. Pass the name of a search."
-        )
-    study = found.with_spec(found.spec)
-    cells = load_cells(study.spec.data)
-    study.require_data(cells, "run the search again on these data")
-    return study, cells
-
-
-def _comparison_specs(
-    study: StudyRun[SearchSpec], methods: list[MethodSpec], replicates: int
-) -> tuple[ComparisonSpec, ComparisonSpec]:
-    """Return the comparisons of the protocols ``locked`` and ``paper``."""
-    paper = ComparisonSpec(
-        data=study.spec.data,
-        methods=methods,
-        n_markers=[study.spec.n_markers],
-        replicates=replicates,
-        seed=study.spec.seed,
-        **study.spec.constraint_fields,
-    )
-    return paper.model_copy(update={"protocol": "locked"}), paper
-
-
 def _fit_champion(
     study: StudyRun[SearchSpec], spec: TrialSpec, row: pd.Series, cells: Cells
 ) -> Model:
@@ -219,19 +202,3 @@ def _fit_champion(
     panel = np.asarray(row["panel"], dtype=np.int64)
     split = replicate_split(spec, cells, int(row["replicate"]))
     return fit_model(panel, cells, split, about)
-
-
-def _complete_trials(study: StudyRun[SearchSpec]) -> list[TrialRecord]:
-    """Return the complete trials of the searched method; baselines are left out."""
-    selector = study.spec.search.selector
-    complete = [
-        record
-        for record in study.trials()
-        if record.selector == selector and record.outcome == Outcome.COMPLETE
-    ]
-    if not complete:
-        raise UserError(
-            f"study {study.name} has no complete trial of {selector}: nothing to promote. Resume "
-            f"the search with mmlab tune --resume {study.name}."
-        )
-    return complete

@@ -9,7 +9,7 @@ import yaml
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.constraints import constraints_key
 from mmlab.spec.search import SearchSpec
-from mmlab.system.files import atomic_write
+from mmlab.system.files import atomic_write, remove_leftovers
 
 
 def study_file(dataset: str, spec: ComparisonSpec | SearchSpec) -> str:
@@ -43,5 +43,7 @@ def write_study(
         f"#   {command}",
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
     ]
-    with atomic_write(folder / study_file(dataset, spec)) as temporary:
+    path = folder / study_file(dataset, spec)
+    remove_leftovers(path)
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")

@@ -120,8 +120,21 @@ def main() -> None:
             _print_traceback()
         print_message(f"Error: {error.filename}: {error.strerror}.")
         sys.exit(2)
-    except Exception:
-        _print_traceback()
+    except Exception as error:
+        if not _is_of_store(error):
+            _print_traceback()
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        print_message(
+            f"Error: the tracking store cannot be used any more: {reason}. What had ended before "
+            "is kept in it, or on this machine. When it answers again, run the same command again."
+        )
+        sys.exit(2)
+
+
+def _is_of_store(error: Exception) -> bool:
+    """Return whether an error is one of MLflow, which is imported only if it is in use."""
+    mlflow = sys.modules.get("mlflow.exceptions")
+    return mlflow is not None and isinstance(error, mlflow.MlflowException)
 
 
 def _print_traceback() -> NoReturn:

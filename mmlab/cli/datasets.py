@@ -211,7 +211,7 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a dataset from the cache."""
-    from mmlab.datasets.cache.records import remove_dataset
+    from mmlab.datasets.cache.removal import remove_dataset
 
     freed = remove_dataset(name)
     if as_json:

@@ -29,7 +29,8 @@ DropUnlabelledOption = Annotated[
     bool,
     typer.Option(
         "--drop-unlabelled",
-        help="Leave out the cells of the file without a label (empty, NaN, NA, None).",
+        help="Leave out the cells of the file without a label (empty, NaN, NA, None). Numbers of "
+        "clusters that are floats because of NaN are integers then.",
         rich_help_panel=DATA,
     ),
 ]

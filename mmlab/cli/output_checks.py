@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmlab.errors import UserError
-from mmlab.system.files import existing_folder
+from mmlab.system.files import existing_folder, temporary_path
 
 #: Bytes that are written to try a disk.
 _TRIAL_BYTES = 65_536
@@ -65,12 +64,16 @@ def _check_parent(option: str, path: Path) -> None:
 
 
 def _try_folder(path: Path, folder: Path) -> None:
-    """Write a file to the folder, with a name as long as the temporary one that mmlab writes."""
-    name = path.name if path.absolute().parent == folder else ""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.new.") as trial:
-        trial.write(b"\0" * _TRIAL_BYTES)
-        trial.flush()
-        os.fsync(trial.fileno())
+    """Write a file to the folder, with the temporary name under which mmlab writes the path."""
+    name = path.name if path.absolute().parent == folder else "mmlab"
+    temporary = temporary_path(folder / name)
+    try:
+        with temporary.open("wb") as trial:
+            trial.write(b"\0" * _TRIAL_BYTES)
+            trial.flush()
+            os.fsync(trial.fileno())
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

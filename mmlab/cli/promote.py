@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,6 @@ from mmlab.cli.console import (
     recorded_command,
     same_command,
     stderr,
-    ui_hint,
 )
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.interrupted import end_interrupted
@@ -28,7 +28,7 @@ from mmlab.cli.shared_options import (
     split_names,
     with_shared_options,
 )
-from mmlab.cli.tracking_store import open_store
+from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
@@ -81,14 +81,13 @@ def promote(
     promotion.
     """
     from mmlab.champion.promote import promote as run_promotion
-    from mmlab.cli.comparison import print_tables, save_output
     from mmlab.schedule import StudyInterruptedError
 
     check_output_folder("--output", output, parents=True)
     command = recorded_command()
     store = open_store(tracking_uri, write=True)
     try:
-        result = run_promotion(
+        run_promotion(
             study,
             store,
             resources,
@@ -98,28 +97,39 @@ def promote(
             replicates=replicates,
             folder=output,
             command=command,
+            show=lambda result: _save_and_print(result, command, output, as_json),
         )
     except StudyInterruptedError as interrupted:
         advice = f"Finished replicates are kept; resume with: {same_command()}"
         end_interrupted(interrupted.reason, advice)
+
+
+def _save_and_print(result: Promotion, command: str, folder: Path, as_json: bool) -> None:
+    """Write the tables and figures of the comparisons to their runs, and print the outcome."""
+    from mmlab.cli.comparison import print_tables, save_output
+
     outputs = [save_output(comparison, command) for comparison in (result.locked, result.paper)]
-    if as_json:
-        print_json(_json(result))
-        return
-    print_text(result.decision.headline + "\n")
-    for tables in outputs:
-        print_tables(tables)
-    _print(result, output)
+    # A reader that has seen enough, such as head, does not undo the promotion.
+    with suppress(BrokenPipeError, SystemExit):
+        if as_json:
+            print_json(_json(result))
+            return
+        print_text(result.decision.headline + "\n")
+        for tables in outputs:
+            print_tables(tables)
+        _print(result, folder)
 
 
 def _json(result: Promotion) -> dict[str, Any]:
     from mmlab.spec.constraints import constraints_key
+    from mmlab.tracking import run_page
 
-    champion = result.champion
+    study, champion = result.study, result.champion
     return {
         "headline": result.decision.headline,
-        "study": result.study.name,
-        "tracking_uri": result.study.store.uri,
+        "study": study.name,
+        "tracking_uri": study.store.uri,
+        "page": page_link(study.store, run_page(study.experiment_id, result.run_id)),
         "run_id": result.run_id,
         "candidates": result.candidates.to_dict(orient="records"),
         "locked": result.locked.study.name,
@@ -144,6 +154,7 @@ def _json(result: Promotion) -> dict[str, Any]:
 
 def _print(result: Promotion, folder: Path) -> None:
     from mmlab.champion.study_file import study_file
+    from mmlab.tracking import run_page
 
     study, champion = result.study, result.champion
     model = f"model {champion.model_name} version {champion.version}"
@@ -157,4 +168,4 @@ def _print(result: Promotion, folder: Path) -> None:
         "The search has seen most cells of the paper's protocol; the held-out test set decides."
     )
     print_message(f"Write the report with: {program_name()} report {study.name} -o report")
-    print_message(ui_hint(study.store.uri))
+    print_message(page_hint(study.store, run_page(study.experiment_id, result.run_id)))

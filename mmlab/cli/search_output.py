@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmlab.cli.console import print_text, stdout, ui_hint
+from mmlab.cli.console import print_text, stdout
+from mmlab.cli.tracking_store import page_hint, page_link
 
 if TYPE_CHECKING:
     from mmlab.schedule import SearchResult
@@ -12,11 +13,14 @@ if TYPE_CHECKING:
 
 def search_json(result: SearchResult) -> dict[str, Any]:
     """Return what ``--json`` prints of a search."""
-    best = result.best
+    from mmlab.tracking import study_page
+
+    study, best = result.study, result.best
     return {
-        "study": result.study.name,
-        "run_id": result.study.run_id,
-        "tracking_uri": result.study.store.uri,
+        "study": study.name,
+        "run_id": study.run_id,
+        "tracking_uri": study.store.uri,
+        "page": page_link(study.store, study_page(study.store, study.experiment_id, study.run_id)),
         "trials": [
             {
                 "digest": trial.digest,
@@ -35,7 +39,7 @@ def search_json(result: SearchResult) -> dict[str, Any]:
             "run_id": best.run_id,
             "config": best.spec.params,
             "metrics": best.metrics,
-            "panel": result.study.panel(best),
+            "panel": result.panel,
         },
     }
 
@@ -44,7 +48,7 @@ def print_result(result: SearchResult) -> None:
     """Print the best trial of a search, and where the study is."""
     from rich.table import Table
 
-    from mmlab.tracking import format_value
+    from mmlab.tracking import format_value, study_page
 
     study = result.study
     best = result.best
@@ -55,9 +59,9 @@ def print_result(result: SearchResult) -> None:
             table.add_row(name, format_value(best.spec.params[name]))
         print_text(f"Best of {study.spec.trials} trials: {best.digest[:8]}")
         stdout().print(table)
-        print_text(f"First markers: {', '.join(study.panel(best)[:10])}")
+        print_text(f"First markers: {', '.join(result.panel[:10])}")
     print_text(f"Study {study.name} is saved in {study.store.uri}")
-    print_text(ui_hint(study.store.uri))
+    print_text(page_hint(study.store, study_page(study.store, study.experiment_id, study.run_id)))
 
 
 def describe_missing(result: SearchResult) -> str:
@@ -67,7 +71,8 @@ def describe_missing(result: SearchResult) -> str:
     """
     if result.best is None:
         failed = [trial for trial in result.trials if trial.outcome == "failed"]
-        reason = f" The last one: {failed[-1].reason.splitlines()[-1]}" if failed else ""
+        reasons = [line for trial in failed for line in trial.reason.splitlines()[-1:]]
+        reason = f" The last one: {reasons[-1]}" if reasons else ""
         return (
             f"No trial of study {result.study.name} was completed: {len(failed)} of "
             f"{len(result.trials)} failed.{reason}"

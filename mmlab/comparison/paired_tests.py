@@ -49,7 +49,8 @@ def corrected_resampled_t_test(
     Returns
     -------
     t and p, with n - 1 degrees of freedom. If all differences are equal (to 1e-12, as accuracies
-    may differ in the last bit), their variance is 0: then p is 1 if they are 0, else p is 0.
+    may differ in the last bit), their variance is 0: then p is 1 if they are 0. Else p is NaN,
+    because a variance that a few splits do not show is not known to be 0.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def corrected_resampled_t_test(
         raise ValueError(f"a t-test needs at least two differences, got {n}")
     mean, variance = float(np.mean(differences)), float(np.var(differences, ddof=1))
     if np.ptp(differences) < 1e-12:
-        return (0.0, 1.0) if abs(mean) < 1e-12 else (math.copysign(math.inf, mean), 0.0)
+        return (0.0, 1.0) if abs(mean) < 1e-12 else (math.copysign(math.inf, mean), math.nan)
     t = mean / math.sqrt((1 / n + test_share) * variance)
     return t, float(2 * stats.t.sf(abs(t), n - 1))
 
@@ -116,7 +117,8 @@ def paired_tests(rows: pd.DataFrame, metric: str, reference: str) -> pd.DataFram
     Returns
     -------
     One row per method other than the reference, in the order of ``rows``, with these columns.
-    With fewer than two common replicates, low, high and the p-values are NaN.
+    With fewer than two common replicates, or if all differences are equal and not 0, low, high and
+    the p-values are NaN.
 
     method, reference, metric
         What was compared.
@@ -145,8 +147,8 @@ def paired_tests(rows: pd.DataFrame, metric: str, reference: str) -> pd.DataFram
         mean = float(differences.mean()) if len(differences) else math.nan
         half, p = math.nan, math.nan
         if len(differences) > 1:
-            half = float(corrected_half_width(differences))
             _, p = corrected_resampled_t_test(differences)
+            half = math.nan if math.isnan(p) else float(corrected_half_width(differences))
         records.append(
             {
                 "method": method,

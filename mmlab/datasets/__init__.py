@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmlab.datasets.cache.install import add_dataset, fetch_dataset, simulate_dataset
 from mmlab.datasets.cache.records import CacheRecord, find_record, list_records, open_cells
+from mmlab.datasets.cache.removal import discard_damaged
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.datasets.description import Dataset
 from mmlab.datasets.io.checks import count_kept_cells
@@ -113,7 +114,8 @@ def count_cells(data: DataSpec) -> int:
 def load_cells(data: DataSpec) -> Cells:
     """Load and check the cells that a specification names; a missing dataset is fetched first.
 
-    Left-out cells of a file, and its odd labels and genes, are named on stderr, once per process.
+    So is a dataset whose counts in the cache are damaged, if it was fetched before. Left-out cells
+    of a file, and its odd labels and genes, are named on stderr, once per process.
 
     Raises
     ------
@@ -122,6 +124,10 @@ def load_cells(data: DataSpec) -> Cells:
     """
     if data.name is not None:
         record = ensure_dataset(data.name)
+        dataset = DATASETS.get(data.name)
+        # A dataset that was added or simulated here cannot be fetched again: open_cells refuses it.
+        if record is not None and dataset is not None and discard_damaged(record):
+            record = ensure_dataset(data.name)
         if record is not None:
             return open_cells(record)
         dataset = DATASETS[data.name]

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 
 from mmlab.figures.style import DPI, escape_mathtext
 
+#: Width in inches at which text is still legible on a page.
+_MAX_WIDTH = 15
+#: Maximum number of types whose counts are written into the heat map.
+_MAX_COUNTED = 15
+
 
 def confusion_matrix(counts: NDArray[np.int64], classes: list[str], title: str) -> Figure:
     """Draw a confusion matrix as a heat map, each row normalised to the cells of the true type.
@@ -29,7 +34,9 @@ def confusion_matrix(counts: NDArray[np.int64], classes: list[str], title: str) 
 def confusion_matrices(
     matrices: dict[str, NDArray[np.int64]], classes: list[str], title: str
 ) -> Figure:
-    """Draw confusion matrices as heat maps, three per row (figure 2 D of the paper).
+    """Draw confusion matrices as heat maps (figure 2 D of the paper).
+
+    Up to three are side by side; those of many types are one per row.
 
     Parameters
     ----------
@@ -41,8 +48,8 @@ def confusion_matrices(
         Title of the figure.
     """
     n = len(classes)
-    size = min(4.5 + 0.28 * n, 16)
-    n_columns = min(len(matrices), 3)
+    size = 1.8 + 0.42 * n if n <= _MAX_COUNTED else 3 + 0.2 * n
+    n_columns = max(1, min(len(matrices), 3, int(_MAX_WIDTH / size)))
     n_rows = -(-len(matrices) // n_columns)
     figure = Figure(figsize=(size * n_columns + 0.8, size * n_rows), dpi=DPI, layout="constrained")
     grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
@@ -54,21 +61,21 @@ def confusion_matrices(
     for axes in grid[:, 0]:
         axes.set_ylabel("true cell type")
     figure.suptitle(title, fontsize=11)
-    bar = figure.colorbar(image, ax=grid, shrink=0.8)
+    bar = figure.colorbar(image, ax=grid, shrink=0.8 / n_rows, anchor=(0, 1))
     bar.set_label("fraction of the cells of the true type")
     return figure
 
 
 def _draw_confusion(axes: Axes, counts: NDArray[np.int64], labels: list[str]) -> AxesImage:
-    """Draw one heat map; write the counts into it if there are at most 15 types."""
+    """Draw one heat map; write the counts into it if the types are few."""
     n = len(labels)
     fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
-    font = 9 if n <= 15 else 6
+    font = 9 if n <= _MAX_COUNTED else 8
     axes.set_xticks(range(n), labels, rotation=90, fontsize=font)
     axes.set_yticks(range(n), labels, fontsize=font)
     axes.set_xlabel("predicted cell type")
-    if n <= 15:
+    if n <= _MAX_COUNTED:
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 color = "white" if fractions[row, column] > 0.5 else "black"

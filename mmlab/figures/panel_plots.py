@@ -19,6 +19,8 @@ from mmlab.preprocessing.expression import Expression, ZScores, to_dense
 
 #: Maximum number of genes in a dot plot: more are not legible.
 MAX_DOT_PLOT_GENES = 60
+#: Number of genes from which they are the rows of the dot plot, not the columns.
+_GENES_AS_ROWS = 20
 #: Maximum number of cells of each type that the dot plot is computed from.
 _CELLS_PER_TYPE = 500
 
@@ -45,7 +47,13 @@ def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plot = sc.pl.dotplot(
-            small, names, "type", standard_scale="var", return_fig=True, show=False
+            small,
+            names,
+            "type",
+            standard_scale="var",
+            swap_axes=len(genes) >= _GENES_AS_ROWS,
+            return_fig=True,
+            show=False,
         )
         plot.make_figure()
     # Scanpy draws with pyplot, which keeps a figure until it is closed. It can still be saved.

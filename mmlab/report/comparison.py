@@ -109,7 +109,7 @@ def _metrics_section(result: ComparisonResult, comparison: ComparisonTables) -> 
     ]
     if spec.axis != SIZE_AXIS:
         text.append(f"The tables show the first setting, {spec.settings[0].name}.")
-    if not comparison.tests.empty:
+    if not comparison.tests.empty and comparison.tests["p"].notna().any():
         text.append(
             "Paired tests compare each method with the best of those that have all replicates, on "
             "the n replicates that both have. Difference: mean of the method minus that of the "

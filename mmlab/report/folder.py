@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -22,6 +19,7 @@ from mmlab.errors import UserError
 from mmlab.report.manifest import MANIFEST, Manifest, file_hashes
 from mmlab.report.page import Report
 from mmlab.spec.protocol import PROTOCOL_NUMBER
+from mmlab.system.folders import replace_folder
 
 #: Resolution of rasterised elements in vector figures, and of PNG figures.
 _DPI = 150
@@ -32,8 +30,8 @@ _MAX_SVG_BYTES = 700_000
 def write_report(report: Report, manifest_fields: dict[str, Any], folder: Path) -> None:
     """Write a report into a folder: ``report.html``, ``figures``, ``tables`` and the manifest.
 
-    The folder is created. A report that it already contains is replaced, or left unchanged if
-    writing fails.
+    The folder is created. A report that it already contains is replaced as a whole, or left
+    unchanged if writing fails or the process is killed.
 
     Parameters
     ----------
@@ -45,7 +43,8 @@ def write_report(report: Report, manifest_fields: dict[str, Any], folder: Path) 
     UserError
         The folder cannot be used, see :func:`check_folder`.
     """
-    with _replace_folder(folder) as new:
+    check_folder(folder)
+    with replace_folder(folder) as new:
         images = {}
         (new / "figures").mkdir()
         (new / "tables").mkdir()
@@ -86,12 +85,19 @@ def check_folder(folder: Path) -> None:
 
 
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("mmlab.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Return text as HTML that browsers may break after underscores."""
+    return escape(text).replace("_", Markup("_<wbr>"))
 
 
 def _write_figure(figure: Figure, path: Path) -> str:
@@ -126,21 +132,3 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
         index=False, escape=True, na_rep="", float_format="%.4f"
     )
     path.with_suffix(".tex").write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _replace_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that replaces ``folder`` if the block raises no exception."""
-    check_folder(folder)
-    folder = folder.absolute()
-    new, old = (folder.with_name(f".{folder.name}.{kind}.{os.getpid()}") for kind in ("new", "old"))
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    try:
-        yield new
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

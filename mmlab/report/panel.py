@@ -87,9 +87,9 @@ def panel_section(
         [
             str(row["rank"]),
             str(row["gene"]),
+            str(row["highest_in"]),
             f"{row['score']:.3f}",
             f"{100 * row['stability']:.0f} %",
-            str(row["highest_in"]),
             f"{row['mean_there']:.2f}",
             f"{row['mean_elsewhere']:.2f}",
             f"{100 * row['expressed_there']:.0f} %",
@@ -102,20 +102,20 @@ def panel_section(
         else ""
     )
     header = [
-        *("rank", "gene", "score", "stability", "highest in"),
+        *("rank", "gene", "highest in", "score", "stability"),
         *("mean in type", "mean elsewhere", "cells > 0"),
     ]
     return Section(
         "Panel",
         [
-            f"The {len(table)} genes selected by {method}, {source}. Score: Borda count over the "
-            "replicates; 1 for a gene that every replicate ranks first. Stability: share of the "
-            "replicates whose panel includes the gene. Highest in: the cell type with the highest "
-            "mean log1p-normalised expression of the gene; the next columns are the mean in this "
-            "type, the mean in all other cells, and the share of this type's cells with a count "
-            "above 0. All cells of the dataset are included.",
+            f"The {len(table)} genes selected by {method}, {source}. Highest in: the cell "
+            "type with the highest mean log1p-normalised expression of the gene; the last columns "
+            "are the mean in this type, the mean in all other cells, and the share of this type's "
+            "cells with a count above 0, over all cells of the dataset. Score: Borda count over "
+            "the replicates; 1 for a gene that every replicate ranks first. Stability: share of "
+            "the replicates whose panel includes the gene.",
         ],
-        [Table("Genes of the panel, best first", header, rows, n_text_columns=2)],
+        [Table("Genes of the panel, best first", header, rows, n_text_columns=3)],
         [
             PageFigure(
                 "panel_dot_plot",

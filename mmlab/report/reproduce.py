@@ -13,6 +13,7 @@ from rich.console import Console
 from mmlab.datasets import load_cells
 from mmlab.errors import UserError
 from mmlab.report.manifest import (
+    MANIFEST,
     Manifest,
     TrialEntry,
     changed_files,
@@ -22,6 +23,7 @@ from mmlab.report.manifest import (
 from mmlab.schedule import Resources, compute_trials
 from mmlab.spec.protocol import PROTOCOL_NUMBER
 from mmlab.system.environment import describe_environment
+from mmlab.system.folders import restore_folder
 from mmlab.trial.result import TrialResult
 
 
@@ -131,6 +133,7 @@ def reproduce(
     UserError
         The report cannot be read, a method is unknown, or the data cannot be loaded.
     """
+    restore_folder(path.parent if path.name == MANIFEST else path)
     manifest = read_manifest(path)
     folder = path if path.is_dir() else path.parent
     changed = changed_files(manifest, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,12 +60,10 @@ _SCORES = {
     "linear reconstruction from the panel",
 }
 _CAPTIONS = {
-    "optimization_history": "Validation score of each trial in the order of the search, and the "
-    "best score so far (plot by Optuna). Baselines are left out.",
-    "parallel_coordinate": "Parameters of each trial, one line per trial, coloured by validation "
-    "score (plot by Optuna).",
-    "param_importances": "Importance of each parameter for the validation score, estimated by "
-    "Optuna.",
+    "search_history": "Validation score of each trial in the order of the search.",
+    "parameter_scores": "Validation score of each trial against each parameter.",
+    "parameter_importances": "Importance of each parameter for the validation score, estimated by "
+    "Optuna (PED-ANOVA, Watanabe et al., IJCAI 2023).",
 }
 
 
@@ -125,8 +124,7 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
         ]
     search_time = (
         "Methods marked (search) are trials of the search. Number of replicates per trial: "
-        f"{spec.replicates}. Their selection time was not measured separately: both columns are "
-        "the time of the whole trial."
+        f"{spec.replicates}."
     )
     sections += [
         failed_trials_section(failed),
@@ -155,9 +153,15 @@ def _best_trial_sentence(
     spec = study.spec.search
     n_trials = sum(record.selector == spec.selector for record in records)
     searched = {name: best.spec.params[name] for name in spec.parameters}
+    baselines = ", ".join(
+        f"{record.selector} {record.score:.4f}"
+        for record in records
+        if record.selector != spec.selector and record.score is not None
+    )
     return (
-        f"The best of {n_trials} trials of {spec.selector} is "
-        f"{best.digest[:8]}, with validation score {best.score:.4f} and {format_params(searched)}."
+        f"The best of {n_trials} trials of {spec.selector} is {best.digest[:8]}, with validation "
+        f"score {best.score:.4f}"
+        f"{f' (baselines: {baselines})' if baselines else ''} and {format_params(searched)}."
     )
 
 
@@ -179,7 +183,7 @@ def _search_limitations(
 
 
 def _search_section(study: StudyRun[SearchSpec], records: Sequence[TrialRecord]) -> Section:
-    """Return the section with the best trials of a search and Optuna's figures."""
+    """Return the section with the best trials of a search and its figures."""
     spec = study.spec.search
     ranked = sorted(
         (r for r in records if r.score is not None),
@@ -206,8 +210,8 @@ def _search_section(study: StudyRun[SearchSpec], records: Sequence[TrialRecord])
         )
     searched = [r for r in records if r.selector == spec.selector]
     figures = [
-        PageFigure(f"search_{name}", _CAPTIONS[name], figure)
-        for name, figure in search_figures(study, searched).items()
+        PageFigure(name, _CAPTIONS[name], figure)
+        for name, figure in search_figures(study, records).items()
     ]
     with_baselines = ", including baselines" if len(searched) < len(records) else ""
     text = [
@@ -228,12 +232,15 @@ def _search_section(study: StudyRun[SearchSpec], records: Sequence[TrialRecord])
 
 
 def _trial_seconds(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Return the wall time of the trials, in the columns of the replicates of a comparison."""
+    """Return the wall time of the trials, in the columns of the replicates of a comparison.
+
+    Trials of older versions of mmlab have no ``fit_seconds``: NaN.
+    """
     rows: list[dict[str, Any]] = [
         {
             "method": f"{r.selector} (search)",
             "seconds": r.metrics["seconds"],
-            "fit_seconds": r.metrics["seconds"],
+            "fit_seconds": r.metrics.get("fit_seconds", math.nan) * r.spec.replicates,
         }
         for r in records
         if "seconds" in r.metrics

@@ -36,6 +36,7 @@ from mmlab.report.search import report_search
 from mmlab.schedule import ComparisonResult, read_comparison
 from mmlab.spec.search import SearchSpec
 from mmlab.system.environment import describe_environment
+from mmlab.system.folders import restore_folder
 from mmlab.tracking import TrackingStore, open_study
 
 _TITLES = {
@@ -54,6 +55,7 @@ def report_study(name: str, store: TrackingStore, folder: Path) -> Report:
         The study is unknown or has no finished trial, its data have changed, or the folder
         contains other files. In these cases nothing is written.
     """
+    restore_folder(folder)
     check_folder(folder)
     study = open_study(store, name)
     cells = load_cells(study.spec.data)

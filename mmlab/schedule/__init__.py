@@ -23,11 +23,18 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+from mmlab.schedule.cluster import require_machine
 from mmlab.schedule.comparison import run_comparison
-from mmlab.schedule.comparison_plan import ComparisonResult, plan_trials, read_comparison
+from mmlab.schedule.comparison_plan import (
+    ComparisonResult,
+    comparison_name,
+    plan_trials,
+    read_comparison,
+)
 from mmlab.schedule.search import SearchResult, resume_search, run_search
 from mmlab.schedule.search_figures import search_figures
 from mmlab.schedule.search_summary import best_trial, trial_table
+from mmlab.schedule.study_size import check_size
 from mmlab.schedule.submit import compute_trials
 from mmlab.spec.resources import Resources
 from mmlab.system.interruption import StudyInterruptedError
@@ -38,9 +45,12 @@ __all__ = [
     "SearchResult",
     "StudyInterruptedError",
     "best_trial",
+    "check_size",
+    "comparison_name",
     "compute_trials",
     "plan_trials",
     "read_comparison",
+    "require_machine",
     "resume_search",
     "run_comparison",
     "run_search",

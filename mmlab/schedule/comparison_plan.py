@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from mmlab.comparison.result_table import ResultRow, summarise_rows
+from mmlab.comparison.result_table import ResultRow, make_row, summarise_rows
 from mmlab.comparison.robustness import fill_clean_metrics, robustness_table
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
@@ -60,10 +61,17 @@ class ComparisonResult:
     failed
         Reasons of the failed trials; the keys are "method, setting, replicate".
     unsent
-        Number of ended trials that are still on the local disk, because the tracking store did
-        not accept them.
+        Number of ended trials that the tracking store did not accept.
     rows_error
         Why the file of finished replicates could not be written; empty if it was.
+    rescued
+        Whether the local disk did not accept them, either; the caller was told where they are.
+    umaps
+        UMAPs of the panels by method (:func:`mmlab.comparison.panel_umaps.panel_umaps`); empty
+        unless the specification asks for them, and in results that are read from the store.
+    leader
+        Method with the highest mean kNN accuracy; None if there is none, and in results that are
+        read from the store.
     """
 
     study: StudyRun[ComparisonSpec]
@@ -74,6 +82,14 @@ class ComparisonResult:
     failed: dict[str, str]
     unsent: int
     rows_error: str = ""
+    rescued: bool = False
+    umaps: dict[str, Figure] = field(default_factory=dict)
+    leader: str | None = None
+
+
+def comparison_name(spec: ComparisonSpec, cells: Cells) -> str:
+    """Return the name of the study: the same specification on the same cells is the same study."""
+    return f"{spec.study}-{cells.name}-{spec.digest(cells.fingerprint)[:8]}"
 
 
 def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:
@@ -171,7 +187,9 @@ def read_comparison(study: StudyRun[ComparisonSpec], cells: Cells) -> Comparison
         d: r for d, r in read_study_replicates(study.store, study.run_id).items() if d in planned
     }
     missing = planned.keys() - rows.keys()
-    rows |= dict(find_finished_replicates(study.store, study.experiment_id, missing))
+    for digest, row in find_finished_replicates(study.store, study.experiment_id, missing):
+        # The table of a single trial contains only its results.
+        rows[digest] = make_row(planned[digest].spec, digest, cells.fingerprint, row)
     failed = {
         planned[t.digest].title(study.spec): t.reason
         for t in study.trials()

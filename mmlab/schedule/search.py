@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ray import tune
@@ -27,8 +28,10 @@ from mmlab.spec.names import check_name, name_from
 from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
 from mmlab.system.interruption import StudyInterruptedError, interruptible
+from mmlab.system.redaction import redact
 from mmlab.tracking import (
     ENDED,
+    STORE_ERRORS,
     StudyRun,
     TrackingStore,
     TrialRecord,
@@ -55,11 +58,14 @@ class SearchResult:
         Records of all trials, including the baselines, oldest first.
     best
         The complete searched trial with the highest validation score; None if there is none.
+    panel
+        The names of the genes of its panel, best first.
     """
 
     study: StudyRun[SearchSpec]
     trials: list[TrialRecord]
     best: TrialRecord | None
+    panel: list[str]
 
 
 def run_search(
@@ -166,32 +172,54 @@ def _run(
     study: StudyRun[SearchSpec], cells: Cells, cluster: RayCluster, console: Console
 ) -> SearchResult:
     """Run the missing trials, write the summary, and close the study's run."""
-    complete = False
     try:
-        records = study.trials()
-        total = study.spec.trials + len(study.spec.baselines)
-        ended = sum(record.outcome in ENDED for record in records)
-        searched = list(study.spec.search.parameters)
-        with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
-            recorder = SearchRecorder(study, cells, progress)
-            shared = {"cells": cells, "study": study}
-            tune_run = TuneRun(study.name, SearchActor, shared, recorder, cluster)
-            _run_baselines(study, records, tune_run)
-            _run_search(study, cells, tune_run)
-        study.close_open_trials()
-        records = study.trials()
-        best = best_trial(study, records)
-        study.store.log_files(
-            study.run_id, lambda folder: write_summary(study, records, best, folder)
-        )
-        log_search_summary(study, records, best)
-        complete = True
+        result = _run_trials(study, cells, cluster, console)
+        study.finish(complete=True)
+    except STORE_ERRORS as error:
+        # The run is not closed: this store would block here. Resuming the study closes its runs.
+        reason = redact(" ".join(str(error).split()))[:300].rstrip(".")
+        raise UserError(
+            f"study {study.name} stopped, because it could not be written to the end: {reason}. "
+            f"Its ended trials are kept in {study.store.uri}. When this store can be written "
+            f"again, go on with: mmlab tune --resume {study.name}."
+        ) from error
     except KeyboardInterrupt as interrupt:
         cluster.end_workers()
+        _finish_incomplete(study)
         raise StudyInterruptedError(study.name, cluster.interruption.reason) from interrupt
-    finally:
-        study.finish(complete)
-    return SearchResult(study, records, best)
+    except BaseException:
+        _finish_incomplete(study)
+        raise
+    return result
+
+
+def _finish_incomplete(study: StudyRun[SearchSpec]) -> None:
+    """Close the run of a study that did not end, unless the store does not take it."""
+    with suppress(*STORE_ERRORS):
+        study.finish(complete=False)
+
+
+def _run_trials(
+    study: StudyRun[SearchSpec], cells: Cells, cluster: RayCluster, console: Console
+) -> SearchResult:
+    """Run the missing trials and write the summary."""
+    records = study.trials()
+    total = study.spec.trials + len(study.spec.baselines)
+    ended = sum(record.outcome in ENDED for record in records)
+    searched = list(study.spec.search.parameters)
+    with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
+        recorder = SearchRecorder(study, cells, progress)
+        shared = {"cells": cells, "study": study}
+        tune_run = TuneRun(study.name, SearchActor, shared, recorder, cluster)
+        _run_baselines(study, records, tune_run)
+        _run_search(study, cells, tune_run)
+    study.close_open_trials()
+    records = study.trials()
+    best = best_trial(study, records)
+    panel = [] if best is None else study.panel(best)
+    study.store.log_files(study.run_id, lambda folder: write_summary(study, records, best, folder))
+    log_search_summary(study, records, best)
+    return SearchResult(study, records, best, panel)
 
 
 def _run_baselines(

@@ -43,7 +43,7 @@ def trial_table(records: list[TrialRecord]) -> pd.DataFrame:
 def write_summary(
     study: StudyRun[SearchSpec], records: list[TrialRecord], best: TrialRecord | None, folder: Path
 ) -> None:
-    """Write the table of trials, the best trial and Optuna's figures into ``folder``."""
+    """Write the table of trials, the best trial and the figures into ``folder``."""
     table = trial_table(records)
     table.to_parquet(folder / "trials.parquet", index=False)
     table.to_csv(folder / "trials.csv", index=False)
@@ -57,7 +57,5 @@ def write_summary(
         (folder / "best.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     figures_folder = folder / "figures"
     figures_folder.mkdir()
-    selector = study.spec.search.selector
-    searched = [record for record in records if record.selector == selector]
-    for name, figure in search_figures(study, searched).items():
+    for name, figure in search_figures(study, records).items():
         figure.savefig(figures_folder / f"{name}.png", bbox_inches="tight", dpi=120)

@@ -18,15 +18,27 @@ from mmlab.tracking.finished_replicates import (
     read_replicates,
     read_study_replicates,
 )
-from mmlab.tracking.method_run import MethodRun
-from mmlab.tracking.model_registry import Champion, find_champion, load_model, register_champion
+from mmlab.tracking.method_run import MethodRun, log_leader
+from mmlab.tracking.model_registry import (
+    Champion,
+    find_champion,
+    load_model,
+    register_model,
+    set_champion,
+)
 from mmlab.tracking.outbox import EndedTrial, Outbox
-from mmlab.tracking.promotion import find_promotions, record_promotion
+from mmlab.tracking.promotion import (
+    PromotionRun,
+    create_promotion,
+    find_promotions,
+    unfinished_promotions,
+)
 from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_abandoned
-from mmlab.tracking.study_lock import lock_study
+from mmlab.tracking.study_lock import lock_results_file, lock_study
+from mmlab.tracking.study_page import latest_study_page, page_address, run_page, study_page
 from mmlab.tracking.study_run import (
     StudyRun,
     claim_study,
@@ -41,11 +53,11 @@ from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
 from mmlab.tracking.trial_run import (
     STORE_ERRORS,
     TrialRun,
-    UnrecordedResultError,
     close_trial,
     constraint_params,
     run_tracked,
 )
+from mmlab.tracking.unrecorded_result import UnrecordedResultError
 
 __all__ = [
     "ENDED",
@@ -56,6 +68,7 @@ __all__ = [
     "MethodRun",
     "Outbox",
     "Outcome",
+    "PromotionRun",
     "StudyRun",
     "TrackingStore",
     "TrialRecord",
@@ -65,6 +78,7 @@ __all__ = [
     "close_abandoned",
     "close_trial",
     "constraint_params",
+    "create_promotion",
     "create_study",
     "find_champion",
     "find_finished_replicates",
@@ -72,16 +86,23 @@ __all__ = [
     "find_study",
     "find_study_run",
     "format_value",
+    "latest_study_page",
     "load_model",
+    "lock_results_file",
     "lock_study",
+    "log_leader",
     "log_search_summary",
     "open_study",
+    "page_address",
     "read_replicates",
     "read_study_replicates",
     "reclaim_study",
-    "record_promotion",
-    "register_champion",
+    "register_model",
     "resolve_uri",
+    "run_page",
     "run_tracked",
+    "set_champion",
     "spec_tags",
+    "study_page",
+    "unfinished_promotions",
 ]

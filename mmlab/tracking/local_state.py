@@ -20,7 +20,12 @@ def state_folder(uri: str) -> Path:
     uri
         The tracking URI without its password: a new password leaves the folder the same.
     """
-    return user_state_path("mmlab") / hashlib.sha256(uri.encode()).hexdigest()[:12]
+    return user_state_path("mmlab") / _short_hash(uri)
+
+
+def results_lock_folder(path: Path) -> Path:
+    """Return the local folder with the lock of a file of finished replicates."""
+    return user_state_path("mmlab") / "results" / _short_hash(str(path.resolve()))
 
 
 def study_folder(uri: str, study: str) -> Path:
@@ -31,3 +36,7 @@ def study_folder(uri: str, study: str) -> Path:
     usable = re.fullmatch(r"\w[^/\x00-\x1f]*", study) and len(os.fsencode(study)) < 200
     name = study if usable else hashlib.sha256(study.encode()).hexdigest()[:24]
     return state_folder(uri) / name
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -22,13 +19,14 @@ from mmlab.errors import UserError
 from mmlab.model import Model
 from mmlab.spec.constraints import constraints_key
 from mmlab.spec.trial import TrialSpec
+from mmlab.tracking.pyfunc_model import MODEL_FILES, save_pyfunc
 from mmlab.tracking.spec_tags import spec_json, spec_tags
 from mmlab.tracking.store import TrackingStore
 
 #: Alias of the model version that is the best of its dataset, panel size and constraints.
 CHAMPION = "champion"
-#: Artifact folder of the MLflow model in a run, and name of the folder with mmlab's model in it.
-_FOLDER, _MODEL_FILES = "model", "numbers"
+#: Artifact folder of the MLflow model in a run.
+_FOLDER = "model"
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,8 @@ class Champion:
         SHA-256 of the model's files.
     created_ms
         Time of registration, Unix time in milliseconds.
+    run_id
+        MLflow run of the promotion that registered the model.
     """
 
     model_name: str
@@ -62,6 +62,7 @@ class Champion:
     source: str
     sha256: str
     created_ms: int
+    run_id: str
 
 
 def model_name(dataset: str, spec: TrialSpec) -> str:
@@ -93,7 +94,7 @@ def load_model(store: TrackingStore, champion: Champion) -> Model:
         The model's files have changed since it was registered.
     """
     with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
-        path = _download(store, champion.source, Path(folder)) / "artifacts" / _MODEL_FILES
+        path = _download(store, champion.source, Path(folder)) / "artifacts" / MODEL_FILES
         if _sha256(path) != champion.sha256:
             raise UserError(
                 f"the files of model {champion.model_name} version {champion.version} have changed "
@@ -102,22 +103,20 @@ def load_model(store: TrackingStore, champion: Champion) -> Model:
         return Model.load(path)
 
 
-def register_champion(
+def register_model(
     store: TrackingStore, run_id: str, model: Model, spec: TrialSpec, digest: str, study: str
 ) -> Champion:
-    """Log a model to a run, register it, and make it the champion.
+    """Log a model to the run of a promotion and register it, unless that is done already.
 
-    The previous champion of the dataset, panel size and constraints loses the alias ``champion``.
+    A version that an interrupted call registered for another trial is deleted.
     """
+    for version in store.client.search_model_versions(f"run_id = '{run_id}'"):
+        if version.tags["mmlab.digest"] == digest:
+            return _read_champion(version)
+        store.client.delete_model_version(version.name, str(version.version))
     dataset = str(model.about["dataset"])
     name = model_name(dataset, spec)
-    with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
-        model_files = Path(folder) / _MODEL_FILES
-        model_files.mkdir()
-        model.save(model_files)
-        sha256 = _sha256(model_files)
-        _save_pyfunc(model, model_files, Path(folder) / _FOLDER)
-        store.client.log_artifacts(run_id, str(Path(folder) / _FOLDER), _FOLDER)
+    sha256 = _log_model(store, run_id, model)
     source = f"{store.client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
     if not _is_registered(store, name):
         description = f"Panels of {spec.n_markers} genes for {dataset}, chosen by {spec.selector}."
@@ -132,13 +131,39 @@ def register_champion(
         "mmlab.version": mmlab.__version__,
         "mmlab.sha256": sha256,
     }
-    previous = list(_champion_versions(store, dataset, spec.n_markers, constraints_key(spec)))
-    version = store.client.create_model_version(name, source, run_id, tags)
-    store.client.set_registered_model_alias(name, CHAMPION, version.version)
-    for old in previous:
-        if old.name != name:
-            store.client.delete_registered_model_alias(old.name, CHAMPION)
-    return _read_champion(version)
+    return _read_champion(store.client.create_model_version(name, source, run_id, tags))
+
+
+def set_champion(store: TrackingStore, dataset: str, champion: Champion) -> None:
+    """Give a model the alias ``champion``; others of its panel size and constraints lose it."""
+    spec = champion.spec
+    # Until the others have lost it, the latest of them is the champion.
+    store.client.set_registered_model_alias(champion.model_name, CHAMPION, champion.version)
+    same_title = list(_champion_versions(store, dataset, spec.n_markers, constraints_key(spec)))
+    for version in same_title:
+        if version.name != champion.model_name:
+            store.client.delete_registered_model_alias(version.name, CHAMPION)
+
+
+def read_version(store: TrackingStore, name: str) -> Champion | None:
+    """Return the model ``<name>/<version>`` of the registry; None if it is not there."""
+    try:
+        return _read_champion(store.client.get_model_version(*name.split("/")))
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return None
+        raise
+
+
+def _log_model(store: TrackingStore, run_id: str, model: Model) -> str:
+    """Log a model to a run as an MLflow model, and return the SHA-256 of its files."""
+    with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
+        model_files = Path(folder) / MODEL_FILES
+        model_files.mkdir()
+        model.save(model_files)
+        save_pyfunc(model, model_files, Path(folder) / _FOLDER)
+        store.client.log_artifacts(run_id, str(Path(folder) / _FOLDER), _FOLDER)
+        return _sha256(model_files)
 
 
 def _is_registered(store: TrackingStore, name: str) -> bool:
@@ -181,29 +206,8 @@ def _read_champion(version: ModelVersion) -> Champion:
         source=str(version.source),
         sha256=tags["mmlab.sha256"],
         created_ms=int(version.creation_timestamp),
+        run_id=str(version.run_id),
     )
-
-
-def _save_pyfunc(model: Model, model_files: Path, folder: Path) -> None:
-    """Write an MLflow pyfunc model: code as a script, arrays as safetensors, no pickle."""
-    from mlflow import pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.double, gene) for gene in model.markers]),
-        outputs=Schema([ColSpec(DataType.string, "cell_type"), ColSpec(DataType.double, "share")]),
-        params=ParamSchema([ParamSpec("output", DataType.string, "cell_type")]),
-    )
-    with _silence_mlflow():
-        pyfunc.save_model(
-            folder,
-            python_model=str(Path(__file__).with_name("served_model.py")),
-            artifacts={_MODEL_FILES: str(model_files)},
-            signature=signature,
-            pip_requirements=[f"mmlab=={mmlab.__version__}"],
-            metadata={key: str(value) for key, value in model.about.items()},
-        )
 
 
 def _download(store: TrackingStore, source: str, folder: Path) -> Path:
@@ -221,19 +225,3 @@ def _sha256(folder: Path) -> str:
     for path in sorted(folder.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def _silence_mlflow() -> Iterator[None]:
-    """Silence MLflow's advice to add type hints and input examples; the signature replaces both."""
-    loggers = [logging.getLogger(name) for name in ("mlflow.pyfunc", "mlflow.models.model")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

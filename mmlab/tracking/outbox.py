@@ -81,9 +81,15 @@ class Outbox:
     """Ended trials of a study that are not in the tracking store yet, one file per trial.
 
     :meth:`put` writes the file. A thread sends it, retries while the store does not respond, and
-    removes the file once the store has everything. Sending a trial twice is harmless.
+    removes the file once the store has everything. Sending a trial twice is harmless. A trial whose
+    file cannot be written, because the disk is full, is sent from memory.
 
-    ``last_error`` is the error of the last attempt to send a trial; empty after a success.
+    Attributes
+    ----------
+    last_error
+        Error of the last attempt to send a trial; empty after a success.
+    disk_error
+        Why a trial could not be written to disk; empty if all were.
     """
 
     def __init__(self, study: StudyRun[ComparisonSpec], cells: Cells) -> None:
@@ -92,11 +98,13 @@ class Outbox:
         self.folder = study.store.study_folder(study.name) / "outbox"
         require_folder(self.folder, "XDG_STATE_HOME")
         self.last_error = ""
+        self.disk_error = ""
+        self._in_memory: dict[str, EndedTrial] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="outbox", daemon=True)
         self._last_heartbeat = time.monotonic()
-        #: Guards the files: a trial may be put again while its file is being sent.
+        #: Guards files and memory: a trial may be put again while its file is being sent.
         self._file_lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -117,10 +125,35 @@ class Outbox:
 
     def put(self, trial: EndedTrial) -> None:
         """Write an ended trial to disk, to be sent by the thread."""
-        text = trial.to_json()
-        with self._file_lock, atomic_write(self.folder / f"{trial.digest}.json") as path:
-            path.write_text(text, encoding="utf-8")
+        with self._file_lock:
+            try:
+                self._write(trial)
+            except OSError as error:
+                if not self.disk_error:
+                    _log.warning(
+                        "finished trials cannot be written to %s (%s): they are kept in memory "
+                        "until the tracking store has them",
+                        self.folder,
+                        error.strerror,
+                    )
+                self.disk_error = str(error.strerror)
+                self._in_memory[trial.digest] = trial
         self._wake.set()
+
+    def _write(self, trial: EndedTrial) -> None:
+        with atomic_write(self.folder / f"{trial.digest}.json") as path:
+            path.write_text(trial.to_json(), encoding="utf-8")
+
+    def flush(self) -> int:
+        """Try again to write the trials that are in memory; return how many are in memory alone."""
+        with self._file_lock:
+            try:
+                for digest, trial in list(self._in_memory.items()):
+                    self._write(trial)
+                    del self._in_memory[digest]
+            except OSError as error:
+                self.disk_error = str(error.strerror)
+            return len(self._in_memory)
 
     def unsent(self) -> list[EndedTrial]:
         """Return the trials that are not sent yet, oldest first.
@@ -146,14 +179,17 @@ class Outbox:
         -------
         Number of trials that could not be sent; :attr:`last_error` is the reason.
         """
-        left, progress_at = len(self._files()), time.monotonic()
+        left, progress_at = self._count(), time.monotonic()
         while left and time.monotonic() - progress_at < timeout:
             self._wake.set()
             time.sleep(0.05)
-            now = len(self._files())
+            now = self._count()
             if now < left:
                 left, progress_at = now, time.monotonic()
         return left
+
+    def _count(self) -> int:
+        return len(self._files()) + len(self._in_memory)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.json"), key=lambda path: (path.stat().st_mtime, path))
@@ -177,6 +213,13 @@ class Outbox:
                     with self._file_lock:
                         if path.read_text(encoding="utf-8") == sent:
                             path.unlink()
+                    self.last_error, pause = "", _PAUSES[0]
+                for digest, trial in list(self._in_memory.items()):
+                    if self._stop.is_set():
+                        return
+                    self._send(trial)
+                    with self._file_lock:
+                        self._in_memory.pop(digest, None)
                     self.last_error, pause = "", _PAUSES[0]
             except Exception as error:  # a missing server or network raises many types of errors
                 self.last_error = f"{type(error).__name__}: {error}"

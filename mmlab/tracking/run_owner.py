@@ -12,6 +12,8 @@ import psutil
 
 from mmlab.errors import UserError
 
+#: Tag with the time of a driver's latest heartbeat, Unix time in seconds.
+HEARTBEAT = "mmlab.alive_at"
 #: Seconds without a heartbeat after which a driver on another machine is considered dead.
 _HEARTBEAT_TIMEOUT = 300.0
 
@@ -26,6 +28,11 @@ def owner_tags() -> dict[str, str]:
     }
 
 
+def heartbeat_tags() -> dict[str, str]:
+    """Return the tags that tell other machines that the owner of a run is alive now."""
+    return {HEARTBEAT: f"{time.time():.0f}"}
+
+
 def owner_is_alive(tags: dict[str, str]) -> bool:
     """Return whether the process that the tags identify is alive.
 
@@ -33,13 +40,21 @@ def owner_is_alive(tags: dict[str, str]) -> bool:
     less than five minutes old, or if it never sent one.
     """
     if tags.get("mmlab.host") != socket.gethostname():
-        alive_at = tags.get("mmlab.alive_at")
+        alive_at = tags.get(HEARTBEAT)
         return alive_at is None or time.time() - float(alive_at) < _HEARTBEAT_TIMEOUT
     try:
         process = psutil.Process(int(tags["mmlab.pid"]))
         return f"{process.create_time():.2f}" == tags["mmlab.process_start"]
     except (psutil.Error, KeyError, ValueError):
         return False
+
+
+def other_owner_is_alive(tags: dict[str, str]) -> bool:
+    """Return whether another process than this one owns a run and is alive.
+
+    A run of this process that is still open is one of an earlier call that failed.
+    """
+    return not owner_tags().items() <= tags.items() and owner_is_alive(tags)
 
 
 def owner_name(tags: Mapping[str, str]) -> str:

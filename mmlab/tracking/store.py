@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import sqlite3
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunStatus, RunTag
@@ -24,15 +24,15 @@ from mmlab.system.files import require_folder
 from mmlab.system.redaction import redact
 from mmlab.tracking.local_state import state_folder, study_folder
 from mmlab.tracking.metric_points import metric_points
+from mmlab.tracking.moved_store import artifact_location
 from mmlab.tracking.run_owner import user_name
 from mmlab.tracking.store_checks import (
-    keep_write_ahead_log,
     require_reachable,
     require_writable,
+    set_journal_mode,
 )
 from mmlab.tracking.tracking_uri import resolve_uri, sqlite_file, uri_source
 
-ARTIFACT_FOLDER = "mlartifacts"
 #: Maximum length of a param's value in characters.
 _MAX_PARAM_LENGTH = 6000
 #: Values that an MLflow filter can quote.
@@ -76,10 +76,12 @@ class TrackingStore:
     def require_reachable(self) -> None:
         """Check that the store answers, within ten seconds; a missing SQLite file is no error.
 
+        The artifacts of an SQLite store are looked for in its present folder from then on.
+
         Raises
         ------
         UserError
-            The store cannot be reached.
+            The store cannot be reached, or was moved without its artifacts.
         """
         require_reachable(self.connection_uri, self.source)
 
@@ -109,15 +111,15 @@ class TrackingStore:
             # Two processes that create the same database at the same time would corrupt it.
             with FileLock(self.state_folder / "database"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                if (file := sqlite_file(self.uri)) is not None:
+                    set_journal_mode(file)
                 self.client.search_experiments(max_results=1)
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, sqlite3.Error) as error:
             reason = redact(" ".join(str(error).split()))[:300]
             raise UserError(
                 f"tracking store {self.uri} ({self.source}) cannot be used: {reason}. Check "
                 "--tracking-uri."
             ) from error
-        if (file := sqlite_file(self.uri)) is not None:
-            keep_write_ahead_log(file)
 
     @property
     def exists(self) -> bool:
@@ -152,7 +154,7 @@ class TrackingStore:
             return str(existing.experiment_id)
         location = None
         if not self.uri.startswith("http"):
-            location = (self.folder / ARTIFACT_FOLDER / quote(name, safe="")).as_uri()
+            location = artifact_location(self.folder, name)
         # Without this tag, the MLflow UI shows the experiment as one about language models.
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(name, artifact_location=location, tags=kind))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,12 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from mmlab.errors import UserError
+from mmlab.system.file_systems import network_file_system
 from mmlab.system.redaction import redact
+from mmlab.tracking.moved_store import update_artifact_locations
 from mmlab.tracking.tracking_uri import sqlite_file
+
+_log = logging.getLogger(__name__)
 
 #: Seconds in which a server or database has to answer.
 _TIMEOUT = 8
@@ -58,7 +64,7 @@ def require_reachable(uri: str, source: str) -> None:
 
 
 def require_writable(file: Path) -> None:
-    """Check that an SQLite file and its folder can be written.
+    """Check that an SQLite file and its folder can be written; see :func:`set_journal_mode`.
 
     Raises
     ------
@@ -80,15 +86,41 @@ def require_writable(file: Path) -> None:
             f"tracking store {file}: {free / 1e6:.1f} MB of the disk are free, but it needs "
             f"at least {needed / 1e6:.0f} MB. Free some space, or pass another --tracking-uri."
         )
+    # Not later: MLflow's own connections would keep the mode from changing.
+    if file.exists():
+        set_journal_mode(file)
 
 
-def keep_write_ahead_log(file: Path) -> None:
-    """Let an SQLite database keep a write-ahead log from now on.
+def set_journal_mode(file: Path) -> None:
+    """Let an SQLite database keep a write-ahead log, or none on a network file system.
 
-    With it, readers (the UI) do not block writers.
+    With a write-ahead log, readers (the UI) do not block writers. Its index is in memory that
+    machines do not share: "WAL does not work over a network filesystem" (sqlite.org/wal.html).
+    A missing database is created.
     """
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA journal_mode=wal")
+    kind = network_file_system(file)
+    with closing(sqlite3.connect(file, timeout=_TIMEOUT)) as connection:
+        # While another process has the database open, its mode stays as it is.
+        with suppress(sqlite3.OperationalError):
+            connection.execute(f"PRAGMA journal_mode={'delete' if kind else 'wal'}")
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    if kind:
+        _warn_of_network(file, kind, str(mode))
+
+
+@cache
+def _warn_of_network(file: Path, kind: str, mode: str) -> None:
+    """Warn, once per process, that a database is on a network file system."""
+    still = ", because another process has it open" if mode == "wal" else ""
+    _log.warning(
+        "tracking store %s is on a network file system (%s), where a write-ahead log is not safe: "
+        "its journal mode is %s%s. For commands on several machines, start an MLflow server and "
+        "pass its --tracking-uri.",
+        file,
+        kind,
+        mode,
+        still,
+    )
 
 
 class _UnusableStoreError(Exception):
@@ -99,6 +131,7 @@ def _require_sqlite(file: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
+        update_artifact_locations(file)
     except sqlite3.Error as error:
         raise _UnusableStoreError(
             f"{error}. Move {file} away if it is no database of MLflow, or pass another "

@@ -43,7 +43,7 @@ def finish_study(
 
 
 def close_abandoned(store: TrackingStore) -> None:
-    """Close the RUNNING runs of dead processes: studies with their trials, and single trials.
+    """Close the RUNNING runs of dead processes: studies with their trials, promotions, trials.
 
     :func:`mmlab.tracking.run_owner.owner_is_alive` decides whether a process is dead. Its workers
     may be alive, and write to its runs: they are ended first.
@@ -53,8 +53,10 @@ def close_abandoned(store: TrackingStore) -> None:
         tags, run_id = run.data.tags, run.info.run_id
         if "mmlab.pid" not in tags or owner_is_alive(tags):
             continue
-        if tags.get("mmlab.kind") == "study":
-            study = tags.get("mmlab.study", "")
+        kind, study = tags.get("mmlab.kind"), tags.get("mmlab.study", "")
+        if kind == "study":
             finish_study(store, study, run_id, run.info.experiment_id, complete=False)
+        elif kind == "promotion":
+            store.close(run_id, "KILLED")
         else:
             close_trial(store, run_id, Outcome.INTERRUPTED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -15,10 +14,18 @@ from pydantic import Field, TypeAdapter
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy
-from mmlab.tracking.run_owner import already_running, owner_is_alive, owner_name, owner_tags
+from mmlab.spec.search import SearchSpec
+from mmlab.tracking.run_owner import (
+    already_running,
+    heartbeat_tags,
+    other_owner_is_alive,
+    owner_name,
+    owner_tags,
+)
 from mmlab.tracking.spec_tags import DAMAGED_SPEC, spec_json, spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_open_trials, finish_study
+from mmlab.tracking.study_page import log_view
 from mmlab.tracking.trial_record import TrialRecord, read_record
 
 _STUDIES = {"mmlab.kind": "study"}
@@ -109,6 +116,7 @@ def create_study(
     cells: Cells,
     params: dict[str, Any],
     command: str,
+    parent_run_id: str = "",
 ) -> StudyRun[SpecT]:
     """Create a study: a parent run in the experiment of the dataset.
 
@@ -118,6 +126,8 @@ def create_study(
         Params of the run, in addition to the name of the dataset.
     command
         Command line of the user.
+    parent_run_id
+        MLflow run below which the study is nested; empty: none.
     """
     experiment_id = store.experiment(cells.name)
     tags = {
@@ -128,9 +138,13 @@ def create_study(
         "mmlab.command": command,
         **owner_tags(),
     }
+    if parent_run_id:
+        tags["mlflow.parentRunId"] = parent_run_id
     run_id = store.create_run(experiment_id, name, tags)
     store.log_params(run_id, {"dataset": cells.name} | params)
     store.log_dataset(run_id, cells)
+    searched = list(spec.search.parameters) if isinstance(spec, SearchSpec) else []
+    log_view(store, experiment_id, run_id, searched)
     content = spec.model_dump_json(indent=2) + "\n"
     store.log_files(run_id, lambda folder: _write(folder / "study.json", content))
     return StudyRun(store, name, run_id, experiment_id, spec)
@@ -203,7 +217,7 @@ def claim_study(study: StudyRun[Any]) -> None:
     """
     run = study.store.client.get_run(study.run_id)
     tags = run.data.tags
-    if run.info.status == "RUNNING" and owner_is_alive(tags):
+    if run.info.status == "RUNNING" and other_owner_is_alive(tags):
         raise already_running(study.name, owner_name(tags))
     study.store.reopen(study.run_id)
     study.store.set_tags(study.run_id, owner_tags())
@@ -212,7 +226,7 @@ def claim_study(study: StudyRun[Any]) -> None:
 
 def send_heartbeat(study: StudyRun[Any]) -> None:
     """Record the current time in the study's run, for drivers on other machines."""
-    study.store.set_tags(study.run_id, {"mmlab.alive_at": f"{time.time():.0f}"})
+    study.store.set_tags(study.run_id, heartbeat_tags())
 
 
 def _read_study(store: TrackingStore, run: Run) -> StudyRun[AnyStudy]:

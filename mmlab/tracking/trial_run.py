@@ -11,11 +11,8 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from mmlab.datasets.cells import Cells
-from mmlab.errors import UserError
 from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.system.files import atomic_write
-from mmlab.system.redaction import redact
 from mmlab.system.threads import limit_threads
 from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.run_owner import owner_tags
@@ -23,6 +20,8 @@ from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.trial_page import describe_trial, write_result
 from mmlab.tracking.trial_record import ENDED, Outcome, outcome_of
+from mmlab.tracking.unrecorded_result import UnrecordedResultError
+from mmlab.trial.objective import SCORE, knn_accuracy
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import Trial
 
@@ -34,7 +33,7 @@ _STATUS = {
     Outcome.INTERRUPTED: "KILLED",
 }
 
-#: Errors of a tracking store that does not answer.
+#: Errors of a tracking store that does not answer, or on a disk that is full.
 STORE_ERRORS = (MlflowException, OSError)
 
 #: Epochs are logged this often, because a request takes ten milliseconds or more.
@@ -175,25 +174,14 @@ class TrialRun:
 def _final_points(
     result: TrialResult, extra: dict[str, float], at_ms: int | None = None
 ) -> list[Metric]:
-    """Return the final metrics of a trial, with its run time and peak memory."""
-    cost = {"seconds": result.seconds, **result.peak_memory}
-    return metric_points(result.metrics | cost | extra, len(result.history), at_ms)
+    """Return the final metrics of a trial, with its score, run time and peak memory.
 
-
-class UnrecordedResultError(UserError):
-    """The result of a trial that the tracking store did not take; the message says where it is."""
-
-    def __init__(self, store: TrackingStore, result: TrialResult, error: Exception) -> None:
-        self.result = result
-        path = store.state_folder / f"{result.digest}.json"
-        with atomic_write(path) as temporary:
-            temporary.write_text(result.to_json(), encoding="utf-8")
-        self.panel_file = path.with_suffix(".csv")
-        result.panel.to_csv(self.panel_file, index=False)
-        super().__init__(
-            f"tracking store {store.uri} did not take the result: {redact(str(error))}. The panel "
-            f"is in {self.panel_file}, all metrics are in {path}."
-        )
+    ``fit_seconds`` is the wall time of the selection, mean over the replicates.
+    """
+    fit_seconds = float(result.replicates["fit_seconds"].mean())
+    cost = {"seconds": result.seconds, "fit_seconds": fit_seconds, **result.peak_memory}
+    metrics = {SCORE: knn_accuracy(result)} | result.metrics | cost | extra
+    return metric_points(metrics, len(result.history), at_ms)
 
 
 def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[str, TrialResult]:

@@ -242,7 +242,8 @@ def record(cells: Cells, **params: Any) -> TrialRecord:
 def champion(cells: Cells, selector: str, **params: Any) -> Champion:
     """Return a champion; its specification may leave out default parameters."""
     spec = SEARCH.trial(selector, params).model_copy(update={"protocol": "locked"})
-    return Champion("x.y.6", "3", spec, "c" * 64, cells.fingerprint, "study", "source", "sha", 0)
+    digest, fingerprint = "c" * 64, cells.fingerprint
+    return Champion("x.y.6", "3", spec, digest, fingerprint, "study", "source", "sha", 0, "run")
 
 
 def test_the_default_competes_with_the_methods_own_parameters(tiny_cells: Cells) -> None:

@@ -15,7 +15,7 @@ from servers import free_port, server
 
 from mmlab.datasets.cells import Cells
 from mmlab.report.folder import write_report
-from mmlab.report.page import Report
+from mmlab.report.page import Report, Section, Table
 from mmlab.tracking import TrackingStore
 
 pytestmark = [
@@ -25,6 +25,7 @@ pytestmark = [
 ]
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
+PARAMETERS = ["hidden_size", "initial_temperature", "final_temperature", "beta", "learning_rate"]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,30 @@ def test_the_report_fits_the_window_and_shows_hostile_names_as_text(
     assert broken == 0
     assert len(chromium.find_elements("tag name", "img")) == 2
     assert not complaints(chromium)
+
+
+def test_wide_and_long_tables_are_whole_or_scroll(chromium: Any, tmp_path: Path) -> None:
+    header = ["trial", "method", "outcome", "score", *PARAMETERS]
+    row = ["ad7651cb", "markermap_unsupervised", "complete", "0.9413", *["0.0001345"] * 5]
+    tables = [
+        Table("Trials", header, [row] * 60, n_text_columns=3),
+        Table("Long", header, [row] * 61, n_text_columns=3),
+        Table("Wide", header * 3, [row * 3] * 2, n_text_columns=3),
+    ]
+    report = Report("title", "question", [], [Section("Tables", [], tables)], [])
+    write_report(report, about(), tmp_path / "report")
+    resize(chromium, DESKTOP)
+    chromium.get((tmp_path / "report" / "report.html").as_uri())
+    boxes = chromium.execute_script(
+        "return [...document.querySelectorAll('.scroll')].map("
+        "b => [b.scrollWidth > b.clientWidth, b.scrollHeight > b.clientHeight])"
+    )
+    assert boxes == [[False, False], [False, True], [True, False]]
+    # A name that contains no space is on one line.
+    heights = chromium.execute_script(
+        "return [...document.querySelectorAll('tbody tr')].slice(0, 60).map(r => r.offsetHeight)"
+    )
+    assert max(heights) < 1.6 * 16 * 1.55
 
 
 @pytest.fixture(scope="module")

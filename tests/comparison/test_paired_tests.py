@@ -48,20 +48,26 @@ def test_the_t_test_is_symmetric_and_gives_a_probability(values: Any) -> None:
     t, p = corrected_resampled_t_test(values)
     t_back, p_back = corrected_resampled_t_test(-values)
     assert t_back == pytest.approx(-t)
-    assert p_back == pytest.approx(p)
-    assert 0 <= p <= 1
+    assert p_back == pytest.approx(p, nan_ok=True)
+    assert 0 <= p <= 1 or (math.isnan(p) and np.ptp(values) < 1e-12)
 
 
 @given(differences)
 def test_the_correction_never_lowers_the_p_value(values: Any) -> None:
     _, plain = corrected_resampled_t_test(values, test_share=0.0)
     _, corrected = corrected_resampled_t_test(values)
-    assert corrected >= plain - 1e-12
+    assert not corrected < plain - 1e-12
 
 
-def test_equal_differences_have_p_0_or_1() -> None:
+def test_equal_differences_cannot_be_tested_unless_they_are_0() -> None:
     assert corrected_resampled_t_test(np.zeros(3)) == (0.0, 1.0)
-    assert corrected_resampled_t_test(np.full(3, -0.1)) == (-math.inf, 0.0)
+    t, p = corrected_resampled_t_test(np.full(3, -0.1))
+    assert (t, math.isnan(p)) == (-math.inf, True)
+    rows = pd.DataFrame({"method": ["a"] * 3 + ["b"] * 3, "replicate": [0, 1, 2] * 2})
+    rows["accuracy"] = [0.5, 0.6, 0.7, 0.6, 0.7, 0.8]
+    (test,) = paired_tests(rows, "accuracy", "b").to_dict("records")
+    assert test["mean_difference"] == pytest.approx(-0.1)
+    assert all(math.isnan(test[name]) for name in ("low", "high", "p", "p_holm"))
     with pytest.raises(ValueError, match="at least two differences, got 1"):
         corrected_resampled_t_test(np.ones(1))
 
@@ -143,5 +149,5 @@ def test_differences_that_are_equal_but_for_rounding_are_equal() -> None:
     differences = rows.pivot(index="replicate", columns="method", values="x").eval("b - a")
     assert differences.nunique() > 1
     (row,) = paired_tests(rows, "x", "a").to_dict(orient="records")
-    assert row["p"] == 0
-    assert row["low"] == pytest.approx(row["high"]) == pytest.approx(-7 / 602)
+    assert row["mean_difference"] == pytest.approx(-7 / 602)
+    assert math.isnan(row["p"])

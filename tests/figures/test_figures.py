@@ -54,3 +54,52 @@ def test_decoder_plots_compare_original_and_reconstructed_cells() -> None:
     components = pd.DataFrame(np.eye(4), columns=columns).assign(cell_type=CLASSES * 2)
     figure = figures.principal_components(components, CLASSES, "title")
     assert [axes.get_title() for axes in figure.axes] == ["original", "reconstructed"]
+
+
+def search_trials() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "score": [0.5, 0.9, 0.7, 0.8],
+            "stopped": [False, True, False, False],
+            "hidden_size": pd.Categorical(["64", "128", "64", "64"], ["64", "128", "256"]),
+            "learning_rate": [1e-4, 1e-3, 2e-3, 1e-2],
+            "beta": [0.8, 0.9, 0.85, 0.95],
+        }
+    )
+
+
+def test_search_history_has_the_best_complete_trial_so_far_and_the_baselines() -> None:
+    (axes,) = figures.search_history(search_trials(), {"scanpy_t_test": 0.6}).axes
+    best, baseline = axes.get_lines()
+    assert best.get_xdata().tolist() == [1, 2, 3, 4]
+    assert best.get_ydata().tolist() == [0.5, 0.5, 0.7, 0.8]
+    assert list(baseline.get_ydata()) == [0.6, 0.6]
+    complete, stopped = axes.collections
+    assert complete.get_offsets().tolist() == [[1, 0.5], [3, 0.7], [4, 0.8]]
+    assert stopped.get_offsets().tolist() == [[2, 0.9]]
+
+
+def test_parameter_scores_have_one_plot_per_parameter() -> None:
+    figure = figures.parameter_scores(search_trials(), {"learning_rate"})
+    size, rate, beta = figure.axes
+    assert [axes.get_xlabel() for axes in figure.axes] == ["hidden_size", "learning_rate", "beta"]
+    assert [label.get_text() for label in size.get_xticklabels()] == ["64", "128", "256"]
+    assert size.collections[0].get_offsets().tolist() == [[0, 0.5], [0, 0.7], [0, 0.8]]
+    assert (rate.get_xscale(), beta.get_xscale()) == ("log", "linear")
+    figure.canvas.draw()
+    assert "0.001" in [label.get_text() for label in rate.get_xticklabels()]
+
+
+def test_parameter_importances_are_bars_with_the_largest_at_the_top() -> None:
+    (axes,) = figures.parameter_importances({"beta": 0.2, "learning_rate": 0.8}).axes
+    assert [bar.get_width() for bar in axes.patches] == [0.2, 0.8]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["beta", "learning_rate"]
+
+
+@pytest.mark.parametrize(("n_types", "columns"), [(4, 3), (13, 2), (48, 1)])
+def test_confusion_matrices_of_many_types_are_one_per_row(n_types: int, columns: int) -> None:
+    counts = np.eye(n_types, dtype=np.int64)
+    types = [f"type {i}" for i in range(n_types)]
+    figure = figures.confusion_matrices(dict.fromkeys("abc", counts), types, "title")
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert len({axes.get_subplotspec().colspan.start for axes in drawn}) == columns

@@ -11,6 +11,7 @@ import pytest
 from hostile import about
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
@@ -25,8 +26,13 @@ from mmlab.report.manifest import (
 )
 from mmlab.report.page import Report
 from mmlab.report.panel import describe_panel
+from mmlab.report.reproduce import reproduce
+from mmlab.report.study import report_study
+from mmlab.schedule import Resources
 from mmlab.spec.protocol import PROTOCOL_NUMBER
 from mmlab.spec.trial import DataSpec, TrialSpec
+from mmlab.system.files import temporary_path
+from mmlab.tracking import TrackingStore
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +152,27 @@ def test_an_older_report_is_replaced_only_if_writing_succeeds(
     write_report(hostile_report, about(study="second"), tmp_path / "report")
     assert read_manifest(tmp_path / "report").study == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_report_that_a_killed_command_moved_away_is_found(
+    hostile_report: Report,
+    hostile_cells: Cells,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "report"
+    write_report(hostile_report, about(), folder)
+    monkeypatch.setattr("mmlab.report.reproduce.load_cells", lambda _: hostile_cells)
+    for path in (folder, folder / "manifest.json"):
+        # What is left of a report whose process is killed between two renames.
+        folder.rename(temporary_path(folder, "old"))
+        temporary_path(folder).mkdir()
+        found = reproduce(path, Resources(), Console(quiet=True))
+        assert [text.split(" ")[:2] for text in found.changed] == [["the", "data"]]
+    folder.rename(temporary_path(folder, "old"))
+    with pytest.raises(UserError, match="study 'unknown' is not in"):
+        report_study("unknown", TrackingStore(f"sqlite:///{tmp_path}/mlflow.db"), folder)
+    assert not changed_files(read_manifest(folder), folder)
 
 
 def test_check_folder_accepts_new_and_empty_folders_only(tmp_path: Path) -> None:

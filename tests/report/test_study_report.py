@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -50,13 +51,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("promoted")
 
 
+#: Kills mmlab before it writes the study file of a champion: the model is registered by then.
+KILL = """
+import os, pathlib, signal
+replace = pathlib.Path.replace
+def kill(path, target):
+    if target.name == "pbmc68k_reduced.yaml":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(path, target)
+pathlib.Path.replace = kill
+from mmlab.cli import main
+main()
+"""
+
+
 @pytest.fixture(scope="module")
 def promoted(folder: Path) -> dict[str, Any]:
+    """A promotion that was killed once; the same command resumed it."""
     study = tune(folder, *SMALL, *QUICK)["study"]
-    done = run_mmlab(
-        folder, "promote", study, "--replicates", "2", "--baselines", "random", "--json"
+    arguments = ["promote", study, "--replicates", "2", "--baselines", "random", "--json"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILL, *arguments], cwd=folder, capture_output=True, timeout=500
     )
+    assert killed.returncode == -signal.SIGKILL
+    assert find_champion(store_of(folder), "pbmc68k_reduced", 10) is not None
+    done = run_mmlab(folder, *arguments)
     assert done.returncode == 0, done.stderr
+    assert "trials to compute" not in done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
     return content
 
@@ -94,6 +115,36 @@ def test_the_winner_becomes_the_champion(folder: Path, promoted: dict[str, Any])
     trials = [t for t in promoted["trials"] if t["digest"] == champion.digest]
     assert [t["method"] for t in trials] == [promoted["winner"]]
     assert [t["knn/accuracy"] for t in trials] == [run.data.metrics["locked/knn/accuracy"]]
+
+
+def test_a_killed_promotion_leaves_nothing_open_or_twice(
+    folder: Path, promoted: dict[str, Any]
+) -> None:
+    store = store_of(folder)
+    assert not list(store.search({}, status="RUNNING"))
+    assert len(store.client.search_model_versions()) == 1
+    assert len(list(store.search({"mmlab.kind": "promotion"}))) == 1
+    files = [path.name for path in (folder / "experiments" / "promoted").iterdir()]
+    assert files == ["pbmc68k_reduced.yaml"]
+
+
+def test_the_comparisons_are_nested_in_the_promotion(
+    folder: Path, promoted: dict[str, Any]
+) -> None:
+    runs = {run.info.run_id: run for run in store_of(folder).search({})}
+    kinds = ["trial", "method", "study", "promotion", "study"]
+    for name in (promoted["locked"], promoted["paper"]):
+        tags = {"mmlab.kind": "trial", "mmlab.study": name}
+        trials = [run for run in runs.values() if tags.items() <= run.data.tags.items()]
+        assert len(trials) == 2 * 3
+        for run in trials:
+            chain = [run]
+            while parent := chain[-1].data.tags.get("mlflow.parentRunId"):
+                chain.append(runs[parent])
+            assert [run.data.tags["mmlab.kind"] for run in chain] == kinds
+            assert chain[2].data.tags["mmlab.study"] == name
+            assert chain[3].info.run_id == promoted["run_id"]
+            assert chain[4].data.tags["mmlab.study"] == promoted["study"]
 
 
 def test_the_study_file_of_the_champion_runs(folder: Path, promoted: dict[str, Any]) -> None:

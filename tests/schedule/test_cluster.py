@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-from processes import running_mmlab
+from processes import listening_sockets, running_mmlab
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -41,16 +40,3 @@ def test_a_local_run_listens_on_the_loopback_interface_only(
     assert {"gcs_server", "raylet", "ray"} <= names
     assert {address for _, address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     assert not list(home.rglob("auth_token"))
-
-
-def listening_sockets(driver: int) -> set[tuple[str, str]]:
-    """Return (process, address) of all TCP sockets on which a process or its children listen."""
-    found = set()
-    for process in [psutil.Process(driver), *psutil.Process(driver).children(recursive=True)]:
-        try:
-            for connection in process.net_connections("inet"):
-                if connection.status == psutil.CONN_LISTEN:
-                    found.add((process.name(), connection.laddr.ip))
-        except psutil.Error:  # the process has ended
-            continue
-    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from mmlab.schedule import Resources, resume_search, run_comparison, run_search
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import DataSpec
-from mmlab.tracking import StudyRun, TrackingStore, create_study, lock_study
+from mmlab.tracking import StudyRun, TrackingStore, create_study, lock_results_file, lock_study
 
 DATA = DataSpec(name="pbmc68k_reduced")
 SEARCH = SearchSpec(
@@ -62,6 +64,24 @@ def test_a_locked_study_is_refused(
         pytest.raises(UserError, match=f"study {locked} is already running in process"),
     ):
         act[kind]()
+
+
+def test_a_results_file_that_another_comparison_uses_is_refused(
+    study: StudyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each comparison replaces the whole file; the second would lose the rows of the first."""
+    monkeypatch.setattr("mmlab.schedule.comparison.cluster", None)
+    common = (study.store, Resources(), Console(file=io.StringIO()))
+    (tmp_path / "link").symlink_to(tmp_path)
+    rows, same = tmp_path / "rows.parquet", tmp_path / "link" / "rows.parquet"
+    # A damaged file would be noticed if it was read before the lock is taken.
+    rows.write_text("damaged")
+    sentence = f"--rows {same} is used by process {os.getpid()} on {socket.gethostname()}. Wait"
+    with lock_results_file(rows), pytest.raises(UserError) as error:
+        run_comparison(COMPARISON, *common, results_file=same)
+    assert str(error.value).startswith(sentence)
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
+        run_comparison(COMPARISON, *common, results_file=same)
 
 
 def test_the_name_of_a_study_is_taken_only_once(study: StudyRun) -> None:

@@ -63,3 +63,16 @@ def tune(folder: Path, *arguments: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
     return content
+
+
+def listening_sockets(driver: int) -> set[tuple[str, str]]:
+    """Return (process, address) of all TCP sockets on which a process or its children listen."""
+    found = set()
+    for process in [psutil.Process(driver), *psutil.Process(driver).children(recursive=True)]:
+        try:
+            for connection in process.net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add((process.name(), connection.laddr.ip))
+        except psutil.Error:  # the process has ended
+            continue
+    return found

@@ -107,7 +107,7 @@ def resampled_t_test(
 ) -> tuple[float, float, float]:
     """Corrected resampled t-test of Nadeau and Bengio 2003.
 
-    If all differences are equal, t is infinite and p is 0, or 1 if they are 0.
+    If all differences are equal, p is 1 if they are 0, else it cannot be computed.
 
     Returns
     -------
@@ -116,17 +116,17 @@ def resampled_t_test(
     n, mean = len(difference), difference.mean()
     error = np.sqrt((1 / n + TEST_OVER_TRAIN) * np.var(difference, ddof=1))
     if error < 1e-12:
-        return float(abs(mean) < 1e-12), mean, mean
+        return (1.0, mean, mean) if abs(mean) < 1e-12 else (np.nan, np.nan, np.nan)
     p = 2 * stats.t.sf(abs(mean) / error, n - 1)
     half = stats.t.ppf((1 + level) / 2, n - 1) * error
     return float(p), mean - half, mean + half
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p-values adjusted by Holm's step-down procedure."""
-    order = np.argsort(p)
-    steps = p[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty(len(p))
+    """Return p-values adjusted by Holm's step-down procedure; NaN stays NaN and does not count."""
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(len(p), np.nan)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted
 

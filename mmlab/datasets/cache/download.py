@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import requests
 from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
 
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
 from mmlab.datasets.cache.transfer_progress import download_progress
 from mmlab.datasets.remote_files import RemoteFile
 from mmlab.errors import UserError
-from mmlab.system.files import atomic_write, file_hash
+from mmlab.system.files import atomic_write, file_hash, set_aside
 
 if TYPE_CHECKING:
     from requests import Response
@@ -27,6 +28,7 @@ _BLOCK_BYTES = 2**16
 _ATTEMPTS = 5
 #: File with the checksums of the first downloads of files without a published one, by name.
 CHECKSUMS_FILE = "checksums.json"
+_CHECKSUMS = TypeAdapter(dict[str, str])
 
 
 def download(source: RemoteFile, folder: Path, mirror: str | None = None) -> Path:
@@ -116,11 +118,14 @@ def verify_checksum(source: RemoteFile, path: Path, folder: Path, label: str) ->
 
 
 def _checksums(folder: Path) -> dict[str, str]:
+    path = folder / CHECKSUMS_FILE
     try:
-        content: dict[str, str] = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+        return _CHECKSUMS.validate_json(path.read_bytes())
     except FileNotFoundError:
-        content = {}
-    return content
+        return {}
+    except ValidationError:
+        set_aside(path, "list of checksums")
+        return {}
 
 
 def _download_part(url: str, part: Path) -> Path:

@@ -28,7 +28,6 @@ from mmlab.datasets.cache.cache_paths import (
     FOLDER_VARIABLE,
     cache_folder,
     counts_path,
-    downloads_folder,
     record_path,
 )
 from mmlab.datasets.cache.mapped_counts import map_counts, write_counts
@@ -174,38 +173,27 @@ def open_cells(record: CacheRecord) -> Cells:
             f"the counts of {record.name} are not in {path.parent} on this machine: {again}, or "
             f"set {FOLDER_VARIABLE} to a cache that is shared with the other machine."
         )
-    state = path.stat()
-    if _cached_hash(path, state.st_size, state.st_mtime_ns) != record.sha256:
+    if not has_intact_counts(record):
         raise UserError(f"{path}, the counts of {record.name}, has changed on disk: {again}.")
     with h5py.File(path) as file:
         obs, var = ad.io.read_elem(file["obs"]), ad.io.read_elem(file["var"])
     return _make_cells(record, map_counts(path), obs, var)
 
 
-def remove_dataset(name: str) -> int:
-    """Delete a dataset and the downloads that no other dataset needs; return the freed bytes.
+def has_intact_counts(record: CacheRecord) -> bool:
+    """Return whether the counts of a dataset are on this machine and have the recorded sha256."""
+    path = counts_path(record.sha256)
+    if not path.is_file():
+        return False
+    state = path.stat()
+    same_size = state.st_size == record.bytes
+    return same_size and _cached_hash(path, state.st_mtime_ns) == record.sha256
 
-    Raises
-    ------
-    UserError
-        The dataset is not in the cache.
-    """
-    with dataset_lock(name, f"another process is using {name}: waiting for it"):
-        found = list_records()
-        if name not in found:
-            present = ", ".join(found) or "none"
-            raise UserError(
-                f"dataset {name!r} is not in the cache {cache_folder()}; datasets there: {present}."
-            )
-        record = found.pop(name)
-        record_path(name).unlink()
-        freed = 0
-        if record.sha256 not in {other.sha256 for other in found.values()}:
-            freed += _delete(counts_path(record.sha256))
-        needed = {file for other in found.values() for file in other.made_from}
-        for file in record.made_from.keys() - needed:
-            freed += _delete(downloads_folder() / file)
-    return freed
+
+@cache
+def _cached_hash(path: Path, modified_ns: int) -> str:
+    """Return the sha256 of a file, computed once per process and modification time."""
+    return file_hash(path)
 
 
 def _make_cells(
@@ -240,18 +228,3 @@ def _read_record(path: Path) -> CacheRecord | None:
             f"{path} is not a record that this version of mmlab can read: delete it, and fetch or "
             "add the dataset again."
         ) from error
-
-
-@cache
-def _cached_hash(path: Path, size: int, modified_ns: int) -> str:
-    """Return the sha256 of a file, computed once per process, size and modification time."""
-    return file_hash(path)
-
-
-def _delete(path: Path) -> int:
-    """Delete a file if it exists; return its size."""
-    if not path.is_file():
-        return 0
-    size = path.stat().st_size
-    path.unlink()
-    return size

@@ -137,7 +137,7 @@ def inspect_cells(
     if result.found is not None:
         genes = read_gene_names(source, result.found.location, options.gene_names)
     kept, notes, used = np.ones(n_cells, dtype=bool), list[str](), None
-    of_labels, labels = read_labels(source, label_key)
+    of_labels, labels = read_labels(source, label_key, options)
     if labels is not None:
         where = f"obs[{label_key!r}]"
         kept, notes = keep_cells(labels, options, where)
@@ -167,7 +167,7 @@ def count_kept_cells(source: CellSource, label_key: str, options: FileOptions) -
     n_cells = len(source.cell_names)
     if options.min_cells_per_type is None and not options.drop_unlabelled:
         return n_cells
-    _, labels = read_labels(source, label_key)
+    _, labels = read_labels(source, label_key, options)
     return n_cells if labels is None else int(keep_cells(labels, options)[0].sum())
 
 

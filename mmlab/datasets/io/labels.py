@@ -64,10 +64,13 @@ def keep_cells(
     return kept, notes
 
 
-def read_labels(source: CellSource, label_key: str) -> tuple[list[str], pd.Series | None]:
+def read_labels(
+    source: CellSource, label_key: str, options: FileOptions
+) -> tuple[list[str], pd.Series | None]:
     """Return the problems of the label column, and the class of each cell; None if there are any.
 
-    A missing label is "".
+    A missing label is "". Integers that are stored as floating-point numbers, because some are
+    missing, are integers if the cells without a label are to be left out.
     """
     where = f"obs[{label_key!r}]"
     if label_key not in source.obs_columns:
@@ -88,9 +91,18 @@ def read_labels(source: CellSource, label_key: str) -> tuple[list[str], pd.Serie
         problem = f"{where} has {len(column)} labels for {n_cells} cells; one per cell is needed"
         return [problem], None
     if _has_floats(column):
+        integers = _without_fractions(column)
+        if integers is not None and options.drop_unlabelled:
+            return [], integers
+        advice = "if these are cluster numbers, convert them to text"
+        if integers is not None:
+            advice = (
+                f"if these are cluster numbers, {column.isna().sum()} of {n_cells} cells have "
+                "none: leave these out with --drop-unlabelled, or convert the numbers to text"
+            )
         problem = (
             f"{where} contains floating-point numbers (such as {column.dropna().iloc[0]}), not "
-            "classes; if these are cluster numbers, convert them to text"
+            f"classes; {advice}"
         )
         return [problem], None
     return [], column.astype(object).where(column.notna(), "").astype(str)
@@ -133,3 +145,15 @@ def _has_floats(column: pd.Series) -> bool:
     values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
     kind = pd.api.types.infer_dtype(values, skipna=True)
     return kind in ("floating", "mixed-integer-float")
+
+
+def _without_fractions(column: pd.Series) -> pd.Series | None:
+    """Return the numbers of a column as text without ".0", "" where they are missing.
+
+    None if no number is missing, or if one of them is no integer that floats represent exactly.
+    """
+    numbers = column.dropna().astype(float)
+    if len(numbers) == len(column) or not ((numbers % 1 == 0) & (numbers.abs() < 2**53)).all():
+        return None
+    texts = ["" if pd.isna(number) else str(int(number)) for number in column]
+    return pd.Series(texts, index=column.index)

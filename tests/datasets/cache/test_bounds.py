@@ -8,7 +8,8 @@ import pytest
 from commands import mistake
 
 from mmlab.datasets.cache.cache_paths import record_path
-from mmlab.datasets.cache.records import find_record, list_records, remove_dataset
+from mmlab.datasets.cache.records import find_record, list_records
+from mmlab.datasets.cache.removal import remove_dataset
 
 
 @pytest.mark.parametrize("name", ["../x_simulated", "a/simulated", "simulated\x1b[31m", "..", "é"])

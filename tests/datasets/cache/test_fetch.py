@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -20,9 +21,10 @@ import pytest
 import scipy.sparse as sp
 from commands import run
 from originals import FILLERS, Server, serve, write_mouse_brain, write_paul, write_ssv4
+from tiny import simulate_cells
 
-from mmlab.datasets import DATASETS, load_cells, ssv4
-from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE
+from mmlab.datasets import DATASETS, add_file, load_cells, ssv4
+from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE, counts_path
 from mmlab.datasets.cache.download import CHECKSUMS_FILE, download
 from mmlab.datasets.cache.install import fetch_dataset
 from mmlab.datasets.cache.records import find_record, list_records, open_cells
@@ -399,18 +401,58 @@ def test_a_packaged_dataset_is_not_fetched() -> None:
     assert run("datasets", "fetch", "zeisel")[1].startswith("zeisel is part of mmlab")
 
 
-def test_a_file_that_changed_on_disk_is_rejected(originals: Path, cache: Path) -> None:
+@pytest.mark.parametrize("damage", ["a flipped bit", "truncated", "missing"])
+def test_counts_that_are_damaged_on_disk_are_fetched_again(
+    damage: str,
+    originals: Path,
+    server: Server,
+    cache: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     write_mouse_brain(originals)
-    record = fetch_dataset(DATASETS["mouse_brain"], str(originals))
+    record = fetch_dataset(DATASETS["mouse_brain"], server.address)
     path = cache / "counts" / f"{record.sha256}.h5ad"
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"has changed on disk: run mmlab datasets"):
-        load_cells(DataSpec(name="mouse_brain"))
-    path.unlink()
-    with pytest.raises(UserError, match=r"are not in .* on this machine"):
-        load_cells(DataSpec(name="mouse_brain"))
+    original = path.read_bytes()
+    added = tmp_path / "mine.h5ad"
+    simulate_cells().write_h5ad(added)
+    of_user = add_file(added, "cell_type", None, "mine")
+    for file in (path, counts_path(of_user.sha256)):
+        content = bytearray(file.read_bytes())
+        if damage == "a flipped bit":
+            content[-100] ^= 1
+            file.write_bytes(content)
+        elif damage == "truncated":
+            file.write_bytes(content[:-100])
+        else:
+            file.unlink()
+
+    cells = load_cells(DataSpec(name="mouse_brain"))
+
+    assert caplog.text.count("\n") == 1
+    assert f"the counts of mouse_brain, {path}, are damaged: fetching them again" in caplog.text
+    assert cells.fingerprint == record.fingerprint
+    assert path.read_bytes() == original
+    assert len(server.requests) == 2
+    load_cells(DataSpec(name="mouse_brain"))
+    assert caplog.text.count("\n") == 1
+    # The user's own file is needed to add its cells again.
+    state = "are not in .* on this machine" if damage == "missing" else "has changed on disk"
+    with pytest.raises(UserError, match=f"{state}: run mmlab datasets remove mine, then fetch or"):
+        load_cells(DataSpec(name="mine"))
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"a.bin": 1}'])
+def test_a_damaged_list_of_checksums_is_set_aside(
+    damage: str, originals: Path, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (originals / "a.bin").write_bytes(b"content")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / CHECKSUMS_FILE).write_text(damage)
+    path = download(RemoteFile("a.bin", ()), tmp_path / "d", server.address)
+    assert f"the list of checksums {tmp_path}/d/{CHECKSUMS_FILE} is damaged: moved" in caplog.text
+    known = json.loads((tmp_path / "d" / CHECKSUMS_FILE).read_text())
+    assert known == {"a.bin": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def test_removing_keeps_downloads_that_another_dataset_needs(

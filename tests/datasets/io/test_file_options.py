@@ -55,6 +55,41 @@ def load(path: str, **options: Any) -> Cells:
 # --- cells
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "category", "object"])
+def test_cluster_numbers_that_are_floats_because_of_nan_are_integers(
+    dtype: str, tmp_path: Path
+) -> None:
+    adata = simulate_cells()
+    numbers = adata.obs["cell_type"].cat.codes.to_numpy() * 5
+    labelled = np.arange(adata.n_obs) >= 3
+    adata.obs["cell_type"] = pd.Series(
+        np.where(labelled, numbers, np.nan), index=adata.obs_names
+    ).astype(dtype)
+    # anndata writes no column of objects that are numbers: they exist in memory alone.
+    source = adata if dtype == "object" else write(adata, tmp_path)
+
+    def load_labels(options: FileOptions) -> list[str]:
+        if isinstance(source, str):
+            return list(load(source, **options.model_dump()).adata.obs["cell_type"].astype(str))
+        _, inspection = require_usable(source, "cell_type", None, "adata", options)
+        return list(inspection.labels[inspection.kept])
+
+    expected = [str(number) for number in numbers[labelled]]
+    assert load_labels(FileOptions(drop_unlabelled=True)) == expected
+    assert set(expected) == {"0", "5", "10"}
+    with pytest.raises(UserError, match=r"floating-point .*numbers, 3 of 120 cells have none: lea"):
+        load_labels(FileOptions())
+
+
+@pytest.mark.parametrize("value", [0.5, np.inf, 1e300, -0.25])
+def test_labels_that_are_no_integers_are_refused(value: float, tmp_path: Path) -> None:
+    adata = simulate_cells()
+    adata.obs["cell_type"] = np.arange(120) % 3 * 1.0
+    adata.obs.loc[adata.obs_names[:2], "cell_type"] = [value, np.nan]
+    with pytest.raises(UserError, match=r"floating-point .* convert them to text"):
+        load(write(adata, tmp_path), drop_unlabelled=True)
+
+
 @pytest.mark.parametrize("stored", ["csr", "csc", "dense"])
 def test_rare_types_and_cells_without_a_label_are_left_out(
     stored: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
