@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from mmlab.comparison.panel_umaps import panel_umaps
 from mmlab.comparison.result_table import ResultFile, ResultRow, make_row, row_from_parquet
-from mmlab.comparison.robustness import robustness_metrics
 from mmlab.comparison.significance import leading_method
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
@@ -227,8 +225,8 @@ class _Comparison:
             for title, run in self.runs.items():
                 self._finish(title, run, tables, umaps.get(title))
             if leader is not None:
-                _, summary, extra_metrics = _metrics_of(leader, tables)
-                log_leader(self.study, leader, summary, extra_metrics)
+                of_leader = tables.of_method(leader)
+                log_leader(self.study, leader, of_leader.summary, of_leader.extra_metrics)
         return ComparisonResult(
             self.study,
             self.trials,
@@ -244,11 +242,10 @@ class _Comparison:
         self, title: str, run: MethodRun, tables: ResultTables, umap: Figure | None
     ) -> None:
         """Log a method's part of the tables and close its run."""
-        rows, summary, extra_metrics = _metrics_of(title, tables)
-        records: list[Any] = rows.to_dict(orient="records")
-        run.finish(
-            [row_from_parquet(row) for row in records], summary, extra_metrics, self.cells, umap
-        )
+        own = tables.of_method(title)
+        records: list[Any] = own.replicates.to_dict(orient="records")
+        rows = [row_from_parquet(row) for row in records]
+        run.finish(rows, own.summary, own.extra_metrics, self.cells, umap)
 
     def _record(self, ended: EndedTrial) -> None:
         self.outbox.put(ended)
@@ -267,11 +264,3 @@ class _Comparison:
 
     def _add_row(self, spec: TrialSpec, digest: str, replicate: ResultRow) -> None:
         self.rows.add(make_row(spec, digest, self.cells.fingerprint, replicate))
-
-
-def _metrics_of(
-    title: str, tables: ResultTables
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, float]]:
-    """Return a method's replicates, its summary, and its metrics over all settings."""
-    rows, summary, curves = (t[t["method"] == title] if len(t) else t for t in tables)
-    return rows, summary, robustness_metrics(curves) if len(curves) else {}
