@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmlab.cli.comparison_output import (
+    BOLD,
     ComparisonOutput,
     curves_output,
     tables_output,
@@ -20,19 +21,23 @@ from mmlab.cli.console import (
     same_command,
     stderr,
     stdout,
-    ui_hint,
 )
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted
 from mmlab.cli.output_checks import check_output_file, check_output_folder
 from mmlab.cli.shared_options import JsonOption, TrackingOption
-from mmlab.cli.tracking_store import open_store
+from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from mmlab.schedule import ComparisonResult
     from mmlab.spec.comparison import ComparisonSpec
+
+_BEFORE, _AFTER = BOLD.split("{}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
         raise typer.Exit(TRY_AGAIN)
     if not options.as_json:
         print_message(f"Study {result.study.name} is saved in {store.uri}")
-        print_message(ui_hint(store.uri))
+        print_message(page_hint(store, _page(result)))
 
 
 def _write_tables(result: ComparisonResult, output: ComparisonOutput, folder: Path) -> None:
@@ -144,12 +149,29 @@ def save_output(result: ComparisonResult, command: str) -> ComparisonOutput:
     output = replace(output, note="\n".join([output.note, *describe_constraints(spec)]))
     constraints = describe_constraints(spec, escape_markdown)
     text = "\n".join([output.text, *constraints, f"Made by `{command}`.\n"])
-    output = replace(output, text=text, text_file=f"{spec.study}.md")
+    output = replace(output, text=text, text_file=f"{spec.study}.md", umaps=result.umaps)
     if not result.unsent:
         store, study = result.study.store, result.study.run_id
         store.log_files(study, output.write_all)
-        store.set_tags(study, {"mlflow.note.content": text[:7900]})
+        leader = "" if result.leader is None else _about_leader(escape_markdown(result.leader))
+        store.set_tags(study, {"mlflow.note.content": (leader + text)[:7900]})
     return output
+
+
+def _page(result: ComparisonResult) -> str:
+    """Return the page of a comparison in the MLflow UI."""
+    from mmlab.tracking import study_page
+
+    study = result.study
+    return study_page(study.store, study.experiment_id, study.run_id)
+
+
+def _about_leader(method: str) -> str:
+    """Return what the page of a study says about its metrics, with the leading method."""
+    return (
+        f"The metrics of this run are those of **{method}**, the method with the highest `score`: "
+        "kNN accuracy on the test cells, mean over replicates and settings; higher is better.\n\n"
+    )
 
 
 def _json(result: ComparisonResult) -> dict[str, Any]:
@@ -162,6 +184,7 @@ def _json(result: ComparisonResult) -> dict[str, Any]:
         "study": result.study.name,
         "run_id": result.study.run_id,
         "tracking_uri": result.study.store.uri,
+        "page": page_link(result.study.store, _page(result)),
         "trials": records(result.replicates.drop(columns=nested)),
         "failed": result.failed,
         "unsent": result.unsent,
@@ -173,15 +196,21 @@ def print_tables(output: ComparisonOutput) -> None:
     from rich.table import Table as RichTable
 
     console = stdout()
-    if not console.is_terminal:
-        console.width = 120
     for title, header, body in output.tables:
         console.print(title)
         table = RichTable(box=None, header_style="bold")
         for name in header:
             table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
         for row in body:
-            table.add_row(*row)
-        console.print(table)
+            table.add_row(row[0], *(_cell(text, console) for text in row[1:]))
+        console.print_uncut(table)
         console.print()
     console.print(output.note, soft_wrap=True)
+
+
+def _cell(text: str, console: Console) -> str | Text:
+    """Return the text of a number in a table; on a terminal, the marked ones are bold."""
+    from rich.text import Text
+
+    number = text.removeprefix(_BEFORE).removesuffix(_AFTER)
+    return Text(number, "bold") if number != text and console.is_terminal else text

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from mmlab.schedule import ComparisonResult
 
 #: Title, header and rows of a table.
 Table = tuple[str, list[str], list[list[str]]]
+#: How a number of a table is marked as bold: as in Markdown, which is also readable in a text file.
+BOLD = "**{}**"
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class ComparisonOutput:
         Part of the JSON document.
     write
         Writes tables and figures to a folder.
+    umaps
+        UMAPs of the panels by method.
     """
 
     tables: list[Table]
@@ -36,10 +42,20 @@ class ComparisonOutput:
     write: Callable[[Path], None]
     note: str
     text_file: str = ""
+    umaps: Mapping[str, Figure] = field(default_factory=dict)
 
     def write_all(self, folder: Path) -> None:
-        """Write tables, figures and the Markdown to a folder."""
+        """Write tables, figures, the Markdown and ``umap_<method>.png`` to a folder."""
+        from mmlab.spec.names import name_from
+
         self.write(folder)
+        names: set[str] = set()
+        for title, figure in self.umaps.items():
+            name = name_from(title)
+            while name in names:
+                name += "_"
+            names.add(name)
+            figure.savefig(folder / f"umap_{name}.png")
         (folder / self.text_file).write_text(self.text, encoding="utf-8")
 
 
@@ -59,7 +75,7 @@ def curves_output(result: ComparisonResult) -> ComparisonOutput:
             " Area under the curve, and the noise level at which 5 % of the accuracy without "
             "noise is lost, with 95 % confidence intervals."
         )
-    tables = curve_tables(spec, summary, robustness, "[bold]{}[/bold]".format)
+    tables = curve_tables(spec, summary, robustness, BOLD.format)
     shown = curves_markdown(spec, summary, robustness)
     return ComparisonOutput(
         [(f"{spec.data.title}: {title}", header, body) for title, header, body in tables],
@@ -104,7 +120,7 @@ def tables_output(result: ComparisonResult) -> ComparisonOutput:
         heading = f"{spec.data.title}, {k} markers"
         if spec.protocol == "locked":
             heading += ", held-out test set (± over trainings, not cells)"
-        parts = view_tables(comparison, k, "[bold]{}[/bold]".format)
+        parts = view_tables(comparison, k, BOLD.format)
         tables += [(f"{heading}: {title}", header, body) for title, header, body in parts]
         text += f"## {heading}\n\n{tables_markdown(comparison, k)}\n"
     return ComparisonOutput(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mmlab.system.redaction import redact
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from mmlab.cli.text_console import TextConsole
 
 
 def print_json(content: Any) -> None:
@@ -20,14 +20,14 @@ def print_json(content: Any) -> None:
     print(json.dumps(_printable_json(content), indent=2))
 
 
-def stdout() -> Console:
+def stdout() -> TextConsole:
     """Return the console for results."""
     from mmlab.cli.text_console import TextConsole
 
     return TextConsole()
 
 
-def stderr() -> Console:
+def stderr() -> TextConsole:
     """Return the console for messages and progress."""
     from mmlab.cli.text_console import TextConsole
 
@@ -65,14 +65,6 @@ def recorded_command() -> str:
 def same_command() -> str:
     """Return the command line that repeats this one in the user's shell."""
     return redact(f"{program_name()} {shlex.join(sys.argv[1:])}")
-
-
-def ui_hint(uri: str) -> str:
-    """Return the sentence that names the command which opens the MLflow UI on a store."""
-    from mmlab.tracking import resolve_uri
-
-    option = "" if uri == redact(resolve_uri(None)) else f" --tracking-uri {shlex.quote(uri)}"
-    return f"Open the MLflow UI with: {program_name()} ui{option}"
 
 
 def _printable_json(value: Any) -> Any:

@@ -16,7 +16,6 @@ from mmlab.cli.console import (
     recorded_command,
     same_command,
     stderr,
-    ui_hint,
 )
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.interrupted import end_interrupted
@@ -29,7 +28,7 @@ from mmlab.cli.shared_options import (
     split_names,
     with_shared_options,
 )
-from mmlab.cli.tracking_store import open_store
+from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.spec.resources import Resources
 
 if TYPE_CHECKING:
@@ -123,12 +122,14 @@ def _save_and_print(result: Promotion, command: str, folder: Path, as_json: bool
 
 def _json(result: Promotion) -> dict[str, Any]:
     from mmlab.spec.constraints import constraints_key
+    from mmlab.tracking import run_page
 
-    champion = result.champion
+    study, champion = result.study, result.champion
     return {
         "headline": result.decision.headline,
-        "study": result.study.name,
-        "tracking_uri": result.study.store.uri,
+        "study": study.name,
+        "tracking_uri": study.store.uri,
+        "page": page_link(study.store, run_page(study.experiment_id, result.run_id)),
         "run_id": result.run_id,
         "candidates": result.candidates.to_dict(orient="records"),
         "locked": result.locked.study.name,
@@ -153,6 +154,7 @@ def _json(result: Promotion) -> dict[str, Any]:
 
 def _print(result: Promotion, folder: Path) -> None:
     from mmlab.champion.study_file import study_file
+    from mmlab.tracking import run_page
 
     study, champion = result.study, result.champion
     model = f"model {champion.model_name} version {champion.version}"
@@ -166,4 +168,4 @@ def _print(result: Promotion, folder: Path) -> None:
         "The search has seen most cells of the paper's protocol; the held-out test set decides."
     )
     print_message(f"Write the report with: {program_name()} report {study.name} -o report")
-    print_message(ui_hint(study.store.uri))
+    print_message(page_hint(study.store, run_page(study.experiment_id, result.run_id)))

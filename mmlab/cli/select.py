@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.console import print_json, print_message, stderr, stdout, ui_hint
+from mmlab.cli.console import print_json, print_message, stderr, stdout
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.output_checks import check_output_file
 from mmlab.cli.panel_constraints import constraint_options
@@ -22,7 +22,7 @@ from mmlab.cli.shared_options import (
     shared,
     with_shared_options,
 )
-from mmlab.cli.tracking_store import open_store
+from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def select(
         print_message(cells.origin)
     Trial(spec, cells).check_constraints()
 
-    from mmlab.tracking import UnrecordedResultError, close_abandoned, run_tracked
+    from mmlab.tracking import UnrecordedResultError, close_abandoned, run_page, run_tracked
 
     with stderr().status(f"selecting {n_markers} of {len(cells.genes)} genes with {method}"):
         store.initialise()
@@ -114,10 +114,12 @@ def select(
             raise
     _write_panel(result, output, f"panel.csv of run {run_id} in {store.uri}")
     note = sampling_note(len(cells.y))
+    page = run_page(store.experiment(cells.name), run_id)
     if as_json:
         print_json(
             {
                 "tracking_uri": store.uri,
+                "page": page_link(store, page),
                 "run_id": run_id,
                 "digest": result.digest,
                 "metrics": result.metrics,
@@ -132,7 +134,7 @@ def select(
     if output is not None:
         print_message(f"Panel written to {output}")
     print_message(f"Run {run_id} is saved in {store.uri}")
-    print_message(ui_hint(store.uri))
+    print_message(page_hint(store, page))
 
 
 def _write_panel(result: TrialResult, output: Path | None, elsewhere: str) -> None:

@@ -45,8 +45,8 @@ def sweep(
     umap: Annotated[
         bool,
         typer.Option(
-            help="With n_markers: draw UMAPs of each method's panels, coloured by cell type; "
-            "takes seconds per panel."
+            help="With n_markers: draw UMAPs of each method's panels, coloured by cell type, into "
+            "its MLflow run and the folder of --output; takes seconds per panel."
         ),
     ] = False,
     recipe: RecipeOption = "train_only",

@@ -1,10 +1,12 @@
-"""The tracking store of a command, checked before any work."""
+"""The tracking store of a command, checked before any work, and where to look at its runs."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
-from mmlab.cli.console import print_message
+from mmlab.cli.console import print_message, program_name
+from mmlab.system.redaction import redact
 
 if TYPE_CHECKING:
     from mmlab.tracking import TrackingStore
@@ -33,3 +35,27 @@ def open_store(uri: str | None, *, write: bool = False) -> TrackingStore:
     else:
         store.require_reachable()
     return store
+
+
+#: Where `mmlab ui` listens by default.
+UI_HOST, UI_PORT = "127.0.0.1", 5000
+
+
+def page_link(store: TrackingStore, page: str) -> str:
+    """Return the address of a page on the tracking server, or on a default `mmlab ui`."""
+    from mmlab.tracking import page_address
+
+    server = store.uri if store.uri.startswith("http") else f"http://{UI_HOST}:{UI_PORT}"
+    return page_address(server, page)
+
+
+def page_hint(store: TrackingStore, page: str) -> str:
+    """Return the sentence that says how to open a page of the MLflow UI on a store."""
+    from mmlab.tracking import resolve_uri
+
+    link = page_link(store, page)
+    if store.uri.startswith("http"):
+        return f"Open it in the MLflow UI: {link}"
+    default = store.uri == redact(resolve_uri(None))
+    option = "" if default else f" --tracking-uri {shlex.quote(store.uri)}"
+    return f"Open the MLflow UI with: {program_name()} ui{option}, then {link}"

@@ -15,7 +15,6 @@ from mmlab.cli.console import (
     same_command,
     stderr,
     stdout,
-    ui_hint,
 )
 from mmlab.cli.interrupted import end_interrupted, resume_command
 from mmlab.cli.panel_constraints import constraint_options
@@ -29,7 +28,7 @@ from mmlab.cli.shared_options import (
     shared,
     with_shared_options,
 )
-from mmlab.cli.tracking_store import open_store
+from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
@@ -183,11 +182,14 @@ def search_spec(requested: dict[str, Any], trials: int | None, with_baselines: b
 
 def search_json(result: SearchResult) -> dict[str, Any]:
     """Return what ``--json`` prints of a search."""
-    best = result.best
+    from mmlab.tracking import study_page
+
+    study, best = result.study, result.best
     return {
-        "study": result.study.name,
-        "run_id": result.study.run_id,
-        "tracking_uri": result.study.store.uri,
+        "study": study.name,
+        "run_id": study.run_id,
+        "tracking_uri": study.store.uri,
+        "page": page_link(study.store, study_page(study.store, study.experiment_id, study.run_id)),
         "trials": [
             {
                 "digest": trial.digest,
@@ -214,7 +216,7 @@ def search_json(result: SearchResult) -> dict[str, Any]:
 def _print_result(result: SearchResult) -> None:
     from rich.table import Table
 
-    from mmlab.tracking import format_value
+    from mmlab.tracking import format_value, study_page
 
     study = result.study
     if result.best is None:
@@ -229,4 +231,4 @@ def _print_result(result: SearchResult) -> None:
         stdout().print(table)
         print_text(f"First markers: {', '.join(result.panel[:10])}")
     print_text(f"Study {study.name} is saved in {study.store.uri}")
-    print_text(ui_hint(study.store.uri))
+    print_text(page_hint(study.store, study_page(study.store, study.experiment_id, study.run_id)))

@@ -58,6 +58,27 @@ def reference_method(rows: pd.DataFrame, metric: str) -> str | None:
     return str(means.idxmax() if metric_direction(metric) == "max" else means.idxmin())
 
 
+def leading_method(rows: pd.DataFrame, controls: set[str]) -> str | None:
+    """Return the method with the highest mean kNN accuracy over all settings; None if none has it.
+
+    Only methods with all replicates at all settings compete, as in :func:`reference_method`.
+    Controls compete among themselves if there are no other methods.
+
+    Parameters
+    ----------
+    rows
+        One row per finished replicate: columns method, selector, setting, replicate and metrics.
+    controls
+        Selectors that are lower or upper bounds.
+    """
+    if "knn/accuracy" not in rows:
+        return None
+    competing = rows[~rows["selector"].isin(controls)]
+    competing = competing if len(competing) else rows
+    places = competing["setting"] + ", " + competing["replicate"].astype(str)
+    return reference_method(competing.assign(replicate=places), "knn/accuracy")
+
+
 def reference_tests(
     rows: pd.DataFrame, controls: set[str], protocol: str = "paper"
 ) -> pd.DataFrame:

@@ -120,7 +120,8 @@ def runtime_section(
     Parameters
     ----------
     rows
-        One row per trial: columns method, seconds (whole trial) and fit_seconds (selection).
+        One row per trial: columns method, seconds (whole trial) and fit_seconds (selection; NaN
+        if unknown).
     environment
         From :func:`mmlab.system.environment.describe_environment`.
     notes
@@ -130,7 +131,7 @@ def runtime_section(
         [
             str(method),
             str(len(group)),
-            f"{group['fit_seconds'].mean():.1f}",
+            "" if group["fit_seconds"].isna().all() else f"{group['fit_seconds'].mean():.1f}",
             f"{group['seconds'].mean():.1f}",
             f"{group['seconds'].sum() / 60:.1f}",
         ]
@@ -147,7 +148,9 @@ def runtime_section(
     return Section(
         "Runtime",
         [
-            "Wall time. Each trial runs on its own CPU threads or its own share of a GPU. "
+            "Wall time. Selection is training, with the validation scores on which a method stops "
+            "early, and without loading and preparation of the data. "
+            "Each trial runs on its own CPU threads or its own share of a GPU. "
             f"Machine on which this report was written: {environment['platform']}, "
             f"{environment['cpus']} CPUs ({environment['arithmetic']}), GPUs: {gpus}.",
             *notes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,8 +124,7 @@ def report_search(study: StudyRun[SearchSpec], cells: Cells) -> tuple[Report, li
         ]
     search_time = (
         "Methods marked (search) are trials of the search. Number of replicates per trial: "
-        f"{spec.replicates}. Their selection time was not measured separately: both columns are "
-        "the time of the whole trial."
+        f"{spec.replicates}."
     )
     sections += [
         failed_trials_section(failed),
@@ -232,12 +232,15 @@ def _search_section(study: StudyRun[SearchSpec], records: Sequence[TrialRecord])
 
 
 def _trial_seconds(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Return the wall time of the trials, in the columns of the replicates of a comparison."""
+    """Return the wall time of the trials, in the columns of the replicates of a comparison.
+
+    Trials of older versions of mmlab have no ``fit_seconds``: NaN.
+    """
     rows: list[dict[str, Any]] = [
         {
             "method": f"{r.selector} (search)",
             "seconds": r.metrics["seconds"],
-            "fit_seconds": r.metrics["seconds"],
+            "fit_seconds": r.metrics.get("fit_seconds", math.nan) * r.spec.replicates,
         }
         for r in records
         if "seconds" in r.metrics

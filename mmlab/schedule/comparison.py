@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from matplotlib.figure import Figure
 from rich.console import Console
 
+from mmlab.comparison.panel_umaps import panel_umaps
 from mmlab.comparison.result_table import ResultFile, ResultRow, make_row, row_from_parquet
 from mmlab.comparison.robustness import robustness_metrics
+from mmlab.comparison.significance import leading_method
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
-from mmlab.preprocessing.expression import ZScores
 from mmlab.preprocessing.recipes import first_replicate_zscore
 from mmlab.schedule.cluster import cluster, require_machine
 from mmlab.schedule.comparison_plan import (
@@ -29,6 +32,7 @@ from mmlab.schedule.progress import ComparisonProgress
 from mmlab.schedule.rescue import rescue_replicates
 from mmlab.schedule.study_size import check_size, describe_size
 from mmlab.schedule.submit import submit_trials
+from mmlab.selectors import control_methods
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
@@ -49,6 +53,7 @@ from mmlab.tracking import (
     find_finished_replicates,
     lock_results_file,
     lock_study,
+    log_leader,
     reclaim_study,
 )
 
@@ -210,27 +215,39 @@ class _Comparison:
 
         ``unsent`` is the number of ended trials that the tracking store has not accepted.
         """
-        tables = tabulate(self.study.spec, self.trials, self.rows.by_digest, self.cells)
+        spec = self.study.spec
+        tables = tabulate(spec, self.trials, self.rows.by_digest, self.cells)
+        umaps: dict[str, Figure] = {}
+        if spec.umap:
+            self.console.print("drawing UMAPs of the panels", highlight=False)
+            zscore = first_replicate_zscore(self.trials[0].spec, self.cells)
+            umaps = panel_umaps(spec, tables.replicates, self.cells, zscore)
+        leader = leading_method(tables.replicates, control_methods())
         if not unsent:
-            zscore = None
-            if self.study.spec.umap:
-                self.console.print("drawing UMAPs of the panels", highlight=False)
-                zscore = first_replicate_zscore(self.trials[0].spec, self.cells)
             for title, run in self.runs.items():
-                self._finish(title, run, tables, zscore)
+                self._finish(title, run, tables, umaps.get(title))
+            if leader is not None:
+                _, summary, extra_metrics = _metrics_of(leader, tables)
+                log_leader(self.study, leader, summary, extra_metrics)
         return ComparisonResult(
-            self.study, self.trials, *tables, self.failed, unsent, self.rows.error
+            self.study,
+            self.trials,
+            *tables,
+            self.failed,
+            unsent,
+            rows_error=self.rows.error,
+            umaps=umaps,
+            leader=leader,
         )
 
     def _finish(
-        self, title: str, run: MethodRun, tables: ResultTables, zscore: ZScores | None
+        self, title: str, run: MethodRun, tables: ResultTables, umap: Figure | None
     ) -> None:
         """Log a method's part of the tables and close its run."""
-        rows, summary, curves = (t[t["method"] == title] if len(t) else t for t in tables)
+        rows, summary, extra_metrics = _metrics_of(title, tables)
         records: list[Any] = rows.to_dict(orient="records")
-        extra_metrics = robustness_metrics(curves) if len(curves) else {}
         run.finish(
-            [row_from_parquet(row) for row in records], summary, extra_metrics, self.cells, zscore
+            [row_from_parquet(row) for row in records], summary, extra_metrics, self.cells, umap
         )
 
     def _record(self, ended: EndedTrial) -> None:
@@ -250,3 +267,11 @@ class _Comparison:
 
     def _add_row(self, spec: TrialSpec, digest: str, replicate: ResultRow) -> None:
         self.rows.add(make_row(spec, digest, self.cells.fingerprint, replicate))
+
+
+def _metrics_of(
+    title: str, tables: ResultTables
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, float]]:
+    """Return a method's replicates, its summary, and its metrics over all settings."""
+    rows, summary, curves = (t[t["method"] == title] if len(t) else t for t in tables)
+    return rows, summary, robustness_metrics(curves) if len(curves) else {}

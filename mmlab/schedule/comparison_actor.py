@@ -11,14 +11,8 @@ from mmlab.nn.training import TrainingDivergedError
 from mmlab.schedule.actor import Actor
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import Outcome
-from mmlab.trial.result import TrialResult
+from mmlab.trial.objective import knn_accuracy
 from mmlab.trial.run import OBJECTIVE, Trial, run_trials
-
-
-def knn_accuracy(result: TrialResult) -> float:
-    """Return the kNN accuracy that the progress shows: on validation cells in a search."""
-    prefix = "validation/" if result.spec.protocol == "search" else ""
-    return result.metrics[f"{prefix}knn/accuracy"]
 
 
 class ComparisonActor(Actor):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mmlab.comparison.result_table import ResultRow, make_row, summarise_rows
 from mmlab.comparison.robustness import fill_clean_metrics, robustness_table
@@ -65,6 +66,12 @@ class ComparisonResult:
         Why the file of finished replicates could not be written; empty if it was.
     rescued
         Whether the local disk did not accept them, either; the caller was told where they are.
+    umaps
+        UMAPs of the panels by method (:func:`mmlab.comparison.panel_umaps.panel_umaps`); empty
+        unless the specification asks for them, and in results that are read from the store.
+    leader
+        Method with the highest mean kNN accuracy; None if there is none, and in results that are
+        read from the store.
     """
 
     study: StudyRun[ComparisonSpec]
@@ -76,6 +83,8 @@ class ComparisonResult:
     unsent: int
     rows_error: str = ""
     rescued: bool = False
+    umaps: dict[str, Figure] = field(default_factory=dict)
+    leader: str | None = None
 
 
 def comparison_name(spec: ComparisonSpec, cells: Cells) -> str:

@@ -12,10 +12,9 @@ from mmlab.schedule.actor import Actor
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRun
+from mmlab.trial.objective import SCORE
 from mmlab.trial.run import OBJECTIVE, Trial, final_objective
 
-#: Tune's name for the score that the search maximises.
-SCORE = "score"
 #: Score of a trial whose training diverged; lower than the score of any panel.
 DIVERGED_SCORE = -1.0
 
@@ -64,7 +63,8 @@ class SearchActor(Actor):
             for epoch in trial.epochs():
                 number = int(epoch["epoch"])
                 self.report |= {"epoch": number, SCORE: epoch[OBJECTIVE]}
-                self.run.log_epoch(epoch, write_now=number in rungs)
+                scored = epoch | {SCORE: epoch[OBJECTIVE]}
+                self.run.log_epoch(scored, write_now=number in rungs)
                 yield
         except TrainingDivergedError as error:
             self.run.write()
@@ -74,7 +74,8 @@ class SearchActor(Actor):
         result = trial.result()
         score = result.metrics[final_objective(self.study.spec.search.selector)]
         # With epochs, the last one has already logged the objective.
-        self.run.log_result(result, {} if len(result.history) else {OBJECTIVE: score})
+        extra = {} if len(result.history) else {OBJECTIVE: score}
+        self.run.log_result(result, extra | {SCORE: score})
         complete = {"outcome": str(Outcome.COMPLETE), "epoch": len(result.history)}
         self.report |= complete | {SCORE: score}
 

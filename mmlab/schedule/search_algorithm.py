@@ -16,11 +16,12 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from mmlab.datasets.cells import Cells
-from mmlab.schedule.search_actor import DIVERGED_SCORE, SCORE
+from mmlab.schedule.search_actor import DIVERGED_SCORE
 from mmlab.spec.base import Scalar
 from mmlab.spec.search import Choices, Range, SearchSpace, SearchSpec
 from mmlab.tracking import ENDED, Outcome, StudyRun, TrialRecord
 from mmlab.trial.defaults import resolve_spec
+from mmlab.trial.objective import SCORE
 from mmlab.trial.run import OBJECTIVE
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

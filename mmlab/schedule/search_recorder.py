@@ -9,10 +9,11 @@ from ray.tune.experiment import Trial
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.schedule.ray_tune_run import Recorder
-from mmlab.schedule.search_actor import SCORE, open_trial_run
+from mmlab.schedule.search_actor import open_trial_run
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outcome, StudyRun, close_trial
 from mmlab.trial.defaults import resolve_spec
+from mmlab.trial.objective import SCORE
 
 
 class SearchRecorder(Recorder):

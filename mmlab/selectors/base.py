@@ -70,8 +70,8 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         Class attribute: whether the validation cells are added to the training cells. If not,
         the method gets them as ``X_val`` and ``y_val``, for early stopping.
     trains_in_epochs : bool
-        Class attribute: whether :meth:`run` yields epochs, so that a search can stop a trial
-        early. Such a method has the parameter ``max_epochs``.
+        Class attribute: whether :meth:`run` yields epochs, so that searches can stop trials early.
+        Such a method has the parameter ``max_epochs``.
     reads_from_disk : bool
         Class attribute: whether the cells may be an
         :class:`~mmlab.preprocessing.expression.Expression`, which is read from disk in batches.
@@ -79,6 +79,8 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         Class attribute: whether the method is a control, which bounds the metrics of the others.
     takes_all_genes : bool
         Class attribute: whether the panel is every gene, so that no constraint applies to it.
+    libraries : tuple of str
+        Class attribute: libraries that :meth:`run` imports; trials load them before they measure.
     quick : QuickTraining or None
         Class attribute: a faster, less thorough training, used by ``--quick``; None if the method
         has none. :func:`mmlab.selectors.quick_params` returns its parameters.
@@ -100,6 +102,7 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     reads_from_disk: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
     takes_all_genes: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ()
     quick: ClassVar[QuickTraining | None] = None
     summary: ClassVar[str] = ""
     reference: ClassVar[str] = ""

@@ -46,6 +46,7 @@ class Cosg(RankingSelector):
     """
 
     layer: ClassVar[Layer] = "log1p"
+    libraries: ClassVar[tuple[str, ...]] = ("cosg",)
     summary: ClassVar[str] = (
         "cosine similarity of a gene to one cell type, not to the others (COSG)"
     )

@@ -82,6 +82,7 @@ class LassoNet(Selector):
     """
 
     fits_on_validation: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "lassonet")
     summary: ClassVar[str] = "penalty that removes a gene from a sparse neural network (LassoNet)"
     reference: ClassVar[str] = "Lemhadri et al., JMLR 2021"
 

@@ -83,6 +83,7 @@ class Persist(Selector):
     """
 
     fits_on_validation: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
     reference: ClassVar[str] = "Covert et al., Nature Communications 2023"
 
     candidates_: Indices

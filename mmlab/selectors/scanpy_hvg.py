@@ -36,6 +36,7 @@ class ScanpyHVG(RankingSelector):
 
     layer: ClassVar[Layer] = "log1p"
     supervised: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("scanpy",)
     summary: ClassVar[str] = (
         "highly variable genes by normalised dispersion, without labels (Scanpy)"
     )

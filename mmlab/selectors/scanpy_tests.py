@@ -55,6 +55,8 @@ class ScanpyTest(RankingSelector):
     Wolf et al., Genome Biology 2018 (Scanpy); Gregory et al. 2024, its use as a baseline.
     """
 
+    # Scanpy imports that part of statsmodels in its tests.
+    libraries: ClassVar[tuple[str, ...]] = ("scanpy", "statsmodels.stats.multitest")
     reference: ClassVar[str] = "Wolf et al., Genome Biology 2018"
     test: ClassVar[dict[str, Any]]
 

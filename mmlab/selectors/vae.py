@@ -52,6 +52,7 @@ class VAESelector(Selector):
     fits_on_validation: ClassVar[bool] = False
     trains_in_epochs: ClassVar[bool] = True
     reads_from_disk: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
     published: ClassVar[PublishedTraining]
 
     hidden_size: int | Literal["auto", "half"]

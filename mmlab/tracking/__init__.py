@@ -18,7 +18,7 @@ from mmlab.tracking.finished_replicates import (
     read_replicates,
     read_study_replicates,
 )
-from mmlab.tracking.method_run import MethodRun
+from mmlab.tracking.method_run import MethodRun, log_leader
 from mmlab.tracking.model_registry import (
     Champion,
     find_champion,
@@ -38,6 +38,7 @@ from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_abandoned
 from mmlab.tracking.study_lock import lock_results_file, lock_study
+from mmlab.tracking.study_page import latest_study_page, page_address, run_page, study_page
 from mmlab.tracking.study_run import (
     StudyRun,
     claim_study,
@@ -85,18 +86,23 @@ __all__ = [
     "find_study",
     "find_study_run",
     "format_value",
+    "latest_study_page",
     "load_model",
     "lock_results_file",
     "lock_study",
+    "log_leader",
     "log_search_summary",
     "open_study",
+    "page_address",
     "read_replicates",
     "read_study_replicates",
     "reclaim_study",
     "register_model",
     "resolve_uri",
+    "run_page",
     "run_tracked",
     "set_champion",
     "spec_tags",
+    "study_page",
     "unfinished_promotions",
 ]

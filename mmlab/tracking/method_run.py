@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from mlflow.entities import Metric
 
 from mmlab import figures
 from mmlab.comparison.result_table import ResultRow
 from mmlab.constraints.measure import consensus_constraints
 from mmlab.datasets.cells import Cells
-from mmlab.figures.embedding import sample_cells, umap_coordinates
-from mmlab.preprocessing.expression import ZScores, to_dense
-from mmlab.spec.comparison import ComparisonSpec, MethodSpec
+from mmlab.spec.comparison import ComparisonSpec, MethodSpec, Setting
 from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.study_run import StudyRun
 from mmlab.tracking.trial_run import spec_params
+from mmlab.trial.objective import SCORE
 from mmlab.trial.result import CONFUSION_PREFIX, borda_panel, panel_table, sum_matrices
 
 
@@ -62,7 +62,7 @@ class MethodRun:
         summary: pd.DataFrame,
         extra_metrics: dict[str, float],
         cells: Cells,
-        zscore: ZScores | None = None,
+        umap: Figure | None = None,
     ) -> None:
         """Log means, consensus panels and figures, and close the run.
 
@@ -77,26 +77,19 @@ class MethodRun:
             Metrics over all settings.
         cells
             The cells that the panels were chosen on.
-        zscore
-            z-scores of all cells, shape (n_cells, n_genes), to draw UMAPs of the panel of the
-            first replicate at every setting; None draws no UMAPs.
+        umap
+            UMAPs of the method's panels, from :func:`mmlab.comparison.panel_umaps.panel_umaps`.
         """
         store, settings = self.study.store, self.study.spec.settings
-        points = metric_points(extra_metrics | {"replicates": len(rows)}, 0)
-        for setting in settings:
-            metrics: dict[str, float] = {}
-            at_setting = summary[summary["setting"] == setting.name] if len(summary) else summary
-            for row in at_setting.to_dict(orient="records"):
-                metrics |= {row["metric"]: row["mean"], f"{row['metric']}_std": row["std"]}
-            points += metric_points(metrics, setting.step)
-        store.log_points(self.run_id, points)
+        points = method_points(settings, summary, extra_metrics)
+        store.log_points(self.run_id, [*points, *metric_points({"replicates": len(rows)}, 0)])
         if rows:
-            store.log_files(self.run_id, lambda folder: self._write(rows, cells, zscore, folder))
+            store.log_files(self.run_id, lambda folder: self._write(rows, cells, umap, folder))
         n_planned = (self.method.replicates or self.study.spec.replicates) * len(settings)
         store.close(self.run_id, "FINISHED" if len(rows) >= n_planned else "KILLED")
 
     def _write(
-        self, rows: Sequence[ResultRow], cells: Cells, zscore: ZScores | None, folder: Path
+        self, rows: Sequence[ResultRow], cells: Cells, umap: Figure | None, folder: Path
     ) -> None:
         pd.DataFrame(rows).to_parquet(folder / "replicates.parquet", index=False)
         (folder / "figures").mkdir()
@@ -130,25 +123,49 @@ class MethodRun:
             title = f"{self.method.title} on {cells.name}: {classifier}, test cells"
             figure = figures.confusion_matrices(matrices, cells.classes, title)
             figure.savefig(folder / "figures" / f"{key.replace('/', '_')}.png")
-        if zscore is not None:
-            firsts = {setting: replicates[0] for setting, replicates in by_setting.items()}
-            figure = self._umaps(firsts, cells, zscore)
-            figure.savefig(folder / "figures" / "umap.png")
+        if umap is not None:
+            umap.savefig(folder / "figures" / "umap.png")
 
-    def _umaps(self, firsts: dict[str, ResultRow], cells: Cells, zscore: ZScores) -> Figure:
-        """Draw UMAPs of the panel of the first replicate at every setting."""
-        seed = self.study.spec.seed
-        embedded = sample_cells(len(zscore), seed)
-        expression = to_dense(zscore[embedded])
-        return figures.cell_maps(
-            {
-                name: umap_coordinates(expression[:, row["panel"]], seed)
-                for name, row in firsts.items()
-            },
-            cells.y[embedded],
-            cells.classes,
-            f"{self.method.title} on {cells.name}: UMAP computed from the panel's genes",
-        )
+
+def method_points(
+    settings: Sequence[Setting], summary: pd.DataFrame, extra_metrics: dict[str, float]
+) -> list[Metric]:
+    """Return the metrics of a method: means and standard deviations at every setting, its score.
+
+    The score is the mean kNN accuracy over the settings. Parameters are those of
+    :meth:`MethodRun.finish`.
+    """
+    if summary.empty:
+        return metric_points(extra_metrics, 0)
+    score = summary.loc[summary["metric"] == "knn/accuracy", "mean"].mean()
+    points = metric_points(extra_metrics | {SCORE: float(score)}, 0)
+    for setting in settings:
+        metrics: dict[str, float] = {}
+        for row in summary[summary["setting"] == setting.name].to_dict(orient="records"):
+            metrics |= {row["metric"]: row["mean"], f"{row['metric']}_std": row["std"]}
+        points += metric_points(metrics, setting.step)
+    return points
+
+
+def log_leader(
+    study: StudyRun[ComparisonSpec],
+    title: str,
+    summary: pd.DataFrame,
+    extra_metrics: dict[str, float],
+) -> None:
+    """Log the metrics of the leading method to the run of the study, under the same names.
+
+    Parameters
+    ----------
+    title
+        Title of the method, from :func:`mmlab.comparison.significance.leading_method`.
+    summary, extra_metrics
+        See :meth:`MethodRun.finish`.
+    """
+    points = method_points(study.spec.settings, summary, extra_metrics)
+    study.store.log_points(study.run_id, points)
+    meaning = "kNN accuracy on the test cells, mean over settings; higher is better"
+    study.store.set_tags(study.run_id, {"mmlab.leader": title, "mmlab.score": meaning})
 
 
 def _consensus(spec: ComparisonSpec, rows: Sequence[ResultRow], cells: Cells) -> pd.DataFrame:

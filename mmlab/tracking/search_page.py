@@ -9,6 +9,7 @@ from mmlab.constraints.describe import describe_constraints, escape_markdown
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking.study_run import StudyRun
 from mmlab.tracking.trial_record import Outcome, TrialRecord
+from mmlab.trial.objective import SCORE
 
 
 def log_search_summary(
@@ -30,7 +31,11 @@ def log_search_summary(
         params = ", ".join(
             f"{name} {format_value(best.spec.params[name])}" for name in spec.search.parameters
         )
-        lines += [f"**Best trial:** validation score {best.score:.4f} with {params}.", ""]
+        lines += [
+            f"**Best trial:** validation score {best.score:.4f} with {params}. The metrics of this "
+            "run are those of the best trial; `score` is the validation score, higher is better.",
+            "",
+        ]
         _log_best(study, best)
     lines += ["| trial | selector | status | validation score |", "|---|---|---|---|"]
     for record in sorted(records, key=_complete_and_best_first)[:10]:
@@ -41,13 +46,24 @@ def log_search_summary(
 
 
 def _log_best(study: StudyRun[SearchSpec], best: TrialRecord) -> None:
+    """Log the metrics of the best trial: under their own names, and some of them as ``best/...``.
+
+    The own names are for charts that compare the study with its trials.
+    """
     metrics = {
-        f"best/{name.removeprefix('validation/')}": value
+        name: value
         for name, value in best.metrics.items()
-        if name.startswith("validation/") and not name.endswith(("_std", "/loss"))
+        if name.startswith("validation/") and not name.endswith("/loss")
     }
-    study.store.log_metrics(study.run_id, metrics, 0)
-    study.store.set_tags(study.run_id, {"mmlab.best": best.run_id})
+    short = {
+        f"best/{name.removeprefix('validation/')}": value
+        for name, value in metrics.items()
+        if not name.endswith("_std")
+    }
+    score = {} if best.score is None else {SCORE: best.score}
+    study.store.log_metrics(study.run_id, metrics | short | score, 0)
+    tags = {"mmlab.best": best.run_id, "mmlab.score": "validation score; higher is better"}
+    study.store.set_tags(study.run_id, tags)
 
 
 def _complete_and_best_first(record: TrialRecord) -> tuple[bool, float]:

@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy
+from mmlab.spec.search import SearchSpec
 from mmlab.tracking.run_owner import (
     already_running,
     heartbeat_tags,
@@ -24,6 +25,7 @@ from mmlab.tracking.run_owner import (
 from mmlab.tracking.spec_tags import DAMAGED_SPEC, spec_json, spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_open_trials, finish_study
+from mmlab.tracking.study_page import log_view
 from mmlab.tracking.trial_record import TrialRecord, read_record
 
 _STUDIES = {"mmlab.kind": "study"}
@@ -141,6 +143,8 @@ def create_study(
     run_id = store.create_run(experiment_id, name, tags)
     store.log_params(run_id, {"dataset": cells.name} | params)
     store.log_dataset(run_id, cells)
+    searched = list(spec.search.parameters) if isinstance(spec, SearchSpec) else []
+    log_view(store, experiment_id, run_id, searched)
     content = spec.model_dump_json(indent=2) + "\n"
     store.log_files(run_id, lambda folder: _write(folder / "study.json", content))
     return StudyRun(store, name, run_id, experiment_id, spec)

@@ -21,6 +21,7 @@ from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.trial_page import describe_trial, write_result
 from mmlab.tracking.trial_record import ENDED, Outcome, outcome_of
 from mmlab.tracking.unrecorded_result import UnrecordedResultError
+from mmlab.trial.objective import SCORE, knn_accuracy
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import Trial
 
@@ -173,9 +174,14 @@ class TrialRun:
 def _final_points(
     result: TrialResult, extra: dict[str, float], at_ms: int | None = None
 ) -> list[Metric]:
-    """Return the final metrics of a trial, with its run time and peak memory."""
-    cost = {"seconds": result.seconds, **result.peak_memory}
-    return metric_points(result.metrics | cost | extra, len(result.history), at_ms)
+    """Return the final metrics of a trial, with its score, run time and peak memory.
+
+    ``fit_seconds`` is the wall time of the selection, mean over the replicates.
+    """
+    fit_seconds = float(result.replicates["fit_seconds"].mean())
+    cost = {"seconds": result.seconds, "fit_seconds": fit_seconds, **result.peak_memory}
+    metrics = {SCORE: knn_accuracy(result)} | result.metrics | cost | extra
+    return metric_points(metrics, len(result.history), at_ms)
 
 
 def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[str, TrialResult]:

@@ -45,7 +45,8 @@ class ReplicateResult:
     epochs
         Number of epochs; 0 for a method without epochs.
     fit_seconds
-        Wall time of the selection.
+        Wall time of the selection, with the validation scores that early stopping needs; without
+        loading, preparation and evaluation.
     seconds
         Wall time of the whole replicate: preparation, selection and evaluation.
     device

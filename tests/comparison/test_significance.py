@@ -15,6 +15,7 @@ from mmlab.comparison.significance import (
     TESTED_METRICS,
     add_significance,
     bold_note,
+    leading_method,
     metric_direction,
     reference_method,
     reference_tests,
@@ -254,3 +255,16 @@ def test_bold_methods_of_the_shipped_results_are_ties_over_enough_splits(
             *few["method"],
             *controls,
         }
+
+
+def test_the_leader_has_all_replicates_at_all_settings() -> None:
+    def rows(setting: str, **values: list[float]) -> pd.DataFrame:
+        by_replicate = {method: dict(enumerate(column)) for method, column in values.items()}
+        return rows_of(by_replicate, setting=setting)
+
+    low = rows("k=5", even=[0.6, 0.6], steep=[0.3, 0.3], all_genes=[0.9, 0.9])
+    high = rows("k=9", even=[0.7, 0.7], steep=[0.8, 0.8], partial=[0.9, 0.9], all_genes=[0.9, 0.9])
+    both = pd.concat([low, high], ignore_index=True)
+    assert leading_method(both, {"all_genes"}) == "even"
+    assert leading_method(both[both["method"] == "all_genes"], {"all_genes"}) == "all_genes"
+    assert leading_method(pd.DataFrame(), set()) is None

@@ -107,6 +107,14 @@ def test_mlflow_runs_of_trials_are_nested_in_methods_and_these_in_the_study(
     for trial in trials:
         parent = methods[trial.data.tags["mlflow.parentRunId"]]
         assert parent.data.tags["mmlab.selector"] == trial.data.tags["mmlab.selector"]
+        assert trial.data.metrics["score"] == trial.data.metrics["knn/accuracy"]
+    leader = next(m for m in methods.values() if m.info.run_name == "scanpy_t_test").data.metrics
+    assert {name: study.data.metrics.get(name, 0.0) for name in leader} == leader | {
+        "replicates": 0.0
+    }
+    assert leader["score"] == leader["knn/accuracy"]
+    assert "**scanpy\\_t\\_test**" in study.data.tags["mlflow.note.content"]
+    assert content["run_id"] in content["page"]
     means = {m.data.tags["mmlab.method"]: m.data.metrics["knn/accuracy"] for m in methods.values()}
     table = metric_means(content)
     assert means == {name: pytest.approx(table[name, "knn/accuracy"]) for name in means}

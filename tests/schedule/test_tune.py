@@ -133,14 +133,25 @@ def test_study_run_has_table_best_and_search_figures(
     assert figures == {"search_history.png", "parameter_scores.png"}
     run = study.store.client.get_run(study.run_id)
     assert content["best"]["digest"][:8] in run.data.tags["mlflow.note.content"]
+    best = content["best"]["metrics"]
+    for name in ("score", "validation/knn/accuracy", "validation/score"):
+        assert run.data.metrics[name] == best[name]
+    assert best["score"] == best["validation/score"] == best["validation/knn/accuracy"]
+    assert all(t["metrics"]["score"] == t["metrics"]["validation/score"] for t in content["trials"])
+    assert "higher is better" in run.data.tags["mmlab.score"]
+    page = f"http://127.0.0.1:5000/#/experiments/{study.experiment_id}/runs?"
+    assert content["page"].startswith(page)
+    assert study.run_id in content["page"]
 
 
 def test_search_has_no_metrics_of_test_cells(finished: tuple[Path, dict[str, Any]]) -> None:
     _, content = finished
     names = {name for trial in content["trials"] for name in trial["metrics"]}
-    assert names - {"epoch", "temperature", "seconds", "peak_memory_mb", "train/loss"} == {
-        name for name in names if name.startswith("validation/")
-    }
+    complete = [trial for trial in content["trials"] if trial["status"] == "complete"]
+    assert all(0 < t["metrics"]["fit_seconds"] < t["metrics"]["seconds"] for t in complete)
+    own = {"epoch", "temperature", "seconds", "fit_seconds", "peak_memory_mb", "train/loss"}
+    own.add("score")
+    assert names - own == {name for name in names if name.startswith("validation/")}
 
 
 def test_same_seed_one_at_a_time_gives_the_same_panels(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import logging
+import sys
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +26,12 @@ from mmlab.nn.losses import markermap_loss
 from mmlab.nn.networks import PanelModel
 from mmlab.nn.training import Epoch, TrainingPlan, train
 from mmlab.nn.training_config import Annealing, RangeTest, TrainingConfig
-from mmlab.selectors import get_selector
+from mmlab.selectors import SELECTORS, get_selector
+from mmlab.selectors.controls import RandomSelector
+from mmlab.selectors.training_data import TrainingData
 from mmlab.spec.trial import TrialSpec
-from mmlab.trial import batched_fit
+from mmlab.trial import batched_fit, replicate
+from mmlab.trial import run as trial_run
 from mmlab.trial.batched_fit import Fit, run_fits
 from mmlab.trial.run import run_trial
 
@@ -273,3 +282,62 @@ def test_a_trial_gives_the_same_result_batched_and_alone(
     assert together.replicates[known].equals(apart.replicates[known])
     assert together.panel["gene"].tolist() == apart.panel["gene"].tolist()
     assert together.history["epoch"].tolist() == apart.history["epoch"].tolist()
+
+
+# --- the time of a fit
+
+
+@pytest.mark.parametrize("name", sorted(SELECTORS))
+def test_a_selector_names_the_libraries_that_it_imports_while_it_runs(name: str) -> None:
+    imported: set[str] = set()
+    for kind in SELECTORS[name].__mro__:
+        if not kind.__module__.startswith("mmlab."):
+            continue
+        tree = ast.parse(Path(inspect.getfile(kind)).read_text(encoding="utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        for node in (node for function in functions for node in ast.walk(function)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+    libraries = imported - sys.stdlib_module_names - {"mmlab"}
+    assert libraries <= {library.partition(".")[0] for library in SELECTORS[name].libraries}
+
+
+def test_the_time_of_a_fit_is_that_of_the_selection_alone(
+    tiny_cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    (tmp_path / "slow_library.py").write_text("import clock\nclock.now += 100.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "clock", clock)
+    for module in (batched_fit, trial_run, replicate):
+        monkeypatch.setattr(module, "time", clock)
+
+    def run(self: RandomSelector, data: TrainingData) -> Iterator[Epoch]:
+        importlib.import_module("slow_library")
+        clock.now += 2.0
+        self._set_panel(np.arange(4), np.zeros(data.x.shape[1]), data)
+        yield from ()
+
+    def slowly(seconds: float, function: Any) -> Any:
+        def slow(*arguments: Any, **options: Any) -> Any:
+            clock.now += seconds
+            return function(*arguments, **options)
+
+        return slow
+
+    monkeypatch.setattr(RandomSelector, "run", run)
+    monkeypatch.setattr(RandomSelector, "libraries", ("slow_library",))
+    for module, name, seconds in (
+        (trial_run, "replicate_layers", 10.0),
+        (replicate, "evaluate_panel", 20.0),
+    ):
+        monkeypatch.setattr(module, name, slowly(seconds, getattr(module, name)))
+    spec = TrialSpec(
+        data={"path": "tiny.h5ad", "label_key": "cell_type"}, selector="random", n_markers=4
+    )
+    result = run_trial(spec, tiny_cells)
+    assert result.replicates["fit_seconds"].tolist() == [2.0]
+    assert result.replicates["seconds"].tolist() == [32.0]
+    assert result.seconds == 132.0
