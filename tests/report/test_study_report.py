@@ -70,9 +70,15 @@ def promoted(folder: Path) -> dict[str, Any]:
     """A promotion that was killed once; the same command resumed it."""
     study = tune(folder, *SMALL, *QUICK)["study"]
     arguments = ["promote", study, "--replicates", "2", "--baselines", "random", "--json"]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILL, *arguments], cwd=folder, capture_output=True, timeout=500
-    )
+    # Not to a pipe: what Ray leaves behind could hold it open.
+    with (folder / "stderr").open("w") as output:
+        killed = subprocess.run(
+            [sys.executable, "-c", KILL, *arguments],
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            timeout=500,
+        )
     assert killed.returncode == -signal.SIGKILL
     assert find_champion(store_of(folder), "pbmc68k_reduced", 10) is not None
     done = run_mmlab(folder, *arguments)
