@@ -269,6 +269,7 @@ def test_every_file_is_in_the_manifest(report: Path) -> None:
     assert panel["stability"].between(0, 1).all()
 
 
+@pytest.mark.long
 def test_a_reproduction_gives_equal_metrics_and_panels(folder: Path, report: Path) -> None:
     done = run_mmlab(folder, "reproduce", "report/manifest.json", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
