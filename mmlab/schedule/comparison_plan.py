@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmlab.comparison.result_table import ResultRow, make_row, summarise_rows
-from mmlab.comparison.robustness import fill_clean_metrics, robustness_table
+from mmlab.comparison.robustness import fill_clean_metrics, robustness_metrics, robustness_table
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.selectors import get_selector
@@ -135,6 +135,15 @@ class ResultTables(NamedTuple):
     replicates: pd.DataFrame
     summary: pd.DataFrame
     robustness: pd.DataFrame
+
+    def of_method(self, title: str) -> ResultTables:
+        """Return the part of a method in all tables."""
+        return ResultTables(*(t[t["method"] == title] if len(t) else t for t in self))
+
+    @property
+    def extra_metrics(self) -> dict[str, float]:
+        """Metrics over all settings, of the tables of one method."""
+        return robustness_metrics(self.robustness) if len(self.robustness) else {}
 
 
 def tabulate(

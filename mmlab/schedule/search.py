@@ -114,10 +114,7 @@ def run_search(
             "baselines": ", ".join(spec.baselines),
             **constraint_params(spec),
         }
-        with (
-            interruptible() as interruption,
-            cluster(resources, interruption, console) as ray_cluster,
-        ):
+        with interruptible() as stop, cluster(resources, stop, console) as ray_cluster:
             study = create_study(store, name, spec, cells, params, command)
             return _run(study, cells, ray_cluster, console)
 
@@ -159,10 +156,7 @@ def resume_search(
         study.require_data(cells, "start a new study")
         require_machine(resources)
         store.initialise()
-        with (
-            interruptible() as interruption,
-            cluster(resources, interruption, console) as ray_cluster,
-        ):
+        with interruptible() as stop, cluster(resources, stop, console) as ray_cluster:
             claim_study(study)
             store.set_tags(study.run_id, spec_tags(study.spec))
             return _run(study, cells, ray_cluster, console)

@@ -171,8 +171,7 @@ def train_batched(
 
     Yields
     ------
-    One epoch per selector, None for a selector whose training has ended; see
-    :func:`mmlab.nn.training.train`.
+    One epoch per selector, None for one that has ended: see :func:`mmlab.nn.training.train`.
     """
     import torch
 

@@ -174,10 +174,7 @@ class TrialRun:
 def _final_points(
     result: TrialResult, extra: dict[str, float], at_ms: int | None = None
 ) -> list[Metric]:
-    """Return the final metrics of a trial, with its score, run time and peak memory.
-
-    ``fit_seconds`` is the wall time of the selection, mean over the replicates.
-    """
+    """Return the final metrics of a trial, with its score, wall times and peak memory."""
     fit_seconds = float(result.replicates["fit_seconds"].mean())
     cost = {"seconds": result.seconds, "fit_seconds": fit_seconds, **result.peak_memory}
     metrics = {SCORE: knn_accuracy(result)} | result.metrics | cost | extra

@@ -166,7 +166,7 @@ def test_a_report_that_a_killed_command_moved_away_is_found(
     for path in (folder, folder / "manifest.json"):
         # What is left of a report whose process is killed between two renames.
         folder.rename(temporary_path(folder, "old"))
-        temporary_path(folder).mkdir()
+        temporary_path(folder).mkdir(exist_ok=True)
         found = reproduce(path, Resources(), Console(quiet=True))
         assert [text.split(" ")[:2] for text in found.changed] == [["the", "data"]]
     folder.rename(temporary_path(folder, "old"))

@@ -92,6 +92,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.long
 def test_driver_that_is_killed_repeatedly(reference: dict[str, Any], tmp_path: Path) -> None:
     write_study(tmp_path)
     rng, remaining, processes = random.Random(0), [], list[psutil.Process]()
@@ -111,7 +112,14 @@ def test_driver_that_is_killed_repeatedly(reference: dict[str, Any], tmp_path: P
     assert not [p.name() for p in processes if p.is_running() and p.status() != "zombie"]
 
 
-@pytest.mark.parametrize(("name", "ended"), [("raylet", 0), ("gcs_server", 5), ("raylet", 16)])
+@pytest.mark.parametrize(
+    ("name", "ended"),
+    [
+        pytest.param("raylet", 0, marks=pytest.mark.long),
+        ("gcs_server", 5),
+        pytest.param("raylet", 16, marks=pytest.mark.long),
+    ],
+)
 def test_lost_ray(reference: dict[str, Any], tmp_path: Path, name: str, ended: int) -> None:
     """The study ends with one sentence; the same command gives the results without the loss."""
     write_study(tmp_path)
@@ -128,6 +136,7 @@ def test_lost_ray(reference: dict[str, Any], tmp_path: Path, name: str, ended: i
     assert_complete(uri, reference, run_study(tmp_path))
 
 
+@pytest.mark.long
 def test_killed_workers(reference: dict[str, Any], tmp_path: Path) -> None:
     write_study(tmp_path)
     rng = random.Random(1)
@@ -161,6 +170,7 @@ def test_second_driver_of_the_same_study_is_refused(
     assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, json.loads(first[0]))
 
 
+@pytest.mark.long
 def test_tracking_server_that_is_killed_and_restarted(
     reference: dict[str, Any], tmp_path: Path
 ) -> None:
