@@ -113,7 +113,9 @@ def agrees(printed: str, value: float | None) -> bool:
 
 
 def agrees_in_digits(stored: float, value: float, n_digits: int) -> bool:
-    """Whether a number is stored as the value rounded to significant digits."""
+    """Whether a number is stored as the value rounded to significant digits; NaN as nothing."""
+    if math.isnan(value):
+        return math.isnan(stored)
     if not math.isfinite(value) or abs(value) < 1e-15:
         return abs(stored - value) < 1e-15
     last = 10.0 ** (math.floor(math.log10(abs(value))) - n_digits + 1)

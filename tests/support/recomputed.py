@@ -153,12 +153,14 @@ def paired_tests(study: Study, metric: str) -> pd.DataFrame:
 def bold_methods(study: Study, metric: str, min_common: int) -> set[str]:
     """Return the best method and those not significantly worse.
 
-    With fewer common replicates than ``min_common``, a method must be significantly better.
+    With fewer common replicates than ``min_common``, a method must be significantly better; one
+    that cannot be tested is not bold.
     """
     sign = -1 if metric in LOWER_IS_BETTER else 1
     tests = paired_tests(study, metric)
     significant, better = tests["p_holm"] < ALPHA, sign * tests["mean_difference"] > 0
-    is_bold = (significant & better) | (~significant & (tests["n"] >= min_common))
+    tie = tests["p"].notna() & ~significant & (tests["n"] >= min_common)
+    is_bold = (significant & better) | tie
     return {*tests["method"][is_bold], *tests["reference"]}
 
 
