@@ -53,6 +53,8 @@ STUDY = "search"
 N_RIGHT = {"best": 90, "champion": 60, "default": 70, "random": 40}
 #: Tags whose values name the process or the time.
 _VOLATILE = {"mmlab.pid", "mmlab.process_start", "mmlab.alive_at"}
+#: Starts of the names of the files of a store.
+_STORE = ("mlflow.db", "mlartifacts")
 #: Starts of the names of the methods that change a store.
 _WRITES = ("create_", "delete_", "log_", "rename_", "set_", "update_")
 
@@ -71,11 +73,11 @@ def make_store(folder: Path) -> None:
 
 
 def copy_store(template: Path, folder: Path) -> TrackingStore:
-    """Copy the database of a store; the artifacts of both are in the folder of the first."""
-    folder.mkdir()
-    for path in template.glob("mlflow.db*"):
-        shutil.copy(path, folder)
-    return TrackingStore(f"sqlite:///{folder}/mlflow.db")
+    """Copy a store with its artifacts."""
+    shutil.copytree(template, folder)
+    store = TrackingStore(f"sqlite:///{folder}/mlflow.db")
+    store.require_reachable()
+    return store
 
 
 def register_rival(store: TrackingStore) -> None:
@@ -152,7 +154,8 @@ def end_state(store: TrackingStore) -> dict[str, Any]:
     """Return all that a promotion leaves, without ids, times and processes."""
     runs = list(store.search({}))
     names = {run.info.run_id: run.info.run_name for run in runs}
-    files = [path for path in store.folder.rglob("*") if "mlflow.db" not in path.name]
+    own = [path for path in store.folder.iterdir() if not path.name.startswith(_STORE)]
+    files = [path for folder in own for path in (folder, *folder.rglob("*"))]
     return {
         "runs": sorted((_run_state(store, run, names) for run in runs), key=repr),
         "models": [
