@@ -14,7 +14,10 @@ import pytest
 
 #: A study that closes its runs for `sys.argv[1]` seconds once it is interrupted.
 STUDY = """
-import sys, time
+import signal, sys, time
+# Tests may run in the background, where Ctrl-C is ignored.
+for number in map(int, sys.argv[2:]):
+    signal.signal(number, signal.default_int_handler)
 from mmlab.cli.interrupted import end_interrupted
 from mmlab.system.interruption import StudyInterruptedError, interruptible
 
@@ -34,8 +37,11 @@ except StudyInterruptedError as interrupted:
 """
 
 
-def start(folder: Path, seconds: float, **options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", STUDY, str(seconds)]
+def start(
+    folder: Path, seconds: float, ignored: int = 0, **options: object
+) -> subprocess.Popen[str]:
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} - {ignored}
+    command = [sys.executable, "-c", STUDY, str(seconds), *(str(int(n)) for n in numbers)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(command, cwd=folder, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
 
@@ -77,7 +83,8 @@ def test_second_ctrl_c_ends_at_once_with_one_line(tmp_path: Path) -> None:
 
 
 def test_hangup_is_ignored_under_nohup(tmp_path: Path) -> None:
-    study = start(tmp_path, 0, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    study = start(tmp_path, 0, signal.SIGHUP, preexec_fn=ignore)
     assert read_line(study) == "started"
     study.send_signal(signal.SIGHUP)
     time.sleep(0.5)
