@@ -15,10 +15,8 @@ _MACHINE_ERRORS = (ImportError, MemoryError, *STORE_ERRORS)
 def is_machine_failure(trial: Trial) -> bool:
     """Return whether a trial ended because of its worker, node or machine.
 
-    All errors of Ray are, such as that of a dead worker, except an exception that the trial itself
-    raised.
+    An exception of the trial itself always comes as a ``RayTaskError``. All other errors are of
+    machines, such as that of a dead worker, or one of which Tune kept only the text.
     """
     error = trial.get_pickled_error()
-    if isinstance(error, RayTaskError):
-        return isinstance(error.cause, _MACHINE_ERRORS)
-    return error is not None
+    return not isinstance(error, RayTaskError) or isinstance(error.cause, _MACHINE_ERRORS)

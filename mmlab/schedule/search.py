@@ -234,7 +234,7 @@ def _run_search(study: StudyRun[SearchSpec], cells: Cells, tune_run: TuneRun) ->
     max_epochs = int(params["max_epochs"])
     while True:
         records = [r for r in study.trials() if r.selector == search.selector]
-        ended = sum(record.outcome in ENDED for record in records)
+        ended = sum(r.outcome in ENDED for r in records)
         if ended >= study.spec.trials:
             return
         lost = tune_run.fit(
