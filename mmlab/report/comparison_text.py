@@ -67,11 +67,15 @@ def comparison_answer(result: ComparisonResult, tests: pd.DataFrame, best: str) 
     return text
 
 
+#: Why there is no test, or none that counts.
+_UNTESTED = "too few common replicates, or the same difference in all"
+
+
 def _tests_sentence(tests: pd.DataFrame) -> str:
     """Return which methods cannot be distinguished from the best one, and which are untested."""
     tested = tests.dropna(subset=["p_holm"])
     if tested.empty:
-        return "No method was tested against it: too few common replicates."
+        return f"No method could be tested against it ({_UNTESTED})."
     test = f"({tested['test'].iloc[0]} with Holm's correction)"
     ties, significant = indistinguishable(tested), tested["p_holm"] < SIGNIFICANCE
     better = significant & (gains(tested) > 0)
@@ -80,7 +84,7 @@ def _tests_sentence(tests: pd.DataFrame) -> str:
     for methods, meaning in [
         (tested.loc[better, "method"], f"Significantly better on fewer replicates {test}"),
         (tested.loc[ties, "method"], f"Not distinguishable from it {test}"),
-        (unknown, "Too few common replicates to decide"),
+        (unknown, f"Not decided ({_UNTESTED})"),
     ]:
         text += [f"{meaning}: {', '.join(methods)}."] if len(methods) else []
     return " ".join(text) or f"All other methods are significantly worse {test}."

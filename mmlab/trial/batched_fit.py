@@ -7,11 +7,11 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
 from mmlab.preprocessing.expression import Expression
+from mmlab.selectors import load_libraries
 from mmlab.selectors.base import Selector
 from mmlab.selectors.training_data import TrainingData
 from mmlab.selectors.vae import VAESelector, train_batched
@@ -79,7 +79,7 @@ def run_fits(fits: Sequence[Fit]) -> Iterator[int]:
     many small operations of a training step run once for all of them. Each selector gets the
     same result as when it is trained alone, up to float32 rounding.
     """
-    _load_libraries(fits)
+    load_libraries(fit.selector for fit in fits)
     running = [
         _train_batch(batch) if len(batch) > 1 else _train_single(batch[0])
         for batch in _model_batches(fits)
@@ -91,12 +91,6 @@ def run_fits(fits: Sequence[Fit]) -> Iterator[int]:
             n_done += 1
             yield n_done
     yield from range(n_done + 1, max((len(fit.epochs) for fit in fits), default=0) + 1)
-
-
-def _load_libraries(fits: Sequence[Fit]) -> None:
-    """Import what the selectors import, or the first fit of a process would take seconds longer."""
-    for name in dict.fromkeys(name for fit in fits for name in fit.selector.libraries):
-        import_module(name)
 
 
 def _model_batches(fits: Sequence[Fit]) -> list[list[Fit]]:

@@ -43,7 +43,7 @@ def result_of(levels: list[float], methods: list[str], **more: Any) -> Any:
             level = setting.noise.level
             for replicate in replicates:
                 value = (accuracy + SPLITS[replicate]) * (1 - 0.5 * level)
-                value += JITTER[replicate] * (method == "rankcorr")
+                value += JITTER[replicate] * (method != "cosg")
                 row = {
                     "dataset": "zeisel",
                     "method": method,
@@ -86,7 +86,8 @@ def test_the_answer_names_the_best_method_with_all_replicates_and_its_ties() -> 
     assert text[0].endswith("Controls are not ranked.")
     assert text[1] == (
         "Not distinguishable from it (corrected resampled t-test with Holm's correction): "
-        "rankcorr. Too few common replicates to decide: lassonet."
+        "rankcorr. Not decided (too few common replicates, or the same difference in all): "
+        "lassonet."
     )
     assert any("different splits" in point for point in comparison_limitations(result))
 
@@ -95,7 +96,7 @@ def test_the_answer_names_the_best_method_with_all_replicates_and_its_ties() -> 
     ("methods", "sentence"),
     [
         (["cosg", "mrmr"], "All other methods are significantly worse (corrected"),
-        (["cosg", "lassonet"], "No method was tested against it"),
+        (["cosg", "lassonet"], "No method could be tested against it (too few"),
     ],
 )
 def test_the_answer_says_if_no_method_ties(methods: list[str], sentence: str) -> None:
@@ -108,7 +109,7 @@ def test_the_answer_says_if_no_method_ties(methods: list[str], sentence: str) ->
 def test_a_single_replicate_has_no_standard_deviation() -> None:
     result = result_of([], ["lassonet"])
     (text,) = comparison_answer(result, comparison_tables(result).tests, "lassonet")
-    assert text.endswith("1.030 on test cells (1 replicate).")
+    assert text.endswith("1.033 on test cells (1 replicate).")
 
 
 def test_the_largest_area_is_not_that_of_a_control_or_of_few_replicates() -> None:
@@ -134,7 +135,7 @@ def test_the_report_shows_and_writes_the_tests_of_every_metric() -> None:
         assert len(table.rows) == 2 * 4
         by_method = {line[0]: list(line) for line in table.rows if line[2] == "50"}
         assert by_method["smash"][1:4] == ["cosg", "50", "3"]
-        assert by_method["smash"][4] == ("+0.0200" if metric == "linear/l2" else "-0.0200")
+        assert by_method["smash"][4] == ("+0.0200" if metric == "linear/l2" else "-0.0193")
         assert by_method["lassonet"][5:] == ["", "", ""]
     bold = [
         line[0]

@@ -45,7 +45,7 @@ def test_a_locked_study_is_refused(
     kind: str, study: StudyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mmlab.schedule.search.cluster", None)
-    monkeypatch.setattr("mmlab.schedule.comparison.cluster", None)
+    monkeypatch.setattr("mmlab.schedule.running_comparison.cluster", None)
     # A damaged file would be noticed if it was read before the lock is taken.
     (tmp_path / "rows.parquet").write_text("damaged")
     comparison = f"benchmark-pbmc68k_reduced-{COMPARISON.digest(study.fingerprint())[:8]}"
@@ -70,7 +70,7 @@ def test_a_results_file_that_another_comparison_uses_is_refused(
     study: StudyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each comparison replaces the whole file; the second would lose the rows of the first."""
-    monkeypatch.setattr("mmlab.schedule.comparison.cluster", None)
+    monkeypatch.setattr("mmlab.schedule.running_comparison.cluster", None)
     common = (study.store, Resources(), Console(file=io.StringIO()))
     (tmp_path / "link").symlink_to(tmp_path)
     rows, same = tmp_path / "rows.parquet", tmp_path / "link" / "rows.parquet"
