@@ -151,6 +151,7 @@ def test_killed_workers(reference: dict[str, Any], tmp_path: Path) -> None:
     assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, run_study(tmp_path))
 
 
+@pytest.mark.long
 def test_second_driver_of_the_same_study_is_refused(
     reference: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def test_killed_study_resumes_up_to_the_requested_number_of_trials(tmp_path: Pat
         assert epochs == sorted(set(epochs))
 
 
+@pytest.mark.long
 def test_lost_ray_ends_a_search_and_its_workers(tmp_path: Path) -> None:
     options = ["--trials", "3", "--epochs", "60"]
     with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:
@@ -71,6 +72,7 @@ def test_lost_ray_ends_a_search_and_its_workers(tmp_path: Path) -> None:
     assert {trial["status"] for trial in trials} <= {"complete", "stopped"}
 
 
+@pytest.mark.long
 def test_second_driver_of_a_running_study_is_refused(tmp_path: Path) -> None:
     options = ["--trials", "3", "--epochs", "100"]
     with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:

@@ -178,7 +178,9 @@ def test_a_store_that_goes_away_is_one_sentence(
 
 @pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.parametrize("fault", ["log_artifacts", "set_terminated"])
+@pytest.mark.parametrize(
+    "fault", [pytest.param("log_artifacts", marks=pytest.mark.long), "set_terminated"]
+)
 def test_a_store_that_goes_away_at_the_end_of_a_search_keeps_its_trials(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
