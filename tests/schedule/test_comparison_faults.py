@@ -112,14 +112,8 @@ def test_driver_that_is_killed_repeatedly(reference: dict[str, Any], tmp_path: P
     assert not [p.name() for p in processes if p.is_running() and p.status() != "zombie"]
 
 
-@pytest.mark.parametrize(
-    ("name", "ended"),
-    [
-        pytest.param("raylet", 0, marks=pytest.mark.long),
-        ("gcs_server", 5),
-        pytest.param("raylet", 16, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "ended"), [("raylet", 0), ("gcs_server", 5), ("raylet", 16)])
 def test_lost_ray(reference: dict[str, Any], tmp_path: Path, name: str, ended: int) -> None:
     """The study ends with one sentence; the same command gives the results without the loss."""
     write_study(tmp_path)

@@ -86,6 +86,7 @@ def test_trial_whose_reused_actor_dies_is_lost_and_can_be_run_again(
     assert not results.failed
 
 
+@pytest.mark.long
 def test_failure_of_a_machine_is_not_one_of_the_trial(tmp_path: Path, tiny_cells: Cells) -> None:
     """Trials on a full disk are started again in three rounds, then the study ends."""
     results, resources, interruption = Results(), Resources(max_concurrent=1), Interruption()
