@@ -180,7 +180,7 @@ def _page(result: ComparisonResult) -> str:
     from mmlab.tracking import study_page
 
     study = result.study
-    return study_page(study.store, study.experiment_id, study.run_id)
+    return study_page(study.experiment_id, study.run_id)
 
 
 def _about_leader(method: str) -> str:

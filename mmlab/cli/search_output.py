@@ -20,7 +20,7 @@ def search_json(result: SearchResult) -> dict[str, Any]:
         "study": study.name,
         "run_id": study.run_id,
         "tracking_uri": study.store.uri,
-        "page": page_link(study.store, study_page(study.store, study.experiment_id, study.run_id)),
+        "page": page_link(study.store, study_page(study.experiment_id, study.run_id)),
         "trials": [
             {
                 "digest": trial.digest,
@@ -61,7 +61,7 @@ def print_result(result: SearchResult) -> None:
         stdout().print(table)
         print_text(f"First markers: {', '.join(result.panel[:10])}")
     print_text(f"Study {study.name} is saved in {study.store.uri}")
-    print_text(page_hint(study.store, study_page(study.store, study.experiment_id, study.run_id)))
+    print_text(page_hint(study.store, study_page(study.experiment_id, study.run_id)))
 
 
 def describe_missing(result: SearchResult) -> str:

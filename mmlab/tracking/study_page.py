@@ -33,15 +33,13 @@ def log_view(
     store.client.set_experiment_tag(experiment_id, _VIEW_TAG + run_id, text)
 
 
-def study_page(store: TrackingStore, experiment_id: str, run_id: str) -> str:
+def study_page(experiment_id: str, run_id: str, *, has_view: bool = True) -> str:
     """Return the page with the runs below a study's run, highest score first.
 
     These are the trials of a search, the methods of a comparison. The result follows the address
-    of a server, see :func:`page_address`. Studies of older versions of mmlab have no view: the
-    page then has MLflow's default columns.
+    of a server, see :func:`page_address`. A study that only older versions of mmlab have run has
+    no view: the page then has MLflow's default columns.
     """
-    tags = store.client.get_experiment(experiment_id).tags
-    has_view = _VIEW_TAG + run_id in tags
     view = {"viewStateShareKey": run_id} if has_view else _facets(run_id)
     return f"#/experiments/{experiment_id}/runs?{urlencode(view | _MODE)}"
 
@@ -67,8 +65,10 @@ def latest_study_page(store: TrackingStore) -> str | None:
     runs = list(store.search({"mmlab.kind": "study"}))
     if not runs:
         return None
-    latest = max(runs, key=_last_use)
-    return study_page(store, latest.info.experiment_id, latest.info.run_id)
+    latest = max(runs, key=_last_use).info
+    tags = store.client.get_experiment(latest.experiment_id).tags
+    has_view = _VIEW_TAG + latest.run_id in tags
+    return study_page(latest.experiment_id, latest.run_id, has_view=has_view)
 
 
 def _last_use(run: Run) -> float:

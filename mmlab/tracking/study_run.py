@@ -143,11 +143,11 @@ def create_study(
     run_id = store.create_run(experiment_id, name, tags)
     store.log_params(run_id, {"dataset": cells.name} | params)
     store.log_dataset(run_id, cells)
-    searched = list(spec.search.parameters) if isinstance(spec, SearchSpec) else []
-    log_view(store, experiment_id, run_id, searched)
     content = spec.model_dump_json(indent=2) + "\n"
     store.log_files(run_id, lambda folder: _write(folder / "study.json", content))
-    return StudyRun(store, name, run_id, experiment_id, spec)
+    study = StudyRun(store, name, run_id, experiment_id, spec)
+    _log_view(study)
+    return study
 
 
 def find_study(store: TrackingStore, name: str) -> StudyRun[AnyStudy] | None:
@@ -222,11 +222,18 @@ def claim_study(study: StudyRun[Any]) -> None:
     study.store.reopen(study.run_id)
     study.store.set_tags(study.run_id, owner_tags())
     study.close_open_trials()
+    _log_view(study)
 
 
 def send_heartbeat(study: StudyRun[Any]) -> None:
     """Record the current time in the study's run, for drivers on other machines."""
     study.store.set_tags(study.run_id, heartbeat_tags())
+
+
+def _log_view(study: StudyRun[Any]) -> None:
+    """Store the view that :func:`study_page` shows; the columns of a search are its parameters."""
+    searched = list(study.spec.search.parameters) if isinstance(study.spec, SearchSpec) else []
+    log_view(study.store, study.experiment_id, study.run_id, searched)
 
 
 def _read_study(store: TrackingStore, run: Run) -> StudyRun[AnyStudy]:

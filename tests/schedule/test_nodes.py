@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import secrets
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def test_node_without_mmlab_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
     broken = tmp_path / "broken" / "mmlab"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('no mmlab on this node')\n")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Ray keeps the first token of a process: later tests of the same process need it, too.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     monkeypatch.chdir(tmp_path)
     environment = {"PYTHONPATH": str(broken.parent)}
     head = {"num_cpus": 2, "node_name": "bare", "env_vars": environment}

@@ -15,8 +15,7 @@ from mmlab.comparison.result_table import make_row
 from mmlab.comparison.tables import compare_methods, view_tables
 from mmlab.datasets.cells import Cells
 from mmlab.nn.training import TrainingDivergedError
-from mmlab.schedule import Resources, comparison_actor
-from mmlab.schedule import comparison as comparison_module
+from mmlab.schedule import Resources, comparison_actor, running_comparison
 from mmlab.schedule.comparison import run_comparison
 from mmlab.schedule.comparison_actor import ComparisonActor
 from mmlab.schedule.comparison_plan import PlannedTrial, group_trials, plan_trials, tabulate
@@ -178,14 +177,14 @@ def test_grouped_trials_give_the_same_comparison(
         return result.replicates.set_index("digest").sort_index(), runs
 
     alone, _ = run("alone")
-    group_singly = comparison_module.group_trials
+    group_singly = running_comparison.group_trials
 
     def in_pairs(missing: list[PlannedTrial], resources: Resources) -> list[list[PlannedTrial]]:
         flat = [trial for group in group_singly(missing, resources) for trial in group]
         markermap = [trial for trial in flat if trial.method.params]
         return [[t] for t in flat if not t.method.params] + [markermap[:2], markermap[2:]]
 
-    monkeypatch.setattr(comparison_module, "group_trials", in_pairs)
+    monkeypatch.setattr(running_comparison, "group_trials", in_pairs)
     together, runs = run("together")
     same = ["method", "replicate", "epochs", "params"]
     pd.testing.assert_frame_equal(together[same], alone[same])

@@ -33,9 +33,10 @@ def test_the_view_of_a_study_finds_its_runs_in_the_order_of_their_scores(
     for name, score, parent in (("a", 0.5, study), ("b", 0.9, study), ("c", 0.7, "other")):
         runs[name] = store.create_run(experiment, name, {"mlflow.parentRunId": parent})
         store.log_metrics(runs[name], {"score": score}, 0)
-    old = query(study_page(store, experiment, study))
+    old = query(str(latest_study_page(store)))
     log_view(store, experiment, study, ["beta"])
-    page = study_page(store, experiment, study)
+    page = study_page(experiment, study)
+    assert latest_study_page(store) == page
     assert page.startswith(f"#/experiments/{experiment}/runs?")
     assert query(page)["viewStateShareKey"] == [study]
     assert query(page)["workflowType"] == old["workflowType"] == ["machine_learning"]
