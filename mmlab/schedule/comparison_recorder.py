@@ -11,6 +11,7 @@ from ray.tune.experiment import Trial
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.schedule.ray_tune_run import Recorder
+from mmlab.schedule.trial_failures import failure_text
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import EndedTrial, Outcome
 from mmlab.trial.defaults import resolve_spec
@@ -67,7 +68,7 @@ class ComparisonRecorder(Recorder):
     def _record_failure(self, trial: Trial) -> None:
         """Record all trials of a group as failed, with the error, after the last retry."""
         group = trial.config["group"]
-        reason = str(trial.get_error() or "the worker process died")
+        reason = failure_text(trial)
         for requested_spec in group["trials"]:
             spec = resolve_spec(TrialSpec.model_validate(requested_spec), self.cells)
             digest = spec.digest(self.cells.fingerprint)

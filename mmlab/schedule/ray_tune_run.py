@@ -14,9 +14,9 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from mmlab.schedule.actor import Actor
-from mmlab.schedule.machine_failures import is_machine_failure
 from mmlab.schedule.node_check import error_line
 from mmlab.schedule.ray_cluster import RayCluster
+from mmlab.schedule.trial_failures import failure_text, is_machine_failure
 from mmlab.system.interruption import Interruption
 
 #: How often a configuration is started again after its worker died or raised an error.
@@ -75,7 +75,7 @@ class Recorder(Callback):
         given_up_at_once = self._retries.get(trial.trial_id) == iteration
         if given_up_at_once or is_machine_failure(trial):
             self.lost.append(trial.config)
-            self.reason = error_line(str(trial.get_error() or "the worker process died"))
+            self.reason = error_line(failure_text(trial))
         else:
             self.n_ended += 1
             self._record_failure(trial)

@@ -10,6 +10,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.schedule.ray_tune_run import Recorder
 from mmlab.schedule.search_actor import open_trial_run
+from mmlab.schedule.trial_failures import failure_text
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outcome, StudyRun, close_trial
 from mmlab.trial.defaults import resolve_spec
@@ -63,7 +64,7 @@ class SearchRecorder(Recorder):
 
     def _record_failure(self, trial: Trial) -> None:
         """Close the run of a trial as failed, with the error, after the last retry."""
-        reason = str(trial.get_error() or "the worker process died")
+        reason = failure_text(trial)
         unresolved = self.study.spec.trial(trial.config["selector"], trial.config["params"])
         spec = resolve_spec(unresolved, self.cells)
         digest = spec.digest(self.cells.fingerprint)
