@@ -21,6 +21,7 @@ def search_json(result: SearchResult) -> dict[str, Any]:
         "run_id": study.run_id,
         "tracking_uri": study.store.uri,
         "page": page_link(study.store, study_page(study.experiment_id, study.run_id)),
+        "unsent": result.unsent,
         "trials": [
             {
                 "digest": trial.digest,
@@ -60,8 +61,9 @@ def print_result(result: SearchResult) -> None:
         print_text(f"Best of {study.spec.trials} trials: {best.digest[:8]}")
         stdout().print(table)
         print_text(f"First markers: {', '.join(result.panel[:10])}")
-    print_text(f"Study {study.name} is saved in {study.store.uri}")
-    print_text(page_hint(study.store, study_page(study.experiment_id, study.run_id)))
+    if not result.unsent:
+        print_text(f"Study {study.name} is saved in {study.store.uri}")
+        print_text(page_hint(study.store, study_page(study.experiment_id, study.run_id)))
 
 
 def describe_missing(result: SearchResult) -> str:

@@ -15,7 +15,7 @@ from mmlab.cli.console import (
     same_command,
     stderr,
 )
-from mmlab.cli.interrupted import end_interrupted, resume_command
+from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted, resume_command
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
 from mmlab.cli.search_output import describe_missing, print_result, search_json
@@ -128,6 +128,14 @@ def tune(
         print_json(search_json(result))
     else:
         print_result(result)
+    if result.unsent:
+        study = result.study
+        print_message(
+            f"{result.unsent} finished trials could not be sent to {study.store.uri} and wait on "
+            "this machine; when it answers again, send them with: "
+            + resume_command(study.name, tracking_uri, resources)
+        )
+        raise typer.Exit(TRY_AGAIN)
     missing = describe_missing(result)
     if missing:
         print_message(missing)

@@ -37,9 +37,6 @@ from mmlab.tracking import (
     reclaim_study,
 )
 
-#: Seconds without progress after which the end of a study stops waiting for the tracking store.
-_DRAIN_TIMEOUT = 30.0
-
 
 def run_comparison(
     spec: ComparisonSpec,
@@ -95,7 +92,7 @@ def run_comparison(
                 comparison.load_finished()
                 try:
                     comparison.compute(resources, interruption)
-                    result = comparison.summarise(outbox.drain(_DRAIN_TIMEOUT))
+                    result = comparison.summarise(outbox.drain())
                 finally:
                     rescued = rescue_replicates(study, outbox, rows, console)
             result = replace(result, rescued=rescued)

@@ -25,7 +25,7 @@ class ComparisonRecorder(Recorder):
     """Passes each ended trial to ``on_end`` and all reports to the progress display.
 
     It runs in the driver. The reports come from
-    :class:`mmlab.schedule.comparison_actor.ComparisonActor`.
+    :class:`mmlab.schedule.actor.ComparisonActor`.
     """
 
     def __init__(self, cells: Cells, progress: Progress, on_end: OnEnd) -> None:
@@ -78,5 +78,6 @@ class ComparisonRecorder(Recorder):
     def _record(
         self, spec: TrialSpec, digest: str, parent: str, result: TrialResult | None, reason: str
     ) -> None:
+        outcome = Outcome.FAILED if result is None else Outcome.COMPLETE
         at_ms = int(time.time() * 1000)
-        self.on_end(EndedTrial(spec, digest, parent, result, reason, at_ms))
+        self.on_end(EndedTrial(spec, digest, parent, outcome, result, reason, at_ms))

@@ -13,15 +13,16 @@ from rich.console import Console
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
+from mmlab.schedule.actor import SearchActor
 from mmlab.schedule.cluster import cluster, require_machine
 from mmlab.schedule.progress import SearchProgress
 from mmlab.schedule.ray_cluster import RayCluster
 from mmlab.schedule.ray_tune_run import TuneRun
-from mmlab.schedule.search_actor import SearchActor
-from mmlab.schedule.search_algorithm import WarmStartASHA, make_searcher
+from mmlab.schedule.search_algorithm import NewConfigurations, WarmStartASHA
 from mmlab.schedule.search_checks import check_search, require_new
 from mmlab.schedule.search_recorder import SearchRecorder
 from mmlab.schedule.search_summary import best_trial, write_summary
+from mmlab.schedule.search_trials import SearchTrials
 from mmlab.schedule.study_size import check_size
 from mmlab.selectors import resolve_params
 from mmlab.spec.names import check_name, name_from
@@ -32,6 +33,7 @@ from mmlab.system.redaction import redact
 from mmlab.tracking import (
     ENDED,
     STORE_ERRORS,
+    Outbox,
     StudyRun,
     TrackingStore,
     TrialRecord,
@@ -60,12 +62,15 @@ class SearchResult:
         The complete searched trial with the highest validation score; None if there is none.
     panel
         The names of the genes of its panel, best first.
+    unsent
+        Number of ended trials that the tracking store has not accepted.
     """
 
     study: StudyRun[SearchSpec]
     trials: list[TrialRecord]
     best: TrialRecord | None
     panel: list[str]
+    unsent: int = 0
 
 
 def run_search(
@@ -166,85 +171,112 @@ def _run(
     study: StudyRun[SearchSpec], cells: Cells, cluster: RayCluster, console: Console
 ) -> SearchResult:
     """Run the missing trials, write the summary, and close the study's run."""
+    outbox = Outbox(study, cells)
     try:
-        result = _run_trials(study, cells, cluster, console)
-        study.finish(complete=True)
+        with outbox:
+            result = _run_trials(study, cells, cluster, console, outbox)
+        if not result.unsent:
+            study.finish(complete=True)
     except STORE_ERRORS as error:
         # The run is not closed: this store would block here. Resuming the study closes its runs.
         reason = redact(" ".join(str(error).split()))[:300].rstrip(".")
         raise UserError(
             f"study {study.name} stopped, because it could not be written to the end: {reason}. "
-            f"Its ended trials are kept in {study.store.uri}. When this store can be written "
-            f"again, go on with: mmlab tune --resume {study.name}."
+            f"Its ended trials are kept in {study.store.uri}, or on this machine. When this store "
+            f"can be written again, go on with: mmlab tune --resume {study.name}."
         ) from error
     except KeyboardInterrupt as interrupt:
         cluster.end_workers()
-        _finish_incomplete(study)
+        _finish_incomplete(study, outbox)
         raise StudyInterruptedError(study.name, cluster.interruption.reason) from interrupt
     except BaseException:
-        _finish_incomplete(study)
+        _finish_incomplete(study, outbox)
         raise
     return result
 
 
-def _finish_incomplete(study: StudyRun[SearchSpec]) -> None:
+def _finish_incomplete(study: StudyRun[SearchSpec], outbox: Outbox) -> None:
     """Close the run of a study that did not end, unless the store does not take it."""
-    with suppress(*STORE_ERRORS):
-        study.finish(complete=False)
+    if not outbox.last_error:
+        with suppress(*STORE_ERRORS):
+            study.finish(complete=False)
 
 
 def _run_trials(
-    study: StudyRun[SearchSpec], cells: Cells, cluster: RayCluster, console: Console
+    study: StudyRun[SearchSpec],
+    cells: Cells,
+    cluster: RayCluster,
+    console: Console,
+    outbox: Outbox,
 ) -> SearchResult:
     """Run the missing trials and write the summary."""
-    records = study.trials()
+    trials = SearchTrials(study, cells, outbox.unsent())
     total = study.spec.trials + len(study.spec.baselines)
-    ended = sum(record.outcome in ENDED for record in records)
+    ended = sum(record.outcome in ENDED for record in trials.all())
     searched = list(study.spec.search.parameters)
     with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
-        recorder = SearchRecorder(study, cells, progress)
-        shared = {"cells": cells, "study": study}
-        tune_run = TuneRun(study.name, SearchActor, shared, recorder, cluster)
-        _run_baselines(study, records, tune_run)
-        _run_search(study, cells, tune_run)
-    study.close_open_trials()
-    records = study.trials()
+        recorder = SearchRecorder(trials, outbox, progress)
+        tune_run = TuneRun(
+            study.name, SearchActor, {"cells": cells, "spec": study.spec}, recorder, cluster
+        )
+        _run_baselines(trials, tune_run)
+        _run_search(trials, tune_run)
+    unsent = outbox.drain()
+    if unsent:
+        _say_what_is_lost(study, outbox, console)
+        records = trials.all()
+    else:
+        study.close_open_trials()
+        records = study.trials()
     best = best_trial(study, records)
-    panel = [] if best is None else study.panel(best)
-    study.store.log_files(study.run_id, lambda folder: write_summary(study, records, best, folder))
-    log_search_summary(study, records, best)
-    return SearchResult(study, records, best, panel)
+    panel = [] if best is None else trials.panel(best)
+    if not unsent:
+        study.store.log_files(
+            study.run_id, lambda folder: write_summary(study, records, best, folder)
+        )
+        log_search_summary(study, records, best)
+    return SearchResult(study, records, best, panel, unsent)
 
 
-def _run_baselines(
-    study: StudyRun[SearchSpec], records: list[TrialRecord], tune_run: TuneRun
-) -> None:
+def _say_what_is_lost(study: StudyRun[SearchSpec], outbox: Outbox, console: Console) -> None:
+    """Say so if neither store nor outbox could take all ended trials."""
+    n_trials = outbox.flush()
+    if n_trials:
+        console.print(
+            f"{n_trials} finished trials could not be sent to {study.store.uri}, nor be written "
+            f"to {outbox.folder} ({outbox.disk_error}): they are run again when the study is "
+            "resumed.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _run_baselines(trials: SearchTrials, tune_run: TuneRun) -> None:
     """Run the baselines that have not ended."""
-    ended = {record.selector for record in records if record.outcome in ENDED}
-    missing = [name for name in study.spec.baselines if name not in ended]
+    ended = {record.selector for record in trials.all() if record.outcome in ENDED}
+    missing = [name for name in trials.study.spec.baselines if name not in ended]
     while missing:
         lost = tune_run.fit({"selector": tune.grid_search(missing), "params": {}})
         missing = [config["selector"] for config in lost]
 
 
-def _run_search(study: StudyRun[SearchSpec], cells: Cells, tune_run: TuneRun) -> None:
+def _run_search(trials: SearchTrials, tune_run: TuneRun) -> None:
     """Run searched trials until the required number of trials has ended."""
+    study = trials.study
     search = study.spec.search
-    params = resolve_params(search.selector, search.fixed)
-    max_epochs = int(params["max_epochs"])
+    max_epochs = int(resolve_params(search.selector, search.fixed)["max_epochs"])
     while True:
-        records = [r for r in study.trials() if r.selector == search.selector]
-        ended = sum(r.outcome in ENDED for r in records)
+        ended = trials.n_ended(search.selector)
         if ended >= study.spec.trials:
             return
         lost = tune_run.fit(
             {"selector": search.selector, "params": search.fixed},
-            search_alg=make_searcher(study, records, cells),
-            scheduler=WarmStartASHA(study, max_epochs, records),
+            search_alg=NewConfigurations(trials),
+            scheduler=WarmStartASHA(trials, max_epochs),
             num_samples=study.spec.trials - ended,
         )
-        after = [r for r in study.trials() if r.selector == search.selector]
-        if not lost and sum(record.outcome in ENDED for record in after) == ended:
+        if not lost and trials.n_ended(search.selector) == ended:
             raise UserError(
                 f"study {study.name}: no new configuration after {ended} of {study.spec.trials} "
                 "trials; the search space is exhausted. Extend it, or reduce --trials."

@@ -1,74 +1,95 @@
-"""The Tune callback of a search: closes the runs of trials and updates the progress display."""
+"""The Tune callback of a search: records its trials and updates the progress display."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ray.tune.experiment import Trial
 
-from mmlab.datasets.cells import Cells
 from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.schedule.ray_tune_run import Recorder
-from mmlab.schedule.search_actor import open_trial_run
+from mmlab.schedule.search_trials import SearchTrials
 from mmlab.schedule.trial_failures import failure_text
-from mmlab.spec.search import SearchSpec
-from mmlab.tracking import Outcome, StudyRun, close_trial
-from mmlab.trial.defaults import resolve_spec
+from mmlab.tracking import EndedTrial, Outbox, Outcome
 from mmlab.trial.objective import SCORE
+from mmlab.trial.result import TrialResult
 
 
 class SearchRecorder(Recorder):
-    """Closes the run of each ended trial and passes all reports to the progress display.
+    """Passes running and ended trials to the outbox, and all reports to the progress display.
 
-    It runs in the driver. While the study runs, the final status of a trial's run is set only
-    here.
+    It runs in the driver. The reports come from :class:`mmlab.schedule.actor.SearchActor`.
     """
 
-    def __init__(self, study: StudyRun[SearchSpec], cells: Cells, progress: Progress) -> None:
+    def __init__(self, trials: SearchTrials, outbox: Outbox, progress: Progress) -> None:
         super().__init__()
-        self.study = study
-        self.cells = cells
+        self.trials = trials
+        self.outbox = outbox
         self.progress = progress
+        self._epochs: dict[str, list[dict[str, float]]] = {}
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
     ) -> None:
-        """Show the latest epoch of a trial."""
-        if result["ended_before"]:
-            return
+        """Keep and show the latest epoch of a trial; record the trial once it has its result."""
+        (report,) = result["trials"]
+        outcome = Outcome(report["outcome"])
         state = TrialProgress(
-            digest=result["digest"][:8],
+            digest=report["digest"][:8],
             method=trial.config["selector"],
-            outcome=Outcome(result["outcome"]),
-            epoch=result["epoch"],
+            outcome=outcome,
+            epoch=report["epoch"],
             score=result[SCORE],
             params=trial.config["params"],
         )
         self.progress.update(trial.trial_id, state)
+        if report["metrics"]:
+            self._keep_epoch(trial, report["metrics"])
+        # Tune keeps the last report of every trial in memory; drop the large result from it.
+        text = report.pop("result")
+        if outcome == Outcome.COMPLETE:
+            self._record(trial, outcome, result=TrialResult.from_json(text))
+        elif outcome == Outcome.FAILED:
+            self._record(trial, outcome, reason=report["reason"])
+
+    def _keep_epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+        epochs = self._epochs.setdefault(trial.trial_id, [])
+        # A trial whose worker died starts again from its first epoch.
+        epochs[:] = [epoch for epoch in epochs if epoch["epoch"] < metrics["epoch"]]
+        epochs.append(metrics)
+        spec, digest = self.trials.identify(trial.config["selector"], trial.config["params"])
+        self.trials.start(spec, digest)
+        self.outbox.report(spec, digest, self.trials.study.run_id, metrics)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Close the run of a trial as complete, failed, or stopped early."""
+        """Record a trial that was stopped early; the others are recorded with their result."""
         super().on_trial_complete(iteration, trials, trial)
-        last = trial.last_result
-        if last["ended_before"]:
-            return
-        outcome, reason = Outcome(last["outcome"]), last["reason"]
-        if outcome == Outcome.RUNNING:
-            outcome = Outcome.STOPPED
+        (report,) = trial.last_result["trials"]
+        if report["outcome"] == Outcome.RUNNING:
             reason = (
-                f"Stopped early after epoch {last['epoch']}: the validation score of "
-                f"{last[SCORE]:.4f} was not among the best at that epoch."
+                f"Stopped early after epoch {report['epoch']}: the validation score of "
+                f"{report['score']:.4f} was not among the best at that epoch."
             )
-        close_trial(self.study.store, last["run_id"], outcome, reason)
-        self.progress.end(trial.trial_id, outcome)
+            self._record(trial, Outcome.STOPPED, reason=reason)
 
     def _record_failure(self, trial: Trial) -> None:
-        """Close the run of a trial as failed, with the error, after the last retry."""
-        reason = failure_text(trial)
-        unresolved = self.study.spec.trial(trial.config["selector"], trial.config["params"])
-        spec = resolve_spec(unresolved, self.cells)
-        digest = spec.digest(self.cells.fingerprint)
-        # A trial that failed before its run was created gets one, so that the failure is recorded.
-        run = open_trial_run(self.study, spec, digest, self.cells)
-        close_trial(self.study.store, run.run_id, Outcome.FAILED, reason)
-        self.progress.end(trial.trial_id, Outcome.FAILED)
+        """Record a trial as failed, with the error, after the last retry."""
+        self._record(trial, Outcome.FAILED, reason=failure_text(trial))
+
+    def _record(
+        self,
+        trial: Trial,
+        outcome: Outcome,
+        *,
+        result: TrialResult | None = None,
+        reason: str = "",
+    ) -> None:
+        spec, digest = self.trials.identify(trial.config["selector"], trial.config["params"])
+        epochs = self._epochs.pop(trial.trial_id, [])
+        unfinished = epochs if result is None else []
+        at_ms, parent = int(time.time() * 1000), self.trials.study.run_id
+        ended = EndedTrial(spec, digest, parent, outcome, result, reason, at_ms, unfinished)
+        self.trials.end(ended)
+        self.outbox.put(ended)
+        self.progress.end(trial.trial_id, outcome)

@@ -10,8 +10,8 @@ from ray import tune
 from rich.console import Console
 
 from mmlab.datasets.cells import Cells
+from mmlab.schedule.actor import ComparisonActor
 from mmlab.schedule.cluster import cluster
-from mmlab.schedule.comparison_actor import ComparisonActor
 from mmlab.schedule.comparison_recorder import ComparisonRecorder, OnEnd
 from mmlab.schedule.progress import ComparisonProgress, Progress
 from mmlab.schedule.ray_cluster import RayCluster
@@ -37,7 +37,7 @@ def submit_trials(
     name
         Name of the study.
     groups
-        See :class:`mmlab.schedule.comparison_actor.ComparisonActor`.
+        See :class:`mmlab.schedule.actor.ComparisonActor`.
     on_end
         Called with each ended trial.
     """

@@ -13,6 +13,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
+from mmlab.tracking.ended_trial import EndedTrial
 from mmlab.tracking.finished_replicates import (
     find_finished_replicates,
     read_replicates,
@@ -26,7 +27,7 @@ from mmlab.tracking.model_registry import (
     register_model,
     set_champion,
 )
-from mmlab.tracking.outbox import EndedTrial, Outbox
+from mmlab.tracking.outbox import Outbox
 from mmlab.tracking.promotion import (
     PromotionRun,
     create_promotion,

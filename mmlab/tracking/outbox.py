@@ -1,80 +1,45 @@
-"""Local queue of ended trials that are still to be sent to the tracking store."""
+"""Local queue of what the driver of a study still has to send to the tracking store."""
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import os
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from mmlab.datasets.cells import Cells
-from mmlab.spec.comparison import ComparisonSpec
+from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.files import atomic_write, require_folder, set_aside
-from mmlab.system.redaction import redact
+from mmlab.tracking.ended_trial import EndedTrial, scored
 from mmlab.tracking.study_run import StudyRun, send_heartbeat
 from mmlab.tracking.trial_record import Outcome
 from mmlab.tracking.trial_run import TrialRun, close_trial
-from mmlab.trial.result import TrialResult
 
 _log = logging.getLogger(__name__)
 
 #: Shortest and longest pause in seconds before the next attempt to reach the tracking store.
 _PAUSES = (1.0, 30.0)
-#: Seconds between heartbeats of a driver.
-_HEARTBEAT_INTERVAL = 30.0
+#: Seconds between heartbeats of a driver, and between writes of the epochs of running trials.
+_HEARTBEAT_INTERVAL, _EPOCH_INTERVAL = 30.0, 5.0
+#: Seconds that the end of an outbox waits for the trial that is being sent.
+_SECONDS_TO_STOP = 5.0
 
 
 @dataclass(frozen=True)
-class EndedTrial:
-    """A trial that ended: complete with its result, or failed with a reason.
-
-    Attributes
-    ----------
-    spec, digest
-        The specification with defaults filled in, and its digest.
-    parent
-        Id of the run of the method that the trial belongs to; empty if there is none.
-    result
-        None if the trial failed.
-    reason
-        Why the trial failed.
-    at_ms
-        Time of its end, Unix time in milliseconds.
-    """
+class RunningTrial:
+    """A running trial and those of its epochs that are not in the tracking store yet."""
 
     spec: TrialSpec
     digest: str
     parent: str
-    result: TrialResult | None
-    reason: str
-    at_ms: int
-
-    def to_json(self) -> str:
-        """Return the trial as one JSON document."""
-        content: dict[str, Any] = {
-            "digest": self.digest,
-            "parent": self.parent,
-            "reason": redact(self.reason),
-            "at_ms": self.at_ms,
-            "spec": self.spec.model_dump(mode="json"),
-            "result": None if self.result is None else self.result.to_json(),
-        }
-        return json.dumps(content)
-
-    @classmethod
-    def from_json(cls, text: str) -> EndedTrial:
-        """Read a document written by :meth:`to_json`."""
-        content = json.loads(text)
-        content["spec"] = TrialSpec.model_validate(content["spec"])
-        if content["result"] is not None:
-            content["result"] = TrialResult.from_json(content["result"])
-        return cls(**content)
+    epochs: list[dict[str, float]]
 
 
 class Outbox:
@@ -82,7 +47,8 @@ class Outbox:
 
     :meth:`put` writes the file. A thread sends it, retries while the store does not respond, and
     removes the file once the store has everything. Sending a trial twice is harmless. A trial whose
-    file cannot be written, because the disk is full, is sent from memory.
+    file cannot be written, because the disk is full, is sent from memory. The thread also sends
+    the epochs of running trials (:meth:`report`), which are in memory alone.
 
     Attributes
     ----------
@@ -92,7 +58,7 @@ class Outbox:
         Why a trial could not be written to disk; empty if all were.
     """
 
-    def __init__(self, study: StudyRun[ComparisonSpec], cells: Cells) -> None:
+    def __init__(self, study: StudyRun[Any], cells: Cells) -> None:
         self.study = study
         self.cells = cells
         self.folder = study.store.study_folder(study.name) / "outbox"
@@ -100,12 +66,15 @@ class Outbox:
         self.last_error = ""
         self.disk_error = ""
         self._in_memory: dict[str, EndedTrial] = {}
+        self._running: dict[str, RunningTrial] = {}
+        self._runs: dict[str, TrialRun] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="outbox", daemon=True)
         self._last_heartbeat = time.monotonic()
+        self._epochs_sent_at = -math.inf
         #: Guards files and memory: a trial may be put again while its file is being sent.
-        self._file_lock = threading.Lock()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         # The outbox retries by itself; MLflow's own seven retries would take four minutes.
@@ -121,11 +90,21 @@ class Outbox:
     ) -> None:
         self._stop.set()
         self._wake.set()
-        self._thread.join(timeout=_PAUSES[0])
+        self._thread.join(timeout=_SECONDS_TO_STOP)
+
+    def report(self, spec: TrialSpec, digest: str, parent: str, epoch: dict[str, float]) -> None:
+        """Keep an epoch of a running trial, to be sent by the thread within seconds.
+
+        Only epochs of trials that have not been put are sent.
+        """
+        with self._lock:
+            new = RunningTrial(spec, digest, parent, [])
+            self._running.setdefault(digest, new).epochs.append(scored(spec, epoch))
 
     def put(self, trial: EndedTrial) -> None:
         """Write an ended trial to disk, to be sent by the thread."""
-        with self._file_lock:
+        with self._lock:
+            self._running.pop(trial.digest, None)
             try:
                 self._write(trial)
             except OSError as error:
@@ -146,7 +125,7 @@ class Outbox:
 
     def flush(self) -> int:
         """Try again to write the trials that are in memory; return how many are in memory alone."""
-        with self._file_lock:
+        with self._lock:
             try:
                 for digest, trial in list(self._in_memory.items()):
                     self._write(trial)
@@ -172,7 +151,7 @@ class Outbox:
             set_aside(path, "result of a trial that is still to be sent,")
             return None, ""
 
-    def drain(self, timeout: float) -> int:
+    def drain(self, timeout: float = 30.0) -> int:
         """Wait until all trials are sent, or until ``timeout`` seconds pass without progress.
 
         Returns
@@ -197,30 +176,17 @@ class Outbox:
     def _send_all(self) -> None:
         pause = _PAUSES[0]
         while not self._stop.is_set():
-            self._wake.wait(_HEARTBEAT_INTERVAL)
+            self._wake.wait(_EPOCH_INTERVAL)
             self._wake.clear()
             try:
                 if time.monotonic() - self._last_heartbeat > _HEARTBEAT_INTERVAL:
                     send_heartbeat(self.study)
                     self._last_heartbeat = time.monotonic()
-                for path in self._files():
-                    if self._stop.is_set():
-                        return
-                    trial, sent = self._read(path)
-                    if trial is None:
-                        continue
-                    self._send(trial)
-                    with self._file_lock:
-                        if path.read_text(encoding="utf-8") == sent:
-                            path.unlink()
-                    self.last_error, pause = "", _PAUSES[0]
-                for digest, trial in list(self._in_memory.items()):
-                    if self._stop.is_set():
-                        return
-                    self._send(trial)
-                    with self._file_lock:
-                        self._in_memory.pop(digest, None)
-                    self.last_error, pause = "", _PAUSES[0]
+                for send in (self._send_ended, self._send_running):
+                    for _ in send():
+                        self.last_error, pause = "", _PAUSES[0]
+                        if self._stop.is_set():
+                            return
             except Exception as error:  # a missing server or network raises many types of errors
                 self.last_error = f"{type(error).__name__}: {error}"
                 _log.debug("cannot send a trial to the tracking store; retrying", exc_info=True)
@@ -228,21 +194,65 @@ class Outbox:
                 self._wake.set()
                 pause = min(2 * pause, _PAUSES[1])
 
-    def _send(self, trial: EndedTrial) -> None:
-        study = self.study
-        parent = (study.name, trial.parent)
-        run = TrialRun.open(
-            study.store,
-            study.experiment_id,
+    def _send_ended(self) -> Iterator[None]:
+        """Send the ended trials; yield after each."""
+        for path in self._files():
+            trial, sent = self._read(path)
+            if trial is None:
+                continue
+            self._send(trial)
+            with self._lock:
+                if path.read_text(encoding="utf-8") == sent:
+                    path.unlink()
+            yield
+        for digest, trial in list(self._in_memory.items()):
+            self._send(trial)
+            with self._lock:
+                self._in_memory.pop(digest, None)
+            yield
+
+    def _send_running(self) -> Iterator[None]:
+        """Send the new epochs of the running trials every few seconds; yield after each trial."""
+        if time.monotonic() - self._epochs_sent_at < _EPOCH_INTERVAL:
+            return
+        self._epochs_sent_at = time.monotonic()
+        with self._lock:
+            running = [
+                replace(trial, epochs=list(trial.epochs))
+                for trial in self._running.values()
+                if trial.epochs
+            ]
+        for trial in running:
+            run = self._runs.pop(trial.digest, None) or self._open(trial)
+            run.add_epochs(trial.epochs)
+            run.write()
+            self._runs[trial.digest] = run
+            with self._lock:
+                kept = self._running.get(trial.digest)
+                if kept is not None:
+                    del kept.epochs[: len(trial.epochs)]
+            yield
+
+    def _open(self, trial: EndedTrial | RunningTrial) -> TrialRun:
+        return TrialRun.open(
+            self.study.store,
+            self.study.experiment_id,
             trial.spec,
             trial.digest,
             self.cells,
-            parent,
+            (self.study.name, trial.parent),
             frozenset({Outcome.COMPLETE}),
         )
+
+    def _send(self, trial: EndedTrial) -> None:
+        run = self._runs.pop(trial.digest, None) or self._open(trial)
         if run.ended:
             return
-        if trial.result is not None:
-            run.log_result_and_epochs(trial.result, trial.at_ms)
-        outcome = Outcome.FAILED if trial.result is None else Outcome.COMPLETE
-        close_trial(study.store, run.run_id, outcome, trial.reason)
+        run.add_epochs(trial.epochs, trial.at_ms)
+        if trial.result is None:
+            run.write()
+        else:
+            # In a comparison the run of the method has the matrices of all its replicates.
+            draw = isinstance(self.study.spec, SearchSpec)
+            run.log_result(trial.result, trial.final_scores, trial.at_ms, draw=draw)
+        close_trial(self.study.store, run.run_id, trial.outcome, trial.reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -132,18 +133,24 @@ class TrialRun:
         store.log_dataset(run_id, cells)
         return cls(store, run_id, 0)
 
-    def log_epoch(self, metrics: dict[str, float], *, write_now: bool = False) -> None:
-        """Log the metrics of an epoch, unless an earlier attempt of this trial has logged them.
-
-        Epochs are written together every few seconds. ``write_now`` writes at once; use it for
-        epochs after which the trial may be stopped.
-        """
-        step = int(metrics["epoch"])
-        if step > self._last_step:
-            self._last_step = step
-            self._unsent += metric_points(metrics, step)
-        if write_now or time.monotonic() - self._sent_at > _SECONDS_BETWEEN_WRITES:
+    def log_epoch(self, metrics: dict[str, float]) -> None:
+        """Log the metrics of an epoch; epochs are written together every few seconds."""
+        self.add_epochs([metrics])
+        if time.monotonic() - self._sent_at > _SECONDS_BETWEEN_WRITES:
             self.write()
+
+    def add_epochs(self, epochs: Iterable[dict[str, float]], at_ms: int | None = None) -> None:
+        """Add epochs to those that :meth:`write` writes, unless the run has them already.
+
+        They are dated ``at_ms`` (Unix time in milliseconds), by default now.
+        """
+        for epoch in epochs:
+            step = int(epoch["epoch"])
+            if step > self._last_step:
+                self._last_step = step
+                # The number of the epoch comes last: a run that has it has the others, too.
+                metrics = {name: value for name, value in epoch.items() if name != "epoch"}
+                self._unsent += metric_points(metrics | {"epoch": step}, step, at_ms)
 
     def write(self, *more: Metric) -> None:
         """Write the pending epochs and the metrics ``more``."""
@@ -151,22 +158,20 @@ class TrialRun:
         self._unsent.clear()
         self._sent_at = time.monotonic()
 
-    def log_result(self, result: TrialResult, extra: dict[str, float] | None = None) -> None:
-        """Log the result: metrics (and ``extra``), panel, replicates, specification, figures."""
-        self.write(*_final_points(result, extra or {}))
-        self._log_files(result, draw=True)
+    def log_result(
+        self,
+        result: TrialResult,
+        extra: dict[str, float] | None = None,
+        at_ms: int | None = None,
+        *,
+        draw: bool = True,
+    ) -> None:
+        """Log the result: metrics (and ``extra``), panel, replicates, specification, figures.
 
-    def log_result_and_epochs(self, result: TrialResult, at_ms: int) -> None:
-        """Log a result with all its epochs, dated ``at_ms`` (Unix time in milliseconds).
-
-        Confusion matrices are not drawn: the run of the method has those of all its replicates.
+        The metrics are dated ``at_ms`` (Unix time in milliseconds), by default now. Without
+        ``draw`` there are no confusion matrices.
         """
-        epochs: list[Any] = result.history.to_dict(orient="records")
-        points = [p for row in epochs for p in metric_points(row, int(row["epoch"]), at_ms)]
-        self.store.log_points(self.run_id, points + _final_points(result, {}, at_ms))
-        self._log_files(result, draw=False)
-
-    def _log_files(self, result: TrialResult, *, draw: bool) -> None:
+        self.write(*_final_points(result, extra or {}, at_ms))
         self.store.log_files(self.run_id, lambda folder: write_result(result, folder, draw))
         self.store.set_tags(self.run_id, {"mlflow.note.content": describe_trial(result)})
 

@@ -35,7 +35,7 @@ def test_results_of_an_interrupted_study_are_complete_rows(
         run = TrialRun.open(
             store, study.experiment_id, trial.spec, trial.digest, tiny_cells, parent
         )
-        run.log_result_and_epochs(run_trial(trial.spec, tiny_cells), 1)
+        run.log_result(run_trial(trial.spec, tiny_cells), at_ms=1)
         close_trial(store, run.run_id, Outcome.COMPLETE)
     result = read_comparison(study, tiny_cells)
     rows = result.replicates.set_index("digest")

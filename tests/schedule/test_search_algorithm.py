@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+import pickle
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 from rich.console import Console
 
+from mmlab.datasets.cells import Cells
 from mmlab.schedule import search_algorithm
 from mmlab.schedule.progress import SearchProgress, TrialProgress
-from mmlab.spec.search import SearchSpace
-from mmlab.tracking import Outcome
+from mmlab.schedule.search_trials import SearchTrials
+from mmlab.spec.search import SearchSpace, SearchSpec
+from mmlab.spec.trial import DataSpec
+from mmlab.tracking import ENDED, EndedTrial, Outcome, TrackingStore, create_study
 
 
 def test_best_score_of_a_search_counts_complete_trials_only_and_never_decreases() -> None:
@@ -60,7 +66,7 @@ def test_rungs_contain_ended_trials_if_one_is_complete_but_no_interrupted_ones(
     outcomes = {"stopped": Outcome.STOPPED, "interrupted": Outcome.INTERRUPTED}
     outcomes |= {"complete": Outcome.COMPLETE} if complete else {}
     records: Any = [
-        SimpleNamespace(run_id=name, outcome=outcome) for name, outcome in outcomes.items()
+        SimpleNamespace(digest=name, outcome=outcome) for name, outcome in outcomes.items()
     ]
     histories = {
         "stopped": [(10, 0.3)],
@@ -70,11 +76,12 @@ def test_rungs_contain_ended_trials_if_one_is_complete_but_no_interrupted_ones(
     search = SearchSpace(
         selector="markermap_supervised", parameters={"beta": {"low": 0.8, "high": 0.9}}
     )
-    study: Any = SimpleNamespace(
-        spec=SimpleNamespace(search=search),
-        score_history=lambda record, name: histories[record.run_id],
+    trials: Any = SimpleNamespace(
+        study=SimpleNamespace(spec=SimpleNamespace(search=search)),
+        of=lambda selector: records,
+        history=lambda record: histories[record.digest],
     )
-    scheduler = search_algorithm.WarmStartASHA(study, 60, records)
+    scheduler = search_algorithm.WarmStartASHA(trials, 60)
     recorded = {int(epoch): dict(scores) for epoch, scores in scheduler._brackets[0]._rungs}
     if complete:
         assert recorded == {
@@ -84,3 +91,60 @@ def test_rungs_contain_ended_trials_if_one_is_complete_but_no_interrupted_ones(
         }
     else:
         assert recorded == {10: {}, 20: {}, 40: {}}
+
+
+@pytest.fixture
+def trials(tmp_path: Path, tiny_cells: Cells) -> SearchTrials:
+    """The trials of a new search of two configurations."""
+    search = SearchSpace(
+        selector="markermap_supervised", parameters={"beta": {"choices": [0.5, 0.9]}}
+    )
+    spec = SearchSpec(data=DataSpec(name="tiny"), search=search, trials=9, n_markers=3)
+    store = TrackingStore(f"sqlite:///{tmp_path}/mlflow.db")
+    store.initialise()
+    study = create_study(store, "search", spec, tiny_cells, {}, "")
+    return SearchTrials(study, tiny_cells, [])
+
+
+def beta(config: Any) -> float:
+    return float(config["params"]["beta"])
+
+
+def test_a_configuration_is_proposed_once(trials: SearchTrials) -> None:
+    """Optuna draws from two configurations again and again; it learns the scores of both."""
+    searcher = search_algorithm.NewConfigurations(trials)
+    first, second = searcher.suggest("a"), None
+    second = searcher.suggest("b")
+    while second is None or second == searcher.FINISHED:
+        second = searcher.suggest("b")
+    assert {beta(first), beta(second)} == {0.5, 0.9}
+    # Both run: whatever Optuna proposes has to wait for a score.
+    assert [searcher.suggest("c") for _ in range(5)] == [None] * 5
+    searcher.on_trial_complete("a", {"score": 0.7})
+    searcher.on_trial_complete("b", {"score": 0.8})
+    assert searcher.suggest("d") == searcher.FINISHED
+    told = searcher._optuna._ot_study.get_trials(states=[TrialState.COMPLETE])
+    scores = {trial.params["params/beta"]: trial.value for trial in told}
+    assert scores == {beta(first): 0.7, beta(second): 0.8}
+
+
+def test_a_resumed_search_proposes_what_was_interrupted_and_nothing_that_ended(
+    trials: SearchTrials,
+) -> None:
+    ended, parent = {}, trials.study.run_id
+    for value, outcome in ((0.5, Outcome.STOPPED), (0.9, Outcome.INTERRUPTED)):
+        spec, digest = trials.identify("markermap_supervised", {"beta": value})
+        trials.start(spec, digest)
+        if outcome == Outcome.STOPPED:
+            epochs: Any = [{"epoch": 1, "validation/score": 0.3}]
+            trials.end(EndedTrial(spec, digest, parent, outcome, None, "poor", 1, epochs))
+            ended[digest] = [(1, 0.3)]
+    assert {r.digest: trials.history(r) for r in trials.all() if r.outcome in ENDED} == ended
+    searcher = search_algorithm.NewConfigurations(trials)
+    assert beta(searcher.suggest("a")) == 0.9
+    searcher.on_trial_complete("a", error=True)  # its worker was lost
+    assert searcher.suggest("b") == searcher.FINISHED
+
+
+def test_tune_can_write_its_searcher_to_disk(trials: SearchTrials) -> None:
+    pickle.dumps(search_algorithm.NewConfigurations(trials))

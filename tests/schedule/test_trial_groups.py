@@ -15,9 +15,10 @@ from mmlab.comparison.result_table import make_row
 from mmlab.comparison.tables import compare_methods, view_tables
 from mmlab.datasets.cells import Cells
 from mmlab.nn.training import TrainingDivergedError
-from mmlab.schedule import Resources, comparison_actor, running_comparison
+from mmlab.schedule import Resources, running_comparison
+from mmlab.schedule import actor as actor_module
+from mmlab.schedule.actor import ComparisonActor
 from mmlab.schedule.comparison import run_comparison
-from mmlab.schedule.comparison_actor import ComparisonActor
 from mmlab.schedule.comparison_plan import PlannedTrial, group_trials, plan_trials, tabulate
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
@@ -101,7 +102,7 @@ def test_trial_that_diverges_does_not_fail_the_others_of_its_group(
                 raise TrainingDivergedError("the loss is nan")
             yield epochs
 
-    monkeypatch.setattr(comparison_actor, "run_trials", second_diverges)
+    monkeypatch.setattr(actor_module, "run_trials", second_diverges)
     *_, last = steps(start_actor(tiny_cells, markermap_group))
     outcomes = [(member["outcome"], member["reason"]) for member in last["trials"]]
     assert outcomes == [("complete", ""), ("failed", "the loss is nan"), ("complete", "")]

@@ -42,6 +42,10 @@ def study(tmp_path: Path, tiny_cells: Cells) -> StudyRun:
     return create_study(store, "damage", COMPARISON, tiny_cells, {}, "")
 
 
+def complete(result: TrialResult, parent: str) -> EndedTrial:
+    return EndedTrial(result.spec, result.digest, parent, Outcome.COMPLETE, result, "", 1)
+
+
 @pytest.mark.parametrize("damage", ["", "{", '{"digest": "x"}', '{"result": 7, "spec": {}}', "[]"])
 def test_a_damaged_unsent_trial_is_set_aside_and_the_others_are_sent(
     damage: str,
@@ -54,7 +58,7 @@ def test_a_damaged_unsent_trial_is_set_aside_and_the_others_are_sent(
     method = MethodRun.open(study, study.spec.methods[0])
     broken = outbox.folder / ("0" * 64 + ".json")
     broken.write_text(damage)
-    outbox.put(EndedTrial(result.spec, result.digest, method.run_id, result, "", 1))
+    outbox.put(complete(result, method.run_id))
     assert [trial.digest for trial in outbox.unsent()] == [result.digest]
     assert f"{broken} is damaged: moved to {broken.name}.damaged-" in caplog.text
     with outbox:
@@ -72,7 +76,7 @@ def test_a_trial_that_is_damaged_while_the_study_runs_does_not_stop_the_sending(
     method = MethodRun.open(study, study.spec.methods[0])
     with outbox:
         (outbox.folder / "broken.json").write_bytes(b"\xff\xfe")
-        outbox.put(EndedTrial(result.spec, result.digest, method.run_id, result, "", 1))
+        outbox.put(complete(result, method.run_id))
         assert outbox.drain(30) == 0, outbox.last_error
     assert [trial.digest for trial in study.trials()] == [result.digest]
 
@@ -85,7 +89,7 @@ def test_damaged_artifacts_are_left_out(
     run = TrialRun.open(
         study.store, study.experiment_id, result.spec, result.digest, tiny_cells, parent
     )
-    run.log_result_and_epochs(result, 1)
+    run.log_result(result, at_ms=1)
     close_trial(study.store, run.run_id, Outcome.COMPLETE)
     wanted = (study.store, study.experiment_id, {result.digest})
     assert [digest for digest, _ in find_finished_replicates(*wanted)] == [result.digest]

@@ -58,7 +58,7 @@ def study_with_a_trial(
     result = run_trial(spec, cells)
     parent = (study.name, method.run_id)
     run = TrialRun.open(store, study.experiment_id, result.spec, result.digest, cells, parent)
-    run.log_result_and_epochs(result, 1)
+    run.log_result(result, at_ms=1)
     close_trial(store, run.run_id, Outcome.COMPLETE)
     return study, result.digest
 
