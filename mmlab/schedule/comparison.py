@@ -85,7 +85,7 @@ def run_comparison(
         rows = ResultFile.read(results_file, {cells.fingerprint: len(cells.genes)})
         close_abandoned(store)
         study = _open_study(store, name, spec, cells, command, parent_run_id)
-        outbox, complete = Outbox(study, cells), False
+        outbox, complete = Outbox(study, cells, interruption.request), False
         try:
             with outbox:
                 comparison = RunningComparison(study, cells, trials, rows, outbox, console)

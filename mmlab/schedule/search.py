@@ -171,7 +171,7 @@ def _run(
     study: StudyRun[SearchSpec], cells: Cells, cluster: RayCluster, console: Console
 ) -> SearchResult:
     """Run the missing trials, write the summary, and close the study's run."""
-    outbox = Outbox(study, cells)
+    outbox = Outbox(study, cells, cluster.interruption.request)
     try:
         with outbox:
             result = _run_trials(study, cells, cluster, console, outbox)

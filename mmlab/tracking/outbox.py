@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,8 @@ from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.files import atomic_write, require_folder, set_aside
 from mmlab.tracking.ended_trial import EndedTrial, scored
-from mmlab.tracking.study_run import StudyRun, send_heartbeat
+from mmlab.tracking.lease import HEARTBEAT_INTERVAL, LeaseLostError, renew_lease
+from mmlab.tracking.study_run import StudyRun
 from mmlab.tracking.trial_record import Outcome
 from mmlab.tracking.trial_run import TrialRun, close_trial
 
@@ -26,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 #: Shortest and longest pause in seconds before the next attempt to reach the tracking store.
 _PAUSES = (1.0, 30.0)
-#: Seconds between heartbeats of a driver, and between writes of the epochs of running trials.
-_HEARTBEAT_INTERVAL, _EPOCH_INTERVAL = 30.0, 5.0
+#: Seconds between writes of the epochs of running trials.
+_EPOCH_INTERVAL = 5.0
 #: Seconds that the end of an outbox waits for the trial that is being sent.
 _SECONDS_TO_STOP = 5.0
 
@@ -48,7 +49,13 @@ class Outbox:
     :meth:`put` writes the file. A thread sends it, retries while the store does not respond, and
     removes the file once the store has everything. Sending a trial twice is harmless. A trial whose
     file cannot be written, because the disk is full, is sent from memory. The thread also sends
-    the epochs of running trials (:meth:`report`), which are in memory alone.
+    the epochs of running trials (:meth:`report`), which are in memory alone, and heartbeats. Once
+    another driver has taken the study over, nothing is sent any more.
+
+    Parameters
+    ----------
+    on_lost
+        Called once, from the thread, with a sentence, when the study was taken over.
 
     Attributes
     ----------
@@ -58,9 +65,15 @@ class Outbox:
         Why a trial could not be written to disk; empty if all were.
     """
 
-    def __init__(self, study: StudyRun[Any], cells: Cells) -> None:
+    def __init__(
+        self,
+        study: StudyRun[Any],
+        cells: Cells,
+        on_lost: Callable[[str], None] = lambda reason: None,
+    ) -> None:
         self.study = study
         self.cells = cells
+        self._on_lost = on_lost
         self.folder = study.store.study_folder(study.name) / "outbox"
         require_folder(self.folder, "XDG_STATE_HOME")
         self.last_error = ""
@@ -71,7 +84,7 @@ class Outbox:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="outbox", daemon=True)
-        self._last_heartbeat = time.monotonic()
+        self._renewed_at = time.monotonic()
         self._epochs_sent_at = -math.inf
         #: Guards files and memory: a trial may be put again while its file is being sent.
         self._lock = threading.Lock()
@@ -179,20 +192,29 @@ class Outbox:
             self._wake.wait(_EPOCH_INTERVAL)
             self._wake.clear()
             try:
-                if time.monotonic() - self._last_heartbeat > _HEARTBEAT_INTERVAL:
-                    send_heartbeat(self.study)
-                    self._last_heartbeat = time.monotonic()
+                self._renew_lease()
                 for send in (self._send_ended, self._send_running):
                     for _ in send():
                         self.last_error, pause = "", _PAUSES[0]
                         if self._stop.is_set():
                             return
+                        self._renew_lease()
+            except LeaseLostError as lost:
+                self.last_error = str(lost)
+                self._on_lost(self.last_error)
+                return
             except Exception as error:  # a missing server or network raises many types of errors
                 self.last_error = f"{type(error).__name__}: {error}"
                 _log.debug("cannot send a trial to the tracking store; retrying", exc_info=True)
                 self._stop.wait(pause)
                 self._wake.set()
                 pause = min(2 * pause, _PAUSES[1])
+
+    def _renew_lease(self) -> None:
+        """Send a heartbeat if it is time: before anything is sent after a long pause, too."""
+        if time.monotonic() - self._renewed_at > HEARTBEAT_INTERVAL:
+            renew_lease(self.study.store, self.study.name, self.study.run_id)
+            self._renewed_at = time.monotonic()
 
     def _send_ended(self) -> Iterator[None]:
         """Send the ended trials; yield after each."""

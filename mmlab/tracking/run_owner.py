@@ -30,7 +30,12 @@ def owner_tags() -> dict[str, str]:
 
 def heartbeat_tags() -> dict[str, str]:
     """Return the tags that tell other machines that the owner of a run is alive now."""
-    return {HEARTBEAT: f"{time.time():.0f}"}
+    return {HEARTBEAT: f"{time.time():.2f}"}
+
+
+def is_of_this_machine(tags: Mapping[str, str]) -> bool:
+    """Return whether the process that the tags identify is, or was, on this machine."""
+    return tags.get("mmlab.host") == socket.gethostname()
 
 
 def owner_is_alive(tags: dict[str, str]) -> bool:
@@ -39,7 +44,7 @@ def owner_is_alive(tags: dict[str, str]) -> bool:
     A process on another machine counts as alive if its last heartbeat (tag ``mmlab.alive_at``) is
     less than five minutes old, or if it never sent one.
     """
-    if tags.get("mmlab.host") != socket.gethostname():
+    if not is_of_this_machine(tags):
         alive_at = tags.get(HEARTBEAT)
         return alive_at is None or time.time() - float(alive_at) < _HEARTBEAT_TIMEOUT
     try:

@@ -15,13 +15,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.spec.comparison import AnyStudy
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking.run_owner import (
-    already_running,
-    heartbeat_tags,
-    other_owner_is_alive,
-    owner_name,
-    owner_tags,
-)
+from mmlab.tracking.lease import new_lease, take_lease
 from mmlab.tracking.spec_tags import DAMAGED_SPEC, spec_json, spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_open_trials, finish_study
@@ -128,6 +122,11 @@ def create_study(
         Command line of the user.
     parent_run_id
         MLflow run below which the study is nested; empty: none.
+
+    Raises
+    ------
+    UserError
+        A process on another machine has created it at the same time.
     """
     experiment_id = store.experiment(cells.name)
     tags = {
@@ -136,11 +135,12 @@ def create_study(
         "mmlab.fingerprint": cells.fingerprint,
         **spec_tags(spec),
         "mmlab.command": command,
-        **owner_tags(),
+        **new_lease(),
     }
     if parent_run_id:
         tags["mlflow.parentRunId"] = parent_run_id
     run_id = store.create_run(experiment_id, name, tags)
+    _require_only_one(store, name, run_id)
     store.log_params(run_id, {"dataset": cells.name} | params)
     store.log_dataset(run_id, cells)
     content = spec.model_dump_json(indent=2) + "\n"
@@ -212,22 +212,22 @@ def claim_study(study: StudyRun[Any]) -> None:
     Raises
     ------
     UserError
-        The study is running in another process. A process on another machine that never closed
-        the study counts as running if it sent no heartbeats.
+        The study is running in another process, on this machine or another one.
     """
-    run = study.store.client.get_run(study.run_id)
-    tags = run.data.tags
-    if run.info.status == "RUNNING" and other_owner_is_alive(tags):
-        raise already_running(study.name, owner_name(tags))
+    take_lease(study.store, study.name, study.run_id)
     study.store.reopen(study.run_id)
-    study.store.set_tags(study.run_id, owner_tags())
     study.close_open_trials()
     _log_view(study)
 
 
-def send_heartbeat(study: StudyRun[Any]) -> None:
-    """Record the current time in the study's run, for drivers on other machines."""
-    study.store.set_tags(study.run_id, heartbeat_tags())
+def _require_only_one(store: TrackingStore, name: str, run_id: str) -> None:
+    """Delete the run of a new study, and raise ``UserError``, if there is another of its name."""
+    runs = store.search(_STUDIES | {"mmlab.study": name})
+    if any(run.info.run_id != run_id for run in runs):
+        store.client.delete_run(run_id)
+        raise UserError(
+            f"study {name} was created by another process at the same time. Run the command again."
+        )
 
 
 def _log_view(study: StudyRun[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -29,13 +30,18 @@ def test_killed_study_resumes_up_to_the_requested_number_of_trials(tmp_path: Pat
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
     name = (tmp_path / "stderr").read_text().split(":")[0]
-    before = {t.run_id: t for t in study_of(tmp_path, name).trials()}
-    ended = {r for r, t in before.items() if t.outcome in ("complete", "stopped")}
-    assert 1 <= len(ended) < 5
-
-    resumed = tune(tmp_path, "--resume", name)
-
     study = study_of(tmp_path, name)
+    before = {t.run_id: t for t in study.trials()}
+    ended = {r for r, t in before.items() if t.outcome in ("complete", "stopped")}
+    unsent = list((study.store.study_folder(name) / "outbox").glob("*.json"))
+    n_ended = len({before[r].digest for r in ended} | {path.stem for path in unsent})
+    assert 1 <= n_ended < 5
+
+    done = run_mmlab(tmp_path, "tune", "--resume", name, "--json")
+    assert done.returncode == 0, done.stderr
+    assert f"{name}: {5 - n_ended} of 5 trials to do" in done.stderr
+    resumed = json.loads(done.stdout)
+
     after = {t.run_id: t for t in study.trials()}
     assert len(after) == 5
     assert set(before) <= set(after)

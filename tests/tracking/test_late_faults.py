@@ -186,21 +186,23 @@ def test_a_store_that_goes_away_is_one_sentence(
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.parametrize(
-    "fault", [pytest.param("summary", marks=pytest.mark.long), "set_terminated"]
+    "fault", ["results", *(pytest.param(f, marks=pytest.mark.long) for f in ("summary", "end"))]
 )
 def test_a_store_that_goes_away_at_the_end_of_a_search_keeps_its_trials(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The runs of trials cannot be closed, or the summary of the search cannot be logged."""
+    """The results of trials or the summary cannot be logged, or runs cannot be closed."""
     monkeypatch.chdir(tmp_path)
     options = ["--dataset", "pbmc68k_reduced", "-k", "5", "--replicates", "1"]
     options += ["--epochs", "2", "--trials", "2", "--name", "late"]
-    method = "log_artifacts" if fault == "summary" else fault
+    method = "set_terminated" if fault == "end" else "log_artifacts"
     working = getattr(MlflowClient, method)
 
     def refuse(client: MlflowClient, run_id: str, *arguments: Any, **options: Any) -> Any:
-        if fault == "summary" and not (Path(arguments[0]) / "trials.csv").exists():
-            return working(client, run_id, *arguments, **options)
+        taken = {"results": "study.json", "summary": "*.json", "end": ""}[fault]
+        if taken and not list(Path(arguments[0]).glob("trials.csv")):
+            if list(Path(arguments[0]).glob(taken)):
+                return working(client, run_id, *arguments, **options)
         raise MlflowException("unable to open database file")
 
     with monkeypatch.context() as patch:
@@ -208,7 +210,7 @@ def test_a_store_that_goes_away_at_the_end_of_a_search_keeps_its_trials(
         done = call("tune", *options)
     store = f"sqlite:///{tmp_path}/mlflow.db"
     last = done.stderr.strip().splitlines()[-1]
-    if fault == "summary":
+    if fault != "results":
         assert str(done.exception) == (
             "study late stopped, because it could not be written to the end: unable to open "
             f"database file. Its ended trials are kept in {store}, or on this machine. When this "
