@@ -61,11 +61,16 @@ class Cells:
 
     def __reduce__(self) -> Any:
         """Pickle large cells as a call of ``reopen``, and others by value."""
-        if self.reopen is not None and self.adata.X.data.nbytes > _MAX_PICKLED_BYTES:
+        if self.reopen is not None and self.is_reopened:
             return self.reopen, ()
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         content["recorded_fingerprint"] = self.fingerprint
         return Cells, tuple(content.values())
+
+    @property
+    def is_reopened(self) -> bool:
+        """Whether a process that is given these cells opens their file, as they are large."""
+        return self.reopen is not None and self.adata.X.data.nbytes > _MAX_PICKLED_BYTES
 
     @property
     def classes(self) -> list[str]:

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.nn.training import TrainingDivergedError
+from mmlab.schedule.shared_cells import SharedCells
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import Outcome
@@ -39,7 +40,8 @@ class Actor(tune.Trainable):
         ``shared`` is what ``tune.with_parameters`` passes to every actor: ``cells`` (from Ray's
         object store), ``threads`` (number of CPU threads), and whatever the subclass needs.
         """
-        self.cells: Cells = shared["cells"]
+        cells: Cells | SharedCells = shared["cells"]
+        self.cells = cells.open() if isinstance(cells, SharedCells) else cells
         torch.set_num_threads(shared["threads"])
         self._limits = threadpool_limits(limits=shared["threads"])
         self._start(config)

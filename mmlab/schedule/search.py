@@ -23,6 +23,7 @@ from mmlab.schedule.search_checks import check_search, require_new
 from mmlab.schedule.search_recorder import SearchRecorder
 from mmlab.schedule.search_summary import best_trial, write_summary
 from mmlab.schedule.search_trials import SearchTrials
+from mmlab.schedule.shared_cells import share_cells
 from mmlab.schedule.study_size import check_size
 from mmlab.selectors import resolve_params
 from mmlab.spec.names import check_name, name_from
@@ -216,9 +217,11 @@ def _run_trials(
     searched = list(study.spec.search.parameters)
     with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
         recorder = SearchRecorder(trials, outbox, progress)
-        tune_run = TuneRun(
-            study.name, SearchActor, {"cells": cells, "spec": study.spec}, recorder, cluster
-        )
+        shared = {
+            "cells": share_cells(cells, cluster.resources.address),
+            "spec": study.spec,
+        }
+        tune_run = TuneRun(study.name, SearchActor, shared, recorder, cluster)
         _run_baselines(trials, tune_run)
         _run_search(trials, tune_run)
     unsent = outbox.drain()

@@ -16,6 +16,7 @@ from mmlab.schedule.comparison_recorder import ComparisonRecorder, OnEnd
 from mmlab.schedule.progress import ComparisonProgress, Progress
 from mmlab.schedule.ray_cluster import RayCluster
 from mmlab.schedule.ray_tune_run import TuneRun
+from mmlab.schedule.shared_cells import share_cells
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.interruption import interruptible
@@ -42,7 +43,8 @@ def submit_trials(
         Called with each ended trial.
     """
     recorder = ComparisonRecorder(cells, progress, on_end)
-    tune_run = TuneRun(name, ComparisonActor, {"cells": cells}, recorder, cluster)
+    shared = {"cells": share_cells(cells, cluster.resources.address)}
+    tune_run = TuneRun(name, ComparisonActor, shared, recorder, cluster)
     while groups:
         groups = [lost["group"] for lost in tune_run.fit({"group": tune.grid_search(groups)})]
 

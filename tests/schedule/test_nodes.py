@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import secrets
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from processes import SMALL, run_mmlab, tune
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+#: Starts mmlab with a limit above which cells are not sent to workers by value.
+_LARGE = (
+    "import mmlab.datasets.cells as c; c._MAX_PICKLED_BYTES = 0; from mmlab.cli import main; main()"
+)
 
 
 def test_node_without_mmlab_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,5 +47,41 @@ def test_node_without_mmlab_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(content["trials"]) == 3
         assert {trial["status"] for trial in content["trials"]} <= {"complete", "stopped"}
         assert content["best"] is not None
+    finally:
+        cluster.shutdown()
+
+
+def test_large_cells_are_copied_once_to_each_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node with a cache of its own runs trials on a dataset that only the driver has."""
+    importlib.import_module("mmlab.schedule")
+    from ray.cluster_utils import Cluster
+
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMLAB_CACHE", str(tmp_path / "driver"))
+    simulated = ["--like", "zeisel", "--cells", "300", "--genes", "60"]
+    done = run_mmlab(tmp_path, "datasets", "simulate", *simulated, "--name", "small_simulated")
+    assert done.returncode == 0, done.stderr
+    (counts,) = (tmp_path / "driver" / "counts").iterdir()
+    # The driver's machine has no room for trials.
+    head = {"num_cpus": 0, "node_name": "driver"}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        monkeypatch.setenv("MMLAB_CACHE", str(tmp_path / "node"))
+        cluster.add_node(num_cpus=2, node_name="node")
+        monkeypatch.setenv("MMLAB_CACHE", str(tmp_path / "driver"))
+        options = ["--dataset", "small_simulated", "--methods", "random,scanpy_t_test", "-k", "5"]
+        options += ["--replicates", "2", "--address", cluster.address, "--json"]
+        command = [sys.executable, "-c", _LARGE, "benchmark", *options]
+        driver = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False
+        )
+        assert driver.returncode == 0, driver.stderr
+        (copied,) = (tmp_path / "node" / "counts").iterdir()
+        assert copied.name == counts.name
+        assert copied.read_bytes() == counts.read_bytes()
+        assert len(json.loads(driver.stdout)["trials"]) == 4
     finally:
         cluster.shutdown()

@@ -199,10 +199,10 @@ def test_a_store_that_goes_away_at_the_end_of_a_search_keeps_its_trials(
     working = getattr(MlflowClient, method)
 
     def refuse(client: MlflowClient, run_id: str, *arguments: Any, **options: Any) -> Any:
-        taken = {"results": "study.json", "summary": "*.json", "end": ""}[fault]
-        if taken and not list(Path(arguments[0]).glob("trials.csv")):
-            if list(Path(arguments[0]).glob(taken)):
-                return working(client, run_id, *arguments, **options)
+        names = {path.name for path in Path(arguments[0]).iterdir()} if fault != "end" else set()
+        taken = {"study.json"} if fault == "results" else {"study.json", "trial.json"}
+        if names & taken:
+            return working(client, run_id, *arguments, **options)
         raise MlflowException("unable to open database file")
 
     with monkeypatch.context() as patch:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import anndata as ad
@@ -180,6 +180,44 @@ def open_cells(record: CacheRecord) -> Cells:
     return _make_cells(record, map_counts(path), obs, var)
 
 
+@dataclass(frozen=True)
+class CachedCells:
+    """A call that opens the cells of a record, see :func:`open_cells`."""
+
+    record: CacheRecord
+
+    def __call__(self) -> Cells:
+        """Open the cells."""
+        return open_cells(self.record)
+
+
+def install_counts(record: CacheRecord, blocks: Iterable[bytes]) -> None:
+    """Write the file of a dataset's counts to the cache of this machine, unless it is there.
+
+    Parameters
+    ----------
+    blocks
+        The content of the file; read only if it is needed.
+
+    Raises
+    ------
+    UserError
+        The cache folder cannot be written.
+    OSError
+        The file cannot be written, or is not the one of the record.
+    """
+    path = counts_path(record.sha256)
+    with dataset_lock(record.name, f"waiting for another process to copy {record.name}"):
+        if has_intact_counts(record):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as new:
+            with new.open("wb") as file:
+                file.writelines(blocks)
+            if file_hash(new) != record.sha256:
+                raise OSError(f"the copy of the counts of {record.name} is damaged")
+
+
 def has_intact_counts(record: CacheRecord) -> bool:
     """Return whether the counts of a dataset are on this machine and have the recorded sha256."""
     path = counts_path(record.sha256)
@@ -208,7 +246,7 @@ def _make_cells(
         description.notes,
     )
     if isinstance(description, CacheRecord):
-        reopen = partial(open_cells, description)
+        reopen = CachedCells(description)
         return Cells(description.name, adata, *metadata, description.fingerprint, reopen)
     return Cells(description.name, adata, *metadata)
 
