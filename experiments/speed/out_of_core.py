@@ -26,8 +26,9 @@ import pandas as pd
 
 from mmlab.datasets import DATASETS
 from mmlab.datasets.cache.cache_paths import counts_path
+from mmlab.datasets.cache.cached_counts import open_cells
 from mmlab.datasets.cache.install import simulate_dataset
-from mmlab.datasets.cache.records import CacheRecord, open_cells
+from mmlab.datasets.cache.records import CacheRecord
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.expression import Expression
 from mmlab.preprocessing.normalization import log_normalize, standardize

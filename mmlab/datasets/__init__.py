@@ -11,8 +11,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from mmlab.datasets.cache.cached_counts import open_cells
 from mmlab.datasets.cache.install import add_dataset, fetch_dataset, simulate_dataset
-from mmlab.datasets.cache.records import CacheRecord, find_record, list_records, open_cells
+from mmlab.datasets.cache.records import CacheRecord, find_record, list_records
 from mmlab.datasets.cache.removal import discard_damaged
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.datasets.description import Dataset

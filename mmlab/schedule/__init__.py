@@ -31,7 +31,8 @@ from mmlab.schedule.comparison_plan import (
     plan_trials,
     read_comparison,
 )
-from mmlab.schedule.search import SearchResult, resume_search, run_search
+from mmlab.schedule.running_search import SearchResult
+from mmlab.schedule.search import resume_search, run_search
 from mmlab.schedule.search_figures import search_figures
 from mmlab.schedule.search_summary import best_trial, trial_table
 from mmlab.schedule.study_size import check_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from mmlab.trial.objective import SCORE, final_objective, knn_accuracy
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import OBJECTIVE, Trial, run_trials
 
+#: Exceptions that come from the machine and say nothing about the trial: a package that is not
+#: installed, a full disk, too little memory.
+MACHINE_ERRORS = (ImportError, MemoryError, OSError)
 #: Score of a trial of a search that failed, as when its training diverged; lower than that of any
 #: panel.
 FAILED_SCORE = -1.0
@@ -29,9 +33,12 @@ FAILED_SCORE = -1.0
 class Actor(tune.Trainable):
     """Runs trials, one epoch per step; those of a configuration are trained together if possible.
 
-    It writes nothing and contacts nobody: the last report of a trial contains its result. Tune
-    reuses an actor for one configuration after another. A subclass reads the specifications of a
-    configuration's trials in ``_specs``, and the score of a complete trial in ``_score``.
+    It writes nothing and contacts nobody: the last report of a trial contains its result, or why
+    it failed. Whatever an actor raises, and its death, is a fault of its machine. Tune reuses an
+    actor for one configuration after another.
+
+    A subclass reads the specifications of a configuration's trials in ``_specs``, and the score of
+    a complete trial in ``_score``.
     """
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
@@ -82,16 +89,20 @@ class Actor(tune.Trainable):
                             trial, Outcome.RUNNING, epoch=number, score=score, metrics=epoch
                         )
                 yield
-        except (TrainingDivergedError, UserError) as error:
+            results = [trial.result() for trial in trials]
+        except MACHINE_ERRORS:
+            raise
+        except Exception as error:
             if len(trials) == 1:
-                self._report(trials[0], Outcome.FAILED, reason=str(error))
+                expected = isinstance(error, TrainingDivergedError | UserError)
+                reason = str(error) if expected else traceback.format_exc()
+                self._report(trials[0], Outcome.FAILED, reason=reason)
                 return
             # Running each trial alone shows which one failed, and completes the others.
             for trial in trials:
                 yield from self._run_epochs([Trial(trial.spec, self.cells)])
             return
-        for trial in trials:
-            result = trial.result()
+        for trial, result in zip(trials, results, strict=True):
             self._report(
                 trial,
                 Outcome.COMPLETE,

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -16,10 +17,9 @@ from ray.tune.experiment import Trial
 from mmlab.schedule.actor import Actor
 from mmlab.schedule.node_check import error_line
 from mmlab.schedule.ray_cluster import RayCluster
-from mmlab.schedule.trial_failures import failure_text, is_machine_failure
 from mmlab.system.interruption import Interruption
 
-#: How often a configuration is started again after its worker died or raised an error.
+#: How often a configuration is started again in a round after its worker died.
 _RETRIES = 1
 #: Rounds in which trials are lost and none ends, after which the study ends.
 _MAX_FRUITLESS = 3
@@ -30,14 +30,11 @@ _SECONDS_TO_NOTICE = 5.0
 class Recorder(Callback):
     """Base class of Tune callbacks that record ended trials on the driver.
 
-    A subclass records in ``_record_failure`` a trial that failed after its last retry.
-
     Attributes
     ----------
     lost
         Configurations of lost trials, which have not failed and are to be run again: their worker
-        or machine failed. When a reused actor dies before the next trial starts in it, Tune counts
-        this twice: it schedules a retry, and then gives the trial up.
+        or machine failed.
     reason
         Why the last trial was lost.
     n_ended
@@ -51,7 +48,6 @@ class Recorder(Callback):
         self.reason = ""
         self.n_ended = 0
         self.fruitless = 0
-        self._retries: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
@@ -66,26 +62,17 @@ class Recorder(Callback):
         """Count the round if it was fruitless."""
         self.fruitless = self.fruitless + 1 if self.lost and not self.n_ended else 0
 
-    def on_trial_recover(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
-        """Note when Tune scheduled a retry."""
-        self._retries[trial.trial_id] = iteration
-
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
-        """Record a failed trial, or note a lost one."""
-        given_up_at_once = self._retries.get(trial.trial_id) == iteration
-        if given_up_at_once or is_machine_failure(trial):
-            self.lost.append(trial.config)
-            self.reason = error_line(failure_text(trial))
-        else:
-            self.n_ended += 1
-            self._record_failure(trial)
+        """Note a lost trial, after the last retry; actors report failures of trials as results."""
+        self.lost.append(trial.config)
+        # Tune's own accessor reads a copy of the trial's folder, which is brought up to date later.
+        path = trial.error_file
+        text = Path(path).read_text() if path and Path(path).exists() else ""
+        self.reason = error_line(text or "the worker process died")
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
         """Count an ended trial."""
         self.n_ended += 1
-
-    def _record_failure(self, trial: Trial) -> None:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

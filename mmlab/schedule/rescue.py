@@ -25,7 +25,7 @@ def rescue_replicates(
     -------
     Whether that was necessary.
     """
-    n_trials = outbox.flush()
+    n_trials = outbox.unsent.flush()
     if not n_trials:
         return False
     name = f"{study.name}.parquet"
@@ -39,7 +39,7 @@ def rescue_replicates(
         place = "could not be written elsewhere: the same command computes them again"
     console.print(
         f"{n_trials} finished trials could not be sent to {study.store.uri}, nor be written to "
-        f"{outbox.folder} ({outbox.disk_error}). All finished replicates {place}.",
+        f"{outbox.unsent.folder} ({outbox.unsent.disk_error}). All finished replicates {place}.",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -59,7 +59,7 @@ class RunningComparison:
 
     def load_finished(self) -> None:
         """Add the finished replicates of the outbox and the store to those of the results file."""
-        for ended in self.outbox.unsent():
+        for ended in self.outbox.unsent.all():
             if ended.result is not None:
                 self._add(ended)
         missing = self.planned.keys() - self.rows.by_digest.keys()

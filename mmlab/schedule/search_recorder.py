@@ -10,7 +10,6 @@ from ray.tune.experiment import Trial
 from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.schedule.ray_tune_run import Recorder
 from mmlab.schedule.search_trials import SearchTrials
-from mmlab.schedule.trial_failures import failure_text
 from mmlab.tracking import EndedTrial, Outbox, Outcome
 from mmlab.trial.objective import SCORE
 from mmlab.trial.result import TrialResult
@@ -72,10 +71,6 @@ class SearchRecorder(Recorder):
                 f"{report['score']:.4f} was not among the best at that epoch."
             )
             self._record(trial, Outcome.STOPPED, reason=reason)
-
-    def _record_failure(self, trial: Trial) -> None:
-        """Record a trial as failed, with the error, after the last retry."""
-        self._record(trial, Outcome.FAILED, reason=failure_text(trial))
 
     def _record(
         self,

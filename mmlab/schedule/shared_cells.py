@@ -11,7 +11,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mmlab.datasets.cache.cache_paths import counts_path
-from mmlab.datasets.cache.records import CachedCells, CacheRecord, install_counts, open_cells
+from mmlab.datasets.cache.cached_counts import CachedCells, install_counts, open_cells
+from mmlab.datasets.cache.records import CacheRecord
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 

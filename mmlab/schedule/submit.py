@@ -42,7 +42,7 @@ def submit_trials(
     on_end
         Called with each ended trial.
     """
-    recorder = ComparisonRecorder(cells, progress, on_end)
+    recorder = ComparisonRecorder(progress, on_end)
     shared = {"cells": share_cells(cells, cluster.resources.address)}
     tune_run = TuneRun(name, ComparisonActor, shared, recorder, cluster)
     while groups:

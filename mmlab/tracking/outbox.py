@@ -1,4 +1,4 @@
-"""Local queue of what the driver of a study still has to send to the tracking store."""
+"""Sends what the driver of a study has for the tracking store, now or once the store responds."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from mmlab.datasets.cells import Cells
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.system.files import atomic_write, require_folder, set_aside
 from mmlab.tracking.ended_trial import EndedTrial, scored
 from mmlab.tracking.lease import HEARTBEAT_INTERVAL, LeaseLostError, renew_lease
 from mmlab.tracking.study_run import StudyRun
 from mmlab.tracking.trial_record import Outcome
 from mmlab.tracking.trial_run import TrialRun, close_trial
+from mmlab.tracking.unsent_trials import UnsentTrials
 
 _log = logging.getLogger(__name__)
 
@@ -44,13 +43,12 @@ class RunningTrial:
 
 
 class Outbox:
-    """Ended trials of a study that are not in the tracking store yet, one file per trial.
+    """The thread that sends the trials of a study to the tracking store.
 
-    :meth:`put` writes the file. A thread sends it, retries while the store does not respond, and
-    removes the file once the store has everything. Sending a trial twice is harmless. A trial whose
-    file cannot be written, because the disk is full, is sent from memory. The thread also sends
-    the epochs of running trials (:meth:`report`), which are in memory alone, and heartbeats. Once
-    another driver has taken the study over, nothing is sent any more.
+    Ended trials (:meth:`put`) are written to disk first; the thread retries while the store does
+    not respond, and sending a trial twice is harmless. The epochs of running trials
+    (:meth:`report`) are in memory alone. The thread also sends heartbeats. Once another driver has
+    taken the study over, nothing is sent any more.
 
     Parameters
     ----------
@@ -59,10 +57,10 @@ class Outbox:
 
     Attributes
     ----------
+    unsent
+        Ended trials that are not in the tracking store yet.
     last_error
         Error of the last attempt to send a trial; empty after a success.
-    disk_error
-        Why a trial could not be written to disk; empty if all were.
     """
 
     def __init__(
@@ -74,11 +72,8 @@ class Outbox:
         self.study = study
         self.cells = cells
         self._on_lost = on_lost
-        self.folder = study.store.study_folder(study.name) / "outbox"
-        require_folder(self.folder, "XDG_STATE_HOME")
+        self.unsent = UnsentTrials(study.store.study_folder(study.name) / "outbox")
         self.last_error = ""
-        self.disk_error = ""
-        self._in_memory: dict[str, EndedTrial] = {}
         self._running: dict[str, RunningTrial] = {}
         self._runs: dict[str, TrialRun] = {}
         self._wake = threading.Event()
@@ -86,7 +81,7 @@ class Outbox:
         self._thread = threading.Thread(target=self._send_all, name="outbox", daemon=True)
         self._renewed_at = time.monotonic()
         self._epochs_sent_at = -math.inf
-        #: Guards files and memory: a trial may be put again while its file is being sent.
+        #: Guards the running trials.
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -118,51 +113,8 @@ class Outbox:
         """Write an ended trial to disk, to be sent by the thread."""
         with self._lock:
             self._running.pop(trial.digest, None)
-            try:
-                self._write(trial)
-            except OSError as error:
-                if not self.disk_error:
-                    _log.warning(
-                        "finished trials cannot be written to %s (%s): they are kept in memory "
-                        "until the tracking store has them",
-                        self.folder,
-                        error.strerror,
-                    )
-                self.disk_error = str(error.strerror)
-                self._in_memory[trial.digest] = trial
+        self.unsent.put(trial)
         self._wake.set()
-
-    def _write(self, trial: EndedTrial) -> None:
-        with atomic_write(self.folder / f"{trial.digest}.json") as path:
-            path.write_text(trial.to_json(), encoding="utf-8")
-
-    def flush(self) -> int:
-        """Try again to write the trials that are in memory; return how many are in memory alone."""
-        with self._lock:
-            try:
-                for digest, trial in list(self._in_memory.items()):
-                    self._write(trial)
-                    del self._in_memory[digest]
-            except OSError as error:
-                self.disk_error = str(error.strerror)
-            return len(self._in_memory)
-
-    def unsent(self) -> list[EndedTrial]:
-        """Return the trials that are not sent yet, oldest first.
-
-        Damaged files are set aside: their trials are computed again.
-        """
-        trials = [self._read(path) for path in self._files()]
-        return [trial for trial, _ in trials if trial is not None]
-
-    def _read(self, path: Path) -> tuple[EndedTrial | None, str]:
-        """Return the trial in a file and the file's text; no trial if the file is damaged."""
-        try:
-            text = path.read_text(encoding="utf-8")
-            return EndedTrial.from_json(text), text
-        except (ValueError, KeyError, TypeError):
-            set_aside(path, "result of a trial that is still to be sent,")
-            return None, ""
 
     def drain(self, timeout: float = 30.0) -> int:
         """Wait until all trials are sent, or until ``timeout`` seconds pass without progress.
@@ -171,20 +123,14 @@ class Outbox:
         -------
         Number of trials that could not be sent; :attr:`last_error` is the reason.
         """
-        left, progress_at = self._count(), time.monotonic()
+        left, progress_at = len(self.unsent), time.monotonic()
         while left and time.monotonic() - progress_at < timeout:
             self._wake.set()
             time.sleep(0.05)
-            now = self._count()
+            now = len(self.unsent)
             if now < left:
                 left, progress_at = now, time.monotonic()
         return left
-
-    def _count(self) -> int:
-        return len(self._files()) + len(self._in_memory)
-
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.json"), key=lambda path: (path.stat().st_mtime, path))
 
     def _send_all(self) -> None:
         pause = _PAUSES[0]
@@ -218,19 +164,8 @@ class Outbox:
 
     def _send_ended(self) -> Iterator[None]:
         """Send the ended trials; yield after each."""
-        for path in self._files():
-            trial, sent = self._read(path)
-            if trial is None:
-                continue
+        for trial in self.unsent.take():
             self._send(trial)
-            with self._lock:
-                if path.read_text(encoding="utf-8") == sent:
-                    path.unlink()
-            yield
-        for digest, trial in list(self._in_memory.items()):
-            self._send(trial)
-            with self._lock:
-                self._in_memory.pop(digest, None)
             yield
 
     def _send_running(self) -> Iterator[None]:

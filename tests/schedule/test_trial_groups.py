@@ -109,6 +109,30 @@ def test_trial_that_diverges_does_not_fail_the_others_of_its_group(
     assert [bool(member["result"]) for member in last["trials"]] == [True, False, True]
 
 
+@pytest.mark.parametrize("error", [KeyError("panel"), OSError(28, "No space left on device")])
+def test_errors_of_a_trial_are_reported_and_those_of_its_machine_are_raised(
+    markermap_group: list[PlannedTrial],
+    tiny_cells: Cells,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def fail(trials: Sequence[Trial]) -> Iterator[Any]:
+        yield from ()
+        raise error
+
+    monkeypatch.setattr(actor_module, "run_trials", fail)
+    actor = start_actor(tiny_cells, markermap_group)
+    if isinstance(error, OSError):
+        with pytest.raises(OSError, match="No space left"):
+            list(steps(actor))
+        return
+    *_, last = steps(actor)
+    assert [member["outcome"] for member in last["trials"]] == ["failed"] * 3
+    reasons = {member["reason"].splitlines()[-1] for member in last["trials"]}
+    assert reasons == {"KeyError: 'panel'"}
+    assert "line" in last["trials"][0]["reason"]
+
+
 def test_result_is_bit_identical_after_a_json_round_trip(tiny_cells: Cells) -> None:
     method = MethodSpec.model_validate(METHOD)
     result = run_trial(comparison().trial(method, comparison().settings[0], 0), tiny_cells)

@@ -56,16 +56,16 @@ def test_a_damaged_unsent_trial_is_set_aside_and_the_others_are_sent(
 ) -> None:
     outbox = Outbox(study, tiny_cells)
     method = MethodRun.open(study, study.spec.methods[0])
-    broken = outbox.folder / ("0" * 64 + ".json")
+    broken = outbox.unsent.folder / ("0" * 64 + ".json")
     broken.write_text(damage)
     outbox.put(complete(result, method.run_id))
-    assert [trial.digest for trial in outbox.unsent()] == [result.digest]
+    assert [trial.digest for trial in outbox.unsent.all()] == [result.digest]
     assert f"{broken} is damaged: moved to {broken.name}.damaged-" in caplog.text
     with outbox:
         assert outbox.drain(30) == 0, outbox.last_error
     (trial,) = study.trials()
     assert (trial.digest, trial.outcome) == (result.digest, Outcome.COMPLETE)
-    (aside,) = outbox.folder.iterdir()
+    (aside,) = outbox.unsent.folder.iterdir()
     assert aside.read_text() == damage
 
 
@@ -75,7 +75,7 @@ def test_a_trial_that_is_damaged_while_the_study_runs_does_not_stop_the_sending(
     outbox = Outbox(study, tiny_cells)
     method = MethodRun.open(study, study.spec.methods[0])
     with outbox:
-        (outbox.folder / "broken.json").write_bytes(b"\xff\xfe")
+        (outbox.unsent.folder / "broken.json").write_bytes(b"\xff\xfe")
         outbox.put(complete(result, method.run_id))
         assert outbox.drain(30) == 0, outbox.last_error
     assert [trial.digest for trial in study.trials()] == [result.digest]

@@ -129,7 +129,7 @@ def test_a_trial_survives_a_store_that_is_away_and_the_end_of_the_process(
             assert outbox.drain(2) == 1
             assert "away" in outbox.last_error
     with Outbox(study, tiny_cells) as outbox:
-        assert outbox.unsent() == [stopped]
+        assert outbox.unsent.all() == [stopped]
         assert outbox.drain() == 0, outbox.last_error
     assert history(study, "epoch") == [(1, 1.0), (2, 2.0)]
     (record,) = study.trials()

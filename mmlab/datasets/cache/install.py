@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from mmlab.datasets.cache.cache_paths import cache_folder, downloads_folder
+from mmlab.datasets.cache.cached_counts import write_dataset
 from mmlab.datasets.cache.download import download, verify_checksum
-from mmlab.datasets.cache.records import CacheRecord, dataset_lock, find_record, write_dataset
+from mmlab.datasets.cache.records import CacheRecord, dataset_lock, find_record
 from mmlab.datasets.cache.transfer_progress import cell_progress
 from mmlab.datasets.cells import gene_table, make_cells
 from mmlab.datasets.description import Dataset, Description

@@ -11,13 +11,8 @@ from mmlab.datasets.cache.cache_paths import (
     downloads_folder,
     record_path,
 )
-from mmlab.datasets.cache.records import (
-    CacheRecord,
-    dataset_lock,
-    find_record,
-    has_intact_counts,
-    list_records,
-)
+from mmlab.datasets.cache.cached_counts import has_intact_counts
+from mmlab.datasets.cache.records import CacheRecord, dataset_lock, find_record, list_records
 from mmlab.errors import UserError
 
 _log = logging.getLogger(__name__)

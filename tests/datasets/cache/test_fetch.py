@@ -25,9 +25,10 @@ from tiny import simulate_cells
 
 from mmlab.datasets import DATASETS, add_file, load_cells, ssv4
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE, counts_path
+from mmlab.datasets.cache.cached_counts import open_cells
 from mmlab.datasets.cache.download import CHECKSUMS_FILE, download
 from mmlab.datasets.cache.install import fetch_dataset
-from mmlab.datasets.cache.records import find_record, list_records, open_cells
+from mmlab.datasets.cache.records import find_record, list_records
 from mmlab.datasets.description import Dataset
 from mmlab.datasets.gene_filters import (
     detection_rates,

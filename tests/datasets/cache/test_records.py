@@ -14,9 +14,10 @@ from tiny import as_cells, simulate_cells
 from mmlab.datasets import DATASETS, add_file, load_cells
 from mmlab.datasets import cells as cells_module
 from mmlab.datasets.cache.cache_paths import FOLDER_VARIABLE, cache_folder
+from mmlab.datasets.cache.cached_counts import open_cells
 from mmlab.datasets.cache.install import simulate_dataset
 from mmlab.datasets.cache.mapped_counts import map_counts, mapped_file, take_cells, write_counts
-from mmlab.datasets.cache.records import list_records, open_cells
+from mmlab.datasets.cache.records import list_records
 from mmlab.datasets.simulation import Simulation
 from mmlab.errors import UserError
 from mmlab.spec.trial import DataSpec, TrialSpec

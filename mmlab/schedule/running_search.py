@@ -1,0 +1,131 @@
+"""A search in progress: its baselines, its searched trials, and their summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray import tune
+from rich.console import Console
+
+from mmlab.datasets.cells import Cells
+from mmlab.errors import UserError
+from mmlab.schedule.actor import SearchActor
+from mmlab.schedule.progress import SearchProgress
+from mmlab.schedule.ray_cluster import RayCluster
+from mmlab.schedule.ray_tune_run import TuneRun
+from mmlab.schedule.search_algorithm import NewConfigurations, WarmStartASHA
+from mmlab.schedule.search_recorder import SearchRecorder
+from mmlab.schedule.search_summary import best_trial, write_summary
+from mmlab.schedule.search_trials import SearchTrials
+from mmlab.schedule.shared_cells import share_cells
+from mmlab.selectors import resolve_params
+from mmlab.spec.search import SearchSpec
+from mmlab.tracking import ENDED, Outbox, StudyRun, TrialRecord, log_search_summary
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The results of a search.
+
+    Attributes
+    ----------
+    study
+        The study in the tracking store.
+    trials
+        Records of all trials, including the baselines, oldest first.
+    best
+        The complete searched trial with the highest validation score; None if there is none.
+    panel
+        The names of the genes of its panel, best first.
+    unsent
+        Number of ended trials that the tracking store has not accepted.
+    """
+
+    study: StudyRun[SearchSpec]
+    trials: list[TrialRecord]
+    best: TrialRecord | None
+    panel: list[str]
+    unsent: int = 0
+
+
+def run_trials(
+    study: StudyRun[SearchSpec],
+    cells: Cells,
+    cluster: RayCluster,
+    console: Console,
+    outbox: Outbox,
+) -> SearchResult:
+    """Run the missing trials and write the summary."""
+    trials = SearchTrials(study, cells, outbox.unsent.all())
+    total = study.spec.trials + len(study.spec.baselines)
+    ended = sum(record.outcome in ENDED for record in trials.all())
+    searched = list(study.spec.search.parameters)
+    with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
+        recorder = SearchRecorder(trials, outbox, progress)
+        shared = {
+            "cells": share_cells(cells, cluster.resources.address),
+            "spec": study.spec,
+        }
+        tune_run = TuneRun(study.name, SearchActor, shared, recorder, cluster)
+        _run_baselines(trials, tune_run)
+        _run_search(trials, tune_run)
+    unsent = outbox.drain()
+    if unsent:
+        _say_what_is_lost(study, outbox, console)
+        records = trials.all()
+    else:
+        study.close_open_trials()
+        records = study.trials()
+    best = best_trial(study, records)
+    panel = [] if best is None else trials.panel(best)
+    if not unsent:
+        study.store.log_files(
+            study.run_id, lambda folder: write_summary(study, records, best, folder)
+        )
+        log_search_summary(study, records, best)
+    return SearchResult(study, records, best, panel, unsent)
+
+
+def _say_what_is_lost(study: StudyRun[SearchSpec], outbox: Outbox, console: Console) -> None:
+    """Say so if neither store nor outbox could take all ended trials."""
+    n_trials = outbox.unsent.flush()
+    if n_trials:
+        console.print(
+            f"{n_trials} finished trials could not be sent to {study.store.uri}, nor be written "
+            f"to {outbox.unsent.folder} ({outbox.unsent.disk_error}): they are run again when the "
+            "study is resumed.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _run_baselines(trials: SearchTrials, tune_run: TuneRun) -> None:
+    """Run the baselines that have not ended."""
+    ended = {record.selector for record in trials.all() if record.outcome in ENDED}
+    missing = [name for name in trials.study.spec.baselines if name not in ended]
+    while missing:
+        lost = tune_run.fit({"selector": tune.grid_search(missing), "params": {}})
+        missing = [config["selector"] for config in lost]
+
+
+def _run_search(trials: SearchTrials, tune_run: TuneRun) -> None:
+    """Run searched trials until the required number of trials has ended."""
+    study = trials.study
+    search = study.spec.search
+    max_epochs = int(resolve_params(search.selector, search.fixed)["max_epochs"])
+    while True:
+        ended = trials.n_ended(search.selector)
+        if ended >= study.spec.trials:
+            return
+        lost = tune_run.fit(
+            {"selector": search.selector, "params": search.fixed},
+            search_alg=NewConfigurations(trials),
+            scheduler=WarmStartASHA(trials, max_epochs),
+            num_samples=study.spec.trials - ended,
+        )
+        if not lost and trials.n_ended(search.selector) == ended:
+            raise UserError(
+                f"study {study.name}: no new configuration after {ended} of {study.spec.trials} "
+                "trials; the search space is exhausted. Extend it, or reduce --trials."
+            )
