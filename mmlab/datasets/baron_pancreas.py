@@ -21,6 +21,7 @@ def load() -> ad.AnnData:
     adata = adata[kept]
     n_cells = np.asarray((adata.X > 0).sum(axis=0)).ravel()
     adata = adata[:, n_cells >= MIN_CELLS_PER_GENE].copy()
+    adata.var_names = adata.var_names.str.replace(".", "-", regex=False)
     adata.obs["cell_type"] = adata.obs["cell_type"].cat.remove_unused_categories()
     return adata
 
@@ -40,6 +41,7 @@ DATASET = Dataset(
     notes=(
         f"Types with fewer than {MIN_CELLS_PER_TYPE} cells are left out (min_cells_per_type): "
         "t_cell with 2 cells. Of schwann (5) and mast (8), one or two cells are test cells.",
+        "The data files name genes as R does, HLA-B as HLA.B: every `.` is read as `-`.",
         f"Of 20125 genes, those found in at least {MIN_CELLS_PER_GENE} of these cells are kept.",
     ),
 )

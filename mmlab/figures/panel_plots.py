@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 
 from mmlab.datasets.cells import Cells
 from mmlab.figures.embedding import sample_cells, umap_coordinates
@@ -19,6 +20,8 @@ from mmlab.preprocessing.expression import Expression, ZScores, to_dense
 
 #: Maximum number of genes in a dot plot: more are not legible.
 MAX_DOT_PLOT_GENES = 60
+#: Number of principal components of all genes that are embedded, as in scanpy.
+N_COMPONENTS = 50
 #: Number of genes from which they are the rows of the dot plot, not the columns.
 _GENES_AS_ROWS = 20
 #: Maximum number of cells of each type that the dot plot is computed from.
@@ -63,11 +66,17 @@ def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
 
 
 def plot_umaps(genes: NDArray[np.int64], cells: Cells, zscore: ZScores) -> Figure:
-    """Draw UMAPs of the cells from the panel's genes and from all genes, side by side."""
+    """Draw UMAPs of the cells from the panel's genes and from all genes, side by side.
+
+    Of all genes the principal components are embedded: distances over thousands of genes are
+    mostly noise.
+    """
     indices = sample_cells(len(zscore), 0)
     values = to_dense(zscore[indices])
+    n_components = min(N_COMPONENTS, *values.shape)
+    components = PCA(n_components, random_state=0).fit_transform(values)
     maps = {
         f"{len(genes)} genes of the panel": umap_coordinates(values[:, genes], 0),
-        f"all {zscore.shape[1]} genes": umap_coordinates(values, 0),
+        f"all {zscore.shape[1]} genes": umap_coordinates(components, 0),
     }
     return cell_maps(maps, cells.y[indices], cells.classes, f"{cells.name}: UMAP")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmlab.constraints.measure import PanelConstraints
 from mmlab.datasets.cells import Cells
-from mmlab.figures.panel_plots import MAX_DOT_PLOT_GENES, dot_plot, plot_umaps
+from mmlab.figures.panel_plots import MAX_DOT_PLOT_GENES, N_COMPONENTS, dot_plot, plot_umaps
 from mmlab.preprocessing.expression import Expression, ZScores
 from mmlab.report.page import PageFigure, Section, Table
 from mmlab.trial.result import borda_panel
@@ -126,8 +126,9 @@ def panel_section(
             ),
             PageFigure(
                 "panel_umap",
-                "UMAP of the cells, computed from z-scores of the panel's genes and of all genes. "
-                "Colour: cell type.",
+                "UMAP of the cells: left, of the z-scores of the panel's genes; right, of the "
+                f"first {N_COMPONENTS} principal components of the z-scores of all genes. Colour: "
+                "cell type.",
                 plot_umaps(genes, cells, zscore),
             ),
         ],
