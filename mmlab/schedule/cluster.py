@@ -17,6 +17,7 @@ import ray
 from rich.console import Console
 
 from mmlab.errors import UserError
+from mmlab.schedule.cluster_address import require_cluster
 from mmlab.schedule.cluster_watch import ClusterWatch
 from mmlab.schedule.node_check import error_line
 from mmlab.schedule.ray_cluster import RayCluster
@@ -128,16 +129,16 @@ def _set_token() -> None:
 
 
 def require_machine(resources: Resources) -> None:
-    """Check that this machine can run a trial, before Ray is started or anything is written.
-
-    Nothing is checked if the trials run on a cluster (``resources.address``).
+    """Check that a trial can be run, before Ray is started or anything is written.
 
     Raises
     ------
     UserError
-        A trial requests more CPUs than this machine has, or more GPUs than torch can use on it.
+        A trial requests more CPUs than this machine has, or more GPUs than torch can use on it; or
+        no cluster responds at ``resources.address``, see :func:`require_cluster`.
     """
     if resources.address is not None:
+        require_cluster(resources.address)
         return
     available = {"CPU": usable_cpus()}
     requested = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}
