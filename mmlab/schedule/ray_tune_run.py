@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
@@ -30,23 +32,22 @@ _SECONDS_TO_NOTICE = 5.0
 class Recorder(Callback):
     """Base class of Tune callbacks that record ended trials on the driver.
 
+    A round is a run of Tune. Trials that are lost in it, because their worker or machine failed,
+    have not ended and are run again.
+
     Attributes
     ----------
-    lost
-        Configurations of lost trials, which have not failed and are to be run again: their worker
-        or machine failed.
+    ended
+        Configurations of the trials that have ended since :meth:`start_round`.
     reason
-        Why the last trial was lost.
-    n_ended
-        Number of trials that have ended since :meth:`start_round`.
+        Why the last trial was lost; empty if none was in this round.
     fruitless
         Number of rounds in a row in which trials were lost and none has ended.
     """
 
     def __init__(self) -> None:
-        self.lost: list[dict[str, Any]] = []
+        self.ended: list[dict[str, Any]] = []
         self.reason = ""
-        self.n_ended = 0
         self.fruitless = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -55,24 +56,23 @@ class Recorder(Callback):
 
     def start_round(self) -> None:
         """Forget the trials of the round before."""
-        self.lost.clear()
-        self.n_ended = 0
+        self.ended.clear()
+        self.reason = ""
 
     def end_round(self) -> None:
         """Count the round if it was fruitless."""
-        self.fruitless = self.fruitless + 1 if self.lost and not self.n_ended else 0
+        self.fruitless = self.fruitless + 1 if self.reason and not self.ended else 0
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
         """Note a lost trial, after the last retry; actors report failures of trials as results."""
-        self.lost.append(trial.config)
         # Tune's own accessor reads a copy of the trial's folder, which is brought up to date later.
         path = trial.error_file
         text = Path(path).read_text() if path and Path(path).exists() else ""
         self.reason = error_line(text or "the worker process died")
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
-        """Count an ended trial."""
-        self.n_ended += 1
+        """Note an ended trial."""
+        self.ended.append(trial.config)
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,21 @@ class TuneRun:
     recorder: Recorder
     cluster: RayCluster
 
-    def fit(self, space: dict[str, Any], **config: Any) -> list[dict[str, Any]]:
-        """Run all configurations of a parameter space.
+    def run_each(self, name: str, values: Sequence[Any], **fixed: Any) -> None:
+        """Run one trial per value of a parameter, until all have ended.
 
-        The first configuration gets a new actor, and so cannot be lost.
+        Raises
+        ------
+        KeyboardInterrupt
+            See :meth:`fit`.
+        """
+        while values:
+            self.fit(fixed | {name: tune.grid_search(list(values))})
+            ended = {json.dumps(config[name], sort_keys=True) for config in self.recorder.ended}
+            values = [v for v in values if json.dumps(v, sort_keys=True) not in ended]
+
+    def fit(self, space: dict[str, Any], **config: Any) -> bool:
+        """Run the configurations of a parameter space once.
 
         Parameters
         ----------
@@ -113,7 +124,7 @@ class TuneRun:
 
         Returns
         -------
-        The configurations of lost trials, which are to be run again.
+        Whether trials were lost, which are to be run again.
 
         Raises
         ------
@@ -142,21 +153,26 @@ class TuneRun:
                 verbose=0,
             ),
         )
-        _call_in_thread(tuner.fit)
+        try:
+            _call_in_thread(tuner.fit)
+        except RuntimeError as error:
+            # Ray ends workers before the memory is used up. Tune knows no such error, and gives up.
+            if not isinstance(error.__cause__, OutOfMemoryError):
+                raise
+            self.recorder.reason = "the machine ran out of memory"
         self.recorder.end_round()
-        if self.recorder.lost:
+        if self.recorder.reason:
             self._prepare_next_round()
-        return list(self.recorder.lost)
+        return bool(self.recorder.reason)
 
     def _prepare_next_round(self) -> None:
         """Leave out nodes that have become unusable; end the study after fruitless rounds."""
         self.cluster.exclude_nodes()
         if self.recorder.fruitless < _MAX_FRUITLESS:
             return
-        n_lost, reason = len(self.recorder.lost), self.recorder.reason
         self.cluster.interruption.end(
-            f"{n_lost} trials could not be run, in {_MAX_FRUITLESS} attempts: {reason}."
-            f"{self.cluster.left_out}"
+            f"No trial could be run to its end, in {_MAX_FRUITLESS} attempts: "
+            f"{self.recorder.reason}.{self.cluster.left_out}"
         )
 
 

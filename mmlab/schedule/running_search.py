@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ray import tune
 from rich.console import Console
 
 from mmlab.datasets.cells import Cells
@@ -104,9 +103,7 @@ def _run_baselines(trials: SearchTrials, tune_run: TuneRun) -> None:
     """Run the baselines that have not ended."""
     ended = {record.selector for record in trials.all() if record.outcome in ENDED}
     missing = [name for name in trials.study.spec.baselines if name not in ended]
-    while missing:
-        lost = tune_run.fit({"selector": tune.grid_search(missing), "params": {}})
-        missing = [config["selector"] for config in lost]
+    tune_run.run_each("selector", missing, params={})
 
 
 def _run_search(trials: SearchTrials, tune_run: TuneRun) -> None:
@@ -118,13 +115,13 @@ def _run_search(trials: SearchTrials, tune_run: TuneRun) -> None:
         ended = trials.n_ended(search.selector)
         if ended >= study.spec.trials:
             return
-        lost = tune_run.fit(
+        was_lost = tune_run.fit(
             {"selector": search.selector, "params": search.fixed},
             search_alg=NewConfigurations(trials),
             scheduler=WarmStartASHA(trials, max_epochs),
             num_samples=study.spec.trials - ended,
         )
-        if not lost and trials.n_ended(search.selector) == ended:
+        if not was_lost and trials.n_ended(search.selector) == ended:
             raise UserError(
                 f"study {study.name}: no new configuration after {ended} of {study.spec.trials} "
                 "trials; the search space is exhausted. Extend it, or reduce --trials."

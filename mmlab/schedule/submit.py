@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ray import tune
 from rich.console import Console
 
 from mmlab.datasets.cells import Cells
@@ -45,8 +44,7 @@ def submit_trials(
     recorder = ComparisonRecorder(progress, on_end)
     shared = {"cells": share_cells(cells, cluster.resources.address)}
     tune_run = TuneRun(name, ComparisonActor, shared, recorder, cluster)
-    while groups:
-        groups = [lost["group"] for lost in tune_run.fit({"group": tune.grid_search(groups)})]
+    tune_run.run_each("group", groups)
 
 
 def compute_trials(

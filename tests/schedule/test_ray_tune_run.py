@@ -68,39 +68,49 @@ class Results(Recorder):
 
 
 def test_trial_whose_reused_actor_dies_is_lost_and_can_be_run_again(
-    tmp_path: Path, tiny_cells: Cells
+    tmp_path: Path, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results, resources = Results(), Resources(max_concurrent=1)
     shared = {"cells": tiny_cells, "folder": str(tmp_path)}
     with cluster(resources, Interruption(), Console()) as ray_cluster:
         run = TuneRun("study", DiesWhenReused, shared, results, ray_cluster)
-        lost = [config["number"] for config in run.fit({"number": grid([1, 2, 3])})]
-        assert lost == [2]
+        assert run.fit({"number": grid([1, 2, 3])})
         assert sorted(results.complete) == [1, 3]
-        assert not run.fit({"number": grid(lost)})
-    assert sorted(results.complete) == [1, 2, 3]
+        run.run_each("number", [2])
+        assert sorted(results.complete) == [1, 2, 3]
+
+        # Ray ends a worker because the memory is used up: Tune gives all trials up.
+        fit, n_runs = tune.Tuner.fit, []
+
+        def runs_out_of_memory(tuner: Any) -> Any:
+            n_runs.append(1)
+            if len(n_runs) == 1:
+                error = ray.exceptions.OutOfMemoryError("1 worker(s) were killed")
+                raise RuntimeError("Caught unexpected exception") from error
+            return fit(tuner)
+
+        monkeypatch.setattr(tune.Tuner, "fit", runs_out_of_memory)
+        run.run_each("number", [4, 5])
+        assert len(n_runs) == 2
+    assert sorted(results.complete) == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.long
 def test_failure_of_a_machine_is_not_one_of_the_trial(tmp_path: Path, tiny_cells: Cells) -> None:
     """Trials on a full disk are started again in three rounds, then the study ends."""
     results, resources, interruption = Results(), Resources(max_concurrent=1), Interruption()
-    lost, configs = [], [{"number": number} for number in (1, 2, 3)]
     try:
         with (
             pytest.raises(KeyboardInterrupt),
             cluster(resources, interruption, Console()) as ray_cluster,
         ):
             run = TuneRun("study", Fails, {"cells": tiny_cells}, results, ray_cluster)
-            while configs:
-                configs = run.fit({"number": grid([config["number"] for config in configs])})
-                lost.append(sorted(config["number"] for config in configs))
+            run.run_each("number", [1, 2, 3])
     finally:
         # An interrupted command ends its process instead.
         ray.shutdown()
     assert results.complete == [2]
-    # The first round was not fruitless: a trial ended in it.
-    assert lost == [[1, 3]] * 3
     assert interruption.reason == (
-        "2 trials could not be run, in 3 attempts: OSError: [Errno 28] No space left on device."
+        "No trial could be run to its end, in 3 attempts: "
+        "OSError: [Errno 28] No space left on device."
     )
