@@ -21,12 +21,18 @@ def plain_scalar(value: Any) -> Any:
     return value.item() if is_scalar else value
 
 
+#: Integers are below this, in absolute value: they fit into 64 bits.
+MAX_INTEGER = 2**63
+
+
 def _check_scalar(value: Any) -> Any:
     value = plain_scalar(value)
     if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(
             f"must be a string, a boolean or a finite number, got {reprlib.repr(value)}"
         )
+    if isinstance(value, int) and abs(value) >= MAX_INTEGER:
+        raise ValueError("integers must fit into 64 bits")
     return value
 
 
