@@ -30,6 +30,8 @@ from mmlab.selectors.class_rankings import merge_rankings
 from mmlab.selectors.markermap import MarkerMap, MarkerMapJoint
 from mmlab.selectors.parameter_ranges import divergence_advice
 from mmlab.selectors.scanpy_tests import ScanpyTTest
+from mmlab.selectors.training_data import TrainingData
+from mmlab.selectors.validation_score import validation_score
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
 every_supervised = pytest.mark.parametrize(
@@ -748,6 +750,16 @@ def test_early_stopping_of_markermap_needs_validation_cells(zscore: Any, labels:
     # With all genes in the panel the score is constant: best in epoch 1, stop 2 epochs later.
     assert epochs(X_val=zscore[:30], y_val=labels[:30]) == 3
     assert epochs() == 12
+
+
+def test_validation_cells_in_which_no_gene_varies_cannot_score_a_panel() -> None:
+    x = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    empty = np.empty(0, dtype=np.int64)
+    data = TrainingData(x, None, np.ones((4, 5), np.float32), None, None, empty, empty, None)
+    score = validation_score(data, supervised=False)
+    assert score is not None
+    with pytest.raises(UserError, match="no gene varies over the 4 validation cells"):
+        score(np.arange(2))
 
 
 def test_validation_score_of_markermap_is_that_of_its_panel(
