@@ -28,6 +28,7 @@ from mmlab.cli import (
 from mmlab.cli.console import print_message
 from mmlab.cli.help_panels import command_with_panels
 from mmlab.errors import UserError
+from mmlab.system.memory import is_out_of_memory
 from mmlab.system.redaction import redact
 
 app = typer.Typer(
@@ -121,6 +122,13 @@ def main() -> None:
         print_message(f"Error: {error.filename}: {error.strerror}.")
         sys.exit(2)
     except Exception as error:
+        if is_out_of_memory(error):
+            print_message(
+                "Error: there is not enough memory. Choose smaller values of the method's "
+                "parameters, such as hidden_size and batch_size, a method that reads the cells "
+                "from disk, or a machine with more memory."
+            )
+            sys.exit(2)
         if not _is_of_store(error):
             _print_traceback()
         reason = " ".join(str(error).split())[:300].rstrip(".")

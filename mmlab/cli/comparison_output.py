@@ -49,13 +49,15 @@ class ComparisonOutput:
         from mmlab.spec.names import name_from
 
         self.write(folder)
+        from mmlab.figures.style import save_figure
+
         names: set[str] = set()
         for title, figure in self.umaps.items():
             name = name_from(title)
             while name in names:
                 name += "_"
             names.add(name)
-            figure.savefig(folder / f"umap_{name}.png")
+            save_figure(figure, folder / f"umap_{name}.png")
         (folder / self.text_file).write_text(self.text, encoding="utf-8")
 
 

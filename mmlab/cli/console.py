@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmlab.system.printable import encodable
 from mmlab.system.redaction import redact
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def program_name() -> str:
 
 def recorded_command() -> str:
     """Return the command line of this process as studies record it, without passwords."""
-    return redact(shlex.join(["mmlab", *sys.argv[1:]]))
+    return redact(encodable(shlex.join(["mmlab", *sys.argv[1:]])))
 
 
 def same_command() -> str:

@@ -45,14 +45,16 @@ def check_output_folder(option: str, path: Path | None, *, parents: bool = False
     Raises
     ------
     UserError
-        The path is a file, the folder above it does not exist or cannot be written, or the disk is
-        full.
+        The path is a file or the root of the file system, the folder above it does not exist or
+        cannot be written, or the disk is full.
     """
     if path is None:
         return
     with _refusals(option, path):
         if path.exists() and not path.is_dir():
             raise UserError(f"{option} {path} is a file. Pass a folder.")
+        if not Path(os.path.realpath(path)).name:
+            raise UserError(f"{option} {path} is the root of the file system. Pass a folder in it.")
         if not parents:
             _check_parent(option, path)
         _try_folder(path, existing_folder(path.absolute()))

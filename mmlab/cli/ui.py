@@ -14,6 +14,7 @@ from mmlab.cli.tracking_store import UI_HOST, UI_PORT, open_store
 from mmlab.cli.ui_hosts import (
     HOSTS_VARIABLE,
     bracketed,
+    check_address,
     host_variables,
     own_names,
     parse_hosts,
@@ -59,6 +60,7 @@ def ui(
             f"there is no tracking store at {store.uri}: run a study first, or pass the "
             "--tracking-uri of one."
         )
+    check_address(host, port)
     store.initialise()
     close_abandoned(store)
     page = latest_study_page(store)

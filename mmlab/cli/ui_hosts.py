@@ -8,6 +8,7 @@ that is only in the first list opens a page without runs.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -45,6 +46,36 @@ def parse_hosts(text: str) -> list[str]:
                 "*.example.org."
             )
     return names
+
+
+def check_address(host: str, port: int) -> None:
+    """Check that a server of this machine can listen on an address.
+
+    Raises
+    ------
+    UserError
+        The host is no name or address of this machine, or another server listens on the port.
+    """
+    advice = "Pass 127.0.0.1 for this machine only, or 0.0.0.0 for other machines, too."
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--host {host!r} cannot be found: {reason}. {advice}") from error
+    family, kind, protocol, _, address = found[0]
+    try:
+        with socket.socket(family, kind, protocol) as trial:
+            # As the server does: the last one on this port may have ended a moment ago.
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"--port {port} of {host} is in use by another server. Pass another --port."
+            ) from error
+        raise UserError(
+            f"nothing can listen on --host {host}, --port {port}: {error.strerror}. {advice}"
+        ) from error
 
 
 def own_names(host: str) -> list[str]:

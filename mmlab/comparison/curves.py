@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from mmlab import figures
 from mmlab.comparison.tables import markdown
+from mmlab.figures.style import save_figure
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
 from mmlab.trial.evaluate import CLEAN_PREFIX
 
@@ -197,4 +198,4 @@ def write_curves(
             table.to_csv(folder / f"{name}.csv", index=False)
     rows.to_parquet(folder / "replicates.parquet", index=False)
     for name, figure in curve_figures(spec, summary).items():
-        figure.savefig(folder / f"{name}.png")
+        save_figure(figure, folder / f"{name}.png")

@@ -13,6 +13,7 @@ import pandas as pd
 from mmlab.comparison.published import add_published_numbers
 from mmlab.comparison.significance import add_significance, metric_direction, reference_tests
 from mmlab.figures.published_numbers import published_figure
+from mmlab.figures.style import save_figure
 
 
 @dataclass(frozen=True)
@@ -207,4 +208,4 @@ def write_comparison(comparison: ComparisonTables, rows: pd.DataFrame, folder: P
     rows.to_parquet(folder / "replicates.parquet", index=False)
     figure = published_figure(comparison.table)
     if figure is not None:
-        figure.savefig(folder / "ours_against_published.png")
+        save_figure(figure, folder / "ours_against_published.png")

@@ -8,12 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from mmlab.figures.style import DPI, escape_mathtext
+from mmlab.figures.style import DPI, MAX_TITLE, figure_labels, figure_text
 
 #: Width in inches at which text is still legible on a page.
 _MAX_WIDTH = 15
 #: Maximum number of types whose counts are written into the heat map.
 _MAX_COUNTED = 15
+#: Length of labels in characters that the margins hold, and inches of each further character.
+_SHORT, _CHARACTER = 20, 0.08
 
 
 def confusion_matrix(counts: NDArray[np.int64], classes: list[str], title: str) -> Figure:
@@ -47,8 +49,9 @@ def confusion_matrices(
     title
         Title of the figure.
     """
-    n = len(classes)
+    n, labels = len(classes), figure_labels(classes)
     size = 1.8 + 0.42 * n if n <= _MAX_COUNTED else 3 + 0.2 * n
+    size += _CHARACTER * max(max(map(len, labels)) - _SHORT, 0)
     n_columns = max(1, min(len(matrices), 3, int(_MAX_WIDTH / size)))
     n_rows = -(-len(matrices) // n_columns)
     figure = Figure(figsize=(size * n_columns + 0.8, size * n_rows), dpi=DPI, layout="constrained")
@@ -56,11 +59,11 @@ def confusion_matrices(
     for axes in grid.flat[len(matrices) :]:
         axes.set_axis_off()
     for axes, (name, counts) in zip(grid.flat, matrices.items(), strict=False):
-        image = _draw_confusion(axes, counts, [escape_mathtext(text) for text in classes])
-        axes.set_title(name, fontsize=10)
+        image = _draw_confusion(axes, counts, labels)
+        axes.set_title(figure_text(name), fontsize=10)
     for axes in grid[:, 0]:
         axes.set_ylabel("true cell type")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(figure_text(title, MAX_TITLE), fontsize=11)
     bar = figure.colorbar(image, ax=grid, shrink=0.8 / n_rows, anchor=(0, 1))
     bar.set_label("fraction of the cells of the true type")
     return figure

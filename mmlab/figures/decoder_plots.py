@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmlab.figures.scatter_plots import cell_maps
-from mmlab.figures.style import DPI, escape_mathtext
+from mmlab.figures.style import DPI, MAX_TITLE, figure_text
 
 
 def variances(table: pd.DataFrame, title: str) -> Figure:
@@ -29,7 +29,7 @@ def variances(table: pd.DataFrame, title: str) -> Figure:
     axes.set_xlabel("variance of a gene over cells (z-scores)")
     axes.set_ylabel("number of genes")
     axes.legend()
-    axes.set_title(escape_mathtext(title), fontsize=11)
+    axes.set_title(figure_text(title, MAX_TITLE), fontsize=11)
     return figure
 
 

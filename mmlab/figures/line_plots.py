@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mmlab.figures.style import DPI, MARKERS, escape_mathtext
+from mmlab.figures.style import DPI, MARKERS, MAX_TITLE, figure_labels, figure_text
 
 _LINE_STYLES = ("-", "--", ":", "-.")
 #: Ratio of the largest to the smallest tick from which the x-axis is logarithmic.
@@ -45,31 +45,32 @@ def curves(
     numbers = [t for t in ticks if isinstance(t, int | float) and not isinstance(t, bool)]
     numeric = len(numbers) == len(ticks)
     methods = list(dict.fromkeys(m for table in panels.values() for m in table["method"]))
+    labelled = list(zip(methods, figure_labels(methods), strict=True))
     share_y = len(set(ylabels.values())) == 1
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=share_y)
     for axes, (name, table) in zip(grid.flat, panels.items(), strict=True):
-        for index, method in enumerate(methods):
+        for index, (method, label) in enumerate(labelled):
             part = table[table["method"] == method]
             x = part["x"] if numeric else part["x"].map(list(ticks).index)
             style = {
                 "color": f"C{index % 10}",
                 "linestyle": _LINE_STYLES[index // 10 % len(_LINE_STYLES)],
             }
-            axes.plot(x, part["mean"], marker=MARKERS[index % len(MARKERS)], label=method, **style)
+            axes.plot(x, part["mean"], marker=MARKERS[index % len(MARKERS)], label=label, **style)
             spread = part["std"].fillna(0)
             low, high = part["mean"] - spread, part["mean"] + spread
             axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
         if not numeric:
-            axes.set_xticks(range(len(ticks)), [escape_mathtext(str(tick)) for tick in ticks])
+            axes.set_xticks(range(len(ticks)), figure_labels(map(str, ticks)))
         elif min(numbers) > 0 and max(numbers) / min(numbers) >= _LOG_RATIO:
             axes.set_xscale("log")
             axes.set_xticks(numbers, [f"{tick:g}" for tick in numbers])
             axes.minorticks_off()
-        axes.set_title(escape_mathtext(name), fontsize=10)
-        axes.set_xlabel(escape_mathtext(xlabel))
+        axes.set_title(figure_text(name), fontsize=10)
+        axes.set_xlabel(figure_text(xlabel))
         axes.set_ylabel(ylabels[name])
         axes.grid(alpha=0.3)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=8)
-    figure.suptitle(escape_mathtext(title), fontsize=11)
+    figure.suptitle(figure_text(title, MAX_TITLE), fontsize=11)
     return figure

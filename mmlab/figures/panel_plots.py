@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from mmlab.datasets.cells import Cells
 from mmlab.figures.embedding import sample_cells, umap_coordinates
 from mmlab.figures.scatter_plots import cell_maps
-from mmlab.figures.style import escape_mathtext
+from mmlab.figures.style import figure_labels
 from mmlab.preprocessing.expression import Expression, ZScores, to_dense
 
 #: Maximum number of genes in a dot plot: more are not legible.
@@ -43,8 +43,9 @@ def dot_plot(genes: NDArray[np.int64], cells: Cells) -> Figure:
         ]
     )
     values = Expression(cells.adata.X, "log1p", cells.normalization)[indices, genes].toarray()
-    names = [escape_mathtext(gene) for gene in cells.genes[genes]]
-    types = pd.Categorical([escape_mathtext(cells.classes[c]) for c in cells.y[indices]])
+    names = figure_labels(cells.genes[genes])
+    labels = figure_labels(cells.classes)
+    types = pd.Categorical([labels[c] for c in cells.y[indices]])
     small = ad.AnnData(values, obs=pd.DataFrame({"type": types}, index=indices.astype(str)))
     small.var_names = names
     with warnings.catch_warnings():

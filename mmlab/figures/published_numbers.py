@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mmlab.figures.style import figure_text
+
 #: Number of methods that are labelled: those furthest from the published numbers.
 _N_LABELLED = 4
 
@@ -58,7 +60,7 @@ def published_figure(table: pd.DataFrame) -> Figure | None:
         for row in far.drop_duplicates("method").head(_N_LABELLED).itertuples():
             left = row.published > (low + high) / 2
             axes.annotate(
-                str(row.method),
+                figure_text(str(row.method)),
                 (row.published, row.mean),
                 xytext=(-6 if left else 6, -3),
                 ha="right" if left else "left",

@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmlab.figures.style import DPI, MARKERS, escape_mathtext
+from mmlab.figures.style import DPI, MARKERS, MAX_TITLE, figure_labels, figure_text
 
 
 def cell_maps(
@@ -41,7 +41,7 @@ def cell_maps(
     for axes in grid.flat[len(maps) :]:
         axes.set_axis_off()
     for axes, (name, coordinates) in zip(grid.flat, maps.items(), strict=False):
-        for index, label in enumerate(classes):
+        for index, label in enumerate(figure_labels(classes)):
             part = coordinates[y == index]
             color, marker = colors(index % colors.N), MARKERS[index // colors.N % len(MARKERS)]
             axes.scatter(
@@ -49,13 +49,13 @@ def cell_maps(
                 s=4,
                 color=color,
                 marker=marker,
-                label=escape_mathtext(label),
+                label=label,
                 linewidths=0,
                 # As vectors, thousands of points would take megabytes.
                 rasterized=True,
             )
         axes.set(xticks=[], yticks=[])
-        axes.set_title(name, fontsize=10)
+        axes.set_title(figure_text(name), fontsize=10)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(
         handles,
@@ -65,5 +65,5 @@ def cell_maps(
         markerscale=3,
         ncols=-(-len(classes) // 25),
     )
-    figure.suptitle(escape_mathtext(title), fontsize=11)
+    figure.suptitle(figure_text(title, MAX_TITLE), fontsize=11)
     return figure

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmlab.figures.style import DPI, escape_mathtext
+from mmlab.figures.style import DPI, figure_text
 
 _SCORE = "validation score"
 _STOPPED = "stopped early (last score)"
@@ -38,7 +38,7 @@ def search_history(trials: pd.DataFrame, baselines: Mapping[str, float]) -> Figu
     best = trials["score"].where(~trials["stopped"]).cummax().ffill()
     axes.step(number, best, where="post", color="C1", label="best complete trial so far")
     for index, (name, score) in enumerate(baselines.items()):
-        label = f"baseline {escape_mathtext(name)}"
+        label = f"baseline {figure_text(name)}"
         axes.axhline(score, color=f"C{index % 8 + 2}", linestyle="--", linewidth=1, label=label)
     axes.set(xlabel="trial", ylabel=_SCORE)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -68,7 +68,7 @@ def parameter_scores(trials: pd.DataFrame, log: Collection[str]) -> Figure:
     for axes, name in zip(grid.flat, names, strict=False):
         values = trials[name]
         if isinstance(values.dtype, pd.CategoricalDtype):
-            choices = [escape_mathtext(text) for text in values.cat.categories]
+            choices = [figure_text(text) for text in values.cat.categories]
             _scatter(axes, values.cat.codes, trials, "C0")
             axes.set_xticks(range(len(choices)), choices)
             axes.set_xlim(-0.5, len(choices) - 0.5)

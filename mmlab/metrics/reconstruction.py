@@ -114,18 +114,14 @@ def apply_coefficients(coefficients: NDArray[np.float64], x_panel: Matrix) -> Ma
 def explained_variance(x: Matrix, reconstructed: Matrix) -> float:
     """Return one minus squared error over variance, both averaged over all genes.
 
-    1 is a perfect reconstruction; 0 is as good as the mean of each gene.
-
-    Raises
-    ------
-    ValueError
-        No gene varies over the cells ``x``, so there is no variance to explain.
+    1 is a perfect reconstruction; 0 is as good as the mean of each gene. NaN if no gene varies
+    over the cells ``x``: there is no variance to explain.
     """
     # The mean in float64 of a constant float32 gene is exact.
     mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
     variance = np.mean(np.square(x - mean), dtype=np.float64)
     if variance == 0:
-        raise ValueError(f"no gene varies over the {len(x)} cells: no variance to explain")
+        return float("nan")
     return float(1 - mean_squared_error(x, reconstructed) / variance)
 
 

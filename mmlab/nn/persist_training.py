@@ -184,8 +184,7 @@ def train_masked(
             total += loss.detach()
         if not math.isfinite(total):
             raise TrainingDivergedError(
-                f"training diverged in epoch {epoch}: the loss is {float(total)}; "
-                "lower the learning rate."
+                f"training diverged in epoch {epoch}: the loss is {float(total)}"
             )
         if should_stop(epoch, temperature):
             return

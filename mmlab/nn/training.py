@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmlab.errors import UserError
 from mmlab.nn.batches import (
     Loss,
     Optimizer,
@@ -29,7 +30,7 @@ from mmlab.nn.training_steps import StepRunner
 PanelScore = Callable[[NDArray[np.int64]], float]
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(UserError):
     """The training loss is not finite; training needs other parameters."""
 
 
@@ -200,8 +201,7 @@ def train(
                 continue
             if not np.isfinite(train_losses[i]):
                 raise TrainingDivergedError(
-                    f"training diverged in epoch {number}: the loss is {train_losses[i]}; "
-                    "lower the learning rate."
+                    f"training diverged in epoch {number}: the loss is {train_losses[i]}"
                 )
             panel, temperature = model.panel(i), plan.config.schedule.temperature(number)
             losses = train_losses[i], validation_losses[i]

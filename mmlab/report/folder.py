@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 
 import mmlab
 from mmlab.errors import UserError
+from mmlab.figures.style import save_figure
 from mmlab.report.manifest import MANIFEST, Manifest, file_hashes
 from mmlab.report.page import Report
 from mmlab.spec.protocol import PROTOCOL_NUMBER
@@ -105,11 +105,11 @@ def _write_figure(figure: Figure, path: Path) -> str:
     # Without dates and random ids, equal figures give equal files. Text stays text, because
     # browsers have glyphs that matplotlib's default font lacks.
     style = rc_context({"svg.hashsalt": "mmlab", "svg.fonttype": "none"})
-    with style, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+    with style:
         svg = path.with_name(path.name + ".svg")
-        figure.savefig(svg, metadata={"Date": None}, dpi=_DPI, bbox_inches="tight")
-        figure.savefig(
+        save_figure(figure, svg, metadata={"Date": None}, dpi=_DPI, bbox_inches="tight")
+        save_figure(
+            figure,
             path.with_name(path.name + ".pdf"),
             metadata={"CreationDate": None},
             dpi=_DPI,
@@ -118,7 +118,7 @@ def _write_figure(figure: Figure, path: Path) -> str:
         content, kind = svg.read_bytes(), "svg+xml"
         if len(content) > _MAX_SVG_BYTES:
             png = io.BytesIO()
-            figure.savefig(png, format="png", dpi=_DPI, bbox_inches="tight")
+            save_figure(figure, png, format="png", dpi=_DPI, bbox_inches="tight")
             content, kind = png.getvalue(), "png"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 

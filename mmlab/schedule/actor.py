@@ -13,7 +13,6 @@ from threadpoolctl import threadpool_limits
 
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.nn.training import TrainingDivergedError
 from mmlab.schedule.shared_cells import SharedCells
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
@@ -94,7 +93,7 @@ class Actor(tune.Trainable):
             raise
         except Exception as error:
             if len(trials) == 1:
-                expected = isinstance(error, TrainingDivergedError | UserError)
+                expected = isinstance(error, UserError)
                 reason = str(error) if expected else traceback.format_exc()
                 self._report(trials[0], Outcome.FAILED, reason=reason)
                 return

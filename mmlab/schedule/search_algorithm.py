@@ -26,6 +26,8 @@ from mmlab.trial.objective import SCORE
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 _PREFIX = "params/"
+#: Number of seeds that the random generator of Optuna's sampler has.
+_SEEDS = 2**32
 #: Proposals of known configurations in a row after which a search space counts as exhausted.
 _MAX_REPEATS = 100
 
@@ -68,7 +70,9 @@ class NewConfigurations(Searcher):
             mode="max",
             points_to_evaluate=[_prefixed(point) for point in first],
             # After a resume the proposals differ from those of an uninterrupted search.
-            sampler=optuna.samplers.TPESampler(seed=trials.study.spec.seed + len(records)),
+            sampler=optuna.samplers.TPESampler(
+                seed=(trials.study.spec.seed + len(records)) % _SEEDS
+            ),
         )
         for record in records:
             if record.outcome in ENDED:

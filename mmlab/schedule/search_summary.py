@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mmlab.figures.style import save_figure
 from mmlab.schedule.search_figures import search_figures
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outcome, StudyRun, TrialRecord
@@ -58,4 +59,4 @@ def write_summary(
     figures_folder = folder / "figures"
     figures_folder.mkdir()
     for name, figure in search_figures(study, records).items():
-        figure.savefig(figures_folder / f"{name}.png", bbox_inches="tight", dpi=120)
+        save_figure(figure, figures_folder / f"{name}.png", bbox_inches="tight", dpi=120)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +13,11 @@ from mmlab.errors import UserError
 from mmlab.preprocessing.expression import to_dense
 from mmlab.selectors.base import Selector
 from mmlab.selectors.lassonet_path import RemovalTracker, first_penalty, without_copies
+from mmlab.selectors.parameter_ranges import (
+    constructor_defaults,
+    count_problems,
+    divergence_advice,
+)
 from mmlab.selectors.training_data import TrainingData
 from mmlab.system.devices import resolve_device
 
@@ -113,22 +117,18 @@ class LassoNet(Selector):
 
     def check_params(self) -> None:
         """Raise one ``UserError`` that lists all parameters out of range."""
-        problems = [
-            f"{name} is {getattr(self, name)}, but must be at least 1"
-            for name in ("hidden_size", "dense_epochs", "path_epochs")
-            if getattr(self, name) < 1
-        ]
+        problems = count_problems(vars(self), ("hidden_size", "dense_epochs", "path_epochs"))
         problems += [
             f"{name} is {getattr(self, name)}, but must be a finite number above {least}"
             for name, least in (("M", 0), ("path_multiplier", 1), ("path_learning_rate", 0))
             if not least < getattr(self, name) < math.inf
         ]
         if self.faithful:
-            defaults = inspect.signature(type(self)).parameters
+            defaults = constructor_defaults(self)
             problems += [
                 f"{name} is fixed by faithful=true: remove {name}, or set faithful=false"
                 for name in _FIXED_BY_FAITHFUL
-                if getattr(self, name) != defaults[name].default
+                if getattr(self, name) != defaults[name]
             ]
         if problems:
             raise UserError("; ".join(problems) + ".")
@@ -138,6 +138,8 @@ class LassoNet(Selector):
         import torch
         from lassonet.interfaces import NonFiniteLossError
 
+        from mmlab.nn.training import TrainingDivergedError
+
         allowed = data.allowed
         x, y, x_val, y_val = _package_input(data, allowed)
         tracker = RemovalTracker()
@@ -145,21 +147,19 @@ class LassoNet(Selector):
             # torch.manual_seed would also seed the generators of the GPUs.
             torch.default_generator.manual_seed(self.seed)
             model = self._package_model(validate=x_val is not None)
-            try:
-                model.path(
-                    x,
-                    y,
-                    X_val=x_val,
-                    y_val=y_val,
-                    lambda_seq=None if self.faithful else self._penalties(model, tracker),
-                    callback=tracker.record,
-                    disable_lambda_warning=True,
-                )
-            except NonFiniteLossError as error:
-                raise UserError(
-                    f"LassoNet diverged on these data with path_learning_rate "
-                    f"{self.path_learning_rate}; set a smaller path_learning_rate."
-                ) from error
+            with divergence_advice(self):
+                try:
+                    model.path(
+                        x,
+                        y,
+                        X_val=x_val,
+                        y_val=y_val,
+                        lambda_seq=None if self.faithful else self._penalties(model, tracker),
+                        callback=tracker.record,
+                        disable_lambda_warning=True,
+                    )
+                except NonFiniteLossError as error:
+                    raise TrainingDivergedError("LassoNet diverged on these data") from error
         next_penalty = tracker.last_penalty * self.path_multiplier
         penalty = np.where(tracker.present, next_penalty, tracker.removed_at)
         scores = np.full(data.x.shape[1], penalty.min())

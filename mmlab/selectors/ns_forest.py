@@ -13,6 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 from mmlab.errors import UserError
 from mmlab.preprocessing.expression import to_dense
 from mmlab.preprocessing.normalization import Layer
+from mmlab.selectors.parameter_ranges import count_problems
 from mmlab.selectors.ranking_selector import RankingSelector
 from mmlab.selectors.training_data import Indices
 
@@ -68,8 +69,8 @@ class NSForest(RankingSelector):
 
     def check_params(self) -> None:
         """Raise one ``UserError`` that lists all parameters out of range."""
-        if self.n_trees < 1:
-            raise UserError(f"n_trees is {self.n_trees}, but must be at least 1.")
+        if problems := count_problems(vars(self), ["n_trees"]):
+            raise UserError("; ".join(problems) + ".")
 
     def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         cells, labels = to_dense(X), np.asarray(y)

@@ -15,6 +15,7 @@ from mmlab.errors import UserError
 from mmlab.preprocessing.expression import to_dense
 from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.base import Selector
+from mmlab.selectors.parameter_ranges import count_problems, divergence_advice
 from mmlab.selectors.training_data import Indices, TrainingData
 from mmlab.system.devices import resolve_device
 
@@ -128,7 +129,8 @@ class Persist(Selector):
         self.candidates_, genes = data.free, data.free[:0]
         scores = np.zeros(data.x.shape[1])
         if n_selectors:
-            genes, probabilities = self._train(data, n_selectors, generator)
+            with divergence_advice(self):
+                genes, probabilities = self._train(data, n_selectors, generator)
             scores[self.candidates_] = probabilities.max(axis=0)
         self._set_panel(genes, scores, data)
         yield from ()
@@ -166,11 +168,8 @@ class Persist(Selector):
 
     def check_params(self) -> None:
         """Raise one ``UserError`` that lists all parameters out of range."""
-        problems = [
-            f"{name} is {getattr(self, name)}, but must be at least 1"
-            for name in ("hidden_size", "batch_size", "elimination_epochs", "selection_epochs")
-            if getattr(self, name) < 1
-        ]
+        counts = ("hidden_size", "batch_size", "elimination_epochs", "selection_epochs")
+        problems = count_problems(vars(self), counts)
         problems += [
             f"{name} is {getattr(self, name)}, but must be a finite number above 0"
             for name in ("learning_rate", "initial_temperature", "final_temperature")

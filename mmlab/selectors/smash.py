@@ -10,6 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from mmlab.errors import UserError
 from mmlab.preprocessing.expression import to_dense
+from mmlab.selectors.parameter_ranges import count_problems
 from mmlab.selectors.ranking_selector import RankingSelector
 
 
@@ -45,8 +46,8 @@ class Smash(RankingSelector):
 
     def check_params(self) -> None:
         """Raise one ``UserError`` that lists all parameters out of range."""
-        if self.n_trees < 1:
-            raise UserError(f"n_trees is {self.n_trees}, but must be at least 1.")
+        if problems := count_problems(vars(self), ["n_trees"]):
+            raise UserError("; ".join(problems) + ".")
 
     def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         forest = RandomForestClassifier(

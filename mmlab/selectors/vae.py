@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from mmlab.errors import UserError
 from mmlab.preprocessing.expression import Expression, to_dense
 from mmlab.selectors.base import Selector
+from mmlab.selectors.parameter_ranges import constructor_defaults, divergence_advice
 from mmlab.selectors.training_data import TrainingData, labels_or_zeros
 from mmlab.selectors.vae_parameters import PublishedTraining, hidden_width, parameter_problems
 from mmlab.selectors.validation_score import validation_score
@@ -141,9 +141,8 @@ class VAESelector(Selector):
 
     def check_params(self) -> None:
         """Raise one ``UserError`` that lists all parameters out of range."""
-        signature = inspect.signature(type(self))
-        defaults = {name: option.default for name, option in signature.parameters.items()}
-        problems = parameter_problems(vars(self), defaults) + self._own_parameter_problems()
+        problems = parameter_problems(vars(self), constructor_defaults(self))
+        problems += self._own_parameter_problems()
         if problems:
             raise UserError("; ".join(problems) + ".")
 
@@ -211,15 +210,16 @@ def train_batched(
         TrainingPlan(s._config(), validation_score(d, supervised=s.supervised))
         for s, d in zip(selectors, data, strict=True)
     ]
-    for epochs in train(model, loss, plans, x, y, x_val, y_val):
-        for i, (selector, epoch) in enumerate(zip(selectors, epochs, strict=True)):
-            if epoch is None:
-                continue
-            selector.panel_, selector.scores_ = epoch.panel, model.gate.ranking(i)[1]
-            if epoch.last:
-                selector.model_ = model.single(i)
-                recalibrate_batch_norm(selector.model_, x[i : i + 1])
-        yield epochs
+    with divergence_advice(first):
+        for epochs in train(model, loss, plans, x, y, x_val, y_val):
+            for i, (selector, epoch) in enumerate(zip(selectors, epochs, strict=True)):
+                if epoch is None:
+                    continue
+                selector.panel_, selector.scores_ = epoch.panel, model.gate.ranking(i)[1]
+                if epoch.last:
+                    selector.model_ = model.single(i)
+                    recalibrate_batch_norm(selector.model_, x[i : i + 1])
+            yield epochs
 
 
 def _stacked(arrays: Iterable[NDArray[Any]], n: int, device: str) -> Tensor:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from mmlab.selectors.parameter_ranges import count_problems
+
 #: Width of the hidden layers as a share of the published width.
 WIDTH_SHARES = {"auto": 1.0, "half": 0.5}
 
@@ -63,11 +65,8 @@ def parameter_problems(params: Mapping[str, Any], defaults: Mapping[str, Any]) -
     defaults
         Their default values, which ``faithful=True`` requires of the parameters that it fixes.
     """
-    problems = [
-        f"{name} is {params[name]}, but must be at least 1"
-        for name in ("hidden_size", "latent_size", "max_epochs", "min_epochs", "patience")
-        if not isinstance(params[name], str) and params[name] < 1
-    ]
+    counts = ("hidden_size", "latent_size", "max_epochs", "min_epochs", "patience")
+    problems = count_problems(params, counts) + count_problems(params, ["batch_size"], least=2)
     if isinstance(params["hidden_size"], str) and params["hidden_size"] not in WIDTH_SHARES:
         problems.append(
             f"hidden_size is {params['hidden_size']!r}, but must be a number or one of "
@@ -78,8 +77,6 @@ def parameter_problems(params: Mapping[str, Any], defaults: Mapping[str, Any]) -
         for name in ("initial_temperature", "final_temperature", "learning_rate")
         if params[name] != "auto" and not 0 < params[name] < math.inf
     ]
-    if params["batch_size"] < 2:
-        problems.append(f"batch_size is {params['batch_size']}, but must be at least 2")
     if not 0 < params["annealing_share"] <= 1:
         problems.append(f"annealing_share is {params['annealing_share']}, but must be in (0, 1]")
     if not 0 <= params["kl_weight"] < math.inf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import ThreadpoolController
 
+from mmlab.errors import UserError
 from mmlab.metrics.classification import accuracy
 from mmlab.metrics.reconstruction import explained_variance, linear_reconstruction
 from mmlab.preprocessing.expression import Expression, to_dense
@@ -49,7 +51,13 @@ def validation_score(data: TrainingData, *, supervised: bool) -> PanelScore | No
         return accuracy(y_val, classifier.predict(x_val[:, panel]))
 
     def variance_explained(panel: NDArray[np.int64]) -> float:
-        return explained_variance(x_val, linear_reconstruction(x, x_val, panel))
+        explained = explained_variance(x_val, linear_reconstruction(x, x_val, panel))
+        if math.isnan(explained):
+            raise UserError(
+                f"no gene varies over the {len(x_val)} validation cells, so they cannot score a "
+                "panel: more cells are needed, or a method that uses labels."
+            )
+        return explained
 
     # BLAS threads keep spinning after a call and would take cores from the threads of torch.
     one_thread = ThreadpoolController().wrap(limits=1, user_api="blas")

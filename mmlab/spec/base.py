@@ -14,6 +14,28 @@ from pydantic import (
     Field,
 )
 
+#: Integers are below this, in absolute value: they fit into 64 bits.
+MAX_INTEGER = 2**63
+LARGE_INTEGER = "integers must fit into 64 bits, with their sign"
+
+
+class _ShortRepr(reprlib.Repr):
+    """Short ``repr`` also of integers with more digits than Python prints."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() > 1000:
+            return f"an integer of {x.bit_length()} bits"
+        return super().repr_int(x, level)
+
+
+_REPR = _ShortRepr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
+
+
+def short_repr(value: object) -> str:
+    """Return the ``repr`` of a value on one line, shortened if it is long."""
+    return " ".join(_REPR.repr(value).split())
+
 
 def plain_scalar(value: Any) -> Any:
     """Return a number of numpy as one of Python, and everything else as it is."""
@@ -24,9 +46,9 @@ def plain_scalar(value: Any) -> Any:
 def _check_scalar(value: Any) -> Any:
     value = plain_scalar(value)
     if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(
-            f"must be a string, a boolean or a finite number, got {reprlib.repr(value)}"
-        )
+        raise ValueError(f"must be a string, a boolean or a finite number, got {short_repr(value)}")
+    if isinstance(value, int) and abs(value) >= MAX_INTEGER:
+        raise ValueError(LARGE_INTEGER)
     return value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import reprlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mmlab.errors import UserError
+from mmlab.spec.base import short_repr
 from mmlab.spec.yaml_text import parse_yaml
+from mmlab.system.printable import encodable
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
@@ -49,21 +51,30 @@ def parse_spec(spec_type: type[SpecT], content: dict[str, Any], source: str) -> 
     UserError
         The content has mistakes; the message starts with ``source`` and lists all of them.
     """
+    mistakes = list(_text_mistakes(content, ""))
     try:
-        return spec_type.model_validate(content)
+        if not mistakes:
+            return spec_type.model_validate(content)
     except ValidationError as error:
-        mistakes = list(dict.fromkeys(_describe_error(detail) for detail in error.errors()))
-        more = f"; and {len(mistakes) - _LISTED} more mistakes" if len(mistakes) > _LISTED else ""
-        raise UserError(f"{source}: " + "; ".join(mistakes[:_LISTED]) + f"{more}.") from error
+        mistakes += list(dict.fromkeys(_describe_error(detail) for detail in error.errors()))
+    more = f"; and {len(mistakes) - _LISTED} more mistakes" if len(mistakes) > _LISTED else ""
+    raise UserError(f"{source}: " + "; ".join(mistakes[:_LISTED]) + f"{more}.")
 
 
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
-
-
-def _short(value: object) -> str:
-    """Return the ``repr`` of a value on one line, shortened if it is long."""
-    return " ".join(_REPR.repr(value).split())
+def _text_mistakes(content: Any, field: str) -> Iterator[str]:
+    """Yield one message per text that no file, tag or path can hold; ``field`` has the content."""
+    if isinstance(content, str):
+        if "\0" in content:
+            yield f"{field}: text must not contain a null character, got {short_repr(content)}"
+        if encodable(content) != content:
+            yield f"{field}: text must be valid UTF-8, got {short_repr(content)}"
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield from _text_mistakes(key, f"a key of {field}" if field else "a key")
+            yield from _text_mistakes(value, f"{field}.{key}" if field else str(key))
+    elif isinstance(content, list | tuple):
+        for number, value in enumerate(content):
+            yield from _text_mistakes(value, f"{field}.{number}")
 
 
 def _describe_error(detail: Any) -> str:
@@ -77,7 +88,7 @@ def _describe_error(detail: Any) -> str:
         return f"{field} is missing"
     if detail["type"] == "value_error":
         return f"{field}: {message}" if field else message
-    return f"{field}: {message[0].lower()}{message[1:]}, got {_short(detail['input'])}"
+    return f"{field}: {message[0].lower()}{message[1:]}, got {short_repr(detail['input'])}"
 
 
 def default_search_space_file(selector: str, dataset: str) -> Path:

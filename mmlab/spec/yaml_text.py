@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from typing import Any
 
 import yaml
 
 from mmlab.errors import UserError
+from mmlab.spec.base import LARGE_INTEGER, MAX_INTEGER
 
 #: Largest text in characters, and depth of its collections.
 MAX_LENGTH, MAX_DEPTH = 10_000_000, 20
 #: Largest number of scalars and collections once every alias is replaced by what it stands for.
 MAX_NODES = 1_000_000
+
+#: Characters of an integer that are parsed: 64 bits have fewer, also with _ between the digits.
+_MAX_DIGITS = 200
 
 
 class _SpecLoader(yaml.SafeLoader):
@@ -29,6 +34,20 @@ class _SpecLoader(yaml.SafeLoader):
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """Return an integer; one that does not fit into 64 bits is an error."""
+        short = len(node.value) <= _MAX_DIGITS
+        value = int(self.construct_yaml_int(node)) if short else MAX_INTEGER
+        if abs(value) >= MAX_INTEGER:
+            raise _LargeIntegerError(None, None, LARGE_INTEGER, node.start_mark)
+        return value
+
+
+class _LargeIntegerError(yaml.constructor.ConstructorError):
+    """An integer that does not fit into 64 bits."""
+
+
+_SpecLoader.add_constructor("tag:yaml.org,2002:int", _SpecLoader.construct_integer)
 
 _SpecLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -69,10 +88,12 @@ def parse_value(text: str, option: str) -> Any:
     """
     try:
         return parse_yaml(text)
+    except _LargeIntegerError as error:
+        raise UserError(f"{option} {reprlib.repr(text)}: {error.problem}.") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(
-            f"{option} {text!r} is not a number, true, false or plain text; put quotes around text "
-            "with special characters."
+            f"{option} {reprlib.repr(text)} is not a number, true, false or plain text; put quotes "
+            "around text with special characters."
         ) from error
 
 

@@ -55,6 +55,16 @@ def _gpu() -> Any:
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that an allocation failed, in main memory or on a GPU.
+
+    PyTorch raises a plain ``RuntimeError`` if main memory does not suffice.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 def available_memory() -> int:
     """Return the memory in bytes that this process can still get, on this machine or in its group.
 

@@ -18,6 +18,15 @@ def printable(text: str) -> str:
     return "".join(_escape(c) if _is_control(c) else c for c in text)
 
 
+def encodable(text: str) -> str:
+    r"""Return the text with escapes such as ``\udcff`` for what UTF-8 cannot encode.
+
+    Arguments of commands and names of files are bytes; Python reads those that are not UTF-8 as
+    lone surrogates.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _is_control(character: str) -> bool:
     if character in "\n\t":
         return False

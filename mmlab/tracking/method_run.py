@@ -15,6 +15,7 @@ from mmlab import figures
 from mmlab.comparison.result_table import ResultRow
 from mmlab.constraints.measure import consensus_constraints
 from mmlab.datasets.cells import Cells
+from mmlab.figures.style import save_figure
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec, Setting
 from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.study_run import StudyRun
@@ -122,9 +123,9 @@ class MethodRun:
             classifier = key.removeprefix(CONFUSION_PREFIX).replace("_", " ")
             title = f"{self.method.title} on {cells.name}: {classifier}, test cells"
             figure = figures.confusion_matrices(matrices, cells.classes, title)
-            figure.savefig(folder / "figures" / f"{key.replace('/', '_')}.png")
+            save_figure(figure, folder / "figures" / f"{key.replace('/', '_')}.png")
         if umap is not None:
-            umap.savefig(folder / "figures" / "umap.png")
+            save_figure(umap, folder / "figures" / "umap.png")
 
 
 def method_points(

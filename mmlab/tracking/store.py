@@ -15,6 +15,7 @@ from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 import mmlab
 from mmlab.datasets.cells import Cells
@@ -114,7 +115,7 @@ class TrackingStore:
                 if (file := sqlite_file(self.uri)) is not None:
                     set_journal_mode(file)
                 self.client.search_experiments(max_results=1)
-        except (MlflowException, OSError, sqlite3.Error) as error:
+        except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError) as error:
             reason = redact(" ".join(str(error).split()))[:300]
             raise UserError(
                 f"tracking store {self.uri} ({self.source}) cannot be used: {reason}. Check "

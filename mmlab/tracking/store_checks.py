@@ -128,6 +128,10 @@ class _UnusableStoreError(Exception):
 
 
 def _require_sqlite(file: Path) -> None:
+    if not file.is_file():
+        raise _UnusableStoreError(
+            f"{file} is not a regular file. Pass the --tracking-uri of a file, new or of MLflow."
+        )
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             connection.execute("PRAGMA schema_version").fetchone()

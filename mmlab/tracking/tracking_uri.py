@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mmlab.errors import UserError
+from mmlab.system.printable import encodable
 from mmlab.system.redaction import redact
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -36,8 +37,14 @@ def resolve_uri(uri: str | None) -> str:
     """
     source = uri_source(uri)
     uri = (os.environ.get(URI_VARIABLE) or DEFAULT_URI) if uri is None else uri
+    resolved = _resolve_sqlite(uri, source) if uri.startswith(SQLITE) else uri
+    if encodable(resolved) != resolved:
+        raise UserError(
+            f"{source}: {redact(encodable(resolved))} is not valid UTF-8, as a tracking URI must "
+            "be. Rename the folder, or pass another --tracking-uri."
+        )
     if uri.startswith(SQLITE):
-        return _resolve_sqlite(uri, source)
+        return resolved
     scheme, separator, rest = uri.partition("://")
     dialect = scheme.lower().partition("+")[0]
     if separator and dialect == "sqlite":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmlab import figures
 from mmlab.constraints.describe import describe_constraints, escape_markdown
+from mmlab.figures.style import save_figure
 from mmlab.trial.result import TrialResult
 
 
@@ -33,9 +34,9 @@ def write_result(result: TrialResult, folder: Path, draw: bool) -> None:
         result.variances.to_parquet(folder / "gene_variances.parquet", index=False)
         result.components.to_parquet(folder / "principal_components.parquet", index=False)
         figure = figures.variances(result.variances, title)
-        figure.savefig(figures_folder / "gene_variances.png")
+        save_figure(figure, figures_folder / "gene_variances.png")
         figure = figures.principal_components(result.components, result.classes, title)
-        figure.savefig(figures_folder / "principal_components.png")
+        save_figure(figure, figures_folder / "principal_components.png")
     if draw:
         _draw_confusion(result, figures_folder, title)
 
@@ -46,7 +47,7 @@ def _draw_confusion(result: TrialResult, folder: Path, title: str) -> None:
         figure = figures.confusion_matrix(
             counts, result.classes, f"{title}: {name.replace('_', ' ')}, {cells} cells"
         )
-        figure.savefig(folder / f"confusion_{name}.png")
+        save_figure(figure, folder / f"confusion_{name}.png")
 
 
 def describe_trial(result: TrialResult) -> str:

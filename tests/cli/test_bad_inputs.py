@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from tiny import simulate_cells
 from typer.testing import CliRunner
 
@@ -755,3 +756,10 @@ def test_impossible_requests_are_refused_before_anything_is_written(
 def test_every_bad_input_has_a_test() -> None:
     of_downloads = {5, 10, 11}
     assert set(range(1, 40)) - of_downloads == COVERED
+
+
+def test_memory_that_does_not_suffice_is_one_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmlab.cli.app", lambda: torch.empty(2**50))
+    assert "not enough memory" in refusal(folder, capsys, monkeypatch, [])

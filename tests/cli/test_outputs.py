@@ -35,6 +35,11 @@ def test_outputs_are_checked_before_any_work(folder: Path) -> None:
         ([*study, "--rows", "sub"], "--rows sub is a folder"),
         ([*study, "--rows", "file/rows.parquet"], "the folder file does not exist"),
         (["promote", "study", "-o", "file"], "--output file is a file"),
+        *[
+            ([*command, "-o", root], f"--output {root} is the root of the file system.")
+            for command in (study, ["report", "study"], ["promote", "study"])
+            for root in ("/", "/..", "/".join([".."] * len(folder.parts)))
+        ],
         (["promote", "study", "-o", f"new/{long}/{long}x" * 20], "File name too long"),
         (["report", "study", "-o", long], "cannot be written: File name too long"),
     ]:

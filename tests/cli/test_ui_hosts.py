@@ -18,7 +18,8 @@ from mlflow.server.security_utils import (
 )
 
 from mmlab.cli import ui as command
-from mmlab.cli.ui_hosts import host_variables, own_names, parse_hosts
+from mmlab.cli.ui_hosts import check_address, host_variables, own_names, parse_hosts
+from mmlab.errors import UserError
 from mmlab.tracking import TrackingStore
 
 
@@ -116,6 +117,7 @@ def test_ui_says_who_can_reach_it_and_prints_the_latest_study(
         raise Started
 
     monkeypatch.setattr(command.os, "execve", start)
+    monkeypatch.setattr(command, "check_address", lambda host, port: None)
     monkeypatch.setattr(socket, "gethostname", lambda: "node7")
     monkeypatch.chdir(tmp_path)
     store = TrackingStore()
@@ -137,3 +139,25 @@ def test_ui_says_who_can_reach_it_and_prints_the_latest_study(
     with pytest.raises(Started):
         command.ui()
     assert "login" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["[/red]", "999.1.1.1", "nohost.invalid", "::1x", "", "a" * 300])
+def test_ui_announces_no_host_that_cannot_be_found(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    TrackingStore().initialise()
+    assert "cannot be found: " in mistake("ui", "--host", host)
+    assert "MLflow UI" not in capsys.readouterr().err
+
+
+def test_ui_listens_on_free_addresses_of_this_machine_only() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"--port {port} of 127\.0\.0\.1 is in use"):
+            check_address("127.0.0.1", port)
+    for host in ("127.0.0.1", "localhost", "0.0.0.0"):
+        check_address(host, port)
+    # An address of documentation (RFC 5737), which no machine has.
+    with pytest.raises(UserError, match=r"nothing can listen on --host 192\.0\.2\.1"):
+        check_address("192.0.2.1", port)

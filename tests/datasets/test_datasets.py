@@ -347,6 +347,20 @@ def test_labels_may_be_integers_or_booleans(tiny_adata: ad.AnnData, values: list
     assert as_cells(tiny_adata).classes == sorted({str(value) for value in values})
 
 
+@pytest.mark.parametrize("convert", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize("profile", [[1] * 40, [0, 3] * 20])
+def test_data_in_which_no_gene_varies_are_refused(
+    tiny_adata: ad.AnnData, convert: Any, profile: list[int]
+) -> None:
+    counts = np.tile(np.array(profile, dtype=np.float32), (tiny_adata.n_obs, 1))
+    tiny_adata.X = convert(counts)
+    (problem,) = find_problems(tiny_adata, "cell_type")
+    assert problem.startswith("no gene of X varies: all 120 cells have the same counts")
+    counts[-1, -1] += 1
+    tiny_adata.X = convert(counts)
+    assert find_problems(tiny_adata, "cell_type") == []
+
+
 def scaled(adata: ad.AnnData) -> None:
     dense = adata.X.toarray()
     adata.X = dense - dense.mean(axis=0)

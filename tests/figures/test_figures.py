@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from mmlab import figures
+from mmlab.figures.style import figure_labels, figure_text, save_figure
 
 CLASSES = ["T cell", "cost $5 to $6"]
 
@@ -103,3 +107,35 @@ def test_confusion_matrices_of_many_types_are_one_per_row(n_types: int, columns:
     figure = figures.confusion_matrices(dict.fromkeys("abc", counts), types, "title")
     drawn = [axes for axes in figure.axes if axes.images]
     assert len({axes.get_subplotspec().colspan.start for axes in drawn}) == columns
+
+
+def test_text_of_figures_is_short_and_shown_as_text() -> None:
+    assert figure_text("CD4+ $T$ \x1b[2J\na\u202eb") == r"CD4+ \$T\$ \x1b[2J a\u202eb"
+    assert figure_text("x" * 40) == "x" * 40
+    assert figure_text("x" * 300) == "x" * 39 + "…"
+    assert figure_labels(["x" * 50, "x" * 60, "b"]) == ["x" * 39 + "…", "x" * 39 + "… (2)", "b"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "T細胞🧬", "\x1b[2Ja\x07"])
+def test_figures_of_any_names_are_saved_without_warnings(name: str, tmp_path: Path) -> None:
+    """A warning would be an error of the test."""
+    classes = [f"{name} 1", f"{name} 2", *"abcdefgh"]
+    y = np.arange(len(classes))
+    counts = np.diag(y)
+    table = pd.DataFrame({"method": classes, "x": 0.5, "mean": 0.5, "std": 0.1})
+    maps = {name: np.zeros((len(y), 2), dtype=np.float32)}
+    for number, figure in enumerate(
+        [
+            figures.confusion_matrix(counts, classes, name),
+            figures.confusion_matrices(
+                {name: counts[:2, :2], "b": counts[:2, :2]}, classes[:2], ""
+            ),
+            figures.curves({name: table}, [0.5], name, {name: "accuracy"}, name),
+            figures.cell_maps(maps, y, classes, name),
+        ]
+    ):
+        for kind in ("png", "svg"):
+            save_figure(figure, tmp_path / f"{number}.{kind}")
+        # Control characters are no valid XML.
+        svg = xml.etree.ElementTree.parse(tmp_path / f"{number}.svg")
+        assert "\x1b" not in "".join(svg.getroot().itertext())

@@ -148,3 +148,27 @@ def test_a_resumed_search_proposes_what_was_interrupted_and_nothing_that_ended(
 
 def test_tune_can_write_its_searcher_to_disk(trials: SearchTrials) -> None:
     pickle.dumps(search_algorithm.NewConfigurations(trials))
+
+
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**32 + 4, 2**63 - 1])
+def test_every_seed_is_one_of_optuna(trials: SearchTrials, seed: int) -> None:
+    """Optuna takes seeds below 2**32; larger ones of mmlab count modulo 2**32."""
+
+    wide = SearchSpace(
+        selector="markermap_supervised", parameters={"beta": {"low": 0.1, "high": 0.9}}
+    )
+    failed: Any = SimpleNamespace(
+        outcome=Outcome.FAILED, digest="x", score=None, spec=SimpleNamespace(params={"beta": 0.2})
+    )
+
+    def proposals(seed: int, records: list[Any]) -> list[float]:
+        study = SimpleNamespace(spec=SimpleNamespace(search=wide, seed=seed))
+        same: Any = SimpleNamespace(
+            study=study, of=lambda selector: records, identify=trials.identify
+        )
+        searcher = search_algorithm.NewConfigurations(same)
+        return [beta(searcher.suggest(str(i))) for i in range(4)]
+
+    assert proposals(seed, []) == proposals(seed % 2**32, [])
+    assert proposals(seed, [failed]) != proposals(seed, [])
+    assert proposals(seed, [failed]) == proposals(seed % 2**32, [failed])

@@ -114,6 +114,12 @@ def test_a_class_may_occur_only_in_validation_cells(
     ("name", "invalid"),
     [
         ("smash", {"n_trees": 0}),
+        ("smash", {"n_trees": 2**31}),
+        (
+            "markermap_supervised",
+            {"hidden_size": 20_001, "batch_size": 2**31, "latent_size": 10**9},
+        ),
+        ("persist_supervised", {"hidden_size": 10**9, "batch_size": 10**12}),
         ("ns_forest", {"n_trees": -1}),
         ("cosg", {"mu": -0.5}),
         ("cosg", {"mu": float("nan")}),
@@ -462,7 +468,8 @@ def test_faithful_lassonet_fixes_the_schedule() -> None:
 
 
 def test_divergence_of_lassonet_raises(zscore: Any, labels: Any) -> None:
-    with pytest.raises(UserError, match="LassoNet diverged on these data"):
+    expected = r"^LassoNet diverged on these data; .* defaults: path_learning_rate=1e\+20 "
+    with pytest.raises(UserError, match=expected):
         small("lassonet", 3, path_learning_rate=1e20).fit(zscore, labels)
 
 

@@ -24,10 +24,14 @@ from tiny import SMALL
 
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
+from mmlab.nn.training import TrainingDivergedError
 from mmlab.selectors import SELECTORS, Selector, default_params, get_selector, resolve_params
 from mmlab.selectors.class_rankings import merge_rankings
 from mmlab.selectors.markermap import MarkerMap, MarkerMapJoint
+from mmlab.selectors.parameter_ranges import divergence_advice
 from mmlab.selectors.scanpy_tests import ScanpyTTest
+from mmlab.selectors.training_data import TrainingData
+from mmlab.selectors.validation_score import validation_score
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
 every_supervised = pytest.mark.parametrize(
@@ -748,6 +752,16 @@ def test_early_stopping_of_markermap_needs_validation_cells(zscore: Any, labels:
     assert epochs() == 12
 
 
+def test_validation_cells_in_which_no_gene_varies_cannot_score_a_panel() -> None:
+    x = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    empty = np.empty(0, dtype=np.int64)
+    data = TrainingData(x, None, np.ones((4, 5), np.float32), None, None, empty, empty, None)
+    score = validation_score(data, supervised=False)
+    assert score is not None
+    with pytest.raises(UserError, match="no gene varies over the 4 validation cells"):
+        score(np.arange(2))
+
+
 def test_validation_score_of_markermap_is_that_of_its_panel(
     zscore: Any, labels: Any, tiny_cells: Cells
 ) -> None:
@@ -819,3 +833,28 @@ def test_shuffling_keeps_class_sizes_and_the_labels_of_other_cells() -> None:
     assert sorted(shuffled[cells].tolist()) == sorted(y[cells].tolist())
     assert not np.array_equal(shuffled[cells], y[cells])
     np.testing.assert_array_equal(np.delete(shuffled, cells), np.delete(y, cells))
+
+
+@pytest.mark.parametrize("name", ["markermap_joint", "persist_supervised"])
+def test_diverged_training_names_the_changed_parameters(
+    name: str, layers: dict[str, Any], labels: Any
+) -> None:
+    selector = small(name, 3, learning_rate=1e30)
+    expected = r"^training diverged in epoch \d: the loss is (nan|inf); choose values nearer to "
+    rate = default_params(name)["learning_rate"]
+    changed = rf"the defaults: .*learning_rate=1e\+30 \(default {rate}\)"
+    with pytest.raises(UserError, match=expected + changed):
+        selector.fit(layers[selector.input_layer], labels)
+
+
+def test_diverged_training_with_default_parameters_names_those_that_can_be_the_cause() -> None:
+    with (
+        pytest.raises(UserError) as caught,
+        divergence_advice(MarkerMapJoint()),
+    ):
+        raise TrainingDivergedError("training diverged")
+    assert str(caught.value) == (
+        "training diverged; the parameters that can be the cause have their default values: try "
+        "other values of learning_rate, initial_temperature, final_temperature, kl_weight, beta, "
+        "or another method."
+    )

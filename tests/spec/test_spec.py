@@ -320,6 +320,19 @@ def test_a_parameter_must_be_finite(value: float) -> None:
         parse_spec(TrialSpec, content, "spec.yaml")
 
 
+@pytest.mark.parametrize("value", [2**63, -(2**63), pytest.param(10**9999, id="long")])
+def test_an_integer_fits_into_64_bits(value: int) -> None:
+    with pytest.raises(UserError, match="integers must fit into 64 bits"):
+        content = {"data": {"name": "tiny"}, "selector": "random", "params": {"hidden_size": value}}
+        parse_spec(TrialSpec, content, "options")
+
+
+def test_an_integer_of_very_many_digits_is_described_by_its_bits() -> None:
+    content = {"data": {"name": "tiny"}, "selector": "random", "seed": 2**60_000}
+    with pytest.raises(UserError, match="got an integer of 60001 bits"):
+        parse_spec(TrialSpec, content, "options")
+
+
 @pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-4"])
 def test_scientific_notation_is_read_as_a_number(tmp_path: Path, text: str) -> None:
     path = yaml_file(

@@ -12,7 +12,7 @@ from mmlab.spec import yaml_text
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.search import SearchSpace
 from mmlab.spec.yaml import read_spec
-from mmlab.spec.yaml_text import parse_yaml
+from mmlab.spec.yaml_text import parse_value, parse_yaml
 
 STUDY = "data: {name: zeisel}\nmethods: [random]\n"
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -28,7 +28,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("[" * 100_000, "line 1 is nested more than 20 levels deep"),
         ("\n".join(" " * i + f"k{i}:" for i in range(2000)), "line 21 is nested more than 20"),
         ("a: 1\na: 2\n", "duplicate key 'a'"),
-        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("a: " + "9" * 5000, "integers must fit into 64 bits"),
     ],
 )
 def test_hostile_text_is_refused(text: str, reason: str, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_huge_numbers_are_refused_before_anything_is_built(tmp_path: Path) -> No
     for line, reason in {
         "replicates: 1000000000": "replicates: input should be less than or equal to 10000",
         "n_markers: [100000000000]": "n_markers.0: input should be less than or equal to 2",
-        f"seed: {10**30}": "seed: input should be less than 9223372036854775808",
+        f"seed: {2**63 - 1}0": "integers must fit into 64 bits, with their sign",
     }.items():
         (tmp_path / "study.yaml").write_text(STUDY + line)
         assert reason in mistake("run", str(tmp_path / "study.yaml"))
@@ -90,3 +90,39 @@ def test_values_of_options_that_are_no_yaml(value: str) -> None:
     message = mistake("select", *data, "--method", "random", "--param", f"x={value}")
     assert "is not a number, true, false or plain text" in message
     assert "is not a number" in mistake("sweep", f"hidden_size={value}", *data)
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 5000, "0b" + "1" * 9000, "7" * 5000, str(2**63)])
+def test_integers_that_do_not_fit_into_64_bits(tmp_path: Path, number: str) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY + f"over: {{hidden_size: [64, {number}]}}\n")
+    message = mistake("run", str(tmp_path / "study.yaml"))
+    assert "integers must fit into 64 bits" in message
+    assert len(message) < 400
+    data = ("--dataset", "pbmc68k_reduced")
+    for command in (("select", *data, "--param"), ("sweep", *data)):
+        message = mistake(*command, f"hidden_size={number}")
+        assert "integers must fit into 64 bits" in message
+        assert len(message) < 200
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 15, str(2**63 - 1), str(-(2**63) + 1), "1_0"])
+def test_integers_of_64_bits_are_read(number: str) -> None:
+    assert parse_value(number, "--param x") == int(number, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (
+            r'data: {path: "a\0b", label_key: x}',
+            "data.path: text must not contain a null character",
+        ),
+        (r'data: {name: zeisel, layer: "\ud800"}', "data.layer: text must be valid UTF-8"),
+        (r'include: ["a", "\udcff"]', "include.1: text must be valid UTF-8"),
+        (r'constraints: {groups: {"\0": "a"}}', "a key of constraints.groups: text must not"),
+    ],
+)
+def test_text_that_no_file_can_hold(tmp_path: Path, line: str, problem: str) -> None:
+    study = "\n".join(row for row in STUDY.splitlines() if not row.startswith(line[:4]))
+    (tmp_path / "study.yaml").write_text(f"{study}\n{line}\n")
+    assert problem in mistake("run", str(tmp_path / "study.yaml"))

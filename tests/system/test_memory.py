@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from tiny import SMALL, as_cells, simulate_cells
 
 from mmlab.spec.trial import DataSpec, TrialSpec
@@ -71,3 +72,14 @@ def test_twenty_consecutive_trials_do_not_leak_memory() -> None:
         assert resident[-1] <= result.peak_memory["peak_memory_mb"] + 10
     # If each trial leaked one dense matrix of the cells, this would be 15 matrices.
     assert resident[-1] - resident[4] < 5 * matrix_mb
+
+
+def test_an_allocation_that_fails_is_told_from_other_errors() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert memory.is_out_of_memory(caught.value)
+    with pytest.raises(MemoryError) as of_numpy:
+        np.ones(2**50)
+    assert memory.is_out_of_memory(of_numpy.value)
+    assert memory.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert not memory.is_out_of_memory(RuntimeError("shapes differ"))

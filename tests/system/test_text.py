@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.table import Table
 
 from mmlab.cli.text_console import TextConsole
@@ -39,6 +42,17 @@ def test_passwords_are_masked(text: str) -> None:
 )
 def test_other_texts_are_left_as_they_are(text: str) -> None:
     assert redact(text) == text
+
+
+@given(st.text("a:/@?# \n", max_size=30))
+def test_user_and_password_end_where_the_pattern_ends(text: str) -> None:
+    """The pattern is the rule, but takes steps that are quadratic in the length of a word."""
+    assert redact(text) == re.sub(r"(://[^\s:/@?#]*):\S*@", r"\g<1>:***@", text)
+
+
+def test_words_of_a_million_letters() -> None:
+    for long in ("a" * 10**6, "://a:" * 10**5, "://" * 10**5):
+        assert redact(f"{long} http://user:{long}@host") == f"{long} http://user:***@host"
 
 
 def test_control_characters_are_shown_as_escapes() -> None:

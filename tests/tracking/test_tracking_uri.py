@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from commands import call, mistake
 from servers import free_port
+from sqlalchemy.exc import OperationalError
 
 from mmlab.cli.console import recorded_command, same_command
 from mmlab.errors import UserError
@@ -62,6 +63,23 @@ def test_a_password_is_used_and_neither_shown_nor_recorded(
     assert data.params["uri"] == store.uri
 
 
+def test_recorded_command_can_be_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["mmlab", "benchmark", "--address", "\udcff\udcfe"])
+    assert recorded_command() == r"mmlab benchmark --address '\udcff\udcfe'"
+
+
+def test_database_that_fails_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OperationalError("statement", None, Exception("disk I/O error"))
+
+    store = TrackingStore(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(store.client, "search_experiments", fail)
+    with pytest.raises(UserError, match=r"cannot be used: .*disk I/O error.* Check --tracking-uri"):
+        store.initialise()
+
+
 @pytest.mark.parametrize(
     ("uri", "sentence"),
     [
@@ -73,7 +91,10 @@ def test_a_password_is_used_and_neither_shown_nor_recorded(
         ("sqlite:///missing/mlflow.db", "missing does not exist. Create it, or pass another"),
         ("mysql://u:s3cr3t@127.0.0.1/db", "Install the driver with: pip install pymysql"),
         ("sqlite:///text.db", "file is not a database. Move"),
-        ("sqlite:///folder", "folder"),
+        ("sqlite:///folder", "is not a regular file. Pass the"),
+        ("sqlite:////dev/null", "/dev/null is not a regular file"),
+        ("sqlite:///x\udcff.db", r"x\udcff.db is not valid UTF-8, as a tracking URI must be"),
+        ("http://host\udcff", r"http://host\udcff is not valid UTF-8"),
     ],
 )
 def test_unusable_uri(

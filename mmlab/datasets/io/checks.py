@@ -210,4 +210,9 @@ def _cell_problems(
                 f"first {quote_names(names[empty])}: remove them with "
                 "scanpy.pp.filter_cells(adata, min_counts=1)"
             )
+        elif len(names) > 1 and not counts.scan.some_gene_varies():
+            problems.append(
+                f"no gene of {counts.location.title} varies: all {len(names)} cells have the same "
+                "counts, which tell no cell types apart; pass the measured counts"
+            )
     return problems

@@ -78,6 +78,20 @@ class ValueScan:
         """Number of values that are not 0."""
         return int(self.n_cells_by_gene.sum())
 
+    def some_gene_varies(self) -> bool:
+        """Return whether the counts of a gene differ between two cells; blocks are read again."""
+        n_cells = self.matrix.shape[0]
+        if not np.isin(self.n_cells_by_gene, (0, n_cells)).all():
+            return True
+        reference: Any = None
+        for _, block in self.matrix.stored_blocks():
+            values = block if isinstance(block, np.ndarray) else block.toarray()
+            if reference is None or self.matrix.kind == "csc":
+                reference = values[:1].copy()
+            if (values != reference).any():
+                return True
+        return False
+
     def describe(self) -> str:
         """Describe values that are not counts in a few words, for messages."""
         if self.nan.count or self.infinite.count:
