@@ -9,6 +9,7 @@ import typer
 
 from mmlab.cli.console import print_json, print_message, stderr
 from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.option_names import parse_options
 from mmlab.cli.output_checks import check_output_file
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
@@ -78,7 +79,6 @@ def select(
     from mmlab.datasets import load_cells
     from mmlab.preprocessing.splits import sampling_note
     from mmlab.spec.trial import TrialSpec
-    from mmlab.spec.yaml import parse_spec
     from mmlab.trial.defaults import resolve_spec
     from mmlab.trial.run import Trial
 
@@ -95,7 +95,7 @@ def select(
         "replicates": replicates,
         "seed": seed,
     }
-    spec = parse_spec(TrialSpec, content | constraints, "options")
+    spec = parse_options(TrialSpec, content | constraints)
     store = open_store(tracking_uri, write=True)
     cells = load_cells(spec.data)
     spec = resolve_spec(spec, cells)

@@ -276,15 +276,15 @@ def test_the_hardest_types_are_those_of_the_lowest_f1(f1: list[list[float]], sen
     [
         (["--dataset", "zeisl"], "Did you mean 'zeisel'?"),
         ([], "pass --dataset NAME"),
-        (["--data", "missing.h5ad"], "a file requires label_key"),
-        (["--dataset", "toy_xor", "--label-key", "x"], "only a file can have label_key"),
+        (["--data", "missing.h5ad"], "requires --label-key"),
+        (["--dataset", "toy_xor", "--label-key", "x"], "--label-key: only a file"),
         (
             ["--dataset", "toy_xor", "--min-cells-per-type", "9", "--gene-names", "x"],
-            "only a file can have min_cells_per_type, gene_names",
+            "--min-cells-per-type, --gene-names: only a file",
         ),
         (["--dataset", "toy_xor", "--method", "markermap"], "method 'markermap' is not among"),
         (["--dataset", "toy_xor", "-k", "501"], "n_markers is 501, but toy_xor has 500 genes"),
-        (["--dataset", "toy_xor", "-k", "0"], "n_markers"),
+        (["--dataset", "toy_xor", "-k", "0"], "--n-markers (-k)"),
     ],
 )
 @pytest.mark.parametrize("command", ["select", "tune"])
