@@ -19,7 +19,7 @@ import pandas as pd
 from rich.console import Console
 
 from mmlab.comparison.paired_tests import corrected_resampled_t_test
-from mmlab.comparison.tables import markdown
+from mmlab.comparison.shown_table import ShownTable, markdown
 from mmlab.datasets import load_cells
 from mmlab.preprocessing.splits import replicate_split
 from mmlab.spec.base import Scalar, canonical_json
@@ -104,7 +104,7 @@ def document(rows: pd.DataFrame, dataset: str) -> str:
             difference = "" if name == "default" else f" ({row[f'{metric} difference']:+.3f}{star})"
             cells.append(f"{row[metric]:.3f}{difference}")
         lines.append(cells)
-    return markdown([(f"Defaults on {dataset}, validation cells", header, lines)])
+    return markdown([ShownTable(f"Defaults on {dataset}, validation cells", header, lines)])
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import KNeighborsClassifier
 
-from mmlab.comparison.tables import markdown
+from mmlab.comparison.shown_table import ShownTable, markdown
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells, make_cells
 from mmlab.metrics.classification import accuracy, balanced_accuracy
@@ -196,7 +196,7 @@ def summary(rows: pd.DataFrame) -> str:
         share = shared["seconds"].sum() / shared["seconds_default"].sum() if len(shared) else None
         cells += [f"{mean['seconds']:.1f}", "" if share is None else f"{share:.2f}", len(shared)]
         lines.append([str(cell) for cell in cells])
-    return markdown([("Training of MarkerMap by number of steps", header, lines)])
+    return markdown([ShownTable("Training of MarkerMap by number of steps", header, lines)])
 
 
 if __name__ == "__main__":

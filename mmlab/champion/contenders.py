@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mmlab.champion.candidates import candidate_title
 from mmlab.champion.decision import Contenders
 from mmlab.datasets.cells import Cells
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.selectors import resolve_params
 from mmlab.spec.comparison import MethodSpec
 from mmlab.spec.search import SearchSpec
@@ -58,9 +58,9 @@ def compared_methods(
             trial = resolve_spec(search.trial(method.selector, method.params), cells)
             digests.append(trial.digest(cells.fingerprint))
         except UserError as error:
-            problems.append(str(error).rstrip("."))
+            problems.append(str(error))
     if problems:
-        raise UserError("; ".join(problems) + ".")
+        raise UserError(join_problems(problems))
     methods: dict[str, MethodSpec] = {}
     titles = {
         method.title: methods.setdefault(digest, method).title

@@ -44,8 +44,8 @@ def benchmark(
 ) -> None:
     """Compare methods on the same random splits of a dataset.
 
-    The tables show the published numbers next to ours. The same command resumes an interrupted
-    benchmark: finished replicates are not computed again.
+    For datasets of the paper, the tables show its numbers next to ours. The same command resumes an
+    interrupted benchmark: finished replicates are not computed again.
     """
     content = {
         "study": "benchmark",

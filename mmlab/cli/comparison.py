@@ -213,7 +213,7 @@ def print_tables(output: ComparisonOutput) -> None:
     from rich.table import Table as RichTable
 
     console = stdout()
-    for title, header, body in output.tables:
+    for title, header, body, legend in output.tables:
         console.print(title)
         table = RichTable(box=None, header_style="bold")
         for name in header:
@@ -221,6 +221,8 @@ def print_tables(output: ComparisonOutput) -> None:
         for row in body:
             table.add_row(row[0], *(_cell(text, console) for text in row[1:]))
         console.print_uncut(table)
+        if legend:
+            console.print(legend, highlight=False, markup=False, soft_wrap=True)
         console.print()
     console.print(output.note, soft_wrap=True)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmlab.cli.option_names import parse_options
 from mmlab.cli.quick_option import quick_params
 from mmlab.errors import UserError
 
@@ -32,7 +33,6 @@ def comparison_spec(
 ) -> ComparisonSpec:
     """Return the specification of a comparison from the options of its command."""
     from mmlab.spec.comparison import ComparisonSpec
-    from mmlab.spec.yaml import parse_spec
 
     named: list[dict[str, Any]] = [
         {"selector": name} for name in _method_names(methods, data, content)
@@ -41,7 +41,7 @@ def comparison_spec(
     for method in named:
         if changed := params.get(method["selector"]):
             method |= {"params": changed, "label": f"{method['selector']} (quick)"}
-    return parse_spec(ComparisonSpec, content | {"data": data, "methods": named}, "options")
+    return parse_options(ComparisonSpec, content | {"data": data, "methods": named})
 
 
 def _method_names(methods: str, data: DataSpec, content: dict[str, Any]) -> list[str]:

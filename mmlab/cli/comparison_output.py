@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from mmlab.comparison.shown_table import ShownTable
     from mmlab.schedule import ComparisonResult
 
-#: Title, header and rows of a table.
-Table = tuple[str, list[str], list[list[str]]]
 #: How a number of a table is marked as bold: as in Markdown, which is also readable in a text file.
 BOLD = "**{}**"
 
@@ -36,7 +35,7 @@ class ComparisonOutput:
         UMAPs of the panels by method.
     """
 
-    tables: list[Table]
+    tables: list[ShownTable]
     text: str
     json: dict[str, Any]
     write: Callable[[Path], None]
@@ -63,7 +62,8 @@ class ComparisonOutput:
 
 def curves_output(result: ComparisonResult) -> ComparisonOutput:
     """Return the curves over the settings of a comparison."""
-    from mmlab.comparison.curves import curve_tables, curves_markdown, write_curves
+    from mmlab.comparison.curves import curve_tables, robustness_note, write_curves
+    from mmlab.comparison.shown_table import markdown
     from mmlab.comparison.significance import add_significance, bold_note, reference_tests
     from mmlab.comparison.tables import records
     from mmlab.selectors import control_methods
@@ -71,17 +71,11 @@ def curves_output(result: ComparisonResult) -> ComparisonOutput:
     spec, robustness = result.study.spec, result.robustness
     tests = reference_tests(result.replicates, control_methods(), spec.protocol)
     summary, bold = add_significance(result.summary, tests), bold_note(tests)
-    note = f"Means over n replicates. {bold}"
-    if len(robustness):
-        note += (
-            " Area under the curve, and the noise level at which 5 % of the accuracy without "
-            "noise is lost, with 95 % confidence intervals."
-        )
+    note = f"{bold} {robustness_note(spec)}" if len(robustness) else bold
     tables = curve_tables(spec, summary, robustness, BOLD.format)
-    shown = curves_markdown(spec, summary, robustness)
     return ComparisonOutput(
-        [(f"{spec.data.title}: {title}", header, body) for title, header, body in tables],
-        f"## {spec.data.title}, {spec.study}\n\n{note}\n\n{shown}",
+        [table._replace(title=f"{spec.data.title}: {table.title}") for table in tables],
+        f"## {spec.data.title}, {spec.study}\n\n{note}\n\n{markdown(tables)}",
         {
             "table": records(summary),
             "tests": records(tests),
@@ -94,15 +88,9 @@ def curves_output(result: ComparisonResult) -> ComparisonOutput:
 
 def tables_output(result: ComparisonResult) -> ComparisonOutput:
     """Return the tables of a comparison, one set per panel size."""
+    from mmlab.comparison.shown_table import markdown
     from mmlab.comparison.significance import bold_note
-    from mmlab.comparison.tables import (
-        compare_methods,
-        describe_spread,
-        records,
-        tables_markdown,
-        view_tables,
-        write_comparison,
-    )
+    from mmlab.comparison.tables import compare_methods, records, view_tables, write_comparison
     from mmlab.selectors import control_methods
 
     spec, controls = result.study.spec, control_methods()
@@ -113,18 +101,15 @@ def tables_output(result: ComparisonResult) -> ComparisonOutput:
         if len(spec.settings) > 1:
             curves_output(result).write(folder)
 
-    note = (
-        f"Mean ± {describe_spread(spec.protocol)}, published number, difference. "
-        f"{bold_note(comparison.tests)}"
-    )
-    tables, text = list[Table](), f"{note}\n\n"
+    note = bold_note(comparison.tests)
+    tables, text = list["ShownTable"](), f"{note}\n\n"
     for k in spec.n_markers:
         heading = f"{spec.data.title}, {k} markers"
         if spec.protocol == "locked":
-            heading += ", held-out test set (± over trainings, not cells)"
-        parts = view_tables(comparison, k, BOLD.format)
-        tables += [(f"{heading}: {title}", header, body) for title, header, body in parts]
-        text += f"## {heading}\n\n{tables_markdown(comparison, k)}\n"
+            heading += ", held-out test set"
+        parts = view_tables(comparison, k, BOLD.format, spec.protocol)
+        tables += [table._replace(title=f"{heading}: {table.title}") for table in parts]
+        text += f"## {heading}\n\n{markdown(parts)}\n"
     return ComparisonOutput(
         tables,
         text,

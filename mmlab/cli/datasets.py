@@ -11,6 +11,7 @@ from mmlab.cli.console import print_json, print_message, print_text, stdout
 from mmlab.cli.datasets_check import check
 from mmlab.cli.file_options import LayerOption, file_options
 from mmlab.cli.help_panels import command_with_panels
+from mmlab.cli.option_names import parse_options
 from mmlab.cli.shared_options import JsonOption, OfflineOption, shared, with_shared_options
 from mmlab.errors import UserError
 
@@ -199,9 +200,8 @@ def add(
     """
     from mmlab.datasets import add_file
     from mmlab.spec.trial import FileOptions
-    from mmlab.spec.yaml import parse_spec
 
-    options = parse_spec(FileOptions, file_fields, "options")
+    options = parse_options(FileOptions, file_fields)
     _print_record(add_file(file, label_key, layer, name or file.stem, options), as_json)
 
 

@@ -9,8 +9,9 @@ import typer
 
 from mmlab.cli.console import print_json, print_text
 from mmlab.cli.file_options import LayerOption, file_options
+from mmlab.cli.option_names import parse_options
 from mmlab.cli.shared_options import JsonOption, shared, with_shared_options
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 
 if TYPE_CHECKING:
     from mmlab.datasets.io.counts import FileCheck
@@ -29,16 +30,15 @@ def check(
 
     from mmlab.datasets.io.counts import check_file
     from mmlab.spec.trial import FileOptions
-    from mmlab.spec.yaml import parse_spec
 
-    options = parse_spec(FileOptions, file_fields, "options")
+    options = parse_options(FileOptions, file_fields)
     checked = check_file(str(file), label_key, layer, options)
     if as_json:
         print_json({"file": str(file), "usable": not checked.problems} | asdict(checked))
     else:
         _print_check(checked, file, label_key)
     if checked.problems:
-        raise UserError(f"{file} cannot be used: {'; '.join(checked.problems)}.")
+        raise UserError(f"{file} cannot be used: {join_problems(checked.problems)}")
 
 
 def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlab.cli.shared_options import split_names
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 
 #: Headers of the column with the genes, in order of preference; in lower case, _ for spaces.
 _GENE_HEADERS = (
@@ -95,7 +95,7 @@ def read_table(
     if problems:
         more = len(problems) - _LISTED
         listed = problems[:_LISTED] + ([f"and {more} more"] if more > 0 else [])
-        raise UserError(f"{option} {path}: {'; '.join(listed)}.")
+        raise UserError(f"{option} {path}: {join_problems(listed)}")
     return found
 
 

@@ -69,7 +69,8 @@ def promote(
     The best configuration of the search, the present champion, the default configuration of the
     method and the baselines are evaluated on the same splits: on the held-out test set, which no
     search has seen, and under the paper's protocol. The incumbent is the champion, or the default
-    configuration if there is no champion. The best and the default configuration take its title
+    configuration if there is no champion. The default configuration is trained in full, even after
+    a search with --quick. The best and the default configuration take its title
     only if their kNN accuracy on the held-out test set is significantly higher (p < 0.05, paired
     test over the test cells, Holm's correction); a smaller difference is a tie, and the incumbent
     stays. The first line of the output says whether the search found anything better, and names

@@ -34,7 +34,7 @@ def quick_params(methods: Sequence[str], data: DataSpec) -> dict[str, dict[str, 
     Raises
     ------
     UserError
-        No method has a quick training, the first one is unknown, or the cells cannot be counted.
+        No method has a quick training, a method is unknown, or the cells cannot be counted.
     """
     from mmlab.datasets import count_cells
     from mmlab.preprocessing.splits import n_training_cells
@@ -43,11 +43,16 @@ def quick_params(methods: Sequence[str], data: DataSpec) -> dict[str, dict[str, 
 
     known = [name for name, selector in SELECTORS.items() if selector.quick is not None]
     quick = [name for name in methods if name in known]
-    if not quick:
-        get_selector(methods[0])
-        raise UserError(
-            f"--quick: {methods[0]} has no quick training; these have: {', '.join(known)}."
-        )
+    if others := [name for name in methods if name not in known]:
+        for name in others:
+            get_selector(name)
+        listed = ", ".join(others)
+        if not quick:
+            raise UserError(
+                f"--quick: {listed} {'have' if len(others) > 1 else 'has'} no quick training; "
+                f"these have: {', '.join(known)}."
+            )
+        print_message(f"--quick changes nothing for {listed}: no quick training is known.")
     n_cells = n_training_cells(count_cells(data))
     params = {name: method_quick_params(name, n_cells) for name in quick}
     if unchanged := [name for name in quick if not params[name]]:

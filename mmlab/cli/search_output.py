@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmlab.cli.console import print_text, stdout
 from mmlab.cli.tracking_store import page_hint, page_link
+from mmlab.system.words import count
 
 if TYPE_CHECKING:
     from mmlab.schedule import SearchResult
@@ -49,7 +50,7 @@ def print_result(result: SearchResult) -> None:
     """Print the best trial of a search, and where the study is."""
     from rich.table import Table
 
-    from mmlab.tracking import format_value, study_page
+    from mmlab.tracking import baseline_ahead, baseline_scores, format_value, study_page
 
     study = result.study
     best = result.best
@@ -58,8 +59,13 @@ def print_result(result: SearchResult) -> None:
         table.add_row("validation score", f"{best.score:.4f}")
         for name in study.spec.search.parameters:
             table.add_row(name, format_value(best.spec.params[name]))
-        print_text(f"Best of {study.spec.trials} trials: {best.digest[:8]}")
+        baselines = baseline_scores(study.spec, result.trials)
+        for name, score in baselines.items():
+            table.add_row(f"baseline {name}", f"{score:.4f}")
+        print_text(f"Best of {count(study.spec.trials, 'trial')}: {best.digest[:8]}")
         stdout().print(table)
+        if ahead := baseline_ahead(baselines, best):
+            print_text(ahead)
         print_text(f"First markers: {', '.join(result.panel[:10])}")
     if not result.unsent:
         print_text(f"Study {study.name} is saved in {study.store.uri}")

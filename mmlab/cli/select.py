@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.console import print_json, print_message, stderr, stdout
+from mmlab.cli.console import print_json, print_message, stderr
 from mmlab.cli.help_panels import OUTPUT
+from mmlab.cli.option_names import parse_options
 from mmlab.cli.output_checks import check_output_file
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
+from mmlab.cli.select_output import print_panel
 from mmlab.cli.shared_options import (
     DataOptions,
     JsonOption,
@@ -77,7 +79,6 @@ def select(
     from mmlab.datasets import load_cells
     from mmlab.preprocessing.splits import sampling_note
     from mmlab.spec.trial import TrialSpec
-    from mmlab.spec.yaml import parse_spec
     from mmlab.trial.defaults import resolve_spec
     from mmlab.trial.run import Trial
 
@@ -94,7 +95,7 @@ def select(
         "replicates": replicates,
         "seed": seed,
     }
-    spec = parse_spec(TrialSpec, content | constraints, "options")
+    spec = parse_options(TrialSpec, content | constraints)
     store = open_store(tracking_uri, write=True)
     cells = load_cells(spec.data)
     spec = resolve_spec(spec, cells)
@@ -128,7 +129,7 @@ def select(
             }
         )
         return
-    _print_result(result)
+    print_panel(result, list(cells.classes))
     if note:
         print_message(note)
     if output is not None:
@@ -160,23 +161,3 @@ def _params(pairs: list[str]) -> dict[str, Scalar]:
             raise UserError(f"--param {pair!r} is not of the form name=value.")
         params[name] = parse_value(value, f"--param {name}")
     return params
-
-
-def _print_result(result: TrialResult) -> None:
-    from rich.table import Table
-
-    spec = result.spec
-    table = Table(box=None, header_style="bold", title_justify="left")
-    table.add_column("metric on the test cells")
-    table.add_column("mean", justify="right")
-    table.add_column("sample std" if spec.replicates > 1 else "", justify="right")
-    for name, value in result.metrics.items():
-        if not name.endswith("_std"):
-            spread = result.metrics.get(f"{name}_std")
-            table.add_row(name, f"{value:.4f}", "" if spread is None else f"{spread:.4f}")
-    console = stdout()
-    console.print(table)
-    genes = ", ".join(result.panel["gene"])
-    console.print(
-        f"\nPanel, best gene first: {genes}", highlight=False, markup=False, soft_wrap=True
-    )

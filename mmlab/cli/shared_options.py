@@ -19,6 +19,7 @@ import typer
 
 from mmlab.cli.file_options import LayerOption, file_options
 from mmlab.cli.help_panels import DATA, OUTPUT, RESOURCES
+from mmlab.cli.option_names import option_name, parse_options
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
 
@@ -124,17 +125,29 @@ class DataOptions:
             Neither or both of --dataset and --data, or options that do not go together.
         """
         from mmlab.spec.trial import DataSpec
-        from mmlab.spec.yaml import parse_spec
 
         if self.dataset is None and self.data is None:
             raise UserError(
                 "no cells are named: pass --dataset NAME (see `mmlab datasets list`), or "
                 "--data FILE.h5ad with --label-key KEY."
             )
+        if self.dataset is not None and self.data is not None:
+            raise UserError("pass either --dataset or --data, not both.")
+        if self.data is not None and self.label_key is None:
+            raise UserError(
+                f"--data {self.data} requires --label-key, the column of obs with the cell types."
+            )
+        of_files = asdict(self).keys() - {"dataset", "data"}
+        given = [name for name in asdict(self) if name in of_files and getattr(self, name)]
+        if self.dataset is not None and given:
+            listed = ", ".join(option_name(name) for name in given)
+            raise UserError(
+                f"{listed}: only a file (--data) can have this, not the dataset {self.dataset}."
+            )
         path = None if self.data is None else str(self.data.absolute())
         content = asdict(self) | {"name": self.dataset, "path": path}
         del content["dataset"], content["data"]
-        return parse_spec(DataSpec, content, "data")
+        return parse_options(DataSpec, content)
 
 
 def data_options(

@@ -16,6 +16,7 @@ from mmlab.cli.console import (
     stderr,
 )
 from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted, resume_command
+from mmlab.cli.option_names import parse_options
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
 from mmlab.cli.search_output import describe_missing, print_result, search_json
@@ -161,7 +162,7 @@ def search_spec(requested: dict[str, Any], trials: int | None, with_baselines: b
     """Return the specification of a search from the options of its command."""
     from mmlab.selectors import get_selector
     from mmlab.spec.search import SearchSpace, SearchSpec
-    from mmlab.spec.yaml import default_search_space_file, parse_spec, read_spec
+    from mmlab.spec.yaml import default_search_space_file, read_spec
 
     names = [field.name for field in fields(DataOptions)]
     data = DataOptions(**{name: requested[name] for name in names}).spec()
@@ -188,4 +189,4 @@ def search_spec(requested: dict[str, Any], trials: int | None, with_baselines: b
             content[name] = requested[name]
     if with_baselines:
         content["baselines"] = list(_BASELINES)
-    return parse_spec(SearchSpec, content, "options")
+    return parse_options(SearchSpec, content)

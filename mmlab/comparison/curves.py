@@ -11,12 +11,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmlab import figures
-from mmlab.comparison.tables import markdown
+from mmlab.comparison.robustness import LOSS_SHARE
+from mmlab.comparison.shown_table import ShownTable
 from mmlab.figures.style import save_figure
+from mmlab.metrics.descriptions import SOURCES, legend
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
-from mmlab.trial.evaluate import CLEAN_PREFIX
+from mmlab.trial.evaluate import CLASSIFIERS, CLEAN_PREFIX
 
-_CLASSIFIERS = {"knn": "k-nearest neighbours", "random_forest": "random forest"}
+#: Smallest number of noise levels at which the level of a loss can be read from a curve.
+_LEVELS_OF_LOSS = 4
 #: What has label noise, by the prefix of the classifier's metrics.
 _NOISY_PARTS = {"": "selection and classifier", CLEAN_PREFIX: "selection only"}
 
@@ -47,19 +50,19 @@ def curve_views(spec: ComparisonSpec) -> list[CurveView]:
     """Return the metrics of a comparison that are drawn as curves."""
     if spec.axis != NOISE_AXIS:
         accuracy = [
-            CurveView(f"{name}/accuracy", title, "accuracy on test cells", "curves")
-            for name, title in _CLASSIFIERS.items()
+            CurveView(f"{name}/accuracy", SOURCES[name], "accuracy on test cells", "curves")
+            for name in CLASSIFIERS
         ]
         error = "mean squared error (z-scores)"
-        return [*accuracy, CurveView("linear/l2", "linear reconstruction", error, "curves")]
+        return [*accuracy, CurveView("linear/l2", SOURCES["linear"], error, "curves")]
     return [
         CurveView(
             f"{prefix}{name}/accuracy",
-            f"{title}: label noise in {noisy}",
+            f"{SOURCES[name]}: label noise in {noisy}",
             "accuracy on test cells",
             f"curves_{name}",
         )
-        for name, title in _CLASSIFIERS.items()
+        for name in CLASSIFIERS
         for prefix, noisy in _NOISY_PARTS.items()
     ]
 
@@ -113,8 +116,8 @@ def curve_tables(
     summary: pd.DataFrame,
     robustness: pd.DataFrame,
     bold: Callable[[str], str],
-) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Return title, header and rows of every metric: one row per method, one column per setting.
+) -> list[ShownTable]:
+    """Return the table of every metric: one row per method, one column per setting.
 
     Parameters
     ----------
@@ -141,7 +144,7 @@ def curve_tables(
         if len(robustness):
             by_method = robustness[robustness["metric"] == view.metric].set_index("method")
         header = ["method", "n", *settings]
-        header += ["area under curve", "noise at 5 % loss"] if len(by_method) else []
+        header += robustness_columns(len(settings)) if len(by_method) else []
         body = []
         for method in means.index:
             line = [str(method), str(int(n[method]))]
@@ -152,9 +155,30 @@ def curve_tables(
             if len(by_method):
                 known = method in by_method.index
                 line += _format_robustness(by_method.loc[method]) if known else ["", ""]
-            body.append(line)
-        tables.append((view.title, header, body))
+            body.append(line[: len(header)])
+        values = f"Mean over n replicates. {legend({view.metric: view.metric.rpartition('/')[2]})}"
+        tables.append(ShownTable(view.title, header, body, values))
     return tables
+
+
+def robustness_columns(n_levels: int) -> list[str]:
+    """Return the columns that summarise curves over ``n_levels`` noise levels."""
+    columns = ["area under curve", f"noise at {LOSS_SHARE:.0%} loss".replace("%", " %")]
+    return columns if n_levels >= _LEVELS_OF_LOSS else columns[:1]
+
+
+def robustness_note(spec: ComparisonSpec) -> str:
+    """Return what :func:`robustness_columns` are."""
+    note = (
+        "Area under curve: divided by the range of the noise levels, that is, the mean accuracy "
+        "over the levels."
+    )
+    if len(robustness_columns(len(spec.settings))) > 1:
+        note += (
+            " Noise at 5 % loss: the noise level, interpolated between those of the table, at "
+            "which accuracy has dropped by 5 % of its value without noise."
+        )
+    return f"{note} In parentheses: 95 % confidence intervals."
 
 
 def _format_robustness(row: pd.Series) -> list[str]:
@@ -170,11 +194,6 @@ def _format_robustness(row: pd.Series) -> list[str]:
 
 def _percent(level: float) -> str:
     return "not reached" if np.isinf(level) else f"{100 * level:.0f} %"
-
-
-def curves_markdown(spec: ComparisonSpec, summary: pd.DataFrame, robustness: pd.DataFrame) -> str:
-    """Return all tables as Markdown; ``summary`` as in :func:`curve_tables`."""
-    return markdown(curve_tables(spec, summary, robustness, "**{}**".format))
 
 
 def write_curves(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from mmlab.comparison.published import add_published_numbers
+from mmlab.comparison.shown_table import ShownTable
 from mmlab.comparison.significance import add_significance, metric_direction, reference_tests
 from mmlab.figures.published_numbers import published_figure
 from mmlab.figures.style import save_figure
+from mmlab.metrics.descriptions import legend
 
 
 @dataclass(frozen=True)
@@ -28,25 +30,31 @@ class TableView:
         Heading of each column by metric.
     spread
         Whether sample standard deviations are shown.
+    published
+        The table of the paper with the same numbers, if there is one.
     """
 
     title: str
     columns: dict[str, str]
     spread: bool = True
+    published: str = ""
 
 
 TABLE_VIEWS = (
     TableView(
-        "k-nearest neighbours (table 1 of the paper)",
+        "k-nearest neighbours",
         {"knn/accuracy": "accuracy", "knn/weighted_f1": "weighted F1"},
+        published="table 1 of the paper",
     ),
     TableView(
-        "random forest (table 3 of the paper)",
+        "random forest",
         {"random_forest/accuracy": "accuracy", "random_forest/weighted_f1": "weighted F1"},
+        published="table 3 of the paper",
     ),
     TableView(
-        "linear reconstruction of all genes (table 2 of the paper)",
+        "linear reconstruction of all genes",
         {"linear/l2": "l2", "linear/l1": "l1"},
+        published="table 2 of the paper",
     ),
     TableView(
         "panel: structure, stability and run time",
@@ -135,28 +143,16 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]
 
 
-def tables_markdown(comparison: ComparisonTables, n_markers: int) -> str:
-    """Return all tables of a panel size as Markdown."""
-    return markdown(view_tables(comparison, n_markers, "**{}**".format))
-
-
-def markdown(tables: Iterable[tuple[str, list[str], list[list[str]]]]) -> str:
-    """Return tables as Markdown, given the title, the header and the rows of each."""
-    lines: list[str] = []
-    for title, header, body in tables:
-        lines += [f"### {title[0].upper()}{title[1:]}", ""]
-        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-        lines += ["| " + " | ".join(row) + " |" for row in body]
-        lines.append("")
-    return "\n".join(lines)
-
-
 def view_tables(
-    comparison: ComparisonTables, n_markers: int, bold: Callable[[str], str]
-) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Return title, header and rows of every table that has numbers.
+    comparison: ComparisonTables,
+    n_markers: int,
+    bold: Callable[[str], str],
+    protocol: str = "paper",
+) -> list[ShownTable]:
+    """Return every table that has numbers.
 
-    Methods are ordered by the mean of the first metric.
+    Methods are ordered by the mean of the first metric. Title and legend speak of published
+    numbers only if the table shows some.
 
     Parameters
     ----------
@@ -166,6 +162,8 @@ def view_tables(
         Panel size.
     bold
         Marks a text as bold, see :func:`mmlab.comparison.significance.bold_note`.
+    protocol
+        Protocol of the comparison.
     """
     table = comparison.table[comparison.table["n_markers"] == n_markers]
     tables = []
@@ -195,7 +193,13 @@ def view_tables(
                     texts[0] = bold(texts[0]) if value["bold"] else texts[0]
                 line += texts
             body.append(line)
-        tables.append((view.title, header, body))
+        spread = view.spread and bool(np.isfinite(part["std"]).any())
+        values = f"Mean ± {describe_spread(protocol)}" if spread else "Mean over n replicates"
+        title = view.title
+        if has_published:
+            title += f" ({view.published})"
+            values += ", published number, difference"
+        tables.append(ShownTable(title, header, body, f"{values}. {legend(view.columns)}"))
     return tables
 
 

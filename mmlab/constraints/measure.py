@@ -16,7 +16,7 @@ from mmlab.constraints.solver import Indices, PanelRules, solve_panel
 from mmlab.datasets.cache.mapped_counts import take_cells
 from mmlab.datasets.cells import Cells
 from mmlab.datasets.gene_filters import sums_by_type
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.preprocessing.label_noise import replicate_labels
 from mmlab.preprocessing.normalization import log_normalize
 from mmlab.preprocessing.recipes import replicate_layers
@@ -187,7 +187,7 @@ def resolve_constraints(
         if not problems and solve_panel(rules, candidates, n_missing, included) is None:
             problems.append(f"no panel of {spec.n_markers} genes satisfies all constraints")
     if problems:
-        raise UserError("; ".join(problems) + ".")
+        raise UserError(join_problems(problems))
     return PanelConstraints(include, exclude, rules)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmlab.datasets.io.cell_source import from_anndata
 from mmlab.datasets.io.count_search import inspect_location
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -37,7 +37,7 @@ def require_counts(adata: ad.AnnData, round_counts: bool) -> sp.csr_matrix:
     location = replace(source.X, title="X of the AnnData")
     inspected = inspect_location(location, source, round_counts=round_counts)
     if inspected.problems or inspected.matrix is None:
-        raise UserError("; ".join(inspected.problems) + ".")
+        raise UserError(join_problems(inspected.problems))
     return inspected.matrix.load()
 
 

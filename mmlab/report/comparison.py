@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from mmlab import figures
-from mmlab.comparison.curves import curve_figures, curve_tables
+from mmlab.comparison.curves import curve_figures, curve_tables, robustness_note
 from mmlab.comparison.significance import TESTED_METRICS, add_significance, bold_note
 from mmlab.comparison.tables import (
     ComparisonTables,
@@ -96,14 +96,13 @@ def _metrics_section(result: ComparisonResult, comparison: ComparisonTables) -> 
     spec = result.study.spec
     sizes = spec.n_markers if spec.axis == SIZE_AXIS else spec.n_markers[:1]
     tables = [
-        Table(f"{k} genes: {title}", header, rows)
+        Table(f"{k} genes: {table.title}", table.header, table.rows, legend=table.legend)
         for k in sizes
-        for title, header, rows in view_tables(comparison, k, BestValue)
+        for table in view_tables(comparison, k, BestValue, spec.protocol)
     ]
     text = [
         _SPLITS[spec.protocol],
-        f"Mean ± {describe_spread(spec.protocol)}. Replicates with the same number have the same "
-        "split for every method. "
+        "Replicates with the same number have the same split for every method. "
         f"{bold_note(comparison.tests)} Controls (random genes, all genes, ...) are reference "
         "points for the other methods.",
     ]
@@ -152,10 +151,7 @@ def _curves_section(result: ComparisonResult, comparison: ComparisonTables) -> S
     """Return the section with metrics over label noise, panel size or a parameter."""
     spec = result.study.spec
     titles = {NOISE_AXIS: "Robustness to label noise", SIZE_AXIS: "Effect of the panel size"}
-    text = [
-        "Each table shows the mean of a metric over n replicates, at every setting. "
-        f"{bold_note(comparison.tests)}"
-    ]
+    text = [f"Each table shows a metric at every setting. {bold_note(comparison.tests)}"]
     if spec.axis == NOISE_AXIS:
         text.append(
             "The noise level is the share of training and validation cells whose label is "
@@ -163,18 +159,13 @@ def _curves_section(result: ComparisonResult, comparison: ComparisonTables) -> S
             "noisy labels, or only selection does."
         )
     if len(result.robustness):
-        text.append(
-            "The last two columns summarise each curve: the area under it, divided by the range "
-            "of noise levels (the mean accuracy over the levels), and the noise level at which "
-            "accuracy has dropped by 5 % of its value without noise. In parentheses: 95 % "
-            "confidence intervals."
-        )
+        text.append(f"The last columns summarise each curve. {robustness_note(spec)}")
     caption = f"Mean over the replicates. Bands: one {describe_spread(spec.protocol)}."
     summary = add_significance(result.summary, comparison.tests)
     curves = curve_figures(spec, summary)
     tables = [
-        Table(title, header, rows)
-        for title, header, rows in curve_tables(spec, summary, result.robustness, BestValue)
+        Table(table.title, table.header, table.rows, legend=table.legend)
+        for table in curve_tables(spec, summary, result.robustness, BestValue)
     ]
     return Section(
         titles.get(spec.axis, f"Effect of {spec.axis}"),

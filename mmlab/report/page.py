@@ -32,6 +32,8 @@ class Table:
         One name per column.
     rows
         One text per column.
+    legend
+        A line below the table: what its values are.
     n_text_columns
         The first columns contain text and are aligned left; numbers are aligned right.
     """
@@ -40,6 +42,7 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     n_text_columns: int = 1
+    legend: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ from mmlab.tracking import (
     Outcome,
     StudyRun,
     TrialRecord,
+    baseline_ahead,
+    baseline_scores,
     read_replicates,
 )
 from mmlab.trial.run import final_objective
@@ -153,16 +155,14 @@ def _best_trial_sentence(
     spec = study.spec.search
     n_trials = sum(record.selector == spec.selector for record in records)
     searched = {name: best.spec.params[name] for name in spec.parameters}
-    baselines = ", ".join(
-        f"{record.selector} {record.score:.4f}"
-        for record in records
-        if record.selector != spec.selector and record.score is not None
-    )
-    return (
+    scores = baseline_scores(study.spec, records)
+    baselines = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+    sentence = (
         f"The best of {n_trials} trials of {spec.selector} is {best.digest[:8]}, with validation "
         f"score {best.score:.4f}"
         f"{f' (baselines: {baselines})' if baselines else ''} and {format_params(searched)}."
     )
+    return f"{sentence} {baseline_ahead(scores, best)}".rstrip()
 
 
 def _search_limitations(

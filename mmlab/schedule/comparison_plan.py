@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mmlab.comparison.result_table import ResultRow, make_row, summarise_rows
 from mmlab.comparison.robustness import fill_clean_metrics, robustness_metrics, robustness_table
 from mmlab.datasets.cells import Cells
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.selectors import get_selector
 from mmlab.spec.comparison import NOISE_AXIS, ComparisonSpec, MethodSpec, Setting
 from mmlab.spec.resources import Resources
@@ -102,6 +102,7 @@ def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:
     UserError
         A method or setting cannot be run; the message lists all of them.
     """
+    _require_known({method.selector: None for method in spec.methods})
     planned: list[PlannedTrial] = []
     problems: dict[str, dict[str, None]] = {}
     n_replicates = max(method.replicates or spec.replicates for method in spec.methods)
@@ -125,8 +126,20 @@ def plan_trials(spec: ComparisonSpec, cells: Cells) -> list[PlannedTrial]:
             f"{', '.join(methods)} on {cells.name}: {reason}"
             for reason, methods in problems.items()
         ]
-        raise UserError("; ".join(listed) + ".")
+        raise UserError(join_problems(listed))
     return planned
+
+
+def _require_known(names: Iterable[str]) -> None:
+    """Raise ``UserError`` with all names that are no method's."""
+    unknown = []
+    for name in names:
+        try:
+            get_selector(name)
+        except UserError as error:
+            unknown.append(str(error))
+    if unknown:
+        raise UserError(join_problems(unknown))
 
 
 class ResultTables(NamedTuple):

@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from mmlab.tracking import Outcome, format_value
+from mmlab.system.words import count
+from mmlab.tracking import ENDED, Outcome, format_value
 
 #: Number of trials in the table of a search.
 _N_BEST = 5
@@ -59,7 +60,9 @@ class Progress:
             self.live = Live(self.render(), console=self.console, refresh_per_second=4)
             self.live.__enter__()
         else:
-            self._print(f"{self.title}: {self.total - self.ended} of {self.total} trials to do")
+            self._print(
+                f"{self.title}: {self.total - self.ended} of {count(self.total, 'trial')} to do"
+            )
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -115,7 +118,8 @@ class Progress:
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
             ProgressBar(total=self.total, completed=self.ended, width=40),
-            f"{self.ended} of {self.total} trials done, {running} running, {self.time_left()}",
+            f"{self.ended} of {count(self.total, 'trial')} done, {running} running, "
+            f"{self.time_left()}",
         )
         return Group(self.title, bar, self.table())
 
@@ -133,22 +137,33 @@ def format_duration(seconds: float) -> str:
 
 @dataclass
 class SearchProgress(Progress):
-    """Progress of a search: its best trials and their values of the searched parameters."""
+    """Progress of a search: its best trials and their values of the searched parameters.
 
+    ``method`` is the searched method, ``best`` the highest validation score of its complete trials,
+    those of earlier processes included: None before the first. Baselines do not count.
+    """
+
+    method: str = ""
     searched: list[str] = field(default_factory=list)
+    best: float | None = None
 
-    @property
-    def best(self) -> float | None:
-        """Highest validation score of a complete trial; None before the first."""
-        complete = [t.score for t in self.trials.values() if t.outcome == Outcome.COMPLETE]
-        return max(complete, default=None)
+    def end(self, key: str, outcome: Outcome) -> None:
+        """Count a trial as ended, and its score if it is a complete trial of the method."""
+        trial = self.trials.get(key)
+        if trial is not None and trial.method == self.method and outcome == Outcome.COMPLETE:
+            self.best = trial.score if self.best is None else max(self.best, trial.score)
+        super().end(key, outcome)
 
     def line(self, trial: TrialProgress) -> str:
-        """Describe an ended trial: method, digest, outcome, epochs, its score and the best one."""
+        """Describe an ended trial: method, digest, outcome, epochs, its score and the best one.
+
+        A method without epochs has epoch 0.
+        """
         name = f"{trial.method} {trial.digest} {trial.outcome}"
         if trial.outcome == Outcome.FAILED:
             return name
-        text = f"{name} after {trial.epoch} epochs: validation score {trial.score:.4f}"
+        after = f" after {count(trial.epoch, 'epoch')}" if trial.epoch else ""
+        text = f"{name}{after}: validation score {trial.score:.4f}"
         return text if self.best is None else f"{text}, best {self.best:.4f}"
 
     def table(self) -> Table:
@@ -191,18 +206,19 @@ class ComparisonProgress(Progress):
     def seconds_left(self) -> float | None:
         """Estimate the time left: the missing replicates times the mean seconds of their method.
 
-        A method without a finished replicate counts with the mean over the other methods. None
-        before the first replicate has finished.
+        None while a method with missing replicates has none that is complete: methods differ by
+        orders of magnitude.
         """
-        done = self._done()
-        if not done:
-            return None
-        pace = {
-            method: float(np.mean([t.seconds for t in trials])) for method, trials in done.items()
-        }
-        typical = float(np.mean(list(pace.values())))
-        missing = {m: n - len(done.get(m, [])) for m, n in self.n_missing.items()}
-        return sum(n * pace.get(m, typical) for m, n in missing.items() if n > 0) / self.slots
+        seconds = 0.0
+        for method, n in self.n_missing.items():
+            ended = [t for t in self.trials.values() if t.method == method and t.outcome in ENDED]
+            complete = [t.seconds for t in ended if t.outcome == Outcome.COMPLETE]
+            missing = n - len(ended)
+            if missing > 0 and not complete:
+                return None
+            if missing > 0:
+                seconds += missing * float(np.mean(complete))
+        return seconds / self.slots
 
     def table(self) -> Table:
         """Build the table with one row per method."""

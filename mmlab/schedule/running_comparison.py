@@ -82,7 +82,11 @@ class RunningComparison:
             for group in groups
         ]
         with cluster(resources, interruption, self.console) as ray_cluster:
-            finished = [row for d, row in self.rows.by_digest.items() if d in self.planned]
+            finished = [
+                (self.planned[digest].method.title, row)
+                for digest, row in self.rows.by_digest.items()
+                if digest in self.planned
+            ]
             size = describe_size(groups, finished, ray_cluster.slots)
             self.console.print(size, highlight=False, soft_wrap=True)
             n_missing = dict(Counter(trial.method.title for trial in missing))

@@ -19,6 +19,7 @@ from mmlab.schedule.search_trials import SearchTrials
 from mmlab.schedule.shared_cells import share_cells
 from mmlab.selectors import resolve_params
 from mmlab.spec.search import SearchSpec
+from mmlab.system.words import count
 from mmlab.tracking import ENDED, Outbox, StudyRun, TrialRecord, log_search_summary
 
 
@@ -58,8 +59,16 @@ def run_trials(
     trials = SearchTrials(study, cells, outbox.unsent.all())
     total = study.spec.trials + len(study.spec.baselines)
     ended = sum(record.outcome in ENDED for record in trials.all())
-    searched = list(study.spec.search.parameters)
-    with SearchProgress(console, study.name, total, ended, searched=searched) as progress:
+    search, best = study.spec.search, best_trial(study, trials.all())
+    with SearchProgress(
+        console,
+        study.name,
+        total,
+        ended,
+        method=search.selector,
+        searched=list(search.parameters),
+        best=None if best is None else best.score,
+    ) as progress:
         recorder = SearchRecorder(trials, outbox, progress)
         shared = {
             "cells": share_cells(cells, cluster.resources.address),
@@ -90,9 +99,9 @@ def _say_what_is_lost(study: StudyRun[SearchSpec], outbox: Outbox, console: Cons
     n_trials = outbox.unsent.flush()
     if n_trials:
         console.print(
-            f"{n_trials} finished trials could not be sent to {study.store.uri}, nor be written "
-            f"to {outbox.unsent.folder} ({outbox.unsent.disk_error}): they are run again when the "
-            "study is resumed.",
+            f"{count(n_trials, 'finished trial')} could not be sent to {study.store.uri}, nor be "
+            f"written to {outbox.unsent.folder} ({outbox.unsent.disk_error}): they are run again "
+            "when the study is resumed.",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -124,5 +133,6 @@ def _run_search(trials: SearchTrials, tune_run: TuneRun) -> None:
         if not was_lost and trials.n_ended(search.selector) == ended:
             raise UserError(
                 f"study {study.name}: no new configuration after {ended} of {study.spec.trials} "
-                "trials; the search space is exhausted. Extend it, or reduce --trials."
+                "trials; the search space is exhausted. The ended trials are kept; to try more, "
+                "start a new study with a larger search space."
             )

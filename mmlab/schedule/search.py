@@ -21,6 +21,7 @@ from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
 from mmlab.system.interruption import StudyInterruptedError, interruptible
 from mmlab.system.redaction import redact
+from mmlab.system.words import count
 from mmlab.tracking import (
     STORE_ERRORS,
     Outbox,
@@ -101,13 +102,13 @@ def resume_search(
     name
         Name of the study.
     trials
-        New total number of trials; None keeps the number in the study's specification.
+        New total number of trials, at least that of the study's specification; None keeps it.
 
     Raises
     ------
     UserError
-        The study does not exist, is a comparison, or is running in another process; or its data
-        have changed.
+        The study does not exist, is a comparison, has more than ``trials`` trials, or is running
+        in another process; or its data have changed.
     """
     existing = open_study(store, name)
     spec = existing.spec
@@ -116,6 +117,11 @@ def resume_search(
             f"study {name} is a comparison, not a search. To resume it, run its own command again."
         )
     if trials is not None:
+        if trials < spec.trials:
+            raise UserError(
+                f"--trials {trials}: study {name} is a search of {count(spec.trials, 'trial')}, "
+                "and --trials may only be raised. Leave it out to finish the study."
+            )
         spec = spec.model_copy(update={"trials": trials})
     check_size(spec.trials + len(spec.baselines), store)
     study = existing.with_spec(spec)

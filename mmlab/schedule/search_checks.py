@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmlab.datasets.cells import Cells
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.selectors import get_selector, resolve_params
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import TrackingStore, find_study_run
@@ -45,7 +45,7 @@ def check_search(spec: SearchSpec, cells: Cells) -> None:
     if not get_selector(search.selector).trains_in_epochs:
         problems.append(f"{search.selector} does not train in epochs and cannot be tuned")
     if problems:
-        raise UserError("search space: " + "; ".join(problems) + ".")
+        raise UserError("search space: " + join_problems(problems))
     for point in search.boundary_points():
         resolve_spec(spec.trial(search.selector, search.fixed | point), cells)
     for baseline in spec.baselines:

@@ -16,6 +16,7 @@ from mmlab.errors import UserError
 from mmlab.schedule.progress import format_duration
 from mmlab.selectors import get_selector
 from mmlab.system.files import existing_folder
+from mmlab.system.words import count
 from mmlab.tracking import TrackingStore
 
 if TYPE_CHECKING:
@@ -57,36 +58,37 @@ def free_mb(folder: Path) -> float:
 
 
 def describe_size(
-    groups: Sequence[Sequence[PlannedTrial]], finished: Sequence[ResultRow], slots: int
+    groups: Sequence[Sequence[PlannedTrial]], finished: Sequence[tuple[str, ResultRow]], slots: int
 ) -> str:
     """Describe the trials to compute, their disk space and, if possible, their time.
 
-    The time is estimated from the finished replicates of the same method.
+    The time is estimated from the finished replicates of the same method: the same selector with
+    other parameters, such as those of a quick training, is another method.
 
     Parameters
     ----------
     groups
         Groups of trials; the trials of a group are fitted once, or trained as one batch.
     finished
-        Finished replicates.
+        Title of the method and row of each finished replicate.
     slots
         Number of groups that run at the same time.
     """
     n_trials = sum(map(len, groups))
-    text = f"{n_trials} trials to compute, {slots} at a time"
+    text = f"{count(n_trials, 'trial')} to compute, {slots} at a time"
     if finished:
         text += f" ({len(finished)} already finished)"
     text += f", about {n_trials * _MB_PER_TRIAL:.0f} MB of disk space"
     spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for row in finished:
-        spent[row["selector"]].append((row["fit_seconds"], row["seconds"] - row["fit_seconds"]))
+    for title, row in finished:
+        spent[title].append((row["fit_seconds"], row["seconds"] - row["fit_seconds"]))
     seconds, unknown = 0.0, dict[str, None]()
     for group in groups:
-        selector = group[0].spec.selector
-        if selector not in spent:
-            unknown.setdefault(selector)
+        title = group[0].method.title
+        if title not in spent:
+            unknown.setdefault(title)
             continue
-        fit, rest = np.mean(spent[selector], axis=0)
+        fit, rest = np.mean(spent[title], axis=0)
         seconds += float(fit) * _n_fits(group) + float(rest) * len(group)
     if seconds:
         text += f"; estimated time {format_duration(seconds / slots)}"

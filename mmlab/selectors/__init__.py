@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from mmlab.errors import UserError, unknown_name
+from mmlab.errors import UserError, join_problems, unknown_name
 from mmlab.selectors.base import Selector
 from mmlab.spec.base import Scalar
 
@@ -79,7 +79,7 @@ _NOT_HYPERPARAMETERS = {"n_markers", "seed", "device", "markers"}
 def get_selector(name: str) -> type[Selector]:
     """Return the class of a method; the error for an unknown name lists the known ones."""
     if name not in SELECTORS:
-        raise unknown_name("method", name, SELECTORS)
+        raise unknown_name("method", name, SELECTORS, preferred="markermap_supervised")
     return SELECTORS[name]
 
 
@@ -139,7 +139,7 @@ def resolve_params(name: str, params: dict[str, Scalar]) -> dict[str, Scalar]:
             problems.append(f"{key} must be {expected}, got {value!r}")
         resolved[key] = value
     if problems:
-        raise UserError("; ".join(problems) + ".")
+        raise UserError(join_problems(problems))
     return resolved
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, validate_data
 
 from mmlab.constraints.solver import PanelRules, solve_panel
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.preprocessing.expression import Expression, to_memory
 from mmlab.selectors.training_data import Indices
 
@@ -182,7 +182,7 @@ def check_gene_lists(
             f"{n_markers} of the panel"
         )
     if problems:
-        raise UserError("; ".join(problems) + ".")
+        raise UserError(join_problems(problems))
     return included, excluded
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.preprocessing.expression import to_dense
 from mmlab.selectors.base import Selector
 from mmlab.selectors.lassonet_path import RemovalTracker, first_penalty, without_copies
@@ -131,7 +131,7 @@ class LassoNet(Selector):
                 if getattr(self, name) != defaults[name]
             ]
         if problems:
-            raise UserError("; ".join(problems) + ".")
+            raise UserError(join_problems(problems))
 
     def run(self, data: TrainingData) -> Iterator[Epoch]:
         """Choose the panel; see :meth:`mmlab.selectors.base.Selector.run`."""

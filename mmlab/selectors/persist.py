@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.preprocessing.expression import to_dense
 from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.base import Selector
@@ -176,7 +176,7 @@ class Persist(Selector):
             if not 0 < getattr(self, name) < math.inf
         ]
         if problems:
-            raise UserError("; ".join(problems) + ".")
+            raise UserError(join_problems(problems))
 
 
 def _binarised(counts: Any, data: TrainingData, generator: torch.Generator) -> list[torch.Tensor]:

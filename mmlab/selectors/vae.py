@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.preprocessing.expression import Expression, to_dense
 from mmlab.selectors.base import Selector
 from mmlab.selectors.parameter_ranges import constructor_defaults, divergence_advice
@@ -144,7 +144,7 @@ class VAESelector(Selector):
         problems = parameter_problems(vars(self), constructor_defaults(self))
         problems += self._own_parameter_problems()
         if problems:
-            raise UserError("; ".join(problems) + ".")
+            raise UserError(join_problems(problems))
 
     def _own_parameter_problems(self) -> list[str]:
         """Return one message per out-of-range parameter that only this method has."""

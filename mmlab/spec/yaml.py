@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.spec.base import short_repr
 from mmlab.spec.yaml_text import parse_yaml
 from mmlab.system.printable import encodable
@@ -43,8 +43,23 @@ def read_spec(path: Path, spec_type: type[SpecT]) -> SpecT:
     return parse_spec(spec_type, content, str(path))
 
 
-def parse_spec(spec_type: type[SpecT], content: dict[str, Any], source: str) -> SpecT:
+def parse_spec(
+    spec_type: type[SpecT],
+    content: dict[str, Any],
+    source: str,
+    name_field: Callable[[str], str] = str,
+    reword: Callable[[str], str] = str,
+) -> SpecT:
     """Build a specification from a dictionary.
+
+    Parameters
+    ----------
+    source
+        Where the content is from: the beginning of the message; empty if it needs none.
+    name_field
+        Returns the name of a field, such as ``noise.level``, that its user knows.
+    reword
+        Returns a message about several fields with such names.
 
     Raises
     ------
@@ -56,9 +71,12 @@ def parse_spec(spec_type: type[SpecT], content: dict[str, Any], source: str) -> 
         if not mistakes:
             return spec_type.model_validate(content)
     except ValidationError as error:
-        mistakes += list(dict.fromkeys(_describe_error(detail) for detail in error.errors()))
+        described = (_describe_error(detail, name_field, reword) for detail in error.errors())
+        mistakes = list(dict.fromkeys(described))
     more = f"; and {len(mistakes) - _LISTED} more mistakes" if len(mistakes) > _LISTED else ""
-    raise UserError(f"{source}: " + "; ".join(mistakes[:_LISTED]) + f"{more}.")
+    where = f"{source}: " if source else ""
+    listed = join_problems(mistakes[:_LISTED]).removesuffix(".")
+    raise UserError(f"{where}{listed}{more}.")
 
 
 def _text_mistakes(content: Any, field: str) -> Iterator[str]:
@@ -77,16 +95,19 @@ def _text_mistakes(content: Any, field: str) -> Iterator[str]:
             yield from _text_mistakes(value, f"{field}.{number}")
 
 
-def _describe_error(detail: Any) -> str:
+def _describe_error(
+    detail: Any, name_field: Callable[[str], str], reword: Callable[[str], str]
+) -> str:
     """Describe an error of pydantic: path of the field, rule, value."""
     location = [str(part) for part in detail["loc"] if part not in ("Range", "Choices")]
-    field = ".".join(location)
+    field = name_field(".".join(location)) if location else ""
     message = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return f"{field} is not a known key"
     if detail["type"] == "missing":
         return f"{field} is missing"
     if detail["type"] == "value_error":
+        message = reword(message)
         return f"{field}: {message}" if field else message
     return f"{field}: {message[0].lower()}{message[1:]}, got {short_repr(detail['input'])}"
 

@@ -50,7 +50,7 @@ from mmlab.tracking.study_run import (
     reclaim_study,
 )
 from mmlab.tracking.tracking_uri import URI_VARIABLE, resolve_uri
-from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord
+from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord, baseline_ahead, baseline_scores
 from mmlab.tracking.trial_run import (
     STORE_ERRORS,
     TrialRun,
@@ -75,6 +75,8 @@ __all__ = [
     "TrialRecord",
     "TrialRun",
     "UnrecordedResultError",
+    "baseline_ahead",
+    "baseline_scores",
     "claim_study",
     "close_abandoned",
     "close_trial",

@@ -8,7 +8,7 @@ from collections import Counter
 from mmlab.constraints.describe import describe_constraints, escape_markdown
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking.study_run import StudyRun
-from mmlab.tracking.trial_record import Outcome, TrialRecord
+from mmlab.tracking.trial_record import Outcome, TrialRecord, baseline_ahead, baseline_scores
 from mmlab.trial.objective import SCORE
 
 
@@ -36,6 +36,10 @@ def log_search_summary(
             "run are those of the best trial; `score` is the validation score, higher is better.",
             "",
         ]
+        baselines = baseline_scores(spec, records)
+        if baselines:
+            listed = ", ".join(f"{name} {score:.4f}" for name, score in baselines.items())
+            lines += [f"**Baselines:** {listed}. {baseline_ahead(baselines, best)}".rstrip(), ""]
         _log_best(study, best)
     lines += ["| trial | selector | status | validation score |", "|---|---|---|---|"]
     for record in sorted(records, key=_complete_and_best_first)[:10]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from mlflow.entities import Run
 
+from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking.spec_tags import DAMAGED_SPEC, spec_json
 from mmlab.trial.run import OBJECTIVE
@@ -53,6 +55,26 @@ class TrialRecord:
     def score(self) -> float | None:
         """Last validation score; None if the trial never reported one."""
         return self.metrics.get(OBJECTIVE)
+
+
+def baseline_scores(spec: SearchSpec, records: Iterable[TrialRecord]) -> dict[str, float]:
+    """Return the validation scores of the complete baselines of a search, best first."""
+    scores = {
+        record.selector: record.score
+        for record in records
+        if record.selector != spec.search.selector
+        and record.outcome == Outcome.COMPLETE
+        and record.score is not None
+    }
+    return dict(sorted(scores.items(), key=lambda item: -item[1]))
+
+
+def baseline_ahead(scores: dict[str, float], best: TrialRecord) -> str:
+    """Return a sentence on the best baseline if it is better than the best trial; else empty."""
+    for name, score in scores.items():
+        if best.score is not None and score > best.score:
+            return f"Baseline {name} has {score:.4f}: better than the best trial."
+    return ""
 
 
 def read_record(run: Run) -> TrialRecord | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from mmlab.constraints.check import constraint_problems
 from mmlab.constraints.gene_names import use_gene_names
 from mmlab.datasets.cells import Cells
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.preprocessing.label_noise import label_noise_problems
 from mmlab.preprocessing.recipes import is_large
 from mmlab.preprocessing.splits import replicate_split, split_problems
-from mmlab.selectors import SELECTORS, resolve_params
+from mmlab.selectors import SELECTORS, get_selector, resolve_params
 from mmlab.spec.trial import LabelNoise, TrialSpec
 from mmlab.system.memory import available_memory
 from mmlab.trial.fit_inputs import make_selector
@@ -21,11 +21,13 @@ def resolve_spec(spec: TrialSpec, cells: Cells) -> TrialSpec:
     Raises
     ------
     UserError
-        The trial cannot run on these cells; the message lists all reasons.
+        The method is unknown, or the trial cannot run on these cells: the message lists all
+        reasons.
     """
+    get_selector(spec.selector)
     spec = full = use_gene_names(spec, cells)
     problems = []
-    takes_all_genes = spec.selector in SELECTORS and SELECTORS[spec.selector].takes_all_genes
+    takes_all_genes = SELECTORS[spec.selector].takes_all_genes
     if takes_all_genes:
         spec = full = spec.model_copy(update={"n_markers": len(cells.genes)})
     if spec.noise.level == 0:
@@ -56,8 +58,7 @@ def resolve_spec(spec: TrialSpec, cells: Cells) -> TrialSpec:
         except UserError as error:
             problems.append(str(error))
     if problems:
-        listed = "; ".join(problem.rstrip(".") for problem in problems)
-        raise UserError(f"{spec.selector} on {cells.name}: {listed}.")
+        raise UserError(f"{spec.selector} on {cells.name}: {join_problems(problems)}")
     return full
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmlab.constraints.measure import PanelConstraints, measure_constraints, needs_labels
 from mmlab.datasets.cells import Cells
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.preprocessing.expression import ZScores, to_dense
 from mmlab.preprocessing.label_noise import replicate_labels
 from mmlab.preprocessing.random_streams import Stream, random_stream
@@ -161,5 +161,5 @@ def replicate_constraints(
             text + (f" (replicate {', '.join(map(str, failed))})" if len(indices) > 1 else "")
             for text, failed in problems.items()
         ]
-        raise UserError(f"{spec.selector} on {cells.name}: {'; '.join(listed)}.")
+        raise UserError(f"{spec.selector} on {cells.name}: {join_problems(listed)}")
     return resolved

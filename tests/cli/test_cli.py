@@ -9,6 +9,8 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -21,6 +23,7 @@ import mmlab
 from mmlab.cli.comparison_options import comparison_spec
 from mmlab.cli.console import same_command
 from mmlab.cli.file_options import file_options
+from mmlab.cli.select_output import hardest_types
 from mmlab.cli.shared_options import data_options
 from mmlab.cli.tune import search_spec
 from mmlab.datasets import DATASETS
@@ -239,9 +242,33 @@ def test_select_prints_a_table_and_where_the_run_is(counts: Path) -> None:
     options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5", "--method", "random"]
     result = call("select", *options, "--replicates", "2")
     assert result.exit_code == 0, result.output
-    assert "knn/accuracy" in result.stdout
-    assert "std" in result.stdout
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Means over the panels of 2 replicates"
+    assert lines[1].split("cells")[1].split() == ["mean", "sample", "std", "better", "meaning"]
+    metrics = {line.split()[0]: line for line in lines if line.startswith("  ")}
+    json_output = call("select", *options, "--replicates", "2", "--json")
+    known = [name for name in json.loads(json_output.stdout)["metrics"] if "_std" not in name]
+    assert sorted(metrics) == sorted(known)
+    assert " lower   mean squared error of z-scores" in metrics["linear/l2"]
+    assert " higher  share of the cells with the right type" in metrics["knn/accuracy"]
+    assert lines[-1].startswith("Consensus panel of the 2 replicates, best gene first: ")
     assert "sqlite:///" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("f1", "sentence"),
+    [
+        (
+            [[0.9, 0.2, 0.7, 0.6, 0.79], [0.9, 0.0, 0.7, 0.6, 0.79]],
+            "Hardest types (F1 of k-nearest neighbours): b 0.10, d 0.60, c 0.70",
+        ),
+        ([[0.9, 0.8, 0.7, 1.0, 0.9]], "Hardest types (F1 of k-nearest neighbours): c 0.70"),
+        ([[0.9, 0.8, 0.8, 1.0, 0.9]], ""),
+    ],
+)
+def test_the_hardest_types_are_those_of_the_lowest_f1(f1: list[list[float]], sentence: str) -> None:
+    result: Any = SimpleNamespace(replicates=pd.DataFrame({"per_class_f1/knn": f1}))
+    assert hardest_types(result, list("abcde")) == sentence
 
 
 @pytest.mark.parametrize(
@@ -249,15 +276,15 @@ def test_select_prints_a_table_and_where_the_run_is(counts: Path) -> None:
     [
         (["--dataset", "zeisl"], "Did you mean 'zeisel'?"),
         ([], "pass --dataset NAME"),
-        (["--data", "missing.h5ad"], "a file requires label_key"),
-        (["--dataset", "toy_xor", "--label-key", "x"], "only a file can have label_key"),
+        (["--data", "missing.h5ad"], "requires --label-key"),
+        (["--dataset", "toy_xor", "--label-key", "x"], "--label-key: only a file"),
         (
             ["--dataset", "toy_xor", "--min-cells-per-type", "9", "--gene-names", "x"],
-            "only a file can have min_cells_per_type, gene_names",
+            "--min-cells-per-type, --gene-names: only a file",
         ),
         (["--dataset", "toy_xor", "--method", "markermap"], "method 'markermap' is not among"),
         (["--dataset", "toy_xor", "-k", "501"], "n_markers is 501, but toy_xor has 500 genes"),
-        (["--dataset", "toy_xor", "-k", "0"], "n_markers"),
+        (["--dataset", "toy_xor", "-k", "0"], "--n-markers (-k)"),
     ],
 )
 @pytest.mark.parametrize("command", ["select", "tune"])

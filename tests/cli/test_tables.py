@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from mmlab.cli import comparison
 from mmlab.cli.comparison_output import ComparisonOutput
 from mmlab.cli.text_console import TextConsole
+from mmlab.comparison.shown_table import ShownTable
 from mmlab.datasets import DATASETS
 from mmlab.selectors import SELECTORS
 
@@ -25,7 +26,7 @@ ROW = ["a label of a method with many words", "10", *["**0.931**"] * 12, "0.931 
 
 def output(umaps: dict[str, Figure] | None = None) -> ComparisonOutput:
     return ComparisonOutput(
-        [("a table", HEADER, [ROW])],
+        [ShownTable("a table", HEADER, [ROW], "Higher is better.")],
         "text",
         {},
         lambda folder: None,
@@ -44,10 +45,11 @@ def test_tables_in_a_file_are_whole(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     comparison.print_tables(output())
-    title, header, row, _, note = capsys.readouterr().out.splitlines()
+    title, header, row, legend, _, note = capsys.readouterr().out.splitlines()
     assert title == "a table"
     assert cells(header) == HEADER
     assert cells(row) == ROW
+    assert legend == "Higher is better."
     assert note == "note " * 50
 
 

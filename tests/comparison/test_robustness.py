@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mmlab.comparison.curves import curve_figures, curve_tables, curves_markdown, write_curves
+from mmlab.comparison.curves import curve_figures, curve_tables, robustness_note, write_curves
 from mmlab.comparison.result_table import summarise_rows
 from mmlab.comparison.robustness import (
     ROBUSTNESS_METRICS,
@@ -22,6 +22,7 @@ from mmlab.comparison.robustness import (
     robustness_metrics,
     robustness_table,
 )
+from mmlab.comparison.shown_table import markdown
 from mmlab.comparison.significance import add_significance, reference_tests
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 
@@ -223,7 +224,7 @@ def test_tables_have_one_column_per_level_and_the_robustness(
     robust_table = robustness_table(rows)
     tables = {
         title: (header, body)
-        for title, header, body in curve_tables(spec, marked, robust_table, "<{}>".format)
+        for title, header, body, _ in curve_tables(spec, marked, robust_table, "<{}>".format)
     }
     assert len(tables) == 4
     header, body = tables["k-nearest neighbours: label noise in selection only"]
@@ -237,11 +238,27 @@ def test_tables_have_one_column_per_level_and_the_robustness(
     assert [line[0] for line in body] == ["fragile", "robust"]
     assert body[0][2:6] == ["<0.910>", "<0.850>", "0.760", "0.610"]
     assert body[1][2:6] == ["<0.910>", "0.810", "<0.810>", "<0.810>"]
-    text = curves_markdown(spec, marked, robust_table)
+    text = markdown(curve_tables(spec, marked, robust_table, "**{}**".format))
     assert "### K-nearest neighbours: label noise in selection and classifier" in text
+    assert "Higher is better: accuracy (share of the cells with the right type)." in text
     not_reached = robust_table.assign(loss_level=np.inf, loss_level_low=0.4, loss_level_high=np.inf)
-    (_, _, body), *_ = curve_tables(spec, marked, not_reached, "<{}>".format)
+    (_, _, body, _), *_ = curve_tables(spec, marked, not_reached, "<{}>".format)
     assert body[0][-1] == "not reached (40 % to not reached)"
+
+
+def test_the_level_of_a_loss_is_not_shown_for_fewer_than_four_levels(
+    rows: pd.DataFrame, spec: ComparisonSpec
+) -> None:
+    few = spec.model_copy(update={"levels": spec.levels[:3]})
+    rows = rows[rows["noise_level"].isin(LEVELS[:3])]
+    marked = add_significance(summarise_rows(rows, 100), reference_tests(rows, set()))
+    _, header, body, _ = curve_tables(few, marked, robustness_table(rows), str)[0]
+    assert header[-1] == "area under curve"
+    assert {len(line) for line in body} == {len(header)}
+    assert "5 %" not in robustness_note(few).replace("95 %", "")
+    assert "interpolated between those of the table" in robustness_note(spec)
+    for note in (robustness_note(few), robustness_note(spec)):
+        assert note.count("divided by the range of the noise levels") == 1
 
 
 def test_ties_at_a_setting_are_bold_and_controls_are_not(
@@ -262,7 +279,7 @@ def test_ties_at_a_setting_are_bold_and_controls_are_not(
     tables = curve_tables(
         spec.model_copy(update={"methods": methods}), marked, pd.DataFrame(), "<{}>".format
     )
-    _, _, body = tables[0]
+    body = tables[0].rows
     assert [line[-1][0] for line in body] == ["<", "<", "0"]
     assert float(body[2][-1]) > float(body[0][-1].strip("<>"))
 

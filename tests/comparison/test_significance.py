@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from mmlab.comparison.result_table import summarise_rows
+from mmlab.comparison.shown_table import markdown
 from mmlab.comparison.significance import (
     TESTED_METRICS,
     add_significance,
@@ -20,7 +21,7 @@ from mmlab.comparison.significance import (
     reference_method,
     reference_tests,
 )
-from mmlab.comparison.tables import compare_methods, tables_markdown
+from mmlab.comparison.tables import compare_methods, view_tables
 from mmlab.selectors import control_methods
 
 SHIPPED = Path(__file__).parents[2] / "experiments" / "results" / "citeseq.parquet"
@@ -76,7 +77,9 @@ CONTROLS = {"all_genes", "oracle"}
 
 def bold_methods(rows: pd.DataFrame, controls: set[str] = CONTROLS) -> set[str]:
     """Return the methods that the Markdown table prints in bold."""
-    text = tables_markdown(compare_methods(rows, summarise_rows(rows, 100), controls), 50)
+    text = markdown(
+        view_tables(compare_methods(rows, summarise_rows(rows, 100), controls), 50, "**{}**".format)
+    )
     lines = [line.split("|") for line in text.splitlines() if line.startswith("| ")]
     return {line[1].strip() for line in lines if "**" in "".join(line)}
 

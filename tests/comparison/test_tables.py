@@ -20,9 +20,9 @@ from mmlab.comparison.result_table import (
     summarise_rows,
     write_rows,
 )
+from mmlab.comparison.shown_table import markdown
 from mmlab.comparison.tables import (
     compare_methods,
-    tables_markdown,
     view_tables,
     write_comparison,
 )
@@ -170,16 +170,31 @@ def test_methods_are_ordered_by_the_first_metric_next_to_published_numbers(
     rows: pd.DataFrame,
 ) -> None:
     comparison = compare_methods(rows, summarise_rows(rows, 100), {"random"})
-    title, header, body = view_tables(comparison, 50, "<{}>".format)[0]
-    assert title.startswith("k-nearest")
+    title, header, body, legend = view_tables(comparison, 50, "<{}>".format)[0]
+    assert title == "k-nearest neighbours (table 1 of the paper)"
+    assert legend == (
+        "Mean ± sample standard deviation over n replicates, published number, difference. "
+        "Higher is better: accuracy (share of the cells with the right type), "
+        "weighted F1 (F1 of the types, weighted by their cells, 0 to 1)."
+    )
     assert header == ["method", "n", "accuracy", "published", "diff.", "weighted F1"]
     assert [line[0] for line in body] == ["random", "smash", "rankcorr"]
     assert body[1][3] == "0.952"
 
 
+def test_tables_of_other_data_do_not_speak_of_the_paper(rows: pd.DataFrame) -> None:
+    """Neither in titles nor in headers, legends or the Markdown file."""
+    rows = rows.assign(dataset="my_cells")
+    tables = view_tables(compare_methods(rows, summarise_rows(rows, 100), set()), 50, str)
+    text = markdown(tables)
+    assert "± sample standard deviation over n replicates" in text
+    for word in ("paper", "published", "diff"):
+        assert word not in text
+
+
 def test_a_single_replicate_is_shown_without_standard_deviation(rows: pd.DataFrame) -> None:
     one = rows[rows["replicate"] == 0]
-    text = tables_markdown(compare_methods(one, summarise_rows(one, 100), set()), 50)
+    text = markdown(view_tables(compare_methods(one, summarise_rows(one, 100), set()), 50, str))
     assert "| smash | 1 | 0.9" in text
     assert "±" not in text
     assert "nan" not in text

@@ -25,7 +25,7 @@ DATA = DataSpec(name="pbmc68k_reduced")
 SEARCH = SearchSpec(
     data=DATA,
     search={"selector": "markermap_supervised", "parameters": {"hidden_size": {"choices": [16]}}},
-    trials=1,
+    trials=2,
 )
 COMPARISON = ComparisonSpec(data=DATA, methods=["random"], n_markers=[5], replicates=1)
 
@@ -96,3 +96,5 @@ def test_the_name_of_a_study_is_taken_only_once(study: StudyRun) -> None:
         run_search(many, *common)
     with pytest.raises(UserError, match="the study has 1000000000 trials"):
         resume_search("same", *common, trials=10**9)
+    with pytest.raises(UserError, match="--trials may only be raised"):
+        resume_search("same", *common, trials=1)

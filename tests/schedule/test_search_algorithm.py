@@ -1,38 +1,22 @@
-"""The early stopping of a search, and the best score in its progress lines."""
+"""The early stopping of a search."""
 
 from __future__ import annotations
 
 import math
 import pickle
-from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from rich.console import Console
 
 from mmlab.datasets.cells import Cells
 from mmlab.schedule import search_algorithm
-from mmlab.schedule.progress import SearchProgress, TrialProgress
 from mmlab.schedule.search_trials import SearchTrials
 from mmlab.spec.search import SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec
 from mmlab.tracking import ENDED, EndedTrial, Outcome, TrackingStore, create_study
-
-
-def test_best_score_of_a_search_counts_complete_trials_only_and_never_decreases() -> None:
-    output = StringIO()
-    ends = [(Outcome.STOPPED, 0.9), (Outcome.COMPLETE, 0.7), (Outcome.COMPLETE, 0.8)]
-    ends += [(Outcome.STOPPED, 0.95), (Outcome.COMPLETE, 0.6)]
-    with SearchProgress(Console(file=output, width=200), "search", total=5) as progress:
-        for number, (outcome, score) in enumerate(ends):
-            key = str(number)
-            progress.update(key, TrialProgress(key, "random", Outcome.RUNNING, 1, score, {}))
-            progress.end(key, outcome)
-    lines = output.getvalue().splitlines()[1:]
-    assert [line.partition(", best ")[2][:6] for line in lines] == ["", "0.7000", *["0.8000"] * 3]
 
 
 @pytest.mark.parametrize("max_epochs", [1, 2, 3, 4, 10, 21, 60, 100])

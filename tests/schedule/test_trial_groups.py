@@ -169,7 +169,7 @@ def test_all_genes_control_is_listed_at_every_panel_size(tiny_cells: Cells) -> N
     tables = tabulate(spec, trials, rows, tiny_cells)
     tables_shown = compare_methods(tables.replicates, tables.summary, set(control_methods()))
     for k in spec.n_markers:
-        for _, _, lines in view_tables(tables_shown, k, str):
+        for _, _, lines, _ in view_tables(tables_shown, k, str):
             assert {line[0] for line in lines} == {"random", "all_genes"}
 
 

@@ -20,7 +20,7 @@ from mmlab.datasets.io.checks import find_problems
 from mmlab.datasets.io.counts import open_counts
 from mmlab.datasets.remote_files import RemoteFile
 from mmlab.datasets.simulation import BLOCK_CELLS, DEFAULT_DENSITY, Simulation
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.spec.trial import DEFAULT_OPTIONS, FileOptions
 from mmlab.system.files import existing_folder
 from mmlab.system.memory import available_memory
@@ -202,7 +202,7 @@ def _convert(
         ) from error
     problems = find_problems(adata, dataset.label_key)
     if problems:
-        raise UserError(f"{dataset.name}, as downloaded, cannot be used: {'; '.join(problems)}.")
+        raise UserError(f"{dataset.name}, as downloaded, cannot be used: {join_problems(problems)}")
     notes = dataset.notes
     if missing:
         listed = ", ".join(missing)

@@ -14,7 +14,7 @@ from mmlab.datasets.io.count_search import InspectedLocation, find_counts, quote
 from mmlab.datasets.io.gene_names import GeneNames, read_gene_names
 from mmlab.datasets.io.labels import keep_cells, label_problems, read_labels
 from mmlab.datasets.io.odd_names import find_odd_names
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.spec.trial import DEFAULT_OPTIONS, FileOptions
 
 
@@ -75,7 +75,7 @@ def require_usable(
     inspection = _inspect_anndata(adata, label_key, layer, options)
     counts = inspection.counts
     if inspection.problems or counts is None or counts.matrix is None:
-        raise UserError(f"{where}: " + "; ".join(inspection.problems) + ".")
+        raise UserError(f"{where}: " + join_problems(inspection.problems))
     if (
         counts.location.title == "X"
         and not counts.matrix.rounded

@@ -24,6 +24,8 @@ _MAGIC = {
     b"PK": "begins like a zip file: unpack it first",
     b"%%MatrixMarket": "is a MatrixMarket file: read it with scanpy.read_mtx, then write_h5ad",
 }
+#: Smallest similarity of a name that is suggested, 0 to 1.
+_SIMILAR = 0.75
 _ADD_TYPES = "; the cell types have to be a column of adata.obs"
 
 
@@ -33,7 +35,10 @@ def describe_missing(path: Path) -> str:
     if not folder.is_dir():
         return f"it does not exist, nor does the folder {folder}"
     names = sorted(entry.name for entry in folder.iterdir())
-    near = difflib.get_close_matches(path.name, names, n=_MAX_FILES)
+    # Equal suffixes make no two names similar.
+    stems = {Path(name).stem.lower() for name in names}
+    near_stems = difflib.get_close_matches(path.stem.lower(), stems, _MAX_FILES, _SIMILAR)
+    near = [name for name in names if Path(name).stem.lower() in near_stems][:_MAX_FILES]
     if near:
         return f"it does not exist; did you mean {' or '.join(near)}?"
     others = [name for name in names if name.endswith((".h5ad", ".zarr"))][:_MAX_FILES]

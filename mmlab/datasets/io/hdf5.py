@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 
 #: Strings that are read at once. All of them may be the same long string, stored once.
 _STRINGS_PER_READ = 256
@@ -30,7 +30,7 @@ class InvalidFileError(UserError):
     """
 
     def __init__(self, path: str, problems: list[str]) -> None:
-        super().__init__(f"{path}: " + "; ".join(problems) + ".")
+        super().__init__(f"{path}: " + join_problems(problems))
         self.problems = problems
 
 

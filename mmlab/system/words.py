@@ -1,0 +1,8 @@
+"""Small words of messages: a number with its noun."""
+
+from __future__ import annotations
+
+
+def count(n: int, noun: str) -> str:
+    """Return a number and its noun: "1 epoch", "2 epochs"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
