@@ -45,8 +45,12 @@ def save_figure(figure: Figure, target: Path | IO[bytes], **options: Any) -> Non
     """Save a figure like ``figure.savefig``, without warnings about its text.
 
     The font may lack characters, which are drawn as boxes, and long labels may leave little room.
+    The layout is computed once: a figure that is saved again gives the same file.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         warnings.filterwarnings("ignore", ".*_layout not applied", UserWarning)
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(target, **options)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.preprocessing.expression import to_dense
 from mmlab.preprocessing.normalization import Layer
 from mmlab.selectors.parameter_ranges import count_problems
@@ -70,7 +70,7 @@ class NSForest(RankingSelector):
     def check_params(self) -> None:
         """Raise one ``UserError`` that lists all parameters out of range."""
         if problems := count_problems(vars(self), ["n_trees"]):
-            raise UserError("; ".join(problems) + ".")
+            raise UserError(join_problems(problems))
 
     def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         cells, labels = to_dense(X), np.asarray(y)

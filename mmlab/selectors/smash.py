@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from mmlab.errors import UserError
+from mmlab.errors import UserError, join_problems
 from mmlab.preprocessing.expression import to_dense
 from mmlab.selectors.parameter_ranges import count_problems
 from mmlab.selectors.ranking_selector import RankingSelector
@@ -47,7 +47,7 @@ class Smash(RankingSelector):
     def check_params(self) -> None:
         """Raise one ``UserError`` that lists all parameters out of range."""
         if problems := count_problems(vars(self), ["n_trees"]):
-            raise UserError("; ".join(problems) + ".")
+            raise UserError(join_problems(problems))
 
     def _rank_genes(self, X: Any, y: NDArray[np.int64] | None) -> tuple[Any, Any]:
         forest = RandomForestClassifier(
