@@ -23,8 +23,8 @@ _LISTED = 10
 _FILE_ENDINGS = (".txt", ".csv", ".tsv", ".list")
 
 
-def read_genes(option: str, text: str) -> list[str]:
-    """Return the names of genes: the lines of a file, or a comma-separated list.
+def read_genes(option: str, text: str | None) -> list[str]:
+    """Return the names of genes: the lines of a file, or a comma-separated list; none for None.
 
     Blank lines and comments, which begin with #, are skipped. If the first line is a header with a
     column such as ``gene`` or ``symbol``, as in ``panel.csv``, the genes are those of this column.
@@ -33,8 +33,20 @@ def read_genes(option: str, text: str) -> list[str]:
     Raises
     ------
     UserError
-        The file cannot be read.
+        The file cannot be read, or no gene is named.
     """
+    if text is None:
+        return []
+    genes = _named_genes(option, text)
+    if not genes:
+        raise UserError(
+            f"{option} {text!r} names no gene. Name genes, or leave {option} out; a variable of "
+            "the shell may be empty."
+        )
+    return genes
+
+
+def _named_genes(option: str, text: str) -> list[str]:
     path = Path(text.removeprefix("@"))
     if text.startswith("@") or _is_file(path) or _looks_like_a_file(text):
         # A tab at the beginning separates an index without a header from the first column.

@@ -14,21 +14,21 @@ from mmlab.errors import UserError
 
 def constraint_options(
     include: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="FILE|GENE,GENE",
             help="Genes that every panel must include: A,B,C or a FILE with one gene per line.",
             rich_help_panel=CONSTRAINTS,
         ),
-    ] = "",
+    ] = None,
     exclude: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="FILE|GENE,GENE",
             help="Genes that no panel may include: A,B,C or a FILE with one gene per line.",
             rich_help_panel=CONSTRAINTS,
         ),
-    ] = "",
+    ] = None,
     groups: Annotated[
         Path | None,
         typer.Option(
@@ -72,8 +72,8 @@ def constraint_options(
     Raises
     ------
     UserError
-        A file that cannot be read, with all its mistakes; or only one of --groups and
-        --max-per-group.
+        A file that cannot be read, with all its mistakes; a list of no gene; or only one of
+        --groups and --max-per-group.
     """
     if (groups is None) != (max_per_group is None):
         raise UserError("--groups and --max-per-group go together: give both, or neither.")

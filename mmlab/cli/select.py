@@ -157,7 +157,7 @@ def _params(pairs: list[str]) -> dict[str, Scalar]:
     params: dict[str, Scalar] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals:
+        if not equals or not name.strip():
             raise UserError(f"--param {pair!r} is not of the form name=value.")
         params[name] = parse_value(value, f"--param {name}")
     return params

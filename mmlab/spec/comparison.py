@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mmlab.spec.base import Count, Replicates, Scalar, Seed, Spec, Value, canonical_json
+from mmlab.spec.base import Count, Name, Replicates, Scalar, Seed, Spec, Value, canonical_json
 from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.protocol import PROTOCOL_NUMBER, Recipe
 from mmlab.spec.search import SearchSpec
@@ -23,9 +23,11 @@ NOISE_AXIS, SIZE_AXIS = "noise", "n_markers"
 class MethodSpec(Spec):
     """A method of a comparison: a selector with its parameters and a label for tables."""
 
-    selector: str
-    params: dict[str, Value] = Field({}, description="parameters that differ from the defaults")
-    label: str = Field("", description="name in tables; default: the name of the selector")
+    selector: Name
+    params: dict[Name, Value] = Field({}, description="parameters that differ from the defaults")
+    label: str = Field(
+        "", max_length=100, description="name in tables; default: the name of the selector"
+    )
     replicates: Replicates | None = Field(
         None, description="replicates of this method, for example fewer for a slow one"
     )

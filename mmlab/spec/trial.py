@@ -126,8 +126,8 @@ class TrialSpec(Spec):
     """
 
     data: DataSpec
-    selector: str
-    params: dict[str, Value] = Field({})
+    selector: Name
+    params: dict[Name, Value] = Field({})
     n_markers: Count = 50
     recipe: Recipe = "train_only"
     protocol: Protocol = "paper"

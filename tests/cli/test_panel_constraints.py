@@ -160,8 +160,18 @@ def test_lists_without_a_header_keep_their_lines(folder: Path) -> None:
     names = ["0610007C21Rik;Apr3", "gene_0", "A,B", "Symbol1"]
     (folder / "list.txt").write_text("\n".join(names))
     assert read_genes("--include", "list.txt") == names
+
+
+@pytest.mark.parametrize("text", ["", ",", " , ", "@/dev/null", "empty.txt", "header.csv"])
+def test_a_list_of_no_gene_is_refused(text: str, folder: Path) -> None:
+    """A variable of the shell is empty: without constraints, the panel would not be the wanted."""
     (folder / "empty.txt").write_text("\n# nothing\n")
-    assert read_genes("--include", "empty.txt") == []
+    (folder / "header.csv").write_text("gene,score\n")
+    for option in ("--include", "--exclude"):
+        with pytest.raises(UserError) as caught:
+            read_genes(option, text)
+        assert str(caught.value).startswith(f"{option} {text!r} names no gene. ")
+    assert "names no gene" in mistake("select", "--dataset", "pbmc68k_reduced", "--include", text)
 
 
 def test_genes_may_have_strange_names_and_be_many() -> None:

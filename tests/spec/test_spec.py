@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from mmlab.errors import UserError, unknown_name
 from mmlab.spec import trial as trial_spec
 from mmlab.spec.base import canonical_json
+from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.constraints import Constraints
 from mmlab.spec.search import Range, SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec, LabelNoise, TrialSpec
@@ -331,6 +332,23 @@ def test_an_integer_of_very_many_digits_is_described_by_its_bits() -> None:
     content = {"data": {"name": "tiny"}, "selector": "random", "seed": 2**60_000}
     with pytest.raises(UserError, match="got an integer of 60001 bits"):
         parse_spec(TrialSpec, content, "options")
+
+
+@pytest.mark.parametrize(
+    ("method", "problem"),
+    [
+        ({"selector": "random", "label": "x" * 101}, "label: string should have at most 100"),
+        ({"selector": ""}, "selector: string should have at least 1 character, got ''"),
+        ({"selector": "random", "params": {"": 1}}, "should have at least 1 character, got ''"),
+    ],
+)
+def test_names_and_labels_of_methods_have_a_valid_length(
+    method: dict[str, Any], problem: str
+) -> None:
+    content = {"study": "benchmark", "data": {"name": "tiny"}, "methods": [method]}
+    with pytest.raises(UserError) as caught:
+        parse_spec(ComparisonSpec, content, "options")
+    assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-4"])

@@ -30,7 +30,9 @@ _ADD_TYPES = "; the cell types have to be a column of adata.obs"
 
 
 def describe_missing(path: Path) -> str:
-    """Return that a file is missing, with similar names in its folder."""
+    """Return that a file is missing, with similar names in its folder; or that a link is broken."""
+    if path.is_symlink():
+        return f"it is a link to {path.readlink()}, which does not exist; correct the link"
     folder = path.absolute().parent
     if not folder.is_dir():
         return f"it does not exist, nor does the folder {folder}"
@@ -40,7 +42,7 @@ def describe_missing(path: Path) -> str:
     near_stems = difflib.get_close_matches(path.stem.lower(), stems, _MAX_FILES, _SIMILAR)
     near = [name for name in names if Path(name).stem.lower() in near_stems][:_MAX_FILES]
     if near:
-        return f"it does not exist; did you mean {' or '.join(near)}?"
+        return f"it does not exist; similar names in its folder: {', '.join(near)}"
     others = [name for name in names if name.endswith((".h5ad", ".zarr"))][:_MAX_FILES]
     return "it does not exist; its folder has " + (", ".join(others) or "no .h5ad file")
 

@@ -34,6 +34,10 @@ class InvalidFileError(UserError):
         self.problems = problems
 
 
+#: What to do with a file of which a part cannot be read.
+_DAMAGED = "copy the file again, or write it again with the program that made it"
+
+
 @contextmanager
 def explain_hdf5_errors(element: Any) -> Iterator[None]:
     """Turn all errors that h5py raises while it reads ``element`` into `InvalidFileError`."""
@@ -42,7 +46,7 @@ def explain_hdf5_errors(element: Any) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        detail = _missing_filter(element) or " ".join(str(error).split())
+        detail = _missing_filter(element) or f"{' '.join(str(error).split())}; {_DAMAGED}"
         raise InvalidFileError(
             element.file.filename, [f"{element.name} cannot be read: {detail}"]
         ) from error

@@ -62,6 +62,7 @@ def read_column(table: h5py.Group, name: str) -> Any:
     """Read a column of ``obs`` or ``var`` as a numpy array or a pandas object."""
     with explain_hdf5_errors(table):
         element = table[name]
+    with explain_hdf5_errors(element):
         encoding = read_attribute(element, "encoding-type")
         parts = _column_parts(table, element, encoding)
         if not all(isinstance(part, h5py.Dataset) for part in parts):

@@ -77,17 +77,32 @@ def from_zarr(path: str) -> CellSource:
 class _Part:
     """An array of a store, with the interface of an HDF5 dataset and errors for users."""
 
-    def __init__(self, path: str, array: zarr.Array[Any]) -> None:
+    def __init__(self, path: str, array: zarr.Array[Any], *, in_sparse: bool = False) -> None:
         self._path, self._array = path, array
         self.dtype, self.shape, self.ndim = array.dtype, array.shape, array.ndim
         self.chunks = array.chunks
+        self._is_complete = not in_sparse
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def __getitem__(self, key: slice) -> np.ndarray[Any, Any]:
         with _explain_errors(self._path, self._array.name):
+            self._require_chunks()
             return np.asarray(self._array[key])
+
+    def _require_chunks(self) -> None:
+        """Raise if a chunk of a sparse matrix is missing, which zarr would read as zeros.
+
+        Dense matrices may lack chunks of zeros. Sparse ones store no zeros.
+        """
+        if self._is_complete:
+            return
+        there, needed = self._array.nchunks_initialized, self._array.nchunks
+        if there < needed:
+            problem = f"{self._array.name} lacks {needed - there} of {needed} chunks; copy it again"
+            raise InvalidFileError(self._path, [problem])
+        self._is_complete = True
 
 
 @contextmanager
@@ -127,7 +142,11 @@ def _matrix(path: str, element: Any) -> Matrix | None:
     if element is None or kind not in ("csr", "csc"):
         return None
     n_cells, n_genes = (int(n) for n in element.attrs["shape"])
-    data, indices, indptr = (_Part(path, element[name]) for name in ("data", "indices", "indptr"))
+    # All indices of a chunk, or all of its pointers, may be 0, but not its values.
+    data, indices, indptr = (
+        _Part(path, element[name], in_sparse=name == "data")
+        for name in ("data", "indices", "indptr")
+    )
     return Matrix("csr" if kind == "csr" else "csc", (n_cells, n_genes), data, indices, indptr)
 
 

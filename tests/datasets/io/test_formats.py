@@ -102,6 +102,17 @@ def test_a_zarr_store_with_problems_is_refused_like_a_file(tmp_path: Path) -> No
     assert problems[1].startswith("obs['cell_type'] has no label for 3 of 120 cells")
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_lost_chunk_of_a_sparse_matrix_is_not_read_as_zeros(version: int, tmp_path: Path) -> None:
+    path = tmp_path / "cells.zarr"
+    with ad.settings.override(zarr_write_format=version):
+        simulate_cells().write_zarr(path)
+    (chunk,) = (file for file in (path / "X/data").rglob("0") if file.is_file())
+    chunk.unlink()
+    (problem,) = check_file(str(path), "cell_type").problems
+    assert problem == "/X/data lacks 1 of 1 chunks; copy it again"
+
+
 def damaged_values(store: Path) -> None:
     for chunk in (path for path in (store / "X/data").rglob("*") if path.name.isdigit()):
         chunk.write_bytes(b"\x00" * 20)
@@ -321,7 +332,7 @@ def test_other_formats_are_named_with_the_next_step(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("cels.h5ad", "it does not exist; did you mean cells.h5ad?"),
+        ("cels.h5ad", "it does not exist; similar names in its folder: cells.h5ad"),
         ("unlike", "it does not exist; its folder has cells.h5ad"),
         ("liver.h5ad", "it does not exist; its folder has cells.h5ad"),
         ("Cells.h5", "it does not exist; did you mean cells.h5ad?"),
@@ -335,6 +346,43 @@ def test_a_missing_file_is_missing(name: str, words: str, tmp_path: Path) -> Non
 
 
 # --- columns and links
+
+
+def test_a_link_to_nothing_is_told_from_a_missing_file(tmp_path: Path) -> None:
+    for name in ("link.h5ad", "link.zarr"):
+        (tmp_path / name).symlink_to("gone")
+        assert problem_of(tmp_path / name) == (
+            "it is a link to gone, which does not exist; correct the link"
+        )
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"codes": [100, 0, 1]}, "codes need to be between -1 and"),
+        ({"codes": [-7, 0, 1]}, "codes need to be between -1 and"),
+        ({"categories": ["a", "a", "a"]}, "categories must be unique"),
+        ({"categories": [b"a", b"\xff", b"c"]}, "codec can't decode byte 0xff"),
+    ],
+)
+def test_damaged_labels_name_their_column_and_what_to_do(
+    damage: dict[str, list[Any]], reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "cells.h5ad"
+    simulate_cells().write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        labels = file["obs/cell_type"]
+        assert isinstance(labels, h5py.Group)
+        for name, values in damage.items():
+            part = labels[name]
+            assert isinstance(part, h5py.Dataset)
+            part[: len(values)] = values
+    problem = problem_of(path)
+    assert problem.startswith("/obs/cell_type")
+    assert reason in problem
+    assert problem.endswith(
+        "; copy the file again, or write it again with the program that made it"
+    )
 
 
 def test_a_label_column_may_have_a_slash_in_its_name(tmp_path: Path) -> None:

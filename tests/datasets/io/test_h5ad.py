@@ -140,6 +140,7 @@ def test_a_missing_compression_filter_is_reported(tmp_path: Path) -> None:
 def test_high_compression_of_many_zeros_is_accepted(tmp_path: Path) -> None:
     dense = np.zeros((600, 30_000), dtype=np.float32)
     dense[:, ::1000] = 1
+    dense[0, 0] = 2
     names = [f"cell_{i}" for i in range(600)]
     obs = pd.DataFrame({"cell_type": ["a", "b"] * 300}, index=names)
     adata = ad.AnnData(dense, obs=obs)
