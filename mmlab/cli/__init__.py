@@ -26,7 +26,7 @@ from mmlab.cli import (
     ui,
 )
 from mmlab.cli.console import print_message
-from mmlab.cli.help_panels import command_with_panels
+from mmlab.cli.help_panels import command_with_panels, help_without_command
 from mmlab.errors import UserError
 from mmlab.system.redaction import redact
 
@@ -47,7 +47,6 @@ app = typer.Typer(
         "Reproduce a report     mmlab reproduce FOLDER/manifest.json\n"
         "Open the MLflow UI     mmlab ui"
     ),
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -61,8 +60,9 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -71,6 +71,7 @@ def _options(
     ] = False,
 ) -> None:
     _require_home()
+    help_without_command(context)
 
 
 def _require_home() -> None:
