@@ -26,7 +26,7 @@ from mmlab.cli import (
     ui,
 )
 from mmlab.cli.console import print_message
-from mmlab.cli.help_panels import command_with_panels
+from mmlab.cli.help_panels import command_with_panels, help_without_command
 from mmlab.errors import UserError
 from mmlab.system.memory import is_out_of_memory
 from mmlab.system.redaction import redact
@@ -48,7 +48,6 @@ app = typer.Typer(
         "Reproduce a report     mmlab reproduce FOLDER/manifest.json\n"
         "Open the MLflow UI     mmlab ui"
     ),
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -62,8 +61,9 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -72,6 +72,7 @@ def _options(
     ] = False,
 ) -> None:
     _require_home()
+    help_without_command(context)
 
 
 def _require_home() -> None:

@@ -10,7 +10,7 @@ import typer
 from mmlab.cli.console import print_json, print_message, print_text, stdout
 from mmlab.cli.datasets_check import check
 from mmlab.cli.file_options import LayerOption, file_options
-from mmlab.cli.help_panels import command_with_panels
+from mmlab.cli.help_panels import command_with_panels, help_without_command
 from mmlab.cli.option_names import parse_options
 from mmlab.cli.shared_options import JsonOption, OfflineOption, shared, with_shared_options
 from mmlab.errors import UserError
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from mmlab.datasets.cache.records import CacheRecord
     from mmlab.datasets.description import Dataset
 
-app = typer.Typer(
-    help="List, fetch, simulate, add, check and remove datasets.", no_args_is_help=True
-)
+app = typer.Typer(help="List, fetch, simulate, add, check and remove datasets.")
+app.callback(invoke_without_command=True)(help_without_command)
 
 
 @app.command("list", cls=command_with_panels("Options"))

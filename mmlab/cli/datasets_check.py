@@ -28,9 +28,16 @@ def check(
     """Check whether your own file can be used."""
     from dataclasses import asdict
 
+    from mmlab.datasets import DATASETS
+    from mmlab.datasets.cache.records import find_record
     from mmlab.datasets.io.counts import check_file
     from mmlab.spec.trial import FileOptions
 
+    if not file.exists() and (str(file) in DATASETS or find_record(str(file)) is not None):
+        raise UserError(
+            f"{file} is a dataset of mmlab, not a file, and needs no check: see "
+            f"`mmlab datasets info {file}`."
+        )
     options = parse_options(FileOptions, file_fields)
     checked = check_file(str(file), label_key, layer, options)
     if as_json:
@@ -44,9 +51,9 @@ def check(
 def _print_check(checked: FileCheck, file: Path, label_key: str) -> None:
     if checked.n_cells is not None:
         counts = f"counts in {checked.counts_in}" if checked.counts_in else "no counts"
-        classes = "no" if checked.n_classes is None else checked.n_classes
+        types = "no" if checked.n_classes is None else checked.n_classes
         print_text(
-            f"{file}: {checked.n_cells} cells x {checked.n_genes} genes, {classes} classes in "
+            f"{file}: {checked.n_cells} cells x {checked.n_genes} genes, {types} cell types in "
             f"obs[{label_key!r}], {counts}"
         )
     if checked.warnings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import typer
 from typer.core import TyperCommand
 
 #: Titles of the groups of options that several commands share.
@@ -45,3 +46,9 @@ class CommandWithPanels(TyperCommand):
 def command_with_panels(title: str) -> type[CommandWithPanels]:
     """Return the class of a command whose own options stand under ``title``."""
     return type("CommandWithPanels", (CommandWithPanels,), {"own_panel": title})
+
+
+def help_without_command(context: typer.Context) -> None:
+    """Show the help of a group of commands that is called without one."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmlab.cli.console import print_json, stdout
-from mmlab.cli.help_panels import command_with_panels
+from mmlab.cli.help_panels import command_with_panels, help_without_command
 from mmlab.cli.shared_options import JsonOption
 
 if TYPE_CHECKING:
     from mmlab.selectors.quick_training import QuickTraining
     from mmlab.spec.base import Scalar
 
-app = typer.Typer(help="List and describe the methods.", no_args_is_help=True)
+app = typer.Typer(help="List and describe the methods.")
+app.callback(invoke_without_command=True)(help_without_command)
 
 
 @app.command("list", cls=command_with_panels("Options"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mmlab.figures.style import DPI, MARKERS, MAX_TITLE, figure_labels, figure_text
 
@@ -66,6 +67,8 @@ def curves(
             axes.set_xscale("log")
             axes.set_xticks(numbers, [f"{tick:g}" for tick in numbers])
             axes.minorticks_off()
+        elif all(float(number).is_integer() for number in numbers):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_title(figure_text(name), fontsize=10)
         axes.set_xlabel(figure_text(xlabel))
         axes.set_ylabel(ylabels[name])

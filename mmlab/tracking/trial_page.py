@@ -8,6 +8,7 @@ from pathlib import Path
 from mmlab import figures
 from mmlab.constraints.describe import describe_constraints, escape_markdown
 from mmlab.figures.style import save_figure
+from mmlab.system.words import count
 from mmlab.trial.result import TrialResult
 
 
@@ -70,7 +71,7 @@ def describe_trial(result: TrialResult) -> str:
             f"**{spec.n_markers} markers for {spec.data.title}, chosen by {spec.selector}.**",
             "",
             *([f"{' '.join(constraints)}\n"] if constraints else []),
-            f"Means over {spec.replicates} replicate(s), evaluated on {evaluated_on}:",
+            f"Means over {count(spec.replicates, 'replicate')}, evaluated on {evaluated_on}:",
             "",
             "| metric | mean |",
             "|---|---|",

@@ -516,7 +516,7 @@ CELLS = [
     (
         31,
         one_class,
-        ["obs['cell_type'] has only the class 'neuron'; at least two classes are needed"],
+        ["obs['cell_type'] has only the type 'neuron'; at least two types are needed"],
     ),
     (32, float_labels, ["obs['cell_type'] contains floating-point numbers (such as 0.0)"]),
     (32, float_categories, ["obs['cell_type'] contains floating-point numbers (such as 0.0)"]),

@@ -157,7 +157,7 @@ def test_datasets_check_of_a_good_file(counts: Path) -> None:
     result = call("datasets", "check", str(counts), "--label-key", "cell_type")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        f"{counts}: 120 cells x 40 genes, 3 classes in obs['cell_type'], counts in X",
+        f"{counts}: 120 cells x 40 genes, 3 cell types in obs['cell_type'], counts in X",
         f"{counts} can be used.",
     ]
 

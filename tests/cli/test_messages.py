@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import anndata as ad
+import numpy as np
 import pytest
 from commands import call, mistake
 
@@ -112,3 +114,39 @@ def test_a_quick_comparison_says_for_which_methods_nothing_changes(folder: Path)
     assert "has 765 genes" in str(result.exception)
     assert mistake(*study, "random,cosg").startswith("--quick: random, cosg have no quick training")
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["datasets"], ["methods"]])
+def test_a_group_without_a_command_shows_its_help(arguments: list[str]) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+    assert "  list " in result.stdout or "  select " in result.stdout
+
+
+def test_the_check_of_a_dataset_of_mmlab_says_so() -> None:
+    assert mistake("datasets", "check", "zeisel", "--label-key", "x") == (
+        "zeisel is a dataset of mmlab, not a file, and needs no check: see "
+        "`mmlab datasets info zeisel`."
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_a_column_of_measurements_is_not_taken_for_types(
+    dtype: type, folder: Path, tiny_adata: ad.AnnData
+) -> None:
+    """Nothing is said of small types, and columns of texts are named instead."""
+    adata = ad.concat([tiny_adata] * 3, index_unique="-")
+    adata.obs["n_counts"] = np.arange(adata.n_obs).astype(dtype) + 1000
+    adata.obs["barcode"] = adata.obs_names
+    adata.obs["cluster"] = np.resize([0, 1, 2], adata.n_obs)
+    adata.write_h5ad("cells.h5ad")
+    result = call("datasets", "check", "cells.h5ad", "--label-key", "n_counts")
+    number = dtype(1000)
+    assert (
+        f"obs['n_counts'] has {adata.n_obs} different numbers (such as {number}): it looks like a "
+        "measurement, not like cell types; columns that look like types: cell_type"
+    ) in str(result.exception)
+    assert "min-cells-per-type" not in str(result.exception)
+    checked = call("datasets", "check", "cells.h5ad", "--label-key", "cluster")
+    assert "3 cell types in obs['cluster']" in checked.stdout

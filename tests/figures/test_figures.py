@@ -43,6 +43,13 @@ def test_curves_have_one_line_per_method_and_a_log_axis_for_large_ratios(
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("x", "accuracy")
 
 
+@pytest.mark.parametrize("ticks", [[10, 15], [5, 6], [10, 25, 50]])
+def test_ticks_of_whole_numbers_are_whole(ticks: list[float | int | str]) -> None:
+    table = pd.DataFrame({"method": "a", "x": ticks, "mean": 0.5, "std": np.nan})
+    figure = figures.curves({"knn": table}, ticks, "genes", {"knn": "accuracy"}, "title")
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_xticks())
+
+
 def test_text_between_dollar_signs_is_not_read_as_mathematics() -> None:
     xy = np.zeros((2, 2), dtype=np.float32)
     figure = figures.cell_maps({"panel": xy}, np.array([0, 1]), CLASSES, "title")

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from mmlab.cli.search_output import print_result
+from mmlab.datasets.cells import Cells
+from mmlab.schedule import SearchResult
 from mmlab.schedule.progress import ComparisonProgress, SearchProgress, TrialProgress
 from mmlab.schedule.study_size import describe_size
 from mmlab.spec.search import SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec
-from mmlab.tracking import Outcome, TrialRecord, baseline_ahead, baseline_scores
+from mmlab.tracking import (
+    Outcome,
+    TrackingStore,
+    TrialRecord,
+    create_study,
+    log_search_summary,
+)
 
 
 def search_lines(ends: list[tuple[str, Outcome, float]], best: float | None = None) -> list[str]:
@@ -87,17 +97,28 @@ def test_time_of_a_comparison_is_estimated_for_each_method_and_not_for_its_selec
     assert describe_size(groups[:1], [], 1).startswith("1 trial to compute")
 
 
-@pytest.mark.parametrize(
-    ("score", "ahead"),
-    [(0.8, "Baseline scanpy_t_test has 0.9378: better than the best trial."), (0.9378, "")],
-)
-def test_a_baseline_that_is_ahead_is_named(score: float, ahead: str) -> None:
+AHEAD = "Baseline scanpy_t_test has 0.9378: better than the best trial."
+
+
+@pytest.mark.parametrize(("score", "ahead"), [(0.8, AHEAD), (0.9378, "")])
+def test_a_baseline_that_is_ahead_is_named(
+    score: float,
+    ahead: str,
+    tmp_path: Path,
+    tiny_cells: Cells,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In the output of the command and on the page of the study; a tie is not ahead."""
     search = SearchSpace(selector="markermap_supervised", parameters={"beta": {"choices": [0.5]}})
     spec = SearchSpec(data=DataSpec(name="zeisel"), search=search, trials=1)
+    store = TrackingStore(f"sqlite:///{tmp_path}/mlflow.db")
+    store.initialise()
+    study = create_study(store, "search", spec, tiny_cells, {}, "")
 
     def record(selector: str, score: float | None, outcome: Outcome) -> TrialRecord:
         metrics = {} if score is None else {"validation/score": score}
-        return TrialRecord("", selector, selector, outcome, spec.trial("random", {}), metrics, "")
+        trial = spec.trial(selector, {"beta": 0.5})
+        return TrialRecord("", selector, selector, outcome, trial, metrics, "")
 
     best = record("markermap_supervised", score, Outcome.COMPLETE)
     records = [
@@ -106,6 +127,12 @@ def test_a_baseline_that_is_ahead_is_named(score: float, ahead: str) -> None:
         record("scanpy_t_test", 0.9378, Outcome.COMPLETE),
         record("cosg", None, Outcome.FAILED),
     ]
-    scores = baseline_scores(spec, records)
-    assert list(scores.items()) == [("scanpy_t_test", 0.9378), ("random", 0.5)]
-    assert baseline_ahead(scores, best) == ahead
+    log_search_summary(study, records, best)
+    note = store.client.get_run(study.run_id).data.tags["mlflow.note.content"]
+    assert f"**Baselines:** scanpy_t_test 0.9378, random 0.5000. {ahead}".rstrip() in note
+    print_result(SearchResult(study, records, best, ["a", "b"]))
+    shown = capsys.readouterr().out
+    rows = [line.split() for line in shown.splitlines() if "baseline " in line]
+    assert rows == [["baseline", "scanpy_t_test", "0.9378"], ["baseline", "random", "0.5000"]]
+    for text in (note, shown):
+        assert (AHEAD in text) == bool(ahead)

@@ -40,7 +40,11 @@ def normalization_hint(scans: Iterable[tuple[str, ValueScan]], source: CellSourc
             target = _find_target(scan, column, source)
             if target is not None:
                 code = _recovery_code(title, column, target)
-                return f"{hint}; here, `{code}` recovers them from obs['{column}']"
+                return (
+                    f"{hint}; here, obs['{column}'] has the total counts of the cells, from which "
+                    f"this code recovers the counts:\n\n{code}\n\n"
+                    "then write adata to a file and use that"
+                )
     return hint
 
 
@@ -73,11 +77,11 @@ def _find_target(scan: ValueScan, column: str, source: CellSource) -> float | No
 
 
 def _recovery_code(title: str, column: str, target: float) -> str:
-    """Return Python code that puts the counts into ``adata.layers["counts"]``."""
+    """Return indented lines of Python that put the counts into ``adata.layers["counts"]``."""
     values = "adata.X" if title in ("X", "raw") else f"adata.{title.replace('layer ', 'layers[')}]"
     return (
-        ("adata = adata.raw.to_adata(); " if title == "raw" else "")
-        + "import scipy.sparse as sp; "
-        + f'adata.layers["counts"] = (sp.diags(adata.obs["{column}"].to_numpy() / {target:.10g}) '
-        + f"@ sp.csr_matrix({values}, dtype=float).expm1()).rint()"
+        "    import scipy.sparse as sp\n"
+        + ("    adata = adata.raw.to_adata()\n" if title == "raw" else "")
+        + f'    adata.layers["counts"] = (sp.diags(adata.obs["{column}"].to_numpy() / '
+        + f"{target:.10g}) @ sp.csr_matrix({values}, dtype=float).expm1()).rint()"
     )

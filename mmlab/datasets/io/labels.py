@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmlab.datasets.io.cell_source import CellSource
 from mmlab.datasets.io.count_search import quote_names
 from mmlab.datasets.io.hdf5 import InvalidFileError
+from mmlab.datasets.io.label_columns import measurement_problem
 from mmlab.spec.protocol import MIN_CELLS_PER_CLASS
 from mmlab.spec.trial import FileOptions
 
@@ -90,6 +91,8 @@ def read_labels(
     if len(column) != n_cells:
         problem = f"{where} has {len(column)} labels for {n_cells} cells; one per cell is needed"
         return [problem], None
+    if measured := measurement_problem(column, label_key, where, source):
+        return [measured], None
     if _has_floats(column):
         integers = _without_fractions(column)
         if integers is not None and options.drop_unlabelled:
@@ -102,7 +105,7 @@ def read_labels(
             )
         problem = (
             f"{where} contains floating-point numbers (such as {column.dropna().iloc[0]}), not "
-            f"classes; {advice}"
+            f"cell types; {advice}"
         )
         return [problem], None
     return [], column.astype(object).where(column.notna(), "").astype(str)
@@ -122,18 +125,18 @@ def label_problems(
         )
     sizes = labels[kept & ~missing].value_counts()
     if len(sizes) < 2:
-        found = f"only the class {quote_names(sizes.index)}" if len(sizes) else "no class"
-        problems.append(f"{where} has {found}; at least two classes are needed")
+        found = f"only the type {quote_names(sizes.index)}" if len(sizes) else "no cell type"
+        problems.append(f"{where} has {found}; at least two types are needed")
     small = sizes[sizes < MIN_CELLS_PER_CLASS]
     if len(small):
         listed = ", ".join(
             f"{quote_names([name])} has {count}" for name, count in small[:5].items()
         )
         problems.append(
-            f"every class of {where} needs at least {MIN_CELLS_PER_CLASS} cells to be split into "
-            f"train, validation and test: {listed}"
-            + (f" and {len(small) - 5} more classes" if len(small) > 5 else "")
-            + "; merge small classes with others, or leave these types out with "
+            f"every cell type of {where} needs at least {MIN_CELLS_PER_CLASS} cells to be split "
+            f"into train, validation and test: {listed}"
+            + (f" and {len(small) - 5} more types" if len(small) > 5 else "")
+            + "; merge small types with others, or leave these types out with "
             f"--min-cells-per-type {MIN_CELLS_PER_CLASS}"
         )
     return problems

@@ -125,22 +125,23 @@ def _label_warnings(labels: pd.Series, where: str) -> list[str]:
     if len(few):
         listed = ", ".join(f"{quote_names([name])} {size}" for name, size in few[:5].items())
         warnings.append(
-            f"{len(few)} classes of {where} have fewer than {_FEW_CELLS} cells, of which one or "
-            f"two are test cells: {listed}" + (", ..." if len(few) > 5 else "")
+            f"cell types of {where} with fewer than {_FEW_CELLS} cells, of which one or two are "
+            f"test cells: {listed}" + (", ..." if len(few) > 5 else "")
         )
     if missing := [name for name in names if name.strip().lower() in MISSING_LABELS]:
         warnings.append(
             f"{sizes[missing].sum()} cells of {where} have the label {quote_names(missing)}: it "
-            "is treated as a class, not as a missing label; --drop-unlabelled leaves it out"
+            "is treated as a type, not as a missing label; --drop-unlabelled leaves it out"
         )
     if spaced := [name for name in names if name != name.strip()]:
         warnings.append(
-            f"{len(spaced)} class names begin or end with a space, first {quote_names(spaced)}"
+            f"names of types that begin or end with a space: {len(spaced)}, first "
+            f"{quote_names(spaced)}"
         )
     if similar := _group_similar(names, _normalize_label):
         warnings.append(
-            f"{len(similar)} class names differ from another one only in case, spaces or dashes, "
-            f"first {quote_names(similar[0])}: are they the same class?"
+            f"names of types that differ from another one only in case, spaces or dashes: "
+            f"{len(similar)}, first {quote_names(similar[0])}: are they the same type?"
         )
     return warnings
 

@@ -122,7 +122,7 @@ def test_only_requested_cells_are_left_out(tmp_path: Path) -> None:
         load(path, drop_unlabelled=True)
     assert "'rare' has 3" in str(caught.value)
     assert "'NA'" not in str(caught.value)
-    with pytest.raises(UserError, match="has no class; at least two classes"):
+    with pytest.raises(UserError, match="has no cell type; at least two types"):
         load(path, min_cells_per_type=1000, drop_unlabelled=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -335,9 +335,10 @@ def test_where_counts_usually_are_and_how_to_keep_them(tmp_path: Path) -> None:
 
 def run_recovery(problem: str, adata: ad.AnnData) -> ad.AnnData:
     """Run the code of an error, as a user would who copies it."""
-    (code,) = re.findall(r"here, `(.*?)` recovers them", problem)
+    lines = [line for line in problem.splitlines() if line.startswith("    ")]
+    assert lines[0] == "    import scipy.sparse as sp"
     names = {"adata": adata}
-    exec(code, names)
+    exec(textwrap.dedent("\n".join(lines)), names)
     return names["adata"]
 
 

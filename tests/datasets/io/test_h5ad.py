@@ -388,11 +388,11 @@ def more_genes_in_raw(adata: ad.AnnData) -> ad.AnnData:
 
 
 WARNINGS: dict[Callable[[ad.AnnData], ad.AnnData | None], str] = {
-    few_cells: "1 classes of obs['cell_type'] have fewer than 10 cells, of which one or two are "
+    few_cells: "cell types of obs['cell_type'] with fewer than 10 cells, of which one or two are "
     "test cells: 'rare' 6",
-    missing_as_text: "20 cells of obs['cell_type'] have the label 'nan': it is treated as a class",
-    trailing_space: "1 class names begin or end with a space, first 'neuron '",
-    similar_classes: "1 class names differ from another one only in case, spaces or",
+    missing_as_text: "20 cells of obs['cell_type'] have the label 'nan': it is treated as a type",
+    trailing_space: "names of types that begin or end with a space: 1, first 'neuron '",
+    similar_classes: "names of types that differ from another one only in case, spaces or",
     names_differing_in_case: "1 gene names differ from another one only in case, first 'Actb'",
     ensembl_identifiers: "genes are named by Ensembl identifiers, so panels will list identifiers; "
     "var['gene_symbols'] seems to contain the symbols",
