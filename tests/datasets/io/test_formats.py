@@ -335,7 +335,7 @@ def test_other_formats_are_named_with_the_next_step(
         ("cels.h5ad", "it does not exist; similar names in its folder: cells.h5ad"),
         ("unlike", "it does not exist; its folder has cells.h5ad"),
         ("liver.h5ad", "it does not exist; its folder has cells.h5ad"),
-        ("Cells.h5", "it does not exist; did you mean cells.h5ad?"),
+        ("Cells.h5", "it does not exist; similar names in its folder: cells.h5ad"),
         ("no/cells.h5ad", "it does not exist, nor does the folder "),
         ("", "it is a folder; pass the path of an .h5ad file or of an AnnData .zarr; it has cells"),
     ],
