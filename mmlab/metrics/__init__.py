@@ -61,7 +61,7 @@ METRICS: dict[str, Metric] = {
         classification.mean_misclassification,
         "classification",
         "min",
-        "share of the cells with a wrong type, averaged over the types",
+        "one minus the precision, averaged over the types",
     ),
     "mean_f1": Metric(
         classification.mean_f1, "classification", "max", "F1, averaged over the types, 0 to 1"
