@@ -15,7 +15,7 @@ from mmlab.tracking.run_owner import (
     already_running,
     heartbeat_tags,
     is_of_this_machine,
-    other_owner_is_alive,
+    owner_is_alive,
     owner_name,
     owner_tags,
 )
@@ -53,9 +53,10 @@ def take_lease(store: TrackingStore, study: str, run_id: str) -> None:
     """
     run = store.client.get_run(run_id)
     tags = run.data.tags
-    is_open = run.info.status == "RUNNING" and other_owner_is_alive(tags)
-    if is_open and (is_of_this_machine(tags) or not _is_silent(store, study, run_id)):
-        raise already_running(study, owner_name(tags))
+    if run.info.status == "RUNNING" and not owner_tags().items() <= tags.items():
+        here = is_of_this_machine(tags)
+        if owner_is_alive(tags) if here else not _is_silent(store, study, run_id):
+            raise already_running(study, owner_name(tags))
     attempt = str(int(tags.get(_ATTEMPT, "0")) + 1)
     store.set_tags(run_id, owner_tags() | heartbeat_tags() | {_ATTEMPT: attempt})
     # Of two drivers that take the study at once, the first one finds the name of the second.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import os
 import secrets
 import shutil
 import socket
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import SMALL, run_mmlab
+from processes import SMALL, keep_ray_token, run_mmlab
 
 from mmlab.errors import UserError
 from mmlab.schedule import cluster_address
@@ -60,7 +59,7 @@ def test_an_address_of_the_ray_client() -> None:
 
 def test_a_server_that_is_not_ray(other_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_address, "_TIMEOUT", 1.0)
-    monkeypatch.setenv("RAY_AUTH_TOKEN", os.environ.get("RAY_AUTH_TOKEN", TOKEN))
+    keep_ray_token()
     with pytest.raises(UserError, match=f"what responds at {other_server} is not a Ray cluster"):
         cluster_address.require_cluster(other_server)
 

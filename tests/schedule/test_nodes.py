@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import secrets
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from processes import SMALL, run_mmlab, tune
+from processes import SMALL, keep_ray_token, run_mmlab, tune
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -29,8 +27,7 @@ def test_node_without_mmlab_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
     broken = tmp_path / "broken" / "mmlab"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('no mmlab on this node')\n")
-    # Ray keeps the first token of a process: later tests of the same process need it, too.
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    keep_ray_token()
     monkeypatch.chdir(tmp_path)
     environment = {"PYTHONPATH": str(broken.parent)}
     head = {"num_cpus": 2, "node_name": "bare", "env_vars": environment}
@@ -58,7 +55,7 @@ def test_large_cells_are_copied_once_to_each_node(
     importlib.import_module("mmlab.schedule")
     from ray.cluster_utils import Cluster
 
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    keep_ray_token()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MMLAB_CACHE", str(tmp_path / "driver"))
     simulated = ["--like", "zeisel", "--cells", "300", "--genes", "60"]

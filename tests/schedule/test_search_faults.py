@@ -132,7 +132,7 @@ def test_trial_that_diverges_fails_with_a_reason_and_the_others_continue(tmp_pat
     study = study_of(tmp_path, content["study"])
     run = study.store.client.get_run(by_rate[1e30]["run_id"])
     assert run.info.status == "FAILED"
-    assert "lower the learning rate" in run.data.tags["mmlab.reason"]
+    assert "defaults: learning_rate=1e+30 (default" in run.data.tags["mmlab.reason"]
     # The search space has only two points, so that there is no configuration for a third trial.
     more = run_mmlab(tmp_path, "tune", "--resume", content["study"], "--trials", "3")
     assert more.returncode == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +41,11 @@ def running_mmlab(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[st
         finally:
             driver.kill()
             driver.wait()
+
+
+def keep_ray_token() -> None:
+    """Set the token of Ray for the rest of the process, which never takes a second one."""
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def ray_actors(driver: int) -> list[psutil.Process]:

@@ -52,7 +52,7 @@ STUDY = "search"
 #: Cells of a held-out test set of 100 cells that a method gets right.
 N_RIGHT = {"best": 90, "champion": 60, "default": 70, "random": 40}
 #: Tags whose values name the process or the time.
-_VOLATILE = {"mmlab.pid", "mmlab.process_start", "mmlab.alive_at"}
+_VOLATILE = {"mmlab.pid", "mmlab.process_start", "mmlab.alive_at", "mmlab.attempt"}
 #: Starts of the names of the files of a store.
 _STORE = ("mlflow.db", "mlartifacts")
 #: Starts of the names of the methods that change a store.

@@ -72,11 +72,15 @@ def test_a_driver_on_another_machine_that_sends_heartbeats_is_not_replaced(
     before = tags(study)
     stop = threading.Event()
 
+    def send() -> None:
+        at = {run_owner.HEARTBEAT: f"{time.time() + offset:.2f}"}
+        study.store.set_tags(study.run_id, at)
+
     def live() -> None:
         while not stop.wait(0.1):
-            at = {run_owner.HEARTBEAT: f"{time.time() + offset:.2f}"}
-            study.store.set_tags(study.run_id, at)
+            send()
 
+    send()
     driver = threading.Thread(target=live)
     driver.start()
     move(monkeypatch, "second")
