@@ -29,7 +29,7 @@ def n_markers_found(cells: Cells, selector: str) -> list[int]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_supervised_markermap_finds_all_markers_with_most_seeds(cells: Cells) -> None:
     found = n_markers_found(cells, "markermap_supervised")
     assert found.count(3) > N_SEEDS / 2
