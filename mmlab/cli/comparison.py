@@ -24,7 +24,7 @@ from mmlab.cli.console import (
     stdout,
 )
 from mmlab.cli.help_panels import OUTPUT
-from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted
+from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted, print_unsent
 from mmlab.cli.output_checks import check_output_file, check_output_folder
 from mmlab.cli.shared_options import JsonOption, TrackingOption
 from mmlab.cli.tracking_store import open_store, page_hint, page_link
@@ -110,10 +110,7 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
         )
     if result.unsent:
         if not result.rescued:
-            print_message(
-                f"{result.unsent} finished trials could not be sent to {store.uri} and wait on "
-                f"this machine; when it answers again, send them with: {same_command()}"
-            )
+            print_unsent(result.unsent, store.uri, same_command())
         raise typer.Exit(TRY_AGAIN)
     if not options.as_json:
         print_message(f"Study {result.study.name} is saved in {store.uri}")

@@ -45,11 +45,10 @@ class ComparisonOutput:
 
     def write_all(self, folder: Path) -> None:
         """Write tables, figures, the Markdown and ``umap_<method>.png`` to a folder."""
+        from mmlab.figures.style import save_figure
         from mmlab.spec.names import name_from
 
         self.write(folder)
-        from mmlab.figures.style import save_figure
-
         names: set[str] = set()
         for title, figure in self.umaps.items():
             name = name_from(title)

@@ -32,6 +32,14 @@ def end_interrupted(reason: str, advice: str) -> NoReturn:
     os._exit(TRY_AGAIN if reason else 130)
 
 
+def print_unsent(n_trials: int, uri: str, command: str) -> None:
+    """Print that finished trials wait for a tracking store that does not answer."""
+    print_message(
+        f"{n_trials} finished trials could not be sent to {uri} and wait on this machine; when it "
+        f"answers again, send them with: {command}"
+    )
+
+
 def resume_command(study: str, tracking_uri: str | None, resources: Resources) -> str:
     """Return the command that resumes a search on the same store with the same resources."""
     options = ["--resume", study]

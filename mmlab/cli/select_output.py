@@ -25,7 +25,7 @@ def print_panel(result: TrialResult, classes: list[str]) -> None:
     """
     from rich.table import Table
 
-    from mmlab.metrics.descriptions import SOURCES, describe_metric
+    from mmlab.metrics.descriptions import BETTER, SOURCES, describe_metric
 
     console, replicates = stdout(), result.spec.replicates
     wide = console.width >= _WIDE
@@ -47,8 +47,7 @@ def print_panel(result: TrialResult, classes: list[str]) -> None:
             if replicates > 1:
                 spread = result.metrics.get(f"{name}_std")
                 values.append("" if spread is None else f"{spread:.4f}")
-            better = {"max": "higher", "min": "lower"}[direction]
-            table.add_row(f"  {name}", *values, better, *([meaning] if wide else []))
+            table.add_row(f"  {name}", *values, BETTER[direction], *([meaning] if wide else []))
     panel = "Panel"
     if replicates > 1:
         console.print(f"Means over the panels of {replicates} replicates", highlight=False)

@@ -15,7 +15,7 @@ from mmlab.cli.console import (
     same_command,
     stderr,
 )
-from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted, resume_command
+from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted, print_unsent, resume_command
 from mmlab.cli.option_names import parse_options
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
@@ -130,12 +130,8 @@ def tune(
     else:
         print_result(result)
     if result.unsent:
-        study = result.study
-        print_message(
-            f"{result.unsent} finished trials could not be sent to {study.store.uri} and wait on "
-            "this machine; when it answers again, send them with: "
-            + resume_command(study.name, tracking_uri, resources)
-        )
+        command = resume_command(result.study.name, tracking_uri, resources)
+        print_unsent(result.unsent, store.uri, command)
         raise typer.Exit(TRY_AGAIN)
     missing = describe_missing(result)
     if missing:

@@ -163,7 +163,7 @@ def curve_tables(
 
 def robustness_columns(n_levels: int) -> list[str]:
     """Return the columns that summarise curves over ``n_levels`` noise levels."""
-    columns = ["area under curve", f"noise at {LOSS_SHARE:.0%} loss".replace("%", " %")]
+    columns = ["area under curve", f"noise at {_percent(LOSS_SHARE)} loss"]
     return columns if n_levels >= _LEVELS_OF_LOSS else columns[:1]
 
 
@@ -174,9 +174,10 @@ def robustness_note(spec: ComparisonSpec) -> str:
         "over the levels."
     )
     if len(robustness_columns(len(spec.settings))) > 1:
+        loss = _percent(LOSS_SHARE)
         note += (
-            " Noise at 5 % loss: the noise level, interpolated between those of the table, at "
-            "which accuracy has dropped by 5 % of its value without noise."
+            f" Noise at {loss} loss: the noise level, interpolated between those of the table, at "
+            f"which accuracy has dropped by {loss} of its value without noise."
         )
     return f"{note} In parentheses: 95 % confidence intervals."
 

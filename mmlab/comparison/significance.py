@@ -8,7 +8,7 @@ import pandas as pd
 
 from mmlab.comparison.cell_tests import cell_tests
 from mmlab.comparison.paired_tests import TEST, paired_tests
-from mmlab.metrics import METRICS
+from mmlab.metrics.descriptions import describe_metric
 from mmlab.trial.result import PER_CELL
 
 #: Metrics on which the methods are tested. Only these can be bold.
@@ -29,7 +29,7 @@ _KEYS = ["method", "n_markers", "setting", "metric"]
 
 def metric_direction(metric: str) -> str:
     """Return ``max`` if higher values of a metric are better, else ``min``."""
-    return METRICS[metric.partition("/")[2]].direction
+    return describe_metric(metric)[0]
 
 
 def reference_method(rows: pd.DataFrame, metric: str) -> str | None:

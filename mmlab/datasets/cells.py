@@ -61,7 +61,7 @@ class Cells:
 
     def __reduce__(self) -> Any:
         """Pickle large cells as a call of ``reopen``, and others by value."""
-        if self.reopen is not None and self.is_reopened:
+        if self.is_reopened:
             return self.reopen, ()
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         content["recorded_fingerprint"] = self.fingerprint

@@ -25,7 +25,8 @@ _OTHERS: dict[str, tuple[Direction, str]] = {
     "nogueira": ("max", "agreement of the panels of the replicates, 0 by chance, at most 1"),
     "fit_seconds": ("min", "seconds that the method takes for a panel"),
 }
-_BETTER = {"max": "Higher", "min": "Lower"}
+#: Which values of a metric are better, by its direction.
+BETTER: dict[Direction, str] = {"max": "higher", "min": "lower"}
 
 
 def describe_metric(metric: str) -> tuple[Direction, str]:
@@ -44,12 +45,12 @@ def legend(columns: Mapping[str, str]) -> str:
     columns
         Heading of each column by metric.
     """
-    described: dict[str, list[str]] = {"max": [], "min": []}
+    described: dict[Direction, list[str]] = {"max": [], "min": []}
     for metric, heading in columns.items():
         direction, meaning = describe_metric(metric)
         described[direction].append(f"{heading} ({meaning})")
     return " ".join(
-        f"{_BETTER[direction]} is better: {', '.join(texts)}."
+        f"{BETTER[direction].capitalize()} is better: {', '.join(texts)}."
         for direction, texts in described.items()
         if texts
     )

@@ -74,19 +74,16 @@ class NewConfigurations(Searcher):
                 seed=(trials.study.spec.seed + len(records)) % _SEEDS
             ),
         )
+        #: What Tune said last of each trial that has ended, by digest.
+        self._results: dict[str, dict[str, Any] | None] = {}
         for record in records:
             if record.outcome in ENDED:
                 point = _prefixed(searched_params(record.spec.params, space))
                 score = FAILED_SCORE if record.score is None else record.score
                 self._optuna.add_evaluated_point(point, score)
+                self._results[record.digest] = {SCORE: score}
         #: Optuna's id and the digest of each running trial, by the id that Tune gave it.
         self._running: dict[str, tuple[str, str]] = {}
-        #: What Tune said last of each trial that has ended, by digest.
-        self._results: dict[str, dict[str, Any] | None] = {
-            record.digest: {SCORE: FAILED_SCORE if record.score is None else record.score}
-            for record in records
-            if record.outcome in ENDED
-        }
         self._n_proposals = 0
         self._repeated: tuple[str, str] | None = None
 
@@ -108,7 +105,7 @@ class NewConfigurations(Searcher):
             config: Any = self._optuna.suggest(proposal)
             params = self._search.fixed | config["params"]
             _, digest = self._trials.identify(self._search.selector, params)
-            running = {digest for _, digest in self._running.values()}
+            running = {of_running for _, of_running in self._running.values()}
             if digest not in running and digest not in self._results:
                 self._running[trial_id] = (proposal, digest)
                 return config

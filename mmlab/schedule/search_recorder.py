@@ -55,7 +55,8 @@ class SearchRecorder(Recorder):
     def _keep_epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
         epochs = self._epochs.setdefault(trial.trial_id, [])
         # A trial whose worker died starts again from its first epoch.
-        epochs[:] = [epoch for epoch in epochs if epoch["epoch"] < metrics["epoch"]]
+        while epochs and epochs[-1]["epoch"] >= metrics["epoch"]:
+            epochs.pop()
         epochs.append(metrics)
         spec, digest = self.trials.identify(trial.config["selector"], trial.config["params"])
         self.trials.start(spec, digest)

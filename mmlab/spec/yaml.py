@@ -73,10 +73,10 @@ def parse_spec(
     except ValidationError as error:
         described = (_describe_error(detail, name_field, reword) for detail in error.errors())
         mistakes = list(dict.fromkeys(described))
-    more = f"; and {len(mistakes) - _LISTED} more mistakes" if len(mistakes) > _LISTED else ""
+    if len(mistakes) > _LISTED:
+        mistakes[_LISTED:] = [f"and {len(mistakes) - _LISTED} more mistakes"]
     where = f"{source}: " if source else ""
-    listed = join_problems(mistakes[:_LISTED]).removesuffix(".")
-    raise UserError(f"{where}{listed}{more}.")
+    raise UserError(f"{where}{join_problems(mistakes)}")
 
 
 def _text_mistakes(content: Any, field: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from mmlab.tracking.run_owner import (
     already_running,
     heartbeat_tags,
     is_of_this_machine,
+    is_own,
     owner_is_alive,
     owner_name,
     owner_tags,
@@ -53,14 +54,16 @@ def take_lease(store: TrackingStore, study: str, run_id: str) -> None:
     """
     run = store.client.get_run(run_id)
     tags = run.data.tags
-    if run.info.status == "RUNNING" and not owner_tags().items() <= tags.items():
+    if run.info.status == "RUNNING" and not is_own(tags):
         here = is_of_this_machine(tags)
         if owner_is_alive(tags) if here else not _is_silent(store, study, run_id):
             raise already_running(study, owner_name(tags))
     attempt = str(int(tags.get(_ATTEMPT, "0")) + 1)
     store.set_tags(run_id, owner_tags() | heartbeat_tags() | {_ATTEMPT: attempt})
     # Of two drivers that take the study at once, the first one finds the name of the second.
-    _require_lease(store, study, run_id)
+    tags = store.client.get_run(run_id).data.tags
+    if not is_own(tags):
+        raise already_running(study, owner_name(tags))
 
 
 def renew_lease(store: TrackingStore, study: str, run_id: str) -> None:
@@ -72,15 +75,9 @@ def renew_lease(store: TrackingStore, study: str, run_id: str) -> None:
         Another driver has taken the study over, because this one was silent.
     """
     tags = store.client.get_run(run_id).data.tags
-    if not owner_tags().items() <= tags.items():
+    if not is_own(tags):
         raise LeaseLostError(f"Study {study} was taken over by {owner_name(tags)}.")
     store.set_tags(run_id, heartbeat_tags())
-
-
-def _require_lease(store: TrackingStore, study: str, run_id: str) -> None:
-    tags = store.client.get_run(run_id).data.tags
-    if not owner_tags().items() <= tags.items():
-        raise already_running(study, owner_name(tags))
 
 
 def _is_silent(store: TrackingStore, study: str, run_id: str) -> bool:

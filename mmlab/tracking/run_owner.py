@@ -33,6 +33,11 @@ def heartbeat_tags() -> dict[str, str]:
     return {HEARTBEAT: f"{time.time():.2f}"}
 
 
+def is_own(tags: Mapping[str, str]) -> bool:
+    """Return whether the tags identify this process."""
+    return owner_tags().items() <= tags.items()
+
+
 def is_of_this_machine(tags: Mapping[str, str]) -> bool:
     """Return whether the process that the tags identify is, or was, on this machine."""
     return tags.get("mmlab.host") == socket.gethostname()
@@ -59,7 +64,7 @@ def other_owner_is_alive(tags: dict[str, str]) -> bool:
 
     A run of this process that is still open is one of an earlier call that failed.
     """
-    return not owner_tags().items() <= tags.items() and owner_is_alive(tags)
+    return not is_own(tags) and owner_is_alive(tags)
 
 
 def owner_name(tags: Mapping[str, str]) -> str:

@@ -66,7 +66,8 @@ class UnsentTrials:
             return len(self._in_memory)
 
     def __len__(self) -> int:
-        return len(self._files()) + len(self._in_memory)
+        # A file may be sent and removed meanwhile.
+        return sum(1 for _ in self.folder.glob("*.json")) + len(self._in_memory)
 
     def all(self) -> list[EndedTrial]:
         """Return the trials, oldest first.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from processes import SMALL, keep_ray_token, run_mmlab
+from servers import free_port
 
 from mmlab.errors import UserError
 from mmlab.schedule import cluster_address
@@ -32,14 +32,8 @@ def other_server() -> Iterator[str]:
     server.server_close()
 
 
-def closed_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def test_nothing_listens_there() -> None:
-    address = f"127.0.0.1:{closed_port()}"
+    address = f"127.0.0.1:{free_port()}"
     with pytest.raises(UserError, match=f"no Ray cluster responds at {address}.*refused"):
         cluster_address.require_cluster(address)
 
@@ -72,7 +66,7 @@ def test_a_cluster_takes_a_driver_with_its_token_and_no_other(
     token = os.environ["RAY_AUTH_TOKEN"]
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
-    address = f"127.0.0.1:{closed_port()}"
+    address = f"127.0.0.1:{free_port()}"
     head = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     head += ["--port", address.rpartition(":")[2], "--num-cpus", "1"]
     # The paths of sockets must be short.

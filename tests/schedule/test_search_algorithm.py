@@ -131,7 +131,8 @@ def test_a_resumed_search_proposes_what_was_interrupted_and_nothing_that_ended(
 
 
 def test_tune_can_write_its_searcher_to_disk(trials: SearchTrials) -> None:
-    pickle.dumps(search_algorithm.NewConfigurations(trials))
+    content = pickle.dumps(search_algorithm.NewConfigurations(trials))
+    assert not vars(pickle.loads(content))
 
 
 @pytest.mark.parametrize("seed", [2**32 - 1, 2**32 + 4, 2**63 - 1])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ended_trials import complete_trial
 
 from mmlab.datasets.cells import Cells
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import DataSpec
 from mmlab.tracking import (
-    EndedTrial,
     MethodRun,
     Outbox,
     Outcome,
@@ -42,10 +42,6 @@ def study(tmp_path: Path, tiny_cells: Cells) -> StudyRun:
     return create_study(store, "damage", COMPARISON, tiny_cells, {}, "")
 
 
-def complete(result: TrialResult, parent: str) -> EndedTrial:
-    return EndedTrial(result.spec, result.digest, parent, Outcome.COMPLETE, result, "", 1)
-
-
 @pytest.mark.parametrize("damage", ["", "{", '{"digest": "x"}', '{"result": 7, "spec": {}}', "[]"])
 def test_a_damaged_unsent_trial_is_set_aside_and_the_others_are_sent(
     damage: str,
@@ -55,10 +51,9 @@ def test_a_damaged_unsent_trial_is_set_aside_and_the_others_are_sent(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     outbox = Outbox(study, tiny_cells)
-    method = MethodRun.open(study, study.spec.methods[0])
     broken = outbox.unsent.folder / ("0" * 64 + ".json")
     broken.write_text(damage)
-    outbox.put(complete(result, method.run_id))
+    outbox.put(complete_trial(study, result))
     assert [trial.digest for trial in outbox.unsent.all()] == [result.digest]
     assert f"{broken} is damaged: moved to {broken.name}.damaged-" in caplog.text
     with outbox:
@@ -73,10 +68,9 @@ def test_a_trial_that_is_damaged_while_the_study_runs_does_not_stop_the_sending(
     study: StudyRun, tiny_cells: Cells, result: TrialResult
 ) -> None:
     outbox = Outbox(study, tiny_cells)
-    method = MethodRun.open(study, study.spec.methods[0])
     with outbox:
         (outbox.unsent.folder / "broken.json").write_bytes(b"\xff\xfe")
-        outbox.put(complete(result, method.run_id))
+        outbox.put(complete_trial(study, result))
         assert outbox.drain(30) == 0, outbox.last_error
     assert [trial.digest for trial in study.trials()] == [result.digest]
 

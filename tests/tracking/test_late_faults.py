@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from commands import call, mistake
+from ended_trials import complete_trial
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from rich.console import Console
@@ -26,10 +27,7 @@ from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import DataSpec
 from mmlab.system.files import atomic_write
 from mmlab.tracking import (
-    EndedTrial,
-    MethodRun,
     Outbox,
-    Outcome,
     StudyRun,
     TrackingStore,
     create_study,
@@ -79,11 +77,6 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> FullDisk:
     return FullDisk(monkeypatch)
 
 
-def ended(study: StudyRun[ComparisonSpec], result: TrialResult) -> EndedTrial:
-    method = MethodRun.open(study, study.spec.methods[0])
-    return EndedTrial(result.spec, result.digest, method.run_id, Outcome.COMPLETE, result, "", 1)
-
-
 def test_a_full_disk_names_the_file(disk: FullDisk, tmp_path: Path) -> None:
     disk.folders = [tmp_path]
     with pytest.raises(OSError, match="No space left") as error, atomic_write(tmp_path / "a") as a:
@@ -101,7 +94,7 @@ def test_a_trial_that_does_not_fit_on_the_disk_is_sent_from_memory(
 ) -> None:
     outbox = Outbox(study, tiny_cells)
     disk.folders = [outbox.unsent.folder]
-    trial = ended(study, result)
+    trial = complete_trial(study, result)
     for _ in range(2):
         outbox.put(trial)
     assert caplog.text.count("\n") == 1
@@ -125,7 +118,7 @@ def test_what_neither_store_nor_disk_takes_is_written_elsewhere(
 ) -> None:
     outbox, console = Outbox(study, tiny_cells), Console(file=io.StringIO())
     disk.folders = [outbox.unsent.folder]
-    outbox.put(ended(study, result))
+    outbox.put(complete_trial(study, result))
     (replicate,) = result.replicates.to_dict(orient="records")
     row = make_row(result.spec, result.digest, tiny_cells.fingerprint, replicate)
     path = tmp_path / "given.parquet" if given else None
