@@ -55,7 +55,16 @@ class ComparisonRecorder(Recorder):
                 spec = TrialSpec.model_validate(requested_spec)
             else:
                 spec = trial_result.spec
-            digest, parent, reason = report["digest"], group["parent"], report["reason"]
-            at_ms = int(time.time() * 1000)
-            self.on_end(EndedTrial(spec, digest, parent, outcome, trial_result, reason, at_ms))
+            self.on_end(
+                EndedTrial(
+                    spec,
+                    report["digest"],
+                    group["parent"],
+                    outcome,
+                    trial_result,
+                    report["reason"],
+                    at_ms=int(time.time() * 1000),
+                    seconds=report["seconds"],
+                )
+            )
             self.progress.end(key, outcome)

@@ -35,6 +35,7 @@ from mmlab.tracking.promotion import (
     unfinished_promotions,
 )
 from mmlab.tracking.search_page import format_value, log_search_summary
+from mmlab.tracking.spec_params import constraint_params
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_abandoned
@@ -55,7 +56,6 @@ from mmlab.tracking.trial_run import (
     STORE_ERRORS,
     TrialRun,
     close_trial,
-    constraint_params,
     run_tracked,
 )
 from mmlab.tracking.unrecorded_result import UnrecordedResultError

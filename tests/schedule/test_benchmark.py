@@ -177,6 +177,7 @@ def test_finished_replicates_of_a_results_file_are_not_computed_again(
     assert metric_means(reused) == metric_means(content)
 
 
+@pytest.mark.long
 def test_killed_comparison_resumes_and_gives_the_same_table(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -186,6 +186,7 @@ def test_tracking_server_that_is_killed_and_restarted(
             assert_complete(uri, reference, run_study(tmp_path, "--tracking-uri", uri))
 
 
+@pytest.mark.long
 def test_results_reach_a_tracking_server_that_is_down_until_the_study_is_rerun(
     reference: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -154,6 +154,7 @@ def test_search_has_no_metrics_of_test_cells(finished: tuple[Path, dict[str, Any
     assert names - own == {name for name in names if name.startswith("validation/")}
 
 
+@pytest.mark.long
 def test_same_seed_one_at_a_time_gives_the_same_panels(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

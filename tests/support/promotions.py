@@ -30,7 +30,6 @@ from mmlab.tracking import (
     Outcome,
     TrackingStore,
     TrialRun,
-    close_trial,
     create_study,
     find_champion,
     open_study,
@@ -66,9 +65,9 @@ def make_store(folder: Path) -> None:
     study = create_study(store, STUDY, SEARCH, cells, {}, "mmlab tune")
     spec = resolve_spec(SEARCH.trial(SELECTOR, {"beta": 0.5}), cells)
     digest, parent = spec.digest(cells.fingerprint), (study.name, study.run_id)
-    run = TrialRun.open(store, study.experiment_id, spec, digest, cells, parent)
+    run = TrialRun.create(store, study.experiment_id, spec, digest, cells, parent)
     store.log_metrics(run.run_id, {"validation/knn/accuracy": 0.9}, 0)
-    close_trial(store, run.run_id, Outcome.COMPLETE)
+    run.close(Outcome.COMPLETE)
     study.finish(True)
 
 

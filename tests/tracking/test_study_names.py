@@ -17,7 +17,6 @@ from mmlab.tracking import (
     TrackingStore,
     TrialRun,
     close_abandoned,
-    close_trial,
     create_study,
     find_finished_replicates,
     find_promotions,
@@ -57,9 +56,9 @@ def study_with_a_trial(
     spec: TrialSpec = resolve_spec(requested, cells)
     result = run_trial(spec, cells)
     parent = (study.name, method.run_id)
-    run = TrialRun.open(store, study.experiment_id, result.spec, result.digest, cells, parent)
-    run.log_result(result, at_ms=1)
-    close_trial(store, run.run_id, Outcome.COMPLETE)
+    run = TrialRun.create(store, study.experiment_id, result.spec, result.digest, cells, parent)
+    run.add_result(result, at_ms=1)
+    run.close(Outcome.COMPLETE)
     return study, result.digest
 
 

@@ -57,7 +57,7 @@ def test_a_password_is_used_and_neither_shown_nor_recorded(
     file.initialise()
     run = file.create_run(file.experiment("e"), "run", {"mmlab.command": f"mmlab ui {uri}"})
     file.set_tags(run, {"mmlab.reason": f"no answer from {uri}"})
-    file.log_params(run, {"uri": uri})
+    file.log(run, params={"uri": uri})
     data = file.client.get_run(run).data
     assert "s3cr3t" not in str(data.tags) + str(data.params)
     assert data.params["uri"] == store.uri
