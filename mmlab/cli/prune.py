@@ -108,7 +108,9 @@ def _summary(store: TrackingStore, old: Sequence[OldStudy], size: int, deleted: 
     if not deleted:
         return f"Would be deleted: {text}. Delete with: {same_command()} --delete"
     if store.uri.startswith("http"):
-        text += ". Their rows stay in the server's database, marked as deleted, until tracking/gc.sh"
+        text += (
+            ". Their rows stay in the server's database, marked as deleted, until tracking/gc.sh"
+        )
     return f"Deleted: {text}."
 
 
