@@ -188,7 +188,7 @@ class TrackingStack:
 
     def _wait(self, name: str, ready: object) -> None:
         assert callable(ready)
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not ready():
             assert time.monotonic() < deadline, (self.folder / f"{name}.log").read_text()
             time.sleep(0.2)
