@@ -16,6 +16,7 @@ from mmlab.cli import (
     doctor,
     methods,
     promote,
+    prune,
     report,
     reproduce,
     robustness,
@@ -46,7 +47,8 @@ app = typer.Typer(
         "Promote a champion     mmlab promote STUDY\n"
         "Report a study         mmlab report STUDY -o FOLDER\n"
         "Reproduce a report     mmlab reproduce FOLDER/manifest.json\n"
-        "Open the MLflow UI     mmlab ui"
+        "Open the MLflow UI     mmlab ui\n"
+        "Delete old studies     mmlab prune --older-than 90d"
     ),
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -101,7 +103,7 @@ for _name, _title, _command in (
     app.command(_name, cls=command_with_panels(_title))(_command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(methods.app, name="methods")
-for _name, _command in (("ui", ui.ui), ("doctor", doctor.doctor)):
+for _name, _command in (("ui", ui.ui), ("prune", prune.prune), ("doctor", doctor.doctor)):
     app.command(_name, cls=command_with_panels("Options"))(_command)
 
 

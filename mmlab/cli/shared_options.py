@@ -19,6 +19,7 @@ import typer
 
 from mmlab.cli.file_options import LayerOption, file_options
 from mmlab.cli.help_panels import DATA, OUTPUT, RESOURCES
+from mmlab.cli.metrics_option import MetricsOption
 from mmlab.cli.option_names import option_name, parse_options
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
@@ -206,6 +207,7 @@ def resource_options(
             rich_help_panel=RESOURCES,
         ),
     ] = None,
+    metrics: MetricsOption = None,
 ) -> Resources:
     """Return where trials run, and what each of them gets."""
     return Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)

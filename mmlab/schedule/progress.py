@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from mmlab.schedule.metrics_file import MetricsFile
 from mmlab.system.words import count
 from mmlab.tracking import ENDED, Outcome, format_value
 
@@ -26,7 +28,8 @@ class TrialProgress:
     """Latest state of a trial.
 
     ``digest`` is its first eight characters. ``score`` is the validation score while the trial
-    runs and in a search, the kNN accuracy of a complete trial of a comparison.
+    runs and in a search, the kNN accuracy of a complete trial of a comparison. ``seconds`` is the
+    time that the trial has taken so far.
     """
 
     digest: str
@@ -43,7 +46,8 @@ class Progress:
     """Progress of a study: a live table on a terminal, one line per ended trial elsewhere.
 
     ``total`` counts all trials of the study, ``ended`` those that have ended so far, and
-    ``ended_now`` those of them that ended since this process started.
+    ``ended_now`` those of them that ended since this process started. ``unsent`` returns the number
+    of ended trials that the tracking store does not have yet, for the metrics file.
     """
 
     console: Console
@@ -54,8 +58,13 @@ class Progress:
     started: float = field(default_factory=time.monotonic)
     ended_now: int = 0
     live: Live | None = None
+    unsent: Callable[[], int] = lambda: 0
+
+    def __post_init__(self) -> None:
+        self._metrics = MetricsFile.of_environment(self.title)
 
     def __enter__(self) -> Progress:
+        self._write_metrics()
         if self.console.is_terminal:
             self.live = Live(self.render(), console=self.console, refresh_per_second=4)
             self.live.__enter__()
@@ -66,6 +75,7 @@ class Progress:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._write_metrics(running=False)
         if self.live is not None:
             self.live.update(self.render())
             self.live.__exit__(*error)
@@ -73,6 +83,7 @@ class Progress:
     def update(self, key: str, trial: TrialProgress) -> None:
         """Set the latest state of a trial."""
         self.trials[key] = trial
+        self._write_metrics(now=False)
         if self.live is not None:
             self.live.update(self.render())
 
@@ -84,10 +95,17 @@ class Progress:
         if trial is None:
             return
         trial.outcome = outcome
+        self._write_metrics()
         if self.live is not None:
             self.live.update(self.render())
         else:
             self._print(f"[{self.ended}/{self.total}] {self.line(trial)}, {self.time_left()}")
+
+    def _write_metrics(self, *, now: bool = True, running: bool = True) -> None:
+        """Write the metrics, now or if it is time; unless ``running``, no trial runs any more."""
+        if self._metrics is not None:
+            trials = [t for t in self.trials.values() if running or t.outcome in ENDED]
+            self._metrics.write(trials, self.total, self.ended_now, self.unsent, now=now)
 
     @abstractmethod
     def line(self, trial: TrialProgress) -> str:

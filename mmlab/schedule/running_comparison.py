@@ -92,7 +92,12 @@ class RunningComparison:
             n_missing = dict(Counter(trial.method.title for trial in missing))
             name = self.study.name
             progress = ComparisonProgress(
-                self.console, name, len(missing), n_missing=n_missing, slots=ray_cluster.slots
+                self.console,
+                name,
+                len(missing),
+                n_missing=n_missing,
+                slots=ray_cluster.slots,
+                unsent=self.outbox.unsent.__len__,
             )
             with progress:
                 submit_trials(name, group_configs, self.cells, progress, self._record, ray_cluster)

@@ -68,6 +68,7 @@ def run_trials(
         method=search.selector,
         searched=list(search.parameters),
         best=None if best is None else best.score,
+        unsent=outbox.unsent.__len__,
     ) as progress:
         recorder = SearchRecorder(trials, outbox, progress)
         shared = {

@@ -41,6 +41,7 @@ class SearchRecorder(Recorder):
             epoch=report["epoch"],
             score=result[SCORE],
             params=trial.config["params"],
+            seconds=float(result["time_total_s"]),
         )
         self.progress.update(trial.trial_id, state)
         if report["metrics"]:

@@ -27,6 +27,12 @@ from mmlab.tracking.model_registry import (
     register_model,
     set_champion,
 )
+from mmlab.tracking.old_runs import (
+    OldStudy,
+    artifact_bytes,
+    delete_study,
+    find_old_studies,
+)
 from mmlab.tracking.outbox import Outbox
 from mmlab.tracking.promotion import (
     PromotionRun,
@@ -67,6 +73,7 @@ __all__ = [
     "Champion",
     "EndedTrial",
     "MethodRun",
+    "OldStudy",
     "Outbox",
     "Outcome",
     "PromotionRun",
@@ -75,6 +82,7 @@ __all__ = [
     "TrialRecord",
     "TrialRun",
     "UnrecordedResultError",
+    "artifact_bytes",
     "baseline_ahead",
     "baseline_scores",
     "claim_study",
@@ -83,8 +91,10 @@ __all__ = [
     "constraint_params",
     "create_promotion",
     "create_study",
+    "delete_study",
     "find_champion",
     "find_finished_replicates",
+    "find_old_studies",
     "find_promotions",
     "find_study",
     "find_study_run",

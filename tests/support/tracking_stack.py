@@ -1,0 +1,202 @@
+"""A tracking server as ``tracking/`` runs it: PostgreSQL, S3, MLflow and nginx on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+from servers import free_port
+
+SCRIPTS = Path(__file__).parents[2] / "tracking"
+_BUCKET = "mmlab"
+_POSTGRES = "/usr/lib/postgresql/15/bin"
+
+
+def missing_programs() -> list[str]:
+    """Return the programs of the stack that are not installed on this machine."""
+    return [name for name in ("initdb", "postgres", "psql", "nginx", "weed") if _find(name) is None]
+
+
+def _find(program: str) -> str | None:
+    places = [os.environ["PATH"], _POSTGRES, str(Path(sys.executable).parent)]
+    return shutil.which(program, path=os.pathsep.join(places))
+
+
+class TrackingStack:
+    """Settings and processes of a tracking server in a folder.
+
+    Attributes
+    ----------
+    settings
+        Environment of the scripts.
+    uri
+        Address of the server for clients.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.secrets = folder / "secrets"
+        self.secrets.mkdir()
+        self.ports = {name: free_port() for name in ("database", "s3", "mlflow", "proxy")}
+        self.keys = {"access": secrets.token_hex(8), "secret": secrets.token_hex(16)}
+        self.uri = f"https://localhost:{self.ports['proxy']}"
+        self.settings = os.environ | {
+            "PATH": os.pathsep.join([os.environ["PATH"], _POSTGRES]),
+            "PYTHON": sys.executable,
+            "TRACKING_HOST": "localhost",
+            "TRACKING_DATABASE": f"postgresql://mlflow@127.0.0.1:{self.ports['database']}/mlflow",
+            "TRACKING_ARTIFACTS": f"s3://{_BUCKET}/artifacts",
+            "TRACKING_S3_ENDPOINT": f"http://127.0.0.1:{self.ports['s3']}",
+            "TRACKING_SECRETS": str(self.secrets),
+            "TRACKING_PORT": str(self.ports["mlflow"]),
+            "TRACKING_TLS_PORT": str(self.ports["proxy"]),
+            "TRACKING_WORKERS": "1",
+            "TRACKING_STATE": str(folder / "state"),
+        }
+        (self.secrets / "s3_credentials").write_text(
+            f"[default]\naws_access_key_id = {self.keys['access']}\n"
+            f"aws_secret_access_key = {self.keys['secret']}\n"
+        )
+
+    def script(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a script of ``tracking/`` to its end."""
+        command = [str(SCRIPTS / name), *arguments]
+        return subprocess.run(
+            command, env=self.settings, cwd=self.folder, capture_output=True, text=True
+        )
+
+    def credentials(self, user: str, password: str) -> dict[str, str]:
+        """Return the environment of a client."""
+        return {
+            "MLFLOW_TRACKING_URI": self.uri,
+            "MLFLOW_TRACKING_USERNAME": user,
+            "MLFLOW_TRACKING_PASSWORD": password,
+            "MLFLOW_TRACKING_SERVER_CERT_PATH": str(self.secrets / "tls.crt"),
+        }
+
+    def requests(self) -> list[tuple[str, str, str, float]]:
+        """Return method, path, status and seconds of all requests so far."""
+        lines = (self.folder / "state" / "access.log").read_text().splitlines()
+        parts = [line.split(" ") for line in lines]
+        return [(p[3], p[4], p[5], float(p[6])) for p in parts]
+
+    @contextmanager
+    def database(self) -> Iterator[None]:
+        """Run PostgreSQL, which refuses to be root's: then it is the user postgres's."""
+        folder = self.folder / "database"
+        as_user: list[str] = []
+        folder.mkdir(exist_ok=True)
+        if os.getuid() == 0:
+            as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            shutil.chown(folder, "postgres", "postgres")
+            for parent in folder.parents[:3]:
+                parent.chmod(0o755)
+        if not any(folder.iterdir()):
+            initdb = [*as_user, str(_find("initdb")), "--auth-local=trust"]
+            initdb += ["--auth-host=scram-sha-256", "--no-sync", "-U", "postgres", "-D", folder]
+            subprocess.run(initdb, check=True, capture_output=True, cwd="/")
+        port = str(self.ports["database"])
+        command = [*as_user, str(_find("postgres")), "-D", str(folder), "-k", str(folder)]
+        with self._process("postgres", [*command, "-h", "127.0.0.1", "-p", port], cwd="/"):
+            ready = ["psql", "-h", str(folder), "-p", port, "-U", "postgres", "-c", "SELECT 1"]
+            self._wait(
+                "postgres", lambda: subprocess.run(ready, capture_output=True).returncode == 0
+            )
+            yield
+
+    @contextmanager
+    def s3(self) -> Iterator[None]:
+        """Run SeaweedFS with one user and one bucket."""
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        folder = self.folder / "s3"
+        folder.mkdir(exist_ok=True)
+        keys = {"accessKey": self.keys["access"], "secretKey": self.keys["secret"]}
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identity = {"name": "mmlab", "credentials": [keys], "actions": actions}
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        command = [str(_find("weed")), "server", f"-dir={folder}", "-s3"]
+        command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={folder}/s3.json"]
+        command += [f"-s3.port={self.ports['s3']}", f"-s3.port.grpc={free_port()}"]
+        for part in ("master", "volume", "filer"):
+            command += [f"-{part}.port={free_port()}", f"-{part}.port.grpc={free_port()}"]
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.settings["TRACKING_S3_ENDPOINT"],
+            aws_access_key_id=self.keys["access"],
+            aws_secret_access_key=self.keys["secret"],
+            region_name="us-east-1",
+        )
+
+        def has_bucket() -> bool:
+            try:
+                if all(b["Name"] != _BUCKET for b in client.list_buckets()["Buckets"]):
+                    client.create_bucket(Bucket=_BUCKET)
+            except (BotoCoreError, ClientError):
+                return False
+            return True
+
+        with self._process("weed", command, cwd=str(folder)):
+            self._wait("weed", has_bucket)
+            yield
+
+    @contextmanager
+    def server(self) -> Iterator[psutil.Process]:
+        """Run MLflow with ``serve.sh``."""
+        with self._process("serve", [str(SCRIPTS / "serve.sh")]) as process:
+            health = f"http://127.0.0.1:{self.ports['mlflow']}/health"
+            self._wait("serve", lambda: _answers(health))
+            yield process
+
+    @contextmanager
+    def proxy(self) -> Iterator[psutil.Process]:
+        """Run nginx with ``proxy.sh``."""
+        with self._process("proxy", [str(SCRIPTS / "proxy.sh")]) as process:
+            self._wait("proxy", (self.folder / "state" / "nginx.pid").exists)
+            yield process
+
+    @contextmanager
+    def _process(
+        self, name: str, command: list[str], cwd: str | None = None
+    ) -> Iterator[psutil.Process]:
+        with (self.folder / f"{name}.log").open("a") as log:
+            process = psutil.Popen(
+                command, env=self.settings, cwd=cwd or str(self.folder), stdout=log, stderr=log
+            )
+        try:
+            yield process
+        finally:
+            with ExitStack():
+                processes = [process, *process.children(recursive=True)]
+                for each in processes:
+                    if each.is_running():
+                        each.terminate()
+                for each in psutil.wait_procs(processes, timeout=20)[1]:
+                    each.kill()
+                process.wait()
+
+    def _wait(self, name: str, ready: object) -> None:
+        assert callable(ready)
+        deadline = time.monotonic() + 900
+        while not ready():
+            assert time.monotonic() < deadline, (self.folder / f"{name}.log").read_text()
+            time.sleep(0.2)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
