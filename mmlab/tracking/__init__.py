@@ -57,7 +57,7 @@ from mmlab.tracking.study_run import (
     reclaim_study,
 )
 from mmlab.tracking.tracking_uri import URI_VARIABLE, resolve_uri
-from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord, baseline_ahead, baseline_scores
+from mmlab.tracking.trial_record import TrialRecord, baseline_ahead, baseline_scores
 from mmlab.tracking.trial_run import (
     STORE_ERRORS,
     TrialRun,
@@ -67,7 +67,6 @@ from mmlab.tracking.trial_run import (
 from mmlab.tracking.unrecorded_result import UnrecordedResultError
 
 __all__ = [
-    "ENDED",
     "STORE_ERRORS",
     "URI_VARIABLE",
     "Champion",
@@ -75,7 +74,6 @@ __all__ = [
     "MethodRun",
     "OldStudy",
     "Outbox",
-    "Outcome",
     "PromotionRun",
     "StudyRun",
     "TrackingStore",

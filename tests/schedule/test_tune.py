@@ -63,7 +63,7 @@ def test_runs_of_all_trials_are_nested_and_closed(
         assert run.info.status == ("FINISHED" if trial.outcome == Outcome.COMPLETE else "KILLED")
         assert run.data.params["n_markers"] == "10"
         fingerprint = run.data.tags["mmlab.fingerprint"]
-        assert run.inputs.dataset_inputs[0].dataset.digest == fingerprint[:32]
+        assert parent.inputs.dataset_inputs[0].dataset.digest == fingerprint[:32]
         assert trial.digest == trial.spec.digest(fingerprint)
 
 
