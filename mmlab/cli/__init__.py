@@ -12,6 +12,7 @@ import typer
 
 from mmlab.cli import (
     benchmark,
+    cluster,
     datasets,
     doctor,
     methods,
@@ -101,6 +102,7 @@ for _name, _title, _command in (
     app.command(_name, cls=command_with_panels(_title))(_command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(methods.app, name="methods")
+app.add_typer(cluster.app, name="cluster")
 for _name, _command in (("ui", ui.ui), ("doctor", doctor.doctor)):
     app.command(_name, cls=command_with_panels("Options"))(_command)
 

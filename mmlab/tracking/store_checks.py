@@ -21,6 +21,7 @@ from mmlab.errors import UserError
 from mmlab.system.file_systems import network_file_system
 from mmlab.system.redaction import redact
 from mmlab.tracking.moved_store import update_artifact_locations
+from mmlab.tracking.server_problem import server_problem
 from mmlab.tracking.tracking_uri import sqlite_file
 
 _log = logging.getLogger(__name__)
@@ -148,11 +149,7 @@ def _require_server(uri: str) -> None:
         with _short_requests():
             MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
     except (MlflowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise _UnusableStoreError(
-            f"the server does not answer as MLflow does: {reason}. Start it, or pass another "
-            "--tracking-uri."
-        ) from error
+        raise _UnusableStoreError(server_problem(error, uri)) from error
 
 
 @contextmanager
