@@ -22,7 +22,7 @@ def server_problem(error: BaseException, uri: str) -> str:
         return f"the server rejects these credentials (HTTP 401). Check {_CREDENTIALS}."
     if status == 403:
         return (
-            f"the server forbids it (HTTP 403): {_body(str(error))}. Ask for the permission, or set "
+            f"the server forbids it (HTTP 403): {_body(str(error))}. Ask for permission, or set "
             f"other credentials: {_CREDENTIALS}."
         )
     if (untrusted := _certificate_problem(error)) is not None:
