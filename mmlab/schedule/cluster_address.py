@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ray._private import services
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
-from ray.core.generated.gcs_pb2 import GcsNodeInfo
+from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError
 
 from mmlab.errors import UserError

@@ -10,7 +10,7 @@ from ray._raylet import (  # type: ignore[attr-defined]
     GCS_AUTOSCALER_CLUSTER_CONFIG_KEY,
     GCS_AUTOSCALER_STATE_NAMESPACE,
 )
-from ray.core.generated.autoscaler_pb2 import ClusterConfig
+from ray.core.generated.autoscaler_pb2 import ClusterConfig  # type: ignore[attr-defined]
 
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources

@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -145,11 +143,10 @@ def _require_sqlite(file: Path) -> None:
 
 
 def _require_server(uri: str) -> None:
-    try:
-        with _short_requests():
-            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-    except (MlflowException, OSError, ValueError) as error:
-        raise _UnusableStoreError(server_problem(error, uri)) from error
+    with _short_requests():
+        problem = server_problem(uri)
+    if problem:
+        raise _UnusableStoreError(problem)
 
 
 @contextmanager
