@@ -17,8 +17,8 @@ from mmlab.errors import UserError
 from mmlab.schedule.shared_cells import SharedCells
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.tracking import Outcome
 from mmlab.trial.objective import SCORE, final_objective, knn_accuracy
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import OBJECTIVE, Trial, run_trials
 

@@ -9,7 +9,8 @@ from typing import Any
 from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.schedule.ray_tune_run import Recorder
 from mmlab.spec.trial import TrialSpec
-from mmlab.tracking import EndedTrial, Outcome
+from mmlab.tracking import EndedTrial
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 
 #: Records a trial that has ended; called before the progress display counts the trial.

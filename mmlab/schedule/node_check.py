@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import ray
@@ -64,7 +65,8 @@ class NodeReport:
 # The process ends afterwards: it would keep memory of the GPUs that it has tried.
 @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
 def _inspect() -> dict[str, Any]:
-    """Return the facts of a node; the import of this module is a test as well."""
+    """Return the facts of a node, if it can import what runs the trials."""
+    import_module("mmlab.schedule.actor")
     return node_facts()
 
 

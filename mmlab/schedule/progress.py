@@ -17,7 +17,8 @@ from rich.table import Table
 
 from mmlab.schedule.metrics_file import MetricsFile
 from mmlab.system.words import count
-from mmlab.tracking import ENDED, Outcome, format_value
+from mmlab.tracking import format_value
+from mmlab.trial.outcome import ENDED, Outcome
 
 #: Number of trials in the table of a search.
 _N_BEST = 5

@@ -20,7 +20,8 @@ from mmlab.schedule.shared_cells import share_cells
 from mmlab.selectors import resolve_params
 from mmlab.spec.search import SearchSpec
 from mmlab.system.words import count
-from mmlab.tracking import ENDED, Outbox, StudyRun, TrialRecord, log_search_summary
+from mmlab.tracking import Outbox, StudyRun, TrialRecord, log_search_summary
+from mmlab.trial.outcome import ENDED
 
 
 @dataclass(frozen=True)

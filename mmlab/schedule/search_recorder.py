@@ -10,8 +10,9 @@ from ray.tune.experiment import Trial
 from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.schedule.ray_tune_run import Recorder
 from mmlab.schedule.search_trials import SearchTrials
-from mmlab.tracking import EndedTrial, Outbox, Outcome
+from mmlab.tracking import EndedTrial, Outbox
 from mmlab.trial.objective import SCORE
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 
 

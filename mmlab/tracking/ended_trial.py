@@ -8,8 +8,9 @@ from typing import Any
 
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.redaction import redact
-from mmlab.tracking.trial_record import Outcome, TrialRecord
+from mmlab.tracking.trial_record import TrialRecord
 from mmlab.trial.objective import OBJECTIVE, SCORE, final_objective
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 
 

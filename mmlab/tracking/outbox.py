@@ -17,10 +17,10 @@ from mmlab.spec.trial import TrialSpec
 from mmlab.tracking.ended_trial import EndedTrial, scored
 from mmlab.tracking.lease import HEARTBEAT_INTERVAL, LeaseLostError, renew_lease
 from mmlab.tracking.study_run import StudyRun
-from mmlab.tracking.trial_record import Outcome
 from mmlab.tracking.trial_run import TrialRun
 from mmlab.tracking.unsent_trials import UnsentTrials
 from mmlab.trial.objective import SCORE
+from mmlab.trial.outcome import Outcome
 
 _log = logging.getLogger(__name__)
 

@@ -20,9 +20,10 @@ from mmlab.tracking.spec_params import spec_params
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.trial_page import describe_trial, write_result
-from mmlab.tracking.trial_record import ENDED, Outcome, outcome_of
+from mmlab.tracking.trial_record import outcome_of
 from mmlab.tracking.unrecorded_result import UnrecordedResultError
 from mmlab.trial.objective import SCORE, knn_accuracy
+from mmlab.trial.outcome import ENDED, Outcome
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import Trial
 

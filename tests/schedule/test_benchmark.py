@@ -14,7 +14,8 @@ import pytest
 import yaml
 from processes import run_mmlab, running_mmlab
 
-from mmlab.tracking import Outcome, TrackingStore
+from mmlab.tracking import TrackingStore
+from mmlab.trial.outcome import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 

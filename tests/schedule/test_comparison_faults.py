@@ -19,7 +19,8 @@ import yaml
 from processes import mmlab_command, ray_actors, ray_process, run_mmlab, running_mmlab
 from servers import free_port, server
 
-from mmlab.tracking import Outcome, TrackingStore
+from mmlab.tracking import TrackingStore
+from mmlab.trial.outcome import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmlab.datasets.cells import Cells
-from mmlab.schedule import read_comparison
-from mmlab.schedule.comparison_plan import plan_trials
+from mmlab.schedule.comparison_plan import plan_trials, read_comparison
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import DataSpec
-from mmlab.tracking import MethodRun, Outcome, TrackingStore, TrialRun, create_study
+from mmlab.tracking import MethodRun, TrackingStore, TrialRun, create_study
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.run import run_trial
 
 SPEC = ComparisonSpec(

@@ -11,7 +11,8 @@ import pytest
 from processes import SMALL, tune
 
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking import Outcome, StudyRun, TrackingStore, open_study
+from mmlab.tracking import StudyRun, TrackingStore, open_study
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.run import OBJECTIVE
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]

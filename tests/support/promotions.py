@@ -22,12 +22,12 @@ from mmlab.champion.promote import Promotion
 from mmlab.datasets.cells import Cells
 from mmlab.model import fit_model
 from mmlab.preprocessing.splits import replicate_split
-from mmlab.schedule import ComparisonResult, Resources, comparison_name, plan_trials
+from mmlab.schedule.comparison_plan import ComparisonResult, comparison_name, plan_trials
 from mmlab.spec.comparison import ComparisonSpec
+from mmlab.spec.resources import Resources
 from mmlab.spec.search import Choices, SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec
 from mmlab.tracking import (
-    Outcome,
     TrackingStore,
     TrialRun,
     create_study,
@@ -38,6 +38,7 @@ from mmlab.tracking import (
     set_champion,
 )
 from mmlab.trial.defaults import resolve_spec
+from mmlab.trial.outcome import Outcome
 
 SELECTOR = "markermap_supervised"
 SEARCH = SearchSpec(

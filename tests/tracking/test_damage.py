@@ -13,13 +13,13 @@ from mmlab.spec.trial import DataSpec
 from mmlab.tracking import (
     MethodRun,
     Outbox,
-    Outcome,
     StudyRun,
     TrackingStore,
     TrialRun,
     create_study,
     find_finished_replicates,
 )
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import run_trial
 

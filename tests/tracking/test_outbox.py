@@ -19,9 +19,10 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mmlab.datasets.cells import Cells
 from mmlab.spec.search import SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec
-from mmlab.tracking import EndedTrial, Outbox, Outcome, StudyRun, TrackingStore, create_study
+from mmlab.tracking import EndedTrial, Outbox, StudyRun, TrackingStore, create_study
 from mmlab.tracking import outbox as outbox_module
 from mmlab.tracking.unsent_trials import UnsentTrials
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import run_trial
 

@@ -12,7 +12,6 @@ from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.tracking import (
     MethodRun,
-    Outcome,
     StudyRun,
     TrackingStore,
     TrialRun,
@@ -26,6 +25,7 @@ from mmlab.tracking import (
     reclaim_study,
 )
 from mmlab.trial.defaults import resolve_spec
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.run import run_trial
 
 #: A part of the names of files, methods and studies that MLflow's filters cannot quote.
