@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import mmlab
+import mmlab.schedule.actor
 from mmlab.schedule.node_facts import NodeFacts, node_facts
 from mmlab.spec.protocol import PROTOCOL_NUMBER
 from mmlab.system.words import count
@@ -65,8 +65,7 @@ class NodeReport:
 # The process ends afterwards: it would keep memory of the GPUs that it has tried.
 @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
 def _inspect() -> dict[str, Any]:
-    """Return the facts of a node, if it can import what runs the trials."""
-    import_module("mmlab.schedule.actor")
+    """Return the facts of a node; this module, and with it the actors, has to be imported there."""
     return node_facts()
 
 
