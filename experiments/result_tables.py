@@ -40,6 +40,7 @@ STUDIES = {
     "table1_3_citeseq": "citeseq",
     "faithful_zeisel": "zeisel",
     "robustness_zeisel": "robustness_zeisel",
+    "robustness_citeseq": "robustness_citeseq",
 }
 
 #: How the rows of table 4 were computed; the file of rows does not record it.

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mmlab.schedule.metrics_file import METRICS
 from mmlab.schedule.progress import SearchProgress, TrialProgress
-from mmlab.tracking import Outcome
+from mmlab.trial.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,8 @@ from commands import mistake, run
 from mmlab.datasets.cells import Cells
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import DataSpec, TrialSpec
-from mmlab.tracking import Outcome, StudyRun, TrackingStore, TrialRun, close_trial, create_study
+from mmlab.tracking import StudyRun, TrackingStore, TrialRun, close_trial, create_study
+from mmlab.trial.outcome import Outcome
 
 COMPARISON = ComparisonSpec(
     data=DataSpec(name="tiny"), methods=["random"], n_markers=[5], replicates=1
