@@ -16,6 +16,9 @@ create() {
 }
 
 random 32 | create ray_token
+# The folder that ray-up.yaml copies to all machines.
+mkdir -p "$folder/ray"
+create ray/auth_token <"$folder/ray_token"
 random 24 | create postgres_password
 echo "postgres:5432:mlflow:mlflow:$(<"$folder/postgres_password")" | create pgpass
 create s3_credentials <<END
