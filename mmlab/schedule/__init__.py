@@ -23,7 +23,8 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-from mmlab.schedule.cluster import require_machine
+from mmlab.schedule.cluster import inspect_cluster, require_machine
+from mmlab.schedule.cluster_address import FoundCluster, require_cluster
 from mmlab.schedule.comparison import run_comparison
 from mmlab.schedule.comparison_plan import (
     ComparisonResult,
@@ -31,6 +32,7 @@ from mmlab.schedule.comparison_plan import (
     plan_trials,
     read_comparison,
 )
+from mmlab.schedule.node_check import NodeReport
 from mmlab.schedule.running_search import SearchResult
 from mmlab.schedule.search import resume_search, run_search
 from mmlab.schedule.search_figures import search_figures
@@ -42,6 +44,8 @@ from mmlab.system.interruption import StudyInterruptedError
 
 __all__ = [
     "ComparisonResult",
+    "FoundCluster",
+    "NodeReport",
     "Resources",
     "SearchResult",
     "StudyInterruptedError",
@@ -49,8 +53,10 @@ __all__ = [
     "check_size",
     "comparison_name",
     "compute_trials",
+    "inspect_cluster",
     "plan_trials",
     "read_comparison",
+    "require_cluster",
     "require_machine",
     "resume_search",
     "run_comparison",

@@ -126,7 +126,7 @@ def _run_search(trials: SearchTrials, tune_run: TuneRun) -> None:
             return
         was_lost = tune_run.fit(
             {"selector": search.selector, "params": search.fixed},
-            search_alg=NewConfigurations(trials),
+            searcher=NewConfigurations(trials),
             scheduler=WarmStartASHA(trials, max_epochs),
             num_samples=study.spec.trials - ended,
         )
