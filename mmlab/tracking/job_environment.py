@@ -34,7 +34,7 @@ def job_environment(uri: str | None) -> dict[str, str]:
             f"{uri_source(uri)}: a job of the cluster cannot write to {resolved} of this machine. "
             "Pass the --tracking-uri of an MLflow server that the cluster reaches."
         )
-    credentials = get_default_host_creds(resolved)
+    credentials = get_default_host_creds(resolved)  # type: ignore[no-untyped-call]
     of_file = {
         "MLFLOW_TRACKING_USERNAME": credentials.username,
         "MLFLOW_TRACKING_PASSWORD": credentials.password,

@@ -16,7 +16,7 @@ _CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW
 
 def server_problem(uri: str) -> str:
     """Ask a server for an experiment, and return why it cannot be used; empty if it can."""
-    credentials = get_default_host_creds(uri)
+    credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
     try:
         response = http_request(credentials, _ENDPOINT, "POST", json={"max_results": 1})
         if response.status_code == 401:
