@@ -113,7 +113,7 @@ app.command(
     # Options after the name of the submitted command are its own, also without --.
     context_settings={"allow_interspersed_args": False},
 )(submit.submit)
-for _name, _command in (("ui", ui.ui), ("doctor", doctor.doctor)):
+for _name, _command in (("ui", ui.ui), ("prune", prune.prune), ("doctor", doctor.doctor)):
     app.command(_name, cls=command_with_panels("Options"))(_command)
 
 

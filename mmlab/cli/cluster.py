@@ -12,7 +12,7 @@ from mmlab.cli.help_panels import command_with_panels, help_without_command
 from mmlab.cli.shared_options import JsonOption
 
 if TYPE_CHECKING:
-    from mmlab.schedule import NodeReport
+    from mmlab.schedule.node_check import NodeReport
 
 app = typer.Typer(help="Check the nodes of a Ray cluster.")
 app.callback(invoke_without_command=True)(help_without_command)
@@ -35,7 +35,7 @@ def check(
     disk space, GPUs that torch can use, clock. The exit code is 1 if a node has a problem; studies
     leave out the nodes that cannot run trials.
     """
-    from mmlab.schedule import inspect_cluster
+    from mmlab.schedule.cluster import inspect_cluster
 
     with stderr().status("checking the nodes"):
         reports = inspect_cluster(address)

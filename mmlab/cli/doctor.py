@@ -79,7 +79,7 @@ def _check_cluster(address: str) -> str:
     UserError
         It does not answer, or this machine is none of its nodes.
     """
-    from mmlab.schedule import require_cluster
+    from mmlab.schedule.cluster_address import require_cluster
 
     found = require_cluster(address)
     found.require_node()

@@ -11,6 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import mmlab
+import mmlab.schedule.actor
 from mmlab.schedule.node_facts import NodeFacts, node_facts
 from mmlab.spec.protocol import PROTOCOL_NUMBER
 from mmlab.system.words import count
@@ -64,7 +65,7 @@ class NodeReport:
 # The process ends afterwards: it would keep memory of the GPUs that it has tried.
 @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
 def _inspect() -> dict[str, Any]:
-    """Return the facts of a node; the import of this module is a test as well."""
+    """Return the facts of a node; this module, and with it the actors, has to be imported there."""
     return node_facts()
 
 
