@@ -107,7 +107,7 @@ def delete_study(store: TrackingStore, study: OldStudy) -> None:
             stack.enter_context(lock_study(store, study.name))
         _require_ended(store, study)
         for run in study.runs:
-            _artifacts(store, run).delete_artifacts()
+            _artifacts(store, run).delete_artifacts()  # type: ignore[no-untyped-call]
             store.client.delete_run(run.info.run_id)
             # Servers have no request for this. `mlflow gc --run-ids` would also delete all
             # experiments that the user has moved to the bin.
