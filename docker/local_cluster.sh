@@ -47,8 +47,8 @@ wait_for() {
         sleep 0.5
     done
     tail -n 20 "$folder/$1.log" >&2
-    down
-    fail "$1 did not start; its last lines are above."
+    stop
+    fail "$1 did not start; its last lines are above, all logs in $folder until local_cluster.sh down."
 }
 
 up() {
@@ -62,11 +62,10 @@ up() {
     start head --head --port="${address#*:}" --num-cpus=0 --num-gpus=0 --temp-dir="$folder/ray" \
         --include-dashboard="${DASHBOARD:-false}" --dashboard-port="$(free_port)"
     wait_for head
+    # One after the other: two that start at once would give their sockets the same name.
     for number in $(seq "$1"); do
         start "node$number" --address="$address" --num-cpus="${NODE_CPUS:-1}" \
             --num-gpus="${NODE_GPUS:-0}"
-    done
-    for number in $(seq "$1"); do
         wait_for "node$number"
     done
     echo "a cluster of $1 nodes runs; use it with"
@@ -82,10 +81,9 @@ descendants() {
     done
 }
 
-down() {
-    [ -d "$folder" ] || fail "there is no cluster in $folder."
+# End all processes, nodes before the head, which would otherwise look lost to them.
+stop() {
     local all=() pid
-    # Nodes before the head, which would otherwise look lost to them.
     for file in "$folder"/node*.pid "$folder"/head.pid; do
         [ -e "$file" ] || continue
         pid=$(<"$file")
@@ -98,6 +96,12 @@ down() {
         sleep 0.5
     done
     kill -KILL "${all[@]}" 2>/dev/null || true
+    rm -f "$folder"/*.pid
+}
+
+down() {
+    [ -d "$folder" ] || fail "there is no cluster in $folder."
+    stop
     rm -rf "$folder"
 }
 
@@ -105,6 +109,7 @@ status() {
     [ -d "$folder" ] || fail "there is no cluster in $folder."
     local ended=0 state
     for file in "$folder"/*.pid; do
+        [ -e "$file" ] || fail "no process runs; local_cluster.sh down removes $folder."
         state=runs
         kill -0 "$(<"$file")" 2>/dev/null || { state=ended; ended=1; }
         echo "$(basename "$file" .pid): $state (process $(<"$file"), log ${file%.pid}.log)"
