@@ -120,7 +120,8 @@ def parse_command(words: list[str]) -> JobCommand:
 
 def _typed(parameters: list[Any], values: dict[str, Any]) -> list[str]:
     """Return the words of a command line with the given values."""
-    words, options = [], []
+    words: list[str] = []
+    options: list[str] = []
     for parameter in parameters:
         if parameter.name not in values:
             continue

@@ -18,7 +18,9 @@ def server_problem(uri: str) -> str:
     """Ask a server for an experiment, and return why it cannot be used; empty if it can."""
     credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
     try:
-        response = http_request(credentials, _ENDPOINT, "POST", json={"max_results": 1})
+        response = http_request(  # type: ignore[no-untyped-call]
+            credentials, _ENDPOINT, "POST", json={"max_results": 1}
+        )
         if response.status_code == 401:
             if credentials.username or credentials.token or urlsplit(uri).username:
                 return f"the server rejects these credentials (HTTP 401). Check {_CREDENTIALS}."
