@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmlab.cli.console import print_json, print_message
+from mmlab.cli.console import print_json, print_message, print_text
 from mmlab.cli.interrupted import TRY_AGAIN
 from mmlab.cli.shared_options import JsonOption
 from mmlab.errors import UserError
@@ -145,7 +145,7 @@ def _follow(jobs: Jobs, name: str, as_json: bool) -> None:
     if as_json:
         _show(job, as_json)
     if job.exit_code:
-        print_message(f"Job {name}: {job.status}, exit code {job.exit_code}. {job.message}")
+        print_message(_describe(job))
         raise typer.Exit(job.exit_code)
 
 
@@ -154,5 +154,9 @@ def _show(job: Job, as_json: bool) -> None:
         content = {"job": job.name, "status": job.status, "exit_code": job.exit_code}
         print_json(content | {"message": job.message})
         return
+    print_text(_describe(job))
+
+
+def _describe(job: Job) -> str:
     code = "" if job.exit_code is None else f", exit code {job.exit_code}"
-    print(f"{job.name}: {job.status}{code}. {job.message}")
+    return f"Job {job.name}: {job.status}{code}. {job.message}".rstrip()

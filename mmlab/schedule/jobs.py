@@ -39,7 +39,7 @@ class Job:
     exit_code
         That of its command, 130 if it was stopped, 75 if it was lost; None while it runs.
     message
-        What Ray says of it.
+        What Ray says of it, unless its command has ended.
     """
 
     name: str
@@ -207,8 +207,8 @@ def _job(details: JobDetails) -> Job:
         code = 128 - code
     if code is None and details.status.is_terminal():
         code = {"SUCCEEDED": 0, "STOPPED": 130}.get(status, 75)
-    message = "" if details.message is None else details.message.splitlines()[0]
-    return Job(str(details.submission_id), status, code, message)
+    of_ray = details.message if details.message and details.driver_exit_code is None else ""
+    return Job(str(details.submission_id), status, code, of_ray.partition("\n")[0])
 
 
 def _attempt(name: str, job: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import tune
@@ -82,7 +83,8 @@ class RayCluster:
         """Return what an autoscaler can add; nothing for a local Ray."""
         if self.resources.address is None:
             return []
-        return node_groups(ray._private.worker.global_worker.gcs_client, _TIMEOUT)
+        worker: Any = ray._private.worker.global_worker
+        return node_groups(worker.gcs_client, _TIMEOUT)
 
     def placement(self) -> tune.PlacementGroupFactory:
         """Return the resources of a trial, on any node that is not left out."""

@@ -17,10 +17,9 @@ _CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW
 def server_problem(uri: str) -> str:
     """Ask a server for an experiment, and return why it cannot be used; empty if it can."""
     credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
-    question = {"max_results": 1}
     try:
         response = http_request(  # type: ignore[no-untyped-call]
-            credentials, _ENDPOINT, "POST", json=question
+            credentials, _ENDPOINT, "POST", json={"max_results": 1}
         )
         if response.status_code == 401:
             if credentials.username or credentials.token or urlsplit(uri).username:
