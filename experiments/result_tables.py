@@ -3,8 +3,8 @@
     python experiments/result_tables.py           check that the files are up to date
     python experiments/result_tables.py --write   write the files that are not
 
-Every study writes a Markdown file and the paired tests as CSV. A table contains the replicates that
-are finished: their number is in the column ``n``.
+Every study writes a Markdown file and its paired tests as CSV, a robustness study also its curves.
+A table contains the replicates that are finished: their number is in the column ``n``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import choose_defaults
 import pandas as pd
 import table4_measures
 
-from mmlab.cli.comparison_output import tables_output
+from mmlab.cli.comparison_output import curves_output, tables_output
+from mmlab.comparison.curves import curve_figures
 from mmlab.comparison.result_table import ResultFile
 from mmlab.comparison.tables import ComparisonTables, compare_methods
 from mmlab.datasets import load_cells
+from mmlab.figures.style import save_figure
 from mmlab.schedule.comparison_plan import ComparisonResult, plan_trials, tabulate
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import ComparisonSpec
@@ -37,6 +39,8 @@ STUDIES = {
     "table1_3_zeisel_subtypes": "zeisel_subtypes",
     "table1_3_citeseq": "citeseq",
     "faithful_zeisel": "zeisel",
+    "robustness_zeisel": "robustness_zeisel",
+    "robustness_citeseq": "robustness_citeseq",
 }
 
 #: How the rows of table 4 were computed; the file of rows does not record it.
@@ -66,7 +70,8 @@ def comparison(study: str, seed: int = 0) -> ComparisonTables:
 
 def study_files(study: str) -> dict[Path, str]:
     """Return the content of the files of a study, by path."""
-    output = tables_output(finished(study))
+    result = finished(study)
+    output = (tables_output if result.study.spec.study == "benchmark" else curves_output)(result)
     tests = pd.DataFrame(output.json["tests"])
     stem = STUDIES[study] if study.startswith("table") else study
     rows = f"experiments/results/{STUDIES[study]}.parquet"
@@ -75,6 +80,13 @@ def study_files(study: str) -> dict[Path, str]:
         RESULTS / f"{stem}.md": f"{output.text}\n{made}",
         RESULTS / f"{stem}_tests.csv": tests.to_csv(index=False, float_format="%.6g"),
     }
+
+
+def draw_curves(study: str) -> None:
+    """Draw the curves of a study over its settings, beside its files."""
+    result = finished(study)
+    for name, figure in curve_figures(result.study.spec, result.summary).items():
+        save_figure(figure, RESULTS / f"{STUDIES[study]}_{name.removeprefix('curves_')}.png")
 
 
 def table4_files() -> dict[Path, str]:
@@ -107,6 +119,8 @@ def main() -> None:
     ]
     for path in stale if write else ():
         path.write_text(contents[path], encoding="utf-8")
+        if path.stem in STUDIES and path.stem.startswith("robustness"):
+            draw_curves(path.stem)
     names = ", ".join(path.name for path in stale)
     if stale and not write:
         sys.exit(f"{names}: not up to date; run python experiments/result_tables.py --write")

@@ -178,6 +178,10 @@ def test_importing_is_light(module: str) -> None:
     assert loaded_by(f"import {module}") == set()
 
 
+def test_a_worker_loads_only_what_its_trials_need() -> None:
+    assert loaded_by("import mmlab.schedule.actor") == {"ray", "torch"}
+
+
 def test_the_registries_are_light() -> None:
     """Names, parameters and descriptions are listed without the libraries that do the work."""
     assert loaded_by("from mmlab.selectors import SELECTORS") == set()

@@ -6,14 +6,10 @@ import ast
 import os
 import re
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-import psutil
 import pytest
 from processes import listening_sockets, running_mmlab
-from servers import free_port
 
 import mmlab
 
@@ -75,30 +71,3 @@ def test_select_listens_on_nothing_and_is_private(
     files = list(tmp_path.rglob("*"))
     assert {"mlflow.db", "panel.csv"} <= {path.name for path in files}
     assert [path for path in files if path.stat().st_mode & 0o077] == []
-
-
-@pytest.mark.slow
-def test_the_ui_listens_on_the_loopback_interface(tmp_path: Path) -> None:
-    with running_mmlab(tmp_path, *SELECT) as process:
-        assert process.wait(300) == 0
-    port = free_port()
-    with running_mmlab(tmp_path, "ui", "--port", str(port)) as process:
-        deadline = time.monotonic() + 120
-        while not is_up(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None
-            assert time.monotonic() < deadline, (tmp_path / "stderr").read_text()
-            time.sleep(0.3)
-        ui = psutil.Process(process.pid)
-        addresses = {address for _, address in listening_sockets(ui.pid)}
-        lines = [" ".join(p.cmdline()) for p in [ui, *ui.children(recursive=True)]]
-    assert addresses
-    assert addresses <= LOOPBACK
-    assert not [line for line in lines if "mlflow.db" in line]
-
-
-def is_up(address: str) -> bool:
-    try:
-        urllib.request.urlopen(address).close()
-    except urllib.error.URLError:
-        return False
-    return True

@@ -6,7 +6,8 @@ for file in users tls.crt tls.key; do
     [ -r "$TRACKING_SECRETS/$file" ] || fail "$TRACKING_SECRETS/$file is missing or unreadable."
 done
 # Root's nginx has workers of another user, who reads the file of users at every request.
-mkdir -p -m 711 "$TRACKING_STATE"
+mkdir -p "$TRACKING_STATE"
+chmod 711 "$TRACKING_STATE"
 directives="daemon off;"
 [ "$(id -u)" != 0 ] || directives+=" user $(stat -c '%U %G' "$TRACKING_SECRETS/users");"
 configuration=$TRACKING_STATE/nginx.conf

@@ -1,6 +1,6 @@
 # Settings of the tracking server, read by all scripts of this folder. Set them in the environment,
 # or in the file that TRACKING_SETTINGS names.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2153
 set -euo pipefail
 umask 077
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -12,14 +12,12 @@ fi
 [[ $# -eq 1 && $1 =~ ^[A-Za-z0-9._-]+$ ]] || fail "$usage"
 users=$TRACKING_SECRETS/users
 touch "$users"
-others=$(grep -v "^${1//./\\.}:" "$users" || true)
-{
-    [ -z "$others" ] || echo "$others"
-    if ! $remove; then
-        password=$(openssl rand -base64 30)
-        echo "$1:$(openssl passwd -apr1 -stdin <<<"$password")"
-        echo "$password" >&2
-    fi
-} >"$users.new"
-chown --reference="$users" "$users.new"
+cp -p "$users" "$users.new"
+grep -v "^${1//./\\.}:" "$users" >"$users.new" || true
+if ! $remove; then
+    password=$(openssl rand -base64 30)
+    echo "$1:$(openssl passwd -apr1 -stdin <<<"$password")" >>"$users.new"
+fi
+# nginx reads the file at every request: it is replaced as a whole.
 mv "$users.new" "$users"
+$remove || echo "$password"

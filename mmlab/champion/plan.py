@@ -13,19 +13,15 @@ from mmlab.champion.decision import Contenders
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.schedule import (
-    Resources,
-    check_size,
-    comparison_name,
-    plan_trials,
-    require_machine,
-)
+from mmlab.schedule.cluster import require_machine
+from mmlab.schedule.comparison_plan import comparison_name, plan_trials
+from mmlab.schedule.study_size import check_size
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.spec.constraints import constraints_key
+from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import (
     Champion,
-    Outcome,
     PromotionRun,
     StudyRun,
     TrackingStore,
@@ -34,6 +30,7 @@ from mmlab.tracking import (
     open_study,
     unfinished_promotions,
 )
+from mmlab.trial.outcome import Outcome
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.model import Model, fit_model
 from mmlab.preprocessing.splits import replicate_split
-from mmlab.schedule import ComparisonResult, Resources, run_comparison
+from mmlab.schedule.comparison import run_comparison
+from mmlab.schedule.comparison_plan import ComparisonResult
 from mmlab.spec.comparison import ComparisonSpec
+from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import (

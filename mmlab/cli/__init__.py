@@ -12,6 +12,7 @@ import typer
 
 from mmlab.cli import (
     benchmark,
+    cluster,
     datasets,
     doctor,
     methods,
@@ -22,6 +23,7 @@ from mmlab.cli import (
     robustness,
     run,
     select,
+    submit,
     sweep,
     tune,
     ui,
@@ -45,6 +47,7 @@ app = typer.Typer(
         "Panel size             mmlab sweep n_markers=10,25,50,100 --dataset zeisel\n"
         "Tune a method          mmlab tune --dataset zeisel --trials 50\n"
         "Promote a champion     mmlab promote STUDY\n"
+        "Run on a cluster       mmlab submit -- tune --dataset zeisel\n"
         "Report a study         mmlab report STUDY -o FOLDER\n"
         "Reproduce a report     mmlab reproduce FOLDER/manifest.json\n"
         "Open the MLflow UI     mmlab ui\n"
@@ -103,6 +106,13 @@ for _name, _title, _command in (
     app.command(_name, cls=command_with_panels(_title))(_command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(methods.app, name="methods")
+app.add_typer(cluster.app, name="cluster")
+app.command(
+    "submit",
+    cls=command_with_panels("Options"),
+    # Options after the name of the submitted command are its own, also without --.
+    context_settings={"allow_interspersed_args": False},
+)(submit.submit)
 for _name, _command in (("ui", ui.ui), ("prune", prune.prune), ("doctor", doctor.doctor)):
     app.command(_name, cls=command_with_panels("Options"))(_command)
 

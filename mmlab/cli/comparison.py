@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from mmlab.schedule import ComparisonResult
+    from mmlab.schedule.comparison_plan import ComparisonResult
     from mmlab.spec.comparison import ComparisonSpec
 
 _BEFORE, _AFTER = BOLD.split("{}")
@@ -83,7 +83,8 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
     """Run a comparison, save its tables and figures, and print them."""
     store = open_store(options.tracking_uri, write=True)
 
-    from mmlab.schedule import StudyInterruptedError, run_comparison
+    from mmlab.schedule.comparison import run_comparison
+    from mmlab.system.interruption import StudyInterruptedError
 
     command = recorded_command()
     try:

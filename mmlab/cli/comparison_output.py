@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mmlab.comparison.shown_table import ShownTable
-    from mmlab.schedule import ComparisonResult
+    from mmlab.schedule.comparison_plan import ComparisonResult
 
 #: How a number of a table is marked as bold: as in Markdown, which is also readable in a text file.
 BOLD = "**{}**"

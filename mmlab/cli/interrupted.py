@@ -11,6 +11,7 @@ from typing import NoReturn
 from mmlab.cli.console import print_message, program_name
 from mmlab.spec.resources import Resources
 from mmlab.system.redaction import redact
+from mmlab.system.words import count
 
 #: The exit code of a study that the same command can go on with later (EX_TEMPFAIL).
 TRY_AGAIN = 75
@@ -35,8 +36,8 @@ def end_interrupted(reason: str, advice: str) -> NoReturn:
 def print_unsent(n_trials: int, uri: str, command: str) -> None:
     """Print that finished trials wait for a tracking store that does not answer."""
     print_message(
-        f"{n_trials} finished trials could not be sent to {uri} and wait on this machine; when it "
-        f"answers again, send them with: {command}"
+        f"{count(n_trials, 'finished trial')} could not be sent to {uri}: kept on this machine; "
+        f"when it answers again, send what is kept with: {command}"
     )
 
 

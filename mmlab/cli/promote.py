@@ -82,7 +82,7 @@ def promote(
     promotion.
     """
     from mmlab.champion.promote import promote as run_promotion
-    from mmlab.schedule import StudyInterruptedError
+    from mmlab.system.interruption import StudyInterruptedError
 
     check_output_folder("--output", output, parents=True)
     command = recorded_command()

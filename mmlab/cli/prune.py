@@ -128,7 +128,7 @@ def _json(
         "studies": [
             {
                 "study": study.name,
-                "kind": study.kind,
+                "has_study": study.has_study,
                 "used_at": study.used_at,
                 "runs": len(study.runs),
                 "bytes": size,

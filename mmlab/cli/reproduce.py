@@ -53,7 +53,7 @@ def reproduce(
     is 0 if no file was changed and every number is equal or within tolerance, else 1.
     """
     from mmlab.report.reproduce import reproduce as compute_again
-    from mmlab.schedule import StudyInterruptedError
+    from mmlab.system.interruption import StudyInterruptedError
 
     try:
         result = compute_again(

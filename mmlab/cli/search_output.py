@@ -9,7 +9,7 @@ from mmlab.cli.tracking_store import page_hint, page_link
 from mmlab.system.words import count
 
 if TYPE_CHECKING:
-    from mmlab.schedule import SearchResult
+    from mmlab.schedule.running_search import SearchResult
 
 
 def search_json(result: SearchResult) -> dict[str, Any]:

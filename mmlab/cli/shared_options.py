@@ -187,7 +187,8 @@ def resource_options(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Ray cluster, e.g. ray://head:10001. Default: Ray on this machine.",
+            help="Ray cluster of which this machine is a node: HOST:PORT of its head, or auto. "
+            "Default: Ray on this machine alone.",
             rich_help_panel=RESOURCES,
         ),
     ] = None,

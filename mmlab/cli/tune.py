@@ -113,7 +113,8 @@ def tune(
 
     store = open_store(tracking_uri, write=True)
 
-    from mmlab.schedule import StudyInterruptedError, resume_search, run_search
+    from mmlab.schedule.search import resume_search, run_search
+    from mmlab.system.interruption import StudyInterruptedError
 
     try:
         if resume is None:

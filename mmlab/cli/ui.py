@@ -66,7 +66,7 @@ def ui(
     page = latest_study_page(store)
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     address = _address(f"http://{bracketed(local)}:{port}", page)
-    print_message(f"MLflow UI: {address} (Ctrl-C stops it)")
+    print_message(f"MLflow UI: {address} (it answers in some seconds; Ctrl-C stops it)")
     own = own_names(host)
     if own:
         print_message(_exposed_hint(host, port, [*own, *names], named=bool(names)))

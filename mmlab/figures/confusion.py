@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from mmlab.figures.style import DPI, MAX_TITLE, figure_labels, figure_text
+from mmlab.figures.style import DPI, MAX_AXES, MAX_TITLE, figure_labels, figure_text
 
 #: Width in inches at which text is still legible on a page.
 _MAX_WIDTH = 15
@@ -60,7 +60,7 @@ def confusion_matrices(
         axes.set_axis_off()
     for axes, (name, counts) in zip(grid.flat, matrices.items(), strict=False):
         image = _draw_confusion(axes, counts, labels)
-        axes.set_title(figure_text(name), fontsize=10)
+        axes.set_title(figure_text(name, MAX_AXES), fontsize=10)
     for axes in grid[:, 0]:
         axes.set_ylabel("true cell type")
     figure.suptitle(figure_text(title, MAX_TITLE), fontsize=11)

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmlab.figures.style import DPI, MARKERS, MAX_TITLE, figure_labels, figure_text
+from mmlab.figures.style import DPI, MARKERS, MAX_AXES, MAX_TITLE, figure_labels, figure_text
 
 _LINE_STYLES = ("-", "--", ":", "-.")
 #: Ratio of the largest to the smallest tick from which the x-axis is logarithmic.
@@ -69,8 +69,8 @@ def curves(
             axes.minorticks_off()
         elif all(float(number).is_integer() for number in numbers):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_title(figure_text(name), fontsize=10)
-        axes.set_xlabel(figure_text(xlabel))
+        axes.set_title(figure_text(name, MAX_AXES), fontsize=10)
+        axes.set_xlabel(figure_text(xlabel, MAX_AXES))
         axes.set_ylabel(ylabels[name])
         axes.grid(alpha=0.3)
     handles, labels = grid.flat[0].get_legend_handles_labels()

@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmlab.figures.style import DPI, MARKERS, MAX_TITLE, figure_labels, figure_text
+from mmlab.figures.style import DPI, MARKERS, MAX_AXES, MAX_TITLE, figure_labels, figure_text
 
 
 def cell_maps(
@@ -55,7 +55,7 @@ def cell_maps(
                 rasterized=True,
             )
         axes.set(xticks=[], yticks=[])
-        axes.set_title(figure_text(name), fontsize=10)
+        axes.set_title(figure_text(name, MAX_AXES), fontsize=10)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(
         handles,

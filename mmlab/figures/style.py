@@ -16,8 +16,9 @@ from mmlab.system.printable import printable
 DPI = 120
 #: Markers of points, in the order of their use.
 MARKERS = "osD^vP*X"
-#: Characters of the longest label, and of the longest title.
-MAX_LABEL, MAX_TITLE = 40, 120
+#: Characters of the longest label in a legend or at a tick, the longest title or label of axes, and
+#: the longest title of a figure.
+MAX_LABEL, MAX_AXES, MAX_TITLE = 40, 64, 120
 
 
 def figure_text(text: str, longest: int = MAX_LABEL) -> str:

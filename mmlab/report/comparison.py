@@ -20,7 +20,7 @@ from mmlab.figures.published_numbers import published_figure
 from mmlab.report.comparison_text import HEADLINE_METRIC
 from mmlab.report.manifest import TrialEntry, replicate_entries
 from mmlab.report.page import BestValue, PageFigure, Section, Table
-from mmlab.schedule import ComparisonResult
+from mmlab.schedule.comparison_plan import ComparisonResult
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS
 from mmlab.trial.evaluate import CLEAN_PREFIX

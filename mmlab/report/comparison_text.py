@@ -13,7 +13,7 @@ from mmlab.comparison.significance import (
     reference_method,
 )
 from mmlab.comparison.tables import describe_spread
-from mmlab.schedule import ComparisonResult
+from mmlab.schedule.comparison_plan import ComparisonResult
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import NOISE_AXIS, SIZE_AXIS, ComparisonSpec
 

@@ -13,7 +13,7 @@ from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.recipes import first_replicate_zscore
 from mmlab.report.page import Section
 from mmlab.report.panel import describe_panel, panel_section
-from mmlab.schedule import ComparisonResult
+from mmlab.schedule.comparison_plan import ComparisonResult
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import TrialSpec
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmlab.datasets.cells import Cells
 from mmlab.report.page import Section
-from mmlab.schedule import ComparisonResult, read_comparison
+from mmlab.schedule.comparison_plan import ComparisonResult, read_comparison
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import StudyRun, find_promotions, find_study

@@ -20,8 +20,9 @@ from mmlab.report.manifest import (
     finite_metrics,
     read_manifest,
 )
-from mmlab.schedule import Resources, compute_trials
+from mmlab.schedule.submit import compute_trials
 from mmlab.spec.protocol import PROTOCOL_NUMBER
+from mmlab.spec.resources import Resources
 from mmlab.system.environment import describe_environment
 from mmlab.system.folders import restore_folder
 from mmlab.trial.result import TrialResult

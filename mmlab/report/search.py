@@ -33,24 +33,15 @@ from mmlab.report.manifest import TrialEntry, search_entries
 from mmlab.report.page import BestValue, PageFigure, Report, Section, Table
 from mmlab.report.panel import panel_section
 from mmlab.report.promotion import last_promotion, promotion_section
-from mmlab.schedule import (
-    ComparisonResult,
-    best_trial,
-    search_figures,
-    trial_table,
-)
+from mmlab.schedule.comparison_plan import ComparisonResult
+from mmlab.schedule.search_figures import search_figures
+from mmlab.schedule.search_summary import best_trial, trial_table
 from mmlab.spec.comparison import MethodSpec
 from mmlab.spec.protocol import PROTOCOL_NUMBER
 from mmlab.spec.search import SearchSpec
 from mmlab.system.environment import describe_environment
-from mmlab.tracking import (
-    Outcome,
-    StudyRun,
-    TrialRecord,
-    baseline_ahead,
-    baseline_scores,
-    read_replicates,
-)
+from mmlab.tracking import StudyRun, TrialRecord, baseline_ahead, baseline_scores, read_replicates
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.run import final_objective
 
 #: Maximum number of trials in the table of the page.

@@ -33,7 +33,7 @@ from mmlab.report.consensus_panel import method_panel, method_panel_section
 from mmlab.report.folder import check_folder, write_report
 from mmlab.report.page import Report
 from mmlab.report.search import report_search
-from mmlab.schedule import ComparisonResult, read_comparison
+from mmlab.schedule.comparison_plan import ComparisonResult, read_comparison
 from mmlab.spec.search import SearchSpec
 from mmlab.system.environment import describe_environment
 from mmlab.system.folders import restore_folder

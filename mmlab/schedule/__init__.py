@@ -2,6 +2,8 @@
 
 The only package of mmlab that imports ray or optuna. It never reads Tune's own state on disk: the
 tracking store records which trials have ended, and a resumed study starts from that record.
+
+The package itself imports none of its modules, so that a worker loads only what its trials need.
 """
 
 from __future__ import annotations
@@ -22,39 +24,3 @@ for _name, _value in {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }.items():
     os.environ.setdefault(_name, _value)
-
-from mmlab.schedule.cluster import require_machine
-from mmlab.schedule.comparison import run_comparison
-from mmlab.schedule.comparison_plan import (
-    ComparisonResult,
-    comparison_name,
-    plan_trials,
-    read_comparison,
-)
-from mmlab.schedule.running_search import SearchResult
-from mmlab.schedule.search import resume_search, run_search
-from mmlab.schedule.search_figures import search_figures
-from mmlab.schedule.search_summary import best_trial, trial_table
-from mmlab.schedule.study_size import check_size
-from mmlab.schedule.submit import compute_trials
-from mmlab.spec.resources import Resources
-from mmlab.system.interruption import StudyInterruptedError
-
-__all__ = [
-    "ComparisonResult",
-    "Resources",
-    "SearchResult",
-    "StudyInterruptedError",
-    "best_trial",
-    "check_size",
-    "comparison_name",
-    "compute_trials",
-    "plan_trials",
-    "read_comparison",
-    "require_machine",
-    "resume_search",
-    "run_comparison",
-    "run_search",
-    "search_figures",
-    "trial_table",
-]

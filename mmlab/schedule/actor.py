@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,8 +17,8 @@ from mmlab.errors import UserError
 from mmlab.schedule.shared_cells import SharedCells
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.tracking import Outcome
 from mmlab.trial.objective import SCORE, final_objective, knn_accuracy
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import OBJECTIVE, Trial, run_trials
 
@@ -58,6 +59,7 @@ class Actor(tune.Trainable):
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
+        self.started_at = time.monotonic()
         self.specs = self._specs(config)
         self.epochs: Iterator[None] | None = None
         self.reports: dict[str, dict[str, Any]] = {}
@@ -117,7 +119,7 @@ class Actor(tune.Trainable):
             "outcome": str(outcome),
             "epoch": 0,
             "score": -math.inf,
-            "seconds": 0.0,
+            "seconds": time.monotonic() - self.started_at,
             "reason": "",
             "metrics": {},
             "result": "",

@@ -19,8 +19,9 @@ from rich.console import Console
 from mmlab.errors import UserError
 from mmlab.schedule.cluster_address import require_cluster
 from mmlab.schedule.cluster_watch import ClusterWatch
-from mmlab.schedule.node_check import error_line
+from mmlab.schedule.node_check import NodeReport, error_line, inspect_nodes
 from mmlab.schedule.ray_cluster import RayCluster
+from mmlab.schedule.trial_fit import require_fit
 from mmlab.spec.resources import Resources
 from mmlab.system.driver_folder import driver_folder, end_leftovers
 from mmlab.system.interruption import Interruption
@@ -49,7 +50,7 @@ def cluster(
     require_machine(resources)
     end_leftovers()
     with driver_folder() as folder:
-        _start(resources, folder)
+        _start(resources.address, folder)
         try:
             with ClusterWatch(interruption, resources.address):
                 connected = RayCluster(resources, folder, interruption, console)
@@ -61,15 +62,39 @@ def cluster(
                 _shut_down()
 
 
-def _start(resources: Resources, folder: Path) -> None:
+def inspect_cluster(address: str) -> list[NodeReport]:
+    """Join a Ray cluster, and return a report on each of its nodes.
+
+    Raises
+    ------
+    UserError
+        The cluster cannot be reached, or this machine is none of its nodes.
+    """
+    require_cluster(address).require_node()
+    with driver_folder() as folder:
+        _start(address, folder)
+        try:
+            return inspect_nodes()
+        finally:
+            _shut_down()
+
+
+def _start(address: str | None, folder: Path) -> None:
     """Start Ray on this machine, or join a cluster.
+
+    Parameters
+    ----------
+    address
+        That of the cluster; None starts Ray on this machine.
+    folder
+        Temporary folder of this driver.
 
     Raises
     ------
     UserError
         Ray cannot be started, or the cluster cannot be joined.
     """
-    is_local = resources.address is None
+    is_local = address is None
     if is_local:
         _set_token()
     with warnings.catch_warnings(), _own_signals():
@@ -78,7 +103,7 @@ def _start(resources: Resources, folder: Path) -> None:
             ray.init(
                 # Without an address, Ray would join a cluster: that of the variable RAY_ADDRESS, or
                 # one that runs on this machine.
-                address="local" if is_local else resources.address,
+                address="local" if is_local else address,
                 num_cpus=usable_cpus() if is_local else None,
                 include_dashboard=False if is_local else None,
                 log_to_driver=False,
@@ -88,11 +113,11 @@ def _start(resources: Resources, folder: Path) -> None:
             )
         except ConnectionError as error:
             raise UserError(
-                f"no Ray cluster responds at {resources.address!r}. Start one with "
+                f"no Ray cluster responds at {address!r}. Start one with "
                 "`ray start --head`, or omit --address to use this machine."
             ) from error
         except Exception as error:  # Ray raises the base class, too
-            place = "this machine" if is_local else repr(resources.address)
+            place = "this machine" if is_local else repr(address)
             raise UserError(
                 f"Ray could not be started on or joined at {place}: {error_line(str(error))}. If "
                 "the machine is overloaded, run the same command again later."
@@ -135,10 +160,13 @@ def require_machine(resources: Resources) -> None:
     ------
     UserError
         A trial requests more CPUs than this machine has, or more GPUs than torch can use on it; or
-        no cluster responds at ``resources.address``, see :func:`require_cluster`.
+        no cluster responds at ``resources.address`` (see :func:`require_cluster`), this machine is
+        none of its nodes, or none of them has room for a trial.
     """
     if resources.address is not None:
-        require_cluster(resources.address)
+        found = require_cluster(resources.address)
+        found.require_node()
+        require_fit(resources, found.sizes)
         return
     available = {"CPU": usable_cpus()}
     requested = {"CPU": float(resources.cpus_per_trial), "GPU": resources.gpus_per_trial}

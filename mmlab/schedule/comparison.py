@@ -72,10 +72,10 @@ def run_comparison(
         is running the study or uses ``results_file``.
     """
     check_size(spec.n_trials, store)
+    require_machine(resources)
     cells = load_cells(spec.data)
     trials = plan_trials(spec, cells)
     name = comparison_name(spec, cells)
-    require_machine(resources)
     store.initialise()
     with (
         lock_study(store, name),

@@ -18,8 +18,9 @@ from mmlab.selectors import get_selector
 from mmlab.spec.comparison import NOISE_AXIS, ComparisonSpec, MethodSpec, Setting
 from mmlab.spec.resources import Resources
 from mmlab.spec.trial import TrialSpec
-from mmlab.tracking import Outcome, StudyRun, find_finished_replicates, read_study_replicates
+from mmlab.tracking import StudyRun, find_finished_replicates, read_study_replicates
 from mmlab.trial.defaults import resolve_spec
+from mmlab.trial.outcome import Outcome
 
 #: Maximum number of trials that are trained as one batch on a GPU. Their results are recorded
 #: together, once the whole batch is done.

@@ -9,7 +9,8 @@ from typing import Any
 from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.schedule.ray_tune_run import Recorder
 from mmlab.spec.trial import TrialSpec
-from mmlab.tracking import EndedTrial, Outcome
+from mmlab.tracking import EndedTrial
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 
 #: Records a trial that has ended; called before the progress display counts the trial.
@@ -55,7 +56,16 @@ class ComparisonRecorder(Recorder):
                 spec = TrialSpec.model_validate(requested_spec)
             else:
                 spec = trial_result.spec
-            digest, parent, reason = report["digest"], group["parent"], report["reason"]
-            at_ms = int(time.time() * 1000)
-            self.on_end(EndedTrial(spec, digest, parent, outcome, trial_result, reason, at_ms))
+            self.on_end(
+                EndedTrial(
+                    spec,
+                    report["digest"],
+                    group["parent"],
+                    outcome,
+                    trial_result,
+                    report["reason"],
+                    at_ms=int(time.time() * 1000),
+                    seconds=report["seconds"],
+                )
+            )
             self.progress.end(key, outcome)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmlab.system.files import atomic_write
-from mmlab.tracking import ENDED, Outcome
+from mmlab.trial.outcome import ENDED, Outcome
 
 if TYPE_CHECKING:
     from mmlab.schedule.progress import TrialProgress

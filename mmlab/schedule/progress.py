@@ -17,7 +17,8 @@ from rich.table import Table
 
 from mmlab.schedule.metrics_file import MetricsFile
 from mmlab.system.words import count
-from mmlab.tracking import ENDED, Outcome, format_value
+from mmlab.tracking import format_value
+from mmlab.trial.outcome import ENDED, Outcome
 
 #: Number of trials in the table of a search.
 _N_BEST = 5
@@ -45,9 +46,8 @@ class TrialProgress:
 class Progress:
     """Progress of a study: a live table on a terminal, one line per ended trial elsewhere.
 
-    ``total`` counts all trials of the study, ``ended`` those that have ended so far, and
-    ``ended_now`` those of them that ended since this process started. ``unsent`` returns the number
-    of ended trials that the tracking store does not have yet, for the metrics file.
+    ``total`` counts all trials of the study, ``ended`` those that have ended, ``ended_now`` those
+    of them that ended since this process started; ``unsent()`` those that the store lacks.
     """
 
     console: Console

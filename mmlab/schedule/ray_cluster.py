@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import tune
@@ -12,9 +12,13 @@ from rich.console import Console
 
 from mmlab.errors import UserError
 from mmlab.schedule.node_check import check_nodes
+from mmlab.schedule.trial_fit import NodeGroup, n_fitting, node_groups, require_fit
 from mmlab.spec.resources import Resources
 from mmlab.system.driver_folder import end_processes
 from mmlab.system.interruption import Interruption
+
+#: Seconds in which the GCS of a cluster has to answer.
+_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,43 +47,44 @@ class RayCluster:
 
     @property
     def slots(self) -> int:
-        """Number of trials that run at the same time."""
-        fits = min(
-            int(self._available()[kind] / amount) for kind, amount in self._requested() if amount
-        )
+        """Number of trials that run at the same time on the present nodes, at least 1."""
+        return self._limited(sum(n_fitting(self.resources, node) for node in self._usable_nodes()))
+
+    @property
+    def max_slots(self) -> int:
+        """Number of trials to start: :attr:`slots`, and those for which an autoscaler adds nodes.
+
+        An autoscaler adds nodes only if trials wait for them.
+        """
+        added = sum(n_fitting(self.resources, g.resources) * g.max_nodes for g in self._groups())
+        return self._limited(added) if added else self.slots
+
+    def _limited(self, fitting: int) -> int:
         limit = self.resources.max_concurrent
-        return fits if limit is None else min(fits, limit)
+        return max(fitting if limit is None else min(fitting, limit), 1)
 
     def require_size(self) -> None:
-        """Check that the nodes that are not left out together have the resources of a trial.
+        """Check that a node that is not left out, or one that can be added, has room for a trial.
 
         Raises
         ------
         UserError
-            They have not.
+            No node has.
         """
-        available = self._available()
-        for kind, amount in self._requested():
-            if amount > available[kind]:
-                raise UserError(
-                    f"a trial requests {amount:g} {kind}s, but the Ray cluster has "
-                    f"{available[kind]:g}. Lower --{kind.lower()}s-per-trial.{self.left_out}"
-                )
-
-    def _requested(self) -> list[tuple[str, float]]:
-        resources = self.resources
-        return [("CPU", float(resources.cpus_per_trial)), ("GPU", resources.gpus_per_trial)]
-
-    def _available(self) -> Counter[str]:
-        available = Counter[str]()
-        for node in self._usable_nodes():
-            available.update(node)
-        return available
+        sizes = [*self._usable_nodes(), *(group.resources for group in self._groups())]
+        require_fit(self.resources, sizes, self.left_out)
 
     def _usable_nodes(self) -> list[dict[str, float]]:
         """Return the resources of the nodes that are alive and not left out."""
         alive = [node for node in ray.nodes() if node["Alive"]]
         return [node["Resources"] for node in alive if node["NodeID"] not in self.excluded]
+
+    def _groups(self) -> list[NodeGroup]:
+        """Return what an autoscaler can add; nothing for a local Ray."""
+        if self.resources.address is None:
+            return []
+        worker: Any = ray._private.worker.global_worker
+        return node_groups(worker.gcs_client, _TIMEOUT)
 
     def placement(self) -> tune.PlacementGroupFactory:
         """Return the resources of a trial, on any node that is not left out."""
@@ -99,7 +104,8 @@ class RayCluster:
         """
         if self.resources.address is None:
             return
-        new = {node: text for node, text in check_nodes().items() if node not in self.excluded}
+        unusable = check_nodes(gpus=self.resources.gpus_per_trial > 0)
+        new = {node: text for node, text in unusable.items() if node not in self.excluded}
         self.excluded.update(new)
         if not self._usable_nodes():
             raise UserError(

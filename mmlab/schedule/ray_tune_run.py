@@ -15,8 +15,10 @@ from ray import tune
 from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
 
 from mmlab.schedule.actor import Actor
+from mmlab.schedule.elastic_limit import ElasticLimit
 from mmlab.schedule.node_check import error_line
 from mmlab.schedule.ray_cluster import RayCluster
 from mmlab.system.interruption import Interruption
@@ -112,15 +114,19 @@ class TuneRun:
             ended = {json.dumps(config[name], sort_keys=True) for config in self.recorder.ended}
             values = [v for v in values if json.dumps(v, sort_keys=True) not in ended]
 
-    def fit(self, space: dict[str, Any], **config: Any) -> bool:
+    def fit(
+        self, space: dict[str, Any], *, searcher: Searcher | None = None, **config: Any
+    ) -> bool:
         """Run the configurations of a parameter space once.
 
         Parameters
         ----------
         space
             Tune's parameter space.
+        searcher
+            Proposes the configurations; None: all those of a grid in ``space``.
         config
-            Further arguments of ``tune.TuneConfig``: search algorithm, scheduler, num_samples.
+            Further arguments of ``tune.TuneConfig``: scheduler, num_samples.
 
         Returns
         -------
@@ -137,16 +143,21 @@ class TuneRun:
             self.cluster.placement(),
         )
         self.recorder.start_round()
+        limit = ElasticLimit(self.cluster, searcher)
         tuner = tune.Tuner(
             trainable,
             param_space=space,
             tune_config=tune.TuneConfig(
-                max_concurrent_trials=self.cluster.slots, reuse_actors=True, **config
+                search_alg=limit.search_algorithm, reuse_actors=True, **config
             ),
             run_config=tune.RunConfig(
                 name=self.name,
                 storage_path=tempfile.mkdtemp(prefix="tune-", dir=self.cluster.folder),
-                callbacks=[self.recorder, _StopWhenInterrupted(self.cluster.interruption)],
+                callbacks=[
+                    self.recorder,
+                    _StopWhenInterrupted(self.cluster.interruption),
+                    limit,
+                ],
                 # A trial takes minutes: an interrupted one starts again from its first epoch.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=_RETRIES),

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from mmlab.comparison.result_table import ResultFile, write_rows
+from mmlab.system.words import count
 from mmlab.tracking import Outbox, StudyRun
 
 
@@ -38,8 +39,9 @@ def rescue_replicates(
     else:
         place = "could not be written elsewhere: the same command computes them again"
     console.print(
-        f"{n_trials} finished trials could not be sent to {study.store.uri}, nor be written to "
-        f"{outbox.unsent.folder} ({outbox.unsent.disk_error}). All finished replicates {place}.",
+        f"{count(n_trials, 'finished trial')} could not be sent to {study.store.uri}, nor be "
+        f"written to {outbox.unsent.folder} ({outbox.unsent.disk_error}). All finished replicates "
+        f"{place}.",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -20,7 +20,8 @@ from mmlab.schedule.shared_cells import share_cells
 from mmlab.selectors import resolve_params
 from mmlab.spec.search import SearchSpec
 from mmlab.system.words import count
-from mmlab.tracking import ENDED, Outbox, StudyRun, TrialRecord, log_search_summary
+from mmlab.tracking import Outbox, StudyRun, TrialRecord, log_search_summary
+from mmlab.trial.outcome import ENDED
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _run_search(trials: SearchTrials, tune_run: TuneRun) -> None:
             return
         was_lost = tune_run.fit(
             {"selector": search.selector, "params": search.fixed},
-            search_alg=NewConfigurations(trials),
+            searcher=NewConfigurations(trials),
             scheduler=WarmStartASHA(trials, max_epochs),
             num_samples=study.spec.trials - ended,
         )

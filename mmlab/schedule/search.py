@@ -66,12 +66,12 @@ def run_search(
         name = f"tune-{name_from(spec.data.title)}-{stamp}-{secrets.token_hex(2)}"
     check_name(name, "study")
     check_size(spec.trials + len(spec.baselines), store)
+    require_machine(resources)
     # The name is taken before the store is searched for it, or two drivers would both find it free.
     with lock_study(store, name):
         require_new(name, store)
         cells = load_cells(spec.data)
         check_search(spec, cells)
-        require_machine(resources)
         store.initialise()
         close_abandoned(store)
         params = {
@@ -125,10 +125,10 @@ def resume_search(
         spec = spec.model_copy(update={"trials": trials})
     check_size(spec.trials + len(spec.baselines), store)
     study = existing.with_spec(spec)
+    require_machine(resources)
     with lock_study(store, study.name):
         cells = load_cells(study.spec.data)
         study.require_data(cells, "start a new study")
-        require_machine(resources)
         store.initialise()
         with interruptible() as stop, cluster(resources, stop, console) as ray_cluster:
             claim_study(study)

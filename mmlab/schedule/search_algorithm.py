@@ -20,8 +20,8 @@ from mmlab.schedule.actor import FAILED_SCORE
 from mmlab.schedule.search_trials import SearchTrials
 from mmlab.spec.base import Scalar
 from mmlab.spec.search import Choices, Range, SearchSpace
-from mmlab.tracking import ENDED, Outcome
 from mmlab.trial.objective import SCORE
+from mmlab.trial.outcome import ENDED, Outcome
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -13,7 +13,8 @@ from mmlab import figures
 from mmlab.schedule.search_algorithm import optuna_distributions, searched_params
 from mmlab.selectors import control_methods
 from mmlab.spec.search import Choices, Range, SearchSpec
-from mmlab.tracking import Outcome, StudyRun, TrialRecord
+from mmlab.tracking import StudyRun, TrialRecord
+from mmlab.trial.outcome import Outcome
 
 #: Minimum number of trials for an estimate of parameter importances.
 MIN_TRIALS_FOR_IMPORTANCES = 20

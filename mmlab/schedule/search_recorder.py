@@ -10,8 +10,9 @@ from ray.tune.experiment import Trial
 from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.schedule.ray_tune_run import Recorder
 from mmlab.schedule.search_trials import SearchTrials
-from mmlab.tracking import EndedTrial, Outbox, Outcome
+from mmlab.tracking import EndedTrial, Outbox
 from mmlab.trial.objective import SCORE
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 
 
@@ -45,15 +46,14 @@ class SearchRecorder(Recorder):
         )
         self.progress.update(trial.trial_id, state)
         if report["metrics"]:
-            self._keep_epoch(trial, report["metrics"])
+            self._keep_epoch(trial, report)
         # Tune keeps the last report of every trial in memory; drop the large result from it.
         text = report.pop("result")
-        if outcome == Outcome.COMPLETE:
-            self._record(trial, outcome, result=TrialResult.from_json(text))
-        elif outcome == Outcome.FAILED:
-            self._record(trial, outcome, reason=report["reason"])
+        if outcome in (Outcome.COMPLETE, Outcome.FAILED):
+            self._record(trial, report, TrialResult.from_json(text) if text else None)
 
-    def _keep_epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+    def _keep_epoch(self, trial: Trial, report: dict[str, Any]) -> None:
+        metrics: dict[str, float] = report["metrics"]
         epochs = self._epochs.setdefault(trial.trial_id, [])
         # A trial whose worker died starts again from its first epoch.
         while epochs and epochs[-1]["epoch"] >= metrics["epoch"]:
@@ -61,7 +61,7 @@ class SearchRecorder(Recorder):
         epochs.append(metrics)
         spec, digest = self.trials.identify(trial.config["selector"], trial.config["params"])
         self.trials.start(spec, digest)
-        self.outbox.report(spec, digest, self.trials.study.run_id, metrics)
+        self.outbox.report(spec, digest, self.trials.study.run_id, metrics, report["seconds"])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Record a trial that was stopped early; the others are recorded with their result."""
@@ -72,21 +72,26 @@ class SearchRecorder(Recorder):
                 f"Stopped early after epoch {report['epoch']}: the validation score of "
                 f"{report['score']:.4f} was not among the best at that epoch."
             )
-            self._record(trial, Outcome.STOPPED, reason=reason)
+            self._record(trial, report | {"outcome": Outcome.STOPPED, "reason": reason}, None)
 
-    def _record(
-        self,
-        trial: Trial,
-        outcome: Outcome,
-        *,
-        result: TrialResult | None = None,
-        reason: str = "",
-    ) -> None:
+    def _record(self, trial: Trial, report: dict[str, Any], result: TrialResult | None) -> None:
+        """Record an ended trial with its last report."""
+        outcome = Outcome(report["outcome"])
         spec, digest = self.trials.identify(trial.config["selector"], trial.config["params"])
         epochs = self._epochs.pop(trial.trial_id, [])
         unfinished = epochs if result is None else []
         at_ms, parent = int(time.time() * 1000), self.trials.study.run_id
-        ended = EndedTrial(spec, digest, parent, outcome, result, reason, at_ms, unfinished)
+        ended = EndedTrial(
+            spec,
+            digest,
+            parent,
+            outcome,
+            result,
+            report["reason"],
+            at_ms,
+            unfinished,
+            report["seconds"],
+        )
         self.trials.end(ended)
         self.outbox.put(ended)
         self.progress.end(trial.trial_id, outcome)

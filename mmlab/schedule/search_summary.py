@@ -10,7 +10,8 @@ import pandas as pd
 from mmlab.figures.style import save_figure
 from mmlab.schedule.search_figures import search_figures
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking import Outcome, StudyRun, TrialRecord
+from mmlab.tracking import StudyRun, TrialRecord
+from mmlab.trial.outcome import Outcome
 
 
 def best_trial(study: StudyRun[SearchSpec], records: list[TrialRecord]) -> TrialRecord | None:

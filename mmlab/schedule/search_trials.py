@@ -8,8 +8,9 @@ from mmlab.datasets.cells import Cells
 from mmlab.spec.base import Scalar
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
-from mmlab.tracking import ENDED, EndedTrial, Outcome, StudyRun, TrialRecord
+from mmlab.tracking import EndedTrial, StudyRun, TrialRecord
 from mmlab.trial.defaults import resolve_spec
+from mmlab.trial.outcome import ENDED, Outcome
 from mmlab.trial.run import OBJECTIVE
 
 

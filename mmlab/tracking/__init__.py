@@ -41,6 +41,7 @@ from mmlab.tracking.promotion import (
     unfinished_promotions,
 )
 from mmlab.tracking.search_page import format_value, log_search_summary
+from mmlab.tracking.spec_params import constraint_params
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_abandoned
@@ -56,18 +57,16 @@ from mmlab.tracking.study_run import (
     reclaim_study,
 )
 from mmlab.tracking.tracking_uri import URI_VARIABLE, resolve_uri
-from mmlab.tracking.trial_record import ENDED, Outcome, TrialRecord, baseline_ahead, baseline_scores
+from mmlab.tracking.trial_record import TrialRecord, baseline_ahead, baseline_scores
 from mmlab.tracking.trial_run import (
     STORE_ERRORS,
     TrialRun,
     close_trial,
-    constraint_params,
     run_tracked,
 )
 from mmlab.tracking.unrecorded_result import UnrecordedResultError
 
 __all__ = [
-    "ENDED",
     "STORE_ERRORS",
     "URI_VARIABLE",
     "Champion",
@@ -75,7 +74,6 @@ __all__ = [
     "MethodRun",
     "OldStudy",
     "Outbox",
-    "Outcome",
     "PromotionRun",
     "StudyRun",
     "TrackingStore",

@@ -8,8 +8,9 @@ from typing import Any
 
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.redaction import redact
-from mmlab.tracking.trial_record import Outcome, TrialRecord
+from mmlab.tracking.trial_record import TrialRecord
 from mmlab.trial.objective import OBJECTIVE, SCORE, final_objective
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 
 
@@ -34,6 +35,8 @@ class EndedTrial:
         Time of its end, Unix time in milliseconds.
     unfinished
         Metrics of each epoch before it was stopped or failed.
+    seconds
+        How long it ran.
     """
 
     spec: TrialSpec
@@ -44,6 +47,12 @@ class EndedTrial:
     reason: str
     at_ms: int
     unfinished: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def started_ms(self) -> int:
+        """Time of its start, Unix time in milliseconds."""
+        return self.at_ms - round(1000 * self.seconds)
 
     @property
     def epochs(self) -> list[dict[str, float]]:
@@ -81,6 +90,7 @@ class EndedTrial:
             "spec": self.spec.model_dump(mode="json"),
             "result": None if self.result is None else self.result.to_json(),
             "unfinished": self.unfinished,
+            "seconds": self.seconds,
         }
         return json.dumps(content)
 

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mmlab.comparison.result_table import ResultRow, row_from_parquet
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_run import find_study_run
-from mmlab.tracking.trial_record import Outcome
+from mmlab.trial.outcome import Outcome
 
 _log = logging.getLogger(__name__)
 

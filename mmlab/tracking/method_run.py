@@ -18,8 +18,8 @@ from mmlab.datasets.cells import Cells
 from mmlab.figures.style import save_figure
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec, Setting
 from mmlab.tracking.metric_points import metric_points
+from mmlab.tracking.spec_params import spec_params
 from mmlab.tracking.study_run import StudyRun
-from mmlab.tracking.trial_run import spec_params
 from mmlab.trial.objective import SCORE
 from mmlab.trial.result import CONFUSION_PREFIX, borda_panel, panel_table, sum_matrices
 
@@ -54,7 +54,7 @@ class MethodRun:
         if len(settings) > 1:
             varied = "noise_level" if study.spec.levels else study.spec.axis
             params[varied] = ", ".join(str(setting.value) for setting in settings)
-        study.store.log_params(run_id, params)
+        study.store.log(run_id, params=params)
         return cls(study, run_id, method)
 
     def finish(
@@ -83,7 +83,7 @@ class MethodRun:
         """
         store, settings = self.study.store, self.study.spec.settings
         points = method_points(settings, summary, extra_metrics)
-        store.log_points(self.run_id, [*points, *metric_points({"replicates": len(rows)}, 0)])
+        store.log(self.run_id, [*points, *metric_points({"replicates": len(rows)}, 0)])
         if rows:
             store.log_files(self.run_id, lambda folder: self._write(rows, cells, umap, folder))
         n_planned = (self.method.replicates or self.study.spec.replicates) * len(settings)
@@ -164,9 +164,8 @@ def log_leader(
         See :meth:`MethodRun.finish`.
     """
     points = method_points(study.spec.settings, summary, extra_metrics)
-    study.store.log_points(study.run_id, points)
     meaning = "kNN accuracy on the test cells, mean over settings; higher is better"
-    study.store.set_tags(study.run_id, {"mmlab.leader": title, "mmlab.score": meaning})
+    study.store.log(study.run_id, points, tags={"mmlab.leader": title, "mmlab.score": meaning})
 
 
 def _consensus(spec: ComparisonSpec, rows: Sequence[ResultRow], cells: Cells) -> pd.DataFrame:

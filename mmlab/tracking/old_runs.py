@@ -27,8 +27,6 @@ class OldStudy:
     ----------
     name
         Name of the study; id of a run without a study.
-    kind
-        Of a study ``tune``, ``benchmark`` and the like; ``select`` of a run without a study.
     used_at
         Latest start or end of its runs, Unix time in seconds.
     runs
@@ -38,7 +36,6 @@ class OldStudy:
     """
 
     name: str
-    kind: str
     used_at: float
     runs: list[Run]
     reason: str
@@ -110,7 +107,7 @@ def delete_study(store: TrackingStore, study: OldStudy) -> None:
             stack.enter_context(lock_study(store, study.name))
         _require_ended(store, study)
         for run in study.runs:
-            _artifacts(store, run).delete_artifacts()
+            _artifacts(store, run).delete_artifacts()  # type: ignore[no-untyped-call]
             store.client.delete_run(run.info.run_id)
             # Servers have no request for this. `mlflow gc --run-ids` would also delete all
             # experiments that the user has moved to the bin.
@@ -124,13 +121,12 @@ def _old_study(
 ) -> OldStudy:
     runs = sorted(runs, key=lambda run: run.data.tags["mmlab.kind"] != "study")
     used_at = max(max(run.info.start_time, run.info.end_time or 0) for run in runs) / 1000
-    kind = name.partition("-")[0] if "mmlab.study" in runs[0].data.tags else "select"
     reason = _running(runs)
     if not reason and name in protected:
         reason = "it belongs to a promotion or a registered model"
     if not reason and any((store.study_folder(name) / "outbox").glob("*.json")):
         reason = "results of it are still to be sent: resume it first"
-    return OldStudy(name, kind, used_at, runs, reason)
+    return OldStudy(name, used_at, runs, reason)
 
 
 def _is_named(study: OldStudy, names: set[str]) -> bool:

@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from mmlab.datasets.cells import Cells
-from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking.ended_trial import EndedTrial, scored
 from mmlab.tracking.lease import HEARTBEAT_INTERVAL, LeaseLostError, renew_lease
 from mmlab.tracking.study_run import StudyRun
-from mmlab.tracking.trial_record import Outcome
-from mmlab.tracking.trial_run import TrialRun, close_trial
+from mmlab.tracking.trial_run import TrialRun
 from mmlab.tracking.unsent_trials import UnsentTrials
+from mmlab.trial.objective import SCORE
+from mmlab.trial.outcome import Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class RunningTrial:
     spec: TrialSpec
     digest: str
     parent: str
+    started_ms: int
     epochs: list[dict[str, float]]
 
 
@@ -76,6 +77,10 @@ class Outbox:
         self.last_error = ""
         self._running: dict[str, RunningTrial] = {}
         self._runs: dict[str, TrialRun] = {}
+        #: Digests of the trials that have a run; None if the store has to be asked.
+        self._stored: set[str] | None = None
+        #: Best score so far of each method.
+        self._best: dict[str, float] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="outbox", daemon=True)
@@ -100,13 +105,17 @@ class Outbox:
         self._wake.set()
         self._thread.join(timeout=_SECONDS_TO_STOP)
 
-    def report(self, spec: TrialSpec, digest: str, parent: str, epoch: dict[str, float]) -> None:
+    def report(
+        self, spec: TrialSpec, digest: str, parent: str, epoch: dict[str, float], seconds: float
+    ) -> None:
         """Keep an epoch of a running trial, to be sent by the thread within seconds.
 
-        Only epochs of trials that have not been put are sent.
+        Only epochs of trials that have not been put are sent. ``seconds`` is how long the trial
+        has been running.
         """
+        started_ms = round(1000 * (time.time() - seconds))
         with self._lock:
-            new = RunningTrial(spec, digest, parent, [])
+            new = RunningTrial(spec, digest, parent, started_ms, [])
             self._running.setdefault(digest, new).epochs.append(scored(spec, epoch))
 
     def put(self, trial: EndedTrial) -> None:
@@ -151,6 +160,8 @@ class Outbox:
                 return
             except Exception as error:  # a missing server or network raises many types of errors
                 self.last_error = f"{type(error).__name__}: {error}"
+                # The store may have done what it did not confirm.
+                self._stored = None
                 _log.debug("cannot send a trial to the tracking store; retrying", exc_info=True)
                 self._stop.wait(pause)
                 self._wake.set()
@@ -191,14 +202,23 @@ class Outbox:
             yield
 
     def _open(self, trial: EndedTrial | RunningTrial) -> TrialRun:
-        return TrialRun.open(
-            self.study.store,
-            self.study.experiment_id,
+        """Reopen the run of a trial, or create it if there is none."""
+        study, store = self.study, self.study.store
+        if self._stored is None:
+            self._stored = {record.digest for record in study.trials()}
+        if trial.digest in self._stored:
+            tags = {"mmlab.study": study.name, "mmlab.digest": trial.digest}
+            for run in store.search(tags, experiment_ids=[study.experiment_id]):
+                return TrialRun.reopen(store, run, trial.spec, frozenset({Outcome.COMPLETE}))
+        self._stored.add(trial.digest)
+        return TrialRun.create(
+            store,
+            study.experiment_id,
             trial.spec,
             trial.digest,
             self.cells,
-            (self.study.name, trial.parent),
-            frozenset({Outcome.COMPLETE}),
+            (study.name, trial.parent),
+            trial.started_ms,
         )
 
     def _send(self, trial: EndedTrial) -> None:
@@ -206,10 +226,18 @@ class Outbox:
         if run.ended:
             return
         run.add_epochs(trial.epochs, trial.at_ms)
-        if trial.result is None:
-            run.write()
-        else:
-            # In a comparison the run of the method has the matrices of all its replicates.
-            draw = isinstance(self.study.spec, SearchSpec)
-            run.log_result(trial.result, trial.final_scores, trial.at_ms, draw=draw)
-        close_trial(self.study.store, run.run_id, trial.outcome, trial.reason)
+        if trial.result is not None:
+            draw = self._is_best(trial)
+            run.add_result(trial.result, trial.final_scores, trial.at_ms, draw=draw)
+        run.close(trial.outcome, trial.reason, trial.at_ms)
+
+    def _is_best(self, trial: EndedTrial) -> bool:
+        """Return whether a complete trial of a search is the best of its method so far.
+
+        In a comparison the run of the method has the figures of all its replicates.
+        """
+        score = trial.final_scores.get(SCORE, -math.inf)
+        is_best = score > self._best.get(trial.spec.selector, -math.inf)
+        if is_best:
+            self._best[trial.spec.selector] = score
+        return is_best

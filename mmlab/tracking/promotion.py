@@ -102,7 +102,7 @@ class PromotionRun:
         """Log the accuracy of a new champion on the held-out test set."""
         store = self.study.store
         at_ms = store.client.get_run(self.run_id).info.start_time
-        store.log_points(self.run_id, metric_points({"locked/knn/accuracy": accuracy}, 0, at_ms))
+        store.log(self.run_id, metric_points({"locked/knn/accuracy": accuracy}, 0, at_ms))
 
 
 def create_promotion(

@@ -8,8 +8,9 @@ from collections import Counter
 from mmlab.constraints.describe import describe_constraints, escape_markdown
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking.study_run import StudyRun
-from mmlab.tracking.trial_record import Outcome, TrialRecord, baseline_ahead, baseline_scores
+from mmlab.tracking.trial_record import TrialRecord, baseline_ahead, baseline_scores
 from mmlab.trial.objective import SCORE
+from mmlab.trial.outcome import Outcome
 
 
 def log_search_summary(

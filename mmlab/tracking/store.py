@@ -1,32 +1,27 @@
-"""The MLflow tracking store: its location and set-up; creating, logging to and closing runs."""
+"""The MLflow tracking store: its location, set-up and experiments, and the search for runs."""
 
 from __future__ import annotations
 
 import logging
 import re
 import sqlite3
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-import mmlab
-from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
-from mmlab.system.environment import source_commit
 from mmlab.system.files import require_folder
 from mmlab.system.redaction import redact
 from mmlab.tracking.local_state import state_folder, study_folder
-from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.moved_store import artifact_location
-from mmlab.tracking.run_owner import user_name
+from mmlab.tracking.run_writer import RunWriter
 from mmlab.tracking.store_checks import (
     require_reachable,
     require_writable,
@@ -34,18 +29,14 @@ from mmlab.tracking.store_checks import (
 )
 from mmlab.tracking.tracking_uri import resolve_uri, sqlite_file, uri_source
 
-#: Maximum length of a param's value in characters.
-_MAX_PARAM_LENGTH = 6000
 #: Values that an MLflow filter can quote.
 _PLAIN = re.compile(r"[\w.:-]+", re.ASCII)
-#: Maximum number of metrics in one request.
-_MAX_METRICS = 500
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
-class TrackingStore:
+class TrackingStore(RunWriter):
     """An MLflow tracking store; cheap to pickle, because it connects on first use.
 
     Attributes
@@ -160,62 +151,6 @@ class TrackingStore:
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
 
-    def create_run(self, experiment_id: str, name: str, tags: dict[str, str]) -> str:
-        """Create a run with status RUNNING, and return its id.
-
-        mmlab's version and commit and the user's name are added to ``tags``.
-        """
-        default_tags = {
-            "mmlab.version": mmlab.__version__,
-            "mlflow.user": user_name(),
-            "mlflow.source.name": "mmlab",
-            "mlflow.source.type": "LOCAL",
-            **source_commit(),
-        }
-        all_tags = {key: redact(value) for key, value in (default_tags | tags).items()}
-        run = self.client.create_run(experiment_id, tags=all_tags, run_name=name)
-        return str(run.info.run_id)
-
-    def log_params(self, run_id: str, params: dict[str, Any]) -> None:
-        """Log params without passwords of URIs; values that are too long are truncated."""
-        texts = {key: redact(str(value))[:_MAX_PARAM_LENGTH] for key, value in params.items()}
-        items = [Param(key, text) for key, text in texts.items()]
-        self.client.log_batch(run_id, params=items)
-
-    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int) -> None:
-        """Log the finite metrics of one step with the current time."""
-        self.log_points(run_id, metric_points(metrics, step))
-
-    def log_points(self, run_id: str, points: Sequence[Metric]) -> None:
-        """Log metrics of any number of steps in as few requests as possible."""
-        for start in range(0, len(points), _MAX_METRICS):
-            self.client.log_batch(run_id, metrics=points[start : start + _MAX_METRICS])
-
-    def set_tags(self, run_id: str, tags: dict[str, str]) -> None:
-        """Set tags in one request, without passwords of URIs."""
-        items = [RunTag(key, redact(value)) for key, value in tags.items()]
-        self.client.log_batch(run_id, tags=items)
-
-    def log_dataset(self, run_id: str, cells: Cells) -> None:
-        """Log the dataset of the cells, with their fingerprint, as the input of the run."""
-        dataset = Dataset(
-            name=cells.name,
-            digest=cells.fingerprint[:32],
-            source_type="mmlab",
-            source=cells.origin,
-            profile=(
-                f'{{"cells": {cells.adata.n_obs}, "genes": {cells.adata.n_vars}, '
-                f'"classes": {len(cells.classes)}}}'
-            ),
-        )
-        self.client.log_inputs(run_id, [DatasetInput(dataset=dataset, tags=[])])
-
-    def log_files(self, run_id: str, write: Callable[[Path], None]) -> None:
-        """Call ``write`` with a temporary folder, and log what it writes there as artifacts."""
-        with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
-            write(Path(folder))
-            self.client.log_artifacts(run_id, folder)
-
     def search(
         self,
         tags: Mapping[str, str],
@@ -247,13 +182,3 @@ class TrackingStore:
             token = page.token
             if not token:
                 return
-
-    def close(self, run_id: str, status: str, tags: dict[str, str] | None = None) -> None:
-        """Set tags and the final status of a run: FINISHED, FAILED or KILLED."""
-        if tags:
-            self.set_tags(run_id, tags)
-        self.client.set_terminated(run_id, status)
-
-    def reopen(self, run_id: str) -> None:
-        """Set the status of a run to RUNNING."""
-        self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))

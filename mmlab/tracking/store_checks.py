@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -21,6 +19,7 @@ from mmlab.errors import UserError
 from mmlab.system.file_systems import network_file_system
 from mmlab.system.redaction import redact
 from mmlab.tracking.moved_store import update_artifact_locations
+from mmlab.tracking.server_problem import server_problem
 from mmlab.tracking.tracking_uri import sqlite_file
 
 _log = logging.getLogger(__name__)
@@ -144,15 +143,10 @@ def _require_sqlite(file: Path) -> None:
 
 
 def _require_server(uri: str) -> None:
-    try:
-        with _short_requests():
-            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-    except (MlflowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise _UnusableStoreError(
-            f"the server does not answer as MLflow does: {reason}. Start it, or pass another "
-            "--tracking-uri."
-        ) from error
+    with _short_requests():
+        problem = server_problem(uri)
+    if problem:
+        raise _UnusableStoreError(problem)
 
 
 @contextmanager

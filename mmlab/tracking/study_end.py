@@ -10,8 +10,9 @@ from collections import Counter
 from mmlab.system.driver_folder import end_leftovers
 from mmlab.tracking.run_owner import owner_is_alive
 from mmlab.tracking.store import TrackingStore
-from mmlab.tracking.trial_record import ENDED, Outcome, outcome_of
+from mmlab.tracking.trial_record import outcome_of
 from mmlab.tracking.trial_run import close_trial
+from mmlab.trial.outcome import ENDED, Outcome
 
 
 def close_open_trials(store: TrackingStore, study: str, experiment_id: str) -> None:

@@ -56,8 +56,9 @@ class StudyRun(Generic[SpecT_co]):
 
     def _markers(self, trial: TrialRecord) -> pd.DataFrame:
         with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
-            path = self.store.client.download_artifacts(trial.run_id, "markers.parquet", folder)
-            return pd.read_parquet(path)
+            path = self.store.client.download_artifacts(trial.run_id, "panel.csv", folder)
+            # A gene may be called NA, 1e5 or nan.
+            return pd.read_csv(path, dtype={"gene": str}, keep_default_na=False)
 
     def score_history(self, trial: TrialRecord, key: str) -> list[tuple[int, float]]:
         """Return (epoch, value) pairs of the metric ``key``, sorted by epoch."""
@@ -141,7 +142,7 @@ def create_study(
         tags["mlflow.parentRunId"] = parent_run_id
     run_id = store.create_run(experiment_id, name, tags)
     _require_only_one(store, name, run_id)
-    store.log_params(run_id, {"dataset": cells.name} | params)
+    store.log(run_id, params={"dataset": cells.name} | params)
     store.log_dataset(run_id, cells)
     content = spec.model_dump_json(indent=2) + "\n"
     store.log_files(run_id, lambda folder: _write(folder / "study.json", content))

@@ -15,18 +15,12 @@ from mmlab.trial.result import TrialResult
 def write_result(result: TrialResult, folder: Path, draw: bool) -> None:
     """Write the files of a trial's result into ``folder``.
 
-    With ``draw`` the confusion matrices are drawn too. Tables and figures of the decoded cells are
-    always written, if the result has them.
+    They are few, because each is a request to the tracking server: ``panel.csv`` and
+    ``replicates.parquet``, and tables and figures of the decoded cells, if the result has them.
+    With ``draw`` also ``markers.parquet``, ``trial.json`` and the confusion matrices.
     """
-    result.panel.to_parquet(folder / "markers.parquet", index=False)
     result.panel.to_csv(folder / "panel.csv", index=False)
     result.replicates.to_parquet(folder / "replicates.parquet", index=False)
-    content = {
-        "digest": result.digest,
-        "fingerprint": result.fingerprint,
-        "spec": result.spec.model_dump(mode="json"),
-    }
-    (folder / "trial.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     figures_folder = folder / "figures"
     if draw or len(result.variances):
         figures_folder.mkdir()
@@ -40,6 +34,13 @@ def write_result(result: TrialResult, folder: Path, draw: bool) -> None:
         save_figure(figure, figures_folder / "principal_components.png")
     if draw:
         _draw_confusion(result, figures_folder, title)
+        result.panel.to_parquet(folder / "markers.parquet", index=False)
+        content = {
+            "digest": result.digest,
+            "fingerprint": result.fingerprint,
+            "spec": result.spec.model_dump(mode="json"),
+        }
+        (folder / "trial.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _draw_confusion(result: TrialResult, folder: Path, title: str) -> None:

@@ -5,30 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from mlflow.entities import Run
 
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking.spec_tags import DAMAGED_SPEC, spec_json
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.run import OBJECTIVE
 
 _log = logging.getLogger(__name__)
-
-
-class Outcome(StrEnum):
-    """State of a trial, stored in the tag ``mmlab.outcome``."""
-
-    RUNNING = "running"
-    COMPLETE = "complete"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-
-
-#: Outcomes of ended trials, which a resumed study does not run again.
-ENDED = frozenset({Outcome.COMPLETE, Outcome.STOPPED, Outcome.FAILED})
 
 
 def outcome_of(run: Run) -> Outcome:

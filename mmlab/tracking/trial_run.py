@@ -8,21 +8,22 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
 from mmlab.datasets.cells import Cells
-from mmlab.spec.constraints import ConstrainedSpec
 from mmlab.spec.trial import TrialSpec
 from mmlab.system.threads import limit_threads
 from mmlab.tracking.metric_points import metric_points
 from mmlab.tracking.run_owner import owner_tags
+from mmlab.tracking.spec_params import spec_params
 from mmlab.tracking.spec_tags import spec_tags
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.trial_page import describe_trial, write_result
-from mmlab.tracking.trial_record import ENDED, Outcome, outcome_of
+from mmlab.tracking.trial_record import outcome_of
 from mmlab.tracking.unrecorded_result import UnrecordedResultError
 from mmlab.trial.objective import SCORE, knn_accuracy
+from mmlab.trial.outcome import ENDED, Outcome
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import Trial
 
@@ -41,54 +42,37 @@ STORE_ERRORS = (MlflowException, OSError)
 _SECONDS_BETWEEN_WRITES = 5.0
 
 
-def spec_params(spec: TrialSpec) -> dict[str, Any]:
-    """Return the specification as flat MLflow params."""
-    return {
-        "dataset": spec.data.title,
-        "selector": spec.selector,
-        "n_markers": spec.n_markers,
-        "recipe": spec.recipe,
-        "protocol": spec.protocol,
-        "noise_level": spec.noise.level,
-        "noise_kind": spec.noise.kind,
-        **constraint_params(spec),
-        "replicates": spec.replicates,
-        "first_replicate": spec.first_replicate,
-        "seed": spec.seed,
-        **spec.params,
-    }
-
-
-def constraint_params(spec: TrialSpec | ConstrainedSpec) -> dict[str, Any]:
-    """Return the panel constraints as flat MLflow params; unset constraints are left out.
-
-    ``include`` and ``exclude`` are always there.
-    """
-    required = spec.constraints.model_dump(exclude_defaults=True)
-    for name in ("groups", "weights"):
-        if name in required:
-            required[name] = ", ".join(f"{gene}: {value}" for gene, value in required[name].items())
-    return {"include": ", ".join(spec.include), "exclude": ", ".join(spec.exclude), **required}
-
-
 class TrialRun:
     """Run of a trial to which its results are logged.
 
-    ``ended`` is True if the trial had ended before and is not to be run again.
+    Params, metrics and tags are collected and written together, because a request to a server
+    takes ten milliseconds or more.
+
+    Attributes
+    ----------
+    ended
+        The trial had ended before and is not to be run again.
     """
 
     def __init__(
-        self, store: TrackingStore, run_id: str, last_step: int, ended: bool = False
+        self,
+        store: TrackingStore,
+        run: tuple[str, str],
+        last_step: int = 0,
+        ended: bool = False,
+        params: dict[str, Any] | None = None,
     ) -> None:
         self.store = store
-        self.run_id = run_id
+        self.run_id, self._artifact_uri = run
         self.ended = ended
         self._last_step = last_step
-        self._unsent: list[Metric] = []
-        self._sent_at = -math.inf
+        self._points: list[Metric] = []
+        self._params = params or {}
+        self._tags: dict[str, str] = {}
+        self._written_at = -math.inf
 
     @classmethod
-    def open(
+    def create(
         cls,
         store: TrackingStore,
         experiment_id: str,
@@ -96,26 +80,17 @@ class TrialRun:
         digest: str,
         cells: Cells,
         parent: tuple[str, str] | None = None,
-        final: frozenset[Outcome] = ENDED,
+        started_ms: int | None = None,
     ) -> TrialRun:
-        """Reopen the run with this digest in a study, or create it if there is none.
+        """Create the run of a trial that has none.
 
         Parameters
         ----------
         parent
-            Name of the study and id of the parent run; None for a trial without a study, whose
-            run is always new.
-        final
-            Outcomes with which an existing run counts as ended and is not reopened.
+            Name of the study and id of the parent run; None for a trial without a study.
+        started_ms
+            Unix time in milliseconds at which the trial started, by default now.
         """
-        if parent is not None:
-            own_tags = {"mmlab.study": parent[0], "mmlab.digest": digest}
-            for run in store.search(own_tags, experiment_ids=[experiment_id]):
-                run_id, ended = run.info.run_id, outcome_of(run) in final
-                if not ended:
-                    store.reopen(run_id)
-                    store.set_tags(run_id, {"mmlab.outcome": Outcome.RUNNING})
-                return cls(store, run_id, int(run.data.metrics.get("epoch", 0)), ended)
         tags = {
             "mmlab.kind": "trial",
             "mmlab.selector": spec.selector,
@@ -128,19 +103,30 @@ class TrialRun:
             tags |= {"mmlab.study": parent[0], "mlflow.parentRunId": parent[1]}
         else:
             tags |= owner_tags()
-        run_id = store.create_run(experiment_id, f"{spec.selector} {digest[:8]}", tags)
-        store.log_params(run_id, spec_params(spec))
-        store.log_dataset(run_id, cells)
-        return cls(store, run_id, 0)
+        run = store.start_run(experiment_id, f"{spec.selector} {digest[:8]}", tags, started_ms)
+        return cls(store, run, params=spec_params(spec))
+
+    @classmethod
+    def reopen(
+        cls, store: TrackingStore, run: Run, spec: TrialSpec, final: frozenset[Outcome] = ENDED
+    ) -> TrialRun:
+        """Reopen the run of a trial, unless it was closed with one of the outcomes ``final``."""
+        ended = outcome_of(run) in final and run.info.status != "RUNNING"
+        if not ended:
+            store.reopen(run.info.run_id)
+            store.set_tags(run.info.run_id, {"mmlab.outcome": Outcome.RUNNING})
+        params = {} if run.data.params else spec_params(spec)
+        last_step = int(run.data.metrics.get("epoch", 0))
+        return cls(store, (run.info.run_id, run.info.artifact_uri), last_step, ended, params)
 
     def log_epoch(self, metrics: dict[str, float]) -> None:
         """Log the metrics of an epoch; epochs are written together every few seconds."""
         self.add_epochs([metrics])
-        if time.monotonic() - self._sent_at > _SECONDS_BETWEEN_WRITES:
+        if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
             self.write()
 
     def add_epochs(self, epochs: Iterable[dict[str, float]], at_ms: int | None = None) -> None:
-        """Add epochs to those that :meth:`write` writes, unless the run has them already.
+        """Add epochs to what :meth:`write` writes, unless the run has them already.
 
         They are dated ``at_ms`` (Unix time in milliseconds), by default now.
         """
@@ -150,15 +136,15 @@ class TrialRun:
                 self._last_step = step
                 # The number of the epoch comes last: a run that has it has the others, too.
                 metrics = {name: value for name, value in epoch.items() if name != "epoch"}
-                self._unsent += metric_points(metrics | {"epoch": step}, step, at_ms)
+                self._points += metric_points(metrics | {"epoch": step}, step, at_ms)
 
-    def write(self, *more: Metric) -> None:
-        """Write the pending epochs and the metrics ``more``."""
-        self.store.log_points(self.run_id, [*self._unsent, *more])
-        self._unsent.clear()
-        self._sent_at = time.monotonic()
+    def write(self) -> None:
+        """Write what was collected."""
+        self.store.log(self.run_id, self._points, self._params, self._tags)
+        self._points, self._params, self._tags = [], {}, {}
+        self._written_at = time.monotonic()
 
-    def log_result(
+    def add_result(
         self,
         result: TrialResult,
         extra: dict[str, float] | None = None,
@@ -166,14 +152,25 @@ class TrialRun:
         *,
         draw: bool = True,
     ) -> None:
-        """Log the result: metrics (and ``extra``), panel, replicates, specification, figures.
+        """Log the files of a result; add its metrics (and ``extra``) to what :meth:`write` writes.
 
-        The metrics are dated ``at_ms`` (Unix time in milliseconds), by default now. Without
-        ``draw`` there are no confusion matrices.
+        The metrics are dated ``at_ms`` (Unix time in milliseconds), by default now. For ``draw``
+        see :func:`mmlab.tracking.trial_page.write_result`.
         """
-        self.write(*_final_points(result, extra or {}, at_ms))
-        self.store.log_files(self.run_id, lambda folder: write_result(result, folder, draw))
-        self.store.set_tags(self.run_id, {"mlflow.note.content": describe_trial(result)})
+        self.store.log_files(
+            self.run_id, lambda folder: write_result(result, folder, draw), self._artifact_uri
+        )
+        self._points += _final_points(result, extra or {}, at_ms)
+        self._tags["mlflow.note.content"] = describe_trial(result)
+
+    def close(self, outcome: Outcome, reason: str = "", at_ms: int | None = None) -> None:
+        """Write what was collected and the outcome, with the reason if not complete; close the run.
+
+        It ended ``at_ms`` (Unix time in milliseconds), by default now.
+        """
+        self._tags |= _outcome_tags(outcome, reason)
+        self.write()
+        self.store.close(self.run_id, _STATUS[outcome], ended_ms=at_ms)
 
 
 def _final_points(
@@ -200,7 +197,9 @@ def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[st
     """
     trial = Trial(spec, cells)
     experiment_id = store.experiment(cells.name)
-    run = TrialRun.open(store, experiment_id, trial.spec, trial.digest, cells)
+    run = TrialRun.create(store, experiment_id, trial.spec, trial.digest, cells)
+    run.write()
+    store.log_dataset(run.run_id, cells)
     outcome, reason = Outcome.INTERRUPTED, ""
     try:
         with limit_threads(1):
@@ -210,7 +209,8 @@ def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[st
                     run.log_epoch(epoch)
             result = trial.result()
         try:
-            run.log_result(result)
+            run.add_result(result)
+            run.write()
         except STORE_ERRORS as error:
             raise UnrecordedResultError(store, result, error) from error
         outcome = Outcome.COMPLETE
@@ -219,19 +219,21 @@ def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[st
         raise
     except Exception as error:
         outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
-        with suppress(*STORE_ERRORS):
-            run.write()
         raise
     finally:
         # The next study on the store closes the run if the store does not answer now.
         with suppress(*STORE_ERRORS):
-            close_trial(store, run.run_id, outcome, reason)
+            run.close(outcome, reason)
     return run.run_id, result
 
 
 def close_trial(store: TrackingStore, run_id: str, outcome: Outcome, reason: str = "") -> None:
     """Set the outcome and the final status of a trial's run, with the reason if not complete."""
+    store.close(run_id, _STATUS[outcome], _outcome_tags(outcome, reason))
+
+
+def _outcome_tags(outcome: Outcome, reason: str) -> dict[str, str]:
     tags: dict[str, str] = {"mmlab.outcome": outcome}
     if reason:
         tags |= {"mmlab.reason": reason[:4000], "mlflow.note.content": reason[:4000]}
-    store.close(run_id, _STATUS[outcome], tags)
+    return tags

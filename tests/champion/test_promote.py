@@ -17,8 +17,9 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.spec.search import Choices, SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec
-from mmlab.tracking import Champion, Outcome, TrialRecord
+from mmlab.tracking import Champion, TrialRecord
 from mmlab.trial.defaults import resolve_spec
+from mmlab.trial.outcome import Outcome
 
 tables = st.integers(1, 8).flatmap(
     lambda n: st.lists(st.lists(st.integers(-3, 3), min_size=3, max_size=3), min_size=n, max_size=n)

@@ -61,7 +61,7 @@ def test_a_store_that_fails_at_the_end_loses_no_panel(
     def away(*_: object, **__: object) -> None:
         raise ConnectionError("connection refused by http://user:s3cr3t@host")
 
-    monkeypatch.setattr(TrialRun, "log_result", away)
+    monkeypatch.setattr(TrialRun, "add_result", away)
     message = mistake(*SELECT, "-o", "panel.csv")
     assert "did not take the result: connection refused by http://user:***@host" in message
     panel = pd.read_csv(folder / "panel.csv")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+from processes import listening_sockets
+from servers import free_port
 
 from mmlab.tracking import TrackingStore
 
@@ -34,13 +36,11 @@ def run_select(folder: Path, *arguments: str) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Address of the UI on a store, and the id of a run that was written to it before."""
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, int]]:
+    """Address of the UI on a store, id of a run that was written to it before, process number."""
     folder = tmp_path_factory.mktemp("service")
     run_id = str(run_select(folder)["run_id"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "mmlab", "ui", "--port", str(port)],
         cwd=folder,
@@ -58,10 +58,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
                 assert process.poll() is None
                 assert time.monotonic() < deadline, "the server did not start"
                 time.sleep(0.3)
-        yield address, run_id
+        yield address, run_id, process.pid
     finally:
         process.terminate()
         process.wait(timeout=60)
+
+
+@pytest.fixture
+def server(ui: tuple[str, str, int]) -> tuple[str, str]:
+    """Address of the UI on a store, and the id of a run that was written to it before."""
+    return ui[:2]
+
+
+def test_the_ui_listens_on_the_loopback_interface(ui: tuple[str, str, int]) -> None:
+    process = psutil.Process(ui[2])
+    addresses = {address for _, address in listening_sockets(process.pid)}
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    lines = [" ".join(p.cmdline()) for p in [process, *process.children(recursive=True)]]
+    assert not [line for line in lines if "mlflow.db" in line]
 
 
 def test_ui_serves_the_runs_of_the_store(server: tuple[str, str], tmp_path: Path) -> None:

@@ -9,9 +9,16 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from scipy import stats
 
-from mmlab.comparison.curves import curve_figures, curve_tables, robustness_note, write_curves
+from mmlab.comparison.curves import (
+    curve_figures,
+    curve_tables,
+    curve_views,
+    robustness_note,
+    write_curves,
+)
 from mmlab.comparison.result_table import summarise_rows
 from mmlab.comparison.robustness import (
     ROBUSTNESS_METRICS,
@@ -335,3 +342,20 @@ def test_curves_are_drawn_over_every_kind_of_axis(
     (axes,) = figure.axes
     (line,) = axes.get_lines()
     assert len(line.get_xdata()) == 2
+
+
+@pytest.mark.parametrize("noise", ["uniform", "uniform_other"])
+def test_titles_and_labels_of_noise_curves_are_whole(spec: ComparisonSpec, noise: str) -> None:
+    spec = spec.model_copy(update={"noise": noise})
+    columns = {"method": "smash", "mean": 0.9, "std": 0.01, "n": 2}
+    summary = pd.DataFrame(
+        [
+            columns | {"setting": setting.name, "metric": view.metric}
+            for setting in spec.settings
+            for view in curve_views(spec)
+        ]
+    )
+    for figure in curve_figures(spec, summary).values():
+        assert len(figure.axes) == 2
+        for text in figure.findobj(Text):
+            assert "…" not in text.get_text()

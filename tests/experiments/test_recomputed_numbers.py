@@ -47,7 +47,8 @@ METRICS = {
 }
 NOT_TESTED = set(METRICS["Panel"].values()) - {"knn/balanced_accuracy"}
 DATASETS = ("zeisel", "zeisel_subtypes", "citeseq")
-MADE_BY = re.compile(r"Made by `mmlab run (\S+\.yaml) --rows \S+/(\w+)\.parquet`")
+#: Robustness studies are in test_recomputed_curves.py.
+MADE_BY = re.compile(r"Made by `mmlab run ((?!\S+/robustness)\S+\.yaml) --rows \S+/(\w+)\.parquet`")
 DOCUMENTS = [
     path for path in sorted(RESULTS.glob("*.md")) if MADE_BY.search(path.read_text("utf-8"))
 ]

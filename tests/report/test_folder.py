@@ -28,8 +28,8 @@ from mmlab.report.page import Report
 from mmlab.report.panel import describe_panel
 from mmlab.report.reproduce import reproduce
 from mmlab.report.study import report_study
-from mmlab.schedule import Resources
 from mmlab.spec.protocol import PROTOCOL_NUMBER
+from mmlab.spec.resources import Resources
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.system.files import temporary_path
 from mmlab.tracking import TrackingStore

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from processes import run_mmlab, running_mmlab
 
-from mmlab.tracking import Outcome, TrackingStore
+from mmlab.tracking import TrackingStore
+from mmlab.trial.outcome import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -177,6 +178,7 @@ def test_finished_replicates_of_a_results_file_are_not_computed_again(
     assert metric_means(reused) == metric_means(content)
 
 
+@pytest.mark.long
 def test_killed_comparison_resumes_and_gives_the_same_table(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -19,7 +19,8 @@ import yaml
 from processes import mmlab_command, ray_actors, ray_process, run_mmlab, running_mmlab
 from servers import free_port, server
 
-from mmlab.tracking import Outcome, TrackingStore
+from mmlab.tracking import TrackingStore
+from mmlab.trial.outcome import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -186,6 +187,7 @@ def test_tracking_server_that_is_killed_and_restarted(
             assert_complete(uri, reference, run_study(tmp_path, "--tracking-uri", uri))
 
 
+@pytest.mark.long
 def test_results_reach_a_tracking_server_that_is_down_until_the_study_is_rerun(
     reference: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmlab.datasets.cells import Cells
-from mmlab.schedule import read_comparison
-from mmlab.schedule.comparison_plan import plan_trials
+from mmlab.schedule.comparison_plan import plan_trials, read_comparison
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import DataSpec
-from mmlab.tracking import MethodRun, Outcome, TrackingStore, TrialRun, close_trial, create_study
+from mmlab.tracking import MethodRun, TrackingStore, TrialRun, create_study
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.run import run_trial
 
 SPEC = ComparisonSpec(
@@ -32,11 +32,11 @@ def test_results_of_an_interrupted_study_are_complete_rows(
     trials = plan_trials(SPEC, tiny_cells)
     for trial in trials:
         parent = (study.name, method.run_id)
-        run = TrialRun.open(
+        run = TrialRun.create(
             store, study.experiment_id, trial.spec, trial.digest, tiny_cells, parent
         )
-        run.log_result(run_trial(trial.spec, tiny_cells), at_ms=1)
-        close_trial(store, run.run_id, Outcome.COMPLETE)
+        run.add_result(run_trial(trial.spec, tiny_cells), at_ms=1)
+        run.close(Outcome.COMPLETE)
     result = read_comparison(study, tiny_cells)
     rows = result.replicates.set_index("digest")
     assert rows["noise_level"].to_dict() == {t.digest: t.spec.noise.level for t in trials}

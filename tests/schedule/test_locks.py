@@ -15,8 +15,10 @@ from rich.console import Console
 from mmlab.champion.promote import promote
 from mmlab.datasets import load_cells
 from mmlab.errors import UserError
-from mmlab.schedule import Resources, resume_search, run_comparison, run_search
+from mmlab.schedule.comparison import run_comparison
+from mmlab.schedule.search import resume_search, run_search
 from mmlab.spec.comparison import ComparisonSpec
+from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
 from mmlab.spec.trial import DataSpec
 from mmlab.tracking import StudyRun, TrackingStore, create_study, lock_results_file, lock_study

@@ -12,18 +12,13 @@ from rich.console import Console
 
 from mmlab.cli.search_output import print_result
 from mmlab.datasets.cells import Cells
-from mmlab.schedule import SearchResult
 from mmlab.schedule.progress import ComparisonProgress, SearchProgress, TrialProgress
+from mmlab.schedule.running_search import SearchResult
 from mmlab.schedule.study_size import describe_size
 from mmlab.spec.search import SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec
-from mmlab.tracking import (
-    Outcome,
-    TrackingStore,
-    TrialRecord,
-    create_study,
-    log_search_summary,
-)
+from mmlab.tracking import TrackingStore, TrialRecord, create_study, log_search_summary
+from mmlab.trial.outcome import Outcome
 
 
 def search_lines(ends: list[tuple[str, Outcome, float]], best: float | None = None) -> list[str]:

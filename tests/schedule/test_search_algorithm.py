@@ -16,7 +16,8 @@ from mmlab.schedule import search_algorithm
 from mmlab.schedule.search_trials import SearchTrials
 from mmlab.spec.search import SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec
-from mmlab.tracking import ENDED, EndedTrial, Outcome, TrackingStore, create_study
+from mmlab.tracking import EndedTrial, TrackingStore, create_study
+from mmlab.trial.outcome import ENDED, Outcome
 
 
 @pytest.mark.parametrize("max_epochs", [1, 2, 3, 4, 10, 21, 60, 100])

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from processes import SMALL, ray_actors, ray_process, run_mmlab, running_mmlab, tune
 
-from mmlab.tracking import Outcome, StudyRun, TrackingStore, open_study
+from mmlab.tracking import StudyRun, TrackingStore, open_study
+from mmlab.trial.outcome import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 

@@ -20,6 +20,7 @@ methods: [random]
 """
 
 
+@pytest.mark.long
 def test_a_password_is_in_no_record_and_no_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

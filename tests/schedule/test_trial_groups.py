@@ -15,13 +15,14 @@ from mmlab.comparison.result_table import make_row
 from mmlab.comparison.tables import compare_methods, view_tables
 from mmlab.datasets.cells import Cells
 from mmlab.nn.training import TrainingDivergedError
-from mmlab.schedule import Resources, running_comparison
 from mmlab.schedule import actor as actor_module
+from mmlab.schedule import running_comparison
 from mmlab.schedule.actor import ComparisonActor
 from mmlab.schedule.comparison import run_comparison
 from mmlab.schedule.comparison_plan import PlannedTrial, group_trials, plan_trials, tabulate
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
+from mmlab.spec.resources import Resources
 from mmlab.spec.trial import DataSpec
 from mmlab.tracking import TrackingStore
 from mmlab.trial.result import TrialResult

@@ -11,7 +11,8 @@ import pytest
 from processes import SMALL, tune
 
 from mmlab.spec.search import SearchSpec
-from mmlab.tracking import Outcome, StudyRun, TrackingStore, open_study
+from mmlab.tracking import StudyRun, TrackingStore, open_study
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.run import OBJECTIVE
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -63,7 +64,7 @@ def test_runs_of_all_trials_are_nested_and_closed(
         assert run.info.status == ("FINISHED" if trial.outcome == Outcome.COMPLETE else "KILLED")
         assert run.data.params["n_markers"] == "10"
         fingerprint = run.data.tags["mmlab.fingerprint"]
-        assert run.inputs.dataset_inputs[0].dataset.digest == fingerprint[:32]
+        assert parent.inputs.dataset_inputs[0].dataset.digest == fingerprint[:32]
         assert trial.digest == trial.spec.digest(fingerprint)
 
 
@@ -154,6 +155,7 @@ def test_search_has_no_metrics_of_test_cells(finished: tuple[Path, dict[str, Any
     assert names - own == {name for name in names if name.startswith("validation/")}
 
 
+@pytest.mark.long
 def test_same_seed_one_at_a_time_gives_the_same_panels(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

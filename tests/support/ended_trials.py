@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mmlab.spec.comparison import ComparisonSpec
-from mmlab.tracking import EndedTrial, MethodRun, Outcome, StudyRun
+from mmlab.tracking import EndedTrial, MethodRun, StudyRun
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 
 

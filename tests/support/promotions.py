@@ -22,15 +22,14 @@ from mmlab.champion.promote import Promotion
 from mmlab.datasets.cells import Cells
 from mmlab.model import fit_model
 from mmlab.preprocessing.splits import replicate_split
-from mmlab.schedule import ComparisonResult, Resources, comparison_name, plan_trials
+from mmlab.schedule.comparison_plan import ComparisonResult, comparison_name, plan_trials
 from mmlab.spec.comparison import ComparisonSpec
+from mmlab.spec.resources import Resources
 from mmlab.spec.search import Choices, SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec
 from mmlab.tracking import (
-    Outcome,
     TrackingStore,
     TrialRun,
-    close_trial,
     create_study,
     find_champion,
     open_study,
@@ -39,6 +38,7 @@ from mmlab.tracking import (
     set_champion,
 )
 from mmlab.trial.defaults import resolve_spec
+from mmlab.trial.outcome import Outcome
 
 SELECTOR = "markermap_supervised"
 SEARCH = SearchSpec(
@@ -66,9 +66,9 @@ def make_store(folder: Path) -> None:
     study = create_study(store, STUDY, SEARCH, cells, {}, "mmlab tune")
     spec = resolve_spec(SEARCH.trial(SELECTOR, {"beta": 0.5}), cells)
     digest, parent = spec.digest(cells.fingerprint), (study.name, study.run_id)
-    run = TrialRun.open(store, study.experiment_id, spec, digest, cells, parent)
+    run = TrialRun.create(store, study.experiment_id, spec, digest, cells, parent)
     store.log_metrics(run.run_id, {"validation/knn/accuracy": 0.9}, 0)
-    close_trial(store, run.run_id, Outcome.COMPLETE)
+    run.close(Outcome.COMPLETE)
     study.finish(True)
 
 

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 from servers import free_port
@@ -90,6 +91,28 @@ class TrackingStack:
         parts = [line.split(" ") for line in lines]
         return [(p[3], p[4], p[5], float(p[6])) for p in parts]
 
+    def objects(self) -> list[str]:
+        """Return the names of all objects in S3."""
+        listed = self._s3_client().list_objects_v2(Bucket=_BUCKET)
+        return [item["Key"] for item in listed.get("Contents", [])]
+
+    def rows(self, table: str) -> int:
+        """Return the number of rows of a table of the database."""
+        command = ["psql", "-h", str(self.folder / "database"), "-p", str(self.ports["database"])]
+        command += ["-U", "postgres", "-At", "-c", f"SELECT count(*) FROM {table}", "mlflow"]
+        return int(subprocess.check_output(command, text=True))
+
+    def _s3_client(self) -> Any:
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.settings["TRACKING_S3_ENDPOINT"],
+            aws_access_key_id=self.keys["access"],
+            aws_secret_access_key=self.keys["secret"],
+            region_name="us-east-1",
+        )
+
     @contextmanager
     def database(self) -> Iterator[None]:
         """Run PostgreSQL, which refuses to be root's: then it is the user postgres's."""
@@ -117,7 +140,6 @@ class TrackingStack:
     @contextmanager
     def s3(self) -> Iterator[None]:
         """Run SeaweedFS with one user and one bucket."""
-        import boto3
         from botocore.exceptions import BotoCoreError, ClientError
 
         folder = self.folder / "s3"
@@ -131,13 +153,7 @@ class TrackingStack:
         command += [f"-s3.port={self.ports['s3']}", f"-s3.port.grpc={free_port()}"]
         for part in ("master", "volume", "filer"):
             command += [f"-{part}.port={free_port()}", f"-{part}.port.grpc={free_port()}"]
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.settings["TRACKING_S3_ENDPOINT"],
-            aws_access_key_id=self.keys["access"],
-            aws_secret_access_key=self.keys["secret"],
-            region_name="us-east-1",
-        )
+        client = self._s3_client()
 
         def has_bucket() -> bool:
             try:
@@ -177,17 +193,14 @@ class TrackingStack:
         try:
             yield process
         finally:
-            with ExitStack():
-                processes = [process, *process.children(recursive=True)]
-                for each in processes:
-                    if each.is_running():
-                        each.terminate()
-                for each in psutil.wait_procs(processes, timeout=20)[1]:
-                    each.kill()
-                process.wait()
+            processes = [process, *process.children(recursive=True)]
+            # Terminated alone, PostgreSQL and nginx end their own processes.
+            process.terminate()
+            for each in psutil.wait_procs(processes, timeout=20)[1]:
+                each.kill()
+            process.wait()
 
-    def _wait(self, name: str, ready: object) -> None:
-        assert callable(ready)
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 900
         while not ready():
             assert time.monotonic() < deadline, (self.folder / f"{name}.log").read_text()

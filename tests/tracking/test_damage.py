@@ -13,14 +13,13 @@ from mmlab.spec.trial import DataSpec
 from mmlab.tracking import (
     MethodRun,
     Outbox,
-    Outcome,
     StudyRun,
     TrackingStore,
     TrialRun,
-    close_trial,
     create_study,
     find_finished_replicates,
 )
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import run_trial
 
@@ -80,11 +79,11 @@ def test_damaged_artifacts_are_left_out(
 ) -> None:
     method = MethodRun.open(study, study.spec.methods[0])
     parent = (study.name, method.run_id)
-    run = TrialRun.open(
+    run = TrialRun.create(
         study.store, study.experiment_id, result.spec, result.digest, tiny_cells, parent
     )
-    run.log_result(result, at_ms=1)
-    close_trial(study.store, run.run_id, Outcome.COMPLETE)
+    run.add_result(result, at_ms=1)
+    run.close(Outcome.COMPLETE)
     wanted = (study.store, study.experiment_id, {result.digest})
     assert [digest for digest, _ in find_finished_replicates(*wanted)] == [result.digest]
     (file,) = study.store.folder.rglob(f"{run.run_id}/artifacts/replicates.parquet")

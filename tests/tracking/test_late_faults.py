@@ -125,7 +125,7 @@ def test_what_neither_store_nor_disk_takes_is_written_elsewhere(
     assert rescue_replicates(study, outbox, ResultFile({result.digest: row}, path), console)
     message = console.file.getvalue()  # type: ignore[attr-defined]
     expected = path or tmp_path / "late.parquet"
-    assert message.startswith(f"1 finished trials could not be sent to {study.store.uri}, nor be")
+    assert message.startswith(f"1 finished trial could not be sent to {study.store.uri}, nor be")
     assert message.endswith(f"are in {expected}: run the same command with --rows {expected}.\n")
     (saved,) = read_rows(expected)
     assert saved["digest"] == result.digest
@@ -213,8 +213,8 @@ def test_a_store_that_goes_away_at_the_end_of_a_search_keeps_its_trials(
     else:
         assert done.exit_code == 75
         assert last.startswith(
-            f"2 finished trials could not be sent to {store} and wait on this machine; when it "
-            "answers again, send them with: "
+            f"2 finished trials could not be sent to {store}: kept on this machine; when it "
+            "answers again, send what is kept with: "
         )
         assert "First markers: " in done.stdout
     resumed = call("tune", "--resume", "late", "--json")

@@ -5,19 +5,24 @@ Comparisons are in test_damage.py and test_late_faults.py.
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from mmlab.datasets.cells import Cells
 from mmlab.spec.search import SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec
-from mmlab.tracking import EndedTrial, Outbox, Outcome, StudyRun, TrackingStore, create_study
+from mmlab.tracking import EndedTrial, Outbox, StudyRun, TrackingStore, create_study
 from mmlab.tracking import outbox as outbox_module
 from mmlab.tracking.unsent_trials import UnsentTrials
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import run_trial
 
@@ -59,8 +64,9 @@ def ended(study: StudyRun[Any], result: TrialResult, outcome: Outcome, n: int) -
         outcome,
         result if complete else None,
         "" if complete else "poor",
-        1_000,
+        100_000,
         [] if complete else epochs(result)[:n],
+        60.0,
     )
 
 
@@ -87,12 +93,12 @@ def test_every_epoch_is_in_the_store_once(
     outbox = Outbox(study, tiny_cells)
     with outbox:
         for row in rows[:2]:
-            outbox.report(result.spec, result.digest, study.run_id, row)
+            outbox.report(result.spec, result.digest, study.run_id, row, 60.0)
         wait_for_epochs(study, 2)
         assert study.trials()[0].outcome == Outcome.RUNNING
         # A trial whose worker died starts again.
         for row in rows[:3]:
-            outbox.report(result.spec, result.digest, study.run_id, row)
+            outbox.report(result.spec, result.digest, study.run_id, row, 60.0)
         wait_for_epochs(study, 3)
         for _ in range(2):
             outbox.put(ended(study, result, outcome, 3))
@@ -111,6 +117,45 @@ def test_every_epoch_is_in_the_store_once(
     assert known.metrics == {name: record.metrics[name] for name in known.metrics}
 
 
+def test_a_trial_costs_five_requests_and_its_run_lasts_as_long(
+    study: StudyRun[Any],
+    tiny_cells: Cells,
+    result: TrialResult,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trials = [ended(study, result, Outcome.COMPLETE, 0)]
+    # The first complete trial is the best so far and has figures; the others have none.
+    trials += [replace(trials[0], digest=f"{n:064}") for n in range(3)]
+    requests: Counter[str] = Counter()
+
+    def count(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            requests[name] += 1
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    with Outbox(study, tiny_cells) as outbox:
+        outbox.put(trials[0])
+        assert outbox.drain() == 0, outbox.last_error
+        for name in ("create_run", "get_run", "log_batch", "log_inputs", "search_runs", "set_tag"):
+            count(SqlAlchemyStore, name)
+        count(SqlAlchemyStore, "update_run_info")
+        # The files of a local store are copied; to a server each is sent in a request.
+        count(shutil, "copy2")
+        for trial in trials[1:]:
+            outbox.put(trial)
+        assert outbox.drain() == 0, outbox.last_error
+    assert requests == {"create_run": 3, "log_batch": 3, "update_run_info": 3, "copy2": 2 * 3}
+    for run in study.store.search({"mmlab.kind": "trial"}):
+        assert (run.info.start_time, run.info.end_time) == (40_000, 100_000)
+        assert run.info.status == "FINISHED"
+        assert run.data.params["selector"] == "markermap_supervised"
+        assert run.data.tags["mmlab.outcome"] == Outcome.COMPLETE
+
+
 def test_a_trial_survives_a_store_that_is_away_and_the_end_of_the_process(
     study: StudyRun[Any],
     tiny_cells: Cells,
@@ -123,9 +168,9 @@ def test_a_trial_survives_a_store_that_is_away_and_the_end_of_the_process(
         raise MlflowException("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrackingStore, "log_points", refuse)
+        patch.setattr(TrackingStore, "log", refuse)
         with Outbox(study, tiny_cells) as outbox:
-            outbox.report(result.spec, result.digest, study.run_id, epochs(result)[0])
+            outbox.report(result.spec, result.digest, study.run_id, epochs(result)[0], 60.0)
             outbox.put(stopped)
             assert outbox.drain(2) == 1
             assert "away" in outbox.last_error

@@ -12,12 +12,10 @@ from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.trial import DataSpec, TrialSpec
 from mmlab.tracking import (
     MethodRun,
-    Outcome,
     StudyRun,
     TrackingStore,
     TrialRun,
     close_abandoned,
-    close_trial,
     create_study,
     find_finished_replicates,
     find_promotions,
@@ -27,6 +25,7 @@ from mmlab.tracking import (
     reclaim_study,
 )
 from mmlab.trial.defaults import resolve_spec
+from mmlab.trial.outcome import Outcome
 from mmlab.trial.run import run_trial
 
 #: A part of the names of files, methods and studies that MLflow's filters cannot quote.
@@ -57,9 +56,9 @@ def study_with_a_trial(
     spec: TrialSpec = resolve_spec(requested, cells)
     result = run_trial(spec, cells)
     parent = (study.name, method.run_id)
-    run = TrialRun.open(store, study.experiment_id, result.spec, result.digest, cells, parent)
-    run.log_result(result, at_ms=1)
-    close_trial(store, run.run_id, Outcome.COMPLETE)
+    run = TrialRun.create(store, study.experiment_id, result.spec, result.digest, cells, parent)
+    run.add_result(result, at_ms=1)
+    run.close(Outcome.COMPLETE)
     return study, result.digest
 
 

@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 from commands import call, mistake
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from servers import free_port
 from sqlalchemy.exc import OperationalError
 
@@ -57,7 +66,7 @@ def test_a_password_is_used_and_neither_shown_nor_recorded(
     file.initialise()
     run = file.create_run(file.experiment("e"), "run", {"mmlab.command": f"mmlab ui {uri}"})
     file.set_tags(run, {"mmlab.reason": f"no answer from {uri}"})
-    file.log_params(run, {"uri": uri})
+    file.log(run, params={"uri": uri})
     data = file.client.get_run(run).data
     assert "s3cr3t" not in str(data.tags) + str(data.params)
     assert data.params["uri"] == store.uri
@@ -160,8 +169,8 @@ ANSWERS: dict[str, Answer] = {
 
 
 @contextmanager
-def http_server(answer: Answer) -> Iterator[str]:
-    """Serve one answer to all requests; yields the URI."""
+def http_server(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Serve one answer to all requests, over TLS if it is given; yields the URI."""
 
     class Handler(BaseHTTPRequestHandler):
         def handle_one_request(self) -> None:
@@ -175,13 +184,88 @@ def http_server(answer: Answer) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://user:s3cr3t@127.0.0.1:{server.server_port}"
+        scheme = "http" if tls is None else "https"
+        yield f"{scheme}://user:s3cr3t@127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+def credentials_needed(body: bytes) -> Answer:
+    """Answer as MLflow does to whoever is not "user" with the password "right"."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        given = request.headers.get("Authorization", "")
+        if given == f"Basic {b64encode(b'user:right').decode()}":
+            respond(200, b"{}", "application/json")(request)
+        else:
+            respond(401, body, "text/html")(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("body", [b"You are not authenticated.", b"<h1>401</h1>", b"{}"])
+def test_credentials_that_are_missing_or_wrong(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http_server(credentials_needed(body)) as with_password:
+        uri = with_password.replace("user:s3cr3t@", "")
+        with pytest.raises(UserError, match=r"requires credentials \(HTTP 401\)\. Set MLFLOW_TRA"):
+            TrackingStore(uri).require_reachable()
+        with pytest.raises(UserError, match=r"rejects these credentials \(HTTP 401\)\. Check MLF"):
+            TrackingStore(with_password).require_reachable()
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "user")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+        with pytest.raises(UserError, match=r"rejects these credentials \(HTTP 401\)"):
+            TrackingStore(uri).require_reachable()
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "right")
+        TrackingStore(uri).require_reachable()
+
+
+def test_a_server_that_forbids_says_why() -> None:
+    answer = respond(403, b"<p>Invalid Host header</p>", "text/html")
+    with http_server(answer) as uri, pytest.raises(UserError) as error:
+        TrackingStore(uri).require_reachable()
+    assert "the server forbids it (HTTP 403): Invalid Host header. Ask for" in str(error.value)
+
+
+def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = self_signed_certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with http_server(respond(200, b"{}", "application/json"), tls) as uri:
+        with pytest.raises(UserError) as error:
+            TrackingStore(uri).require_reachable()
+        assert "the certificate of the server is not trusted: self-signed certificate. Set " in str(
+            error.value
+        )
+        monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))
+        TrackingStore(uri).require_reachable()
+
+
+def self_signed_certificate(folder: Path) -> Path:
+    """Write a certificate of 127.0.0.1 and its key to a file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file = folder / "certificate.pem"
+    file.write_bytes(certificate.public_bytes(Encoding.PEM) + private)
+    return file
 
 
 def all_commands(uri: str) -> list[list[str]]:

@@ -128,7 +128,12 @@ def label_problems(
         found = f"only the type {quote_names(sizes.index)}" if len(sizes) else "no cell type"
         problems.append(f"{where} has {found}; at least two types are needed")
     small = sizes[sizes < MIN_CELLS_PER_CLASS]
-    if len(small):
+    if len(sizes) > sizes.sum() / 2 > 0:
+        problems.append(
+            f"{where} has {len(sizes)} different values for {sizes.sum()} cells, such as "
+            f"{quote_names(sizes.index[:2])}: is label_key the column of the cell types?"
+        )
+    elif len(small):
         listed = ", ".join(
             f"{quote_names([name])} has {count}" for name, count in small[:5].items()
         )

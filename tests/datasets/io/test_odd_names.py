@@ -137,6 +137,15 @@ def test_a_file_can_be_used_if_and_only_if_its_cells_can_be_split(
         assert problems == []
 
 
+def test_names_of_cells_are_told_apart_from_types(tmp_path: Path) -> None:
+    adata = simulate_cells()
+    adata.obs["barcode"] = adata.obs_names
+    (problem,) = check_file(write(adata, tmp_path), "barcode").problems
+    assert f"{adata.n_obs} different values for {adata.n_obs} cells" in problem
+    assert problem.endswith("is label_key the column of the cell types?")
+    assert "--min-cells-per-type" not in problem
+
+
 def test_each_problem_is_printed_once(tmp_path: Path) -> None:
     adata = simulate_cells()
     adata.obs.iloc[:2, 0] = None
