@@ -60,7 +60,7 @@ up() {
     address=127.0.0.1:${RAY_PORT:-$(free_port)}
     echo "$address" >"$folder/address"
     start head --head --port="${address#*:}" --num-cpus=0 --num-gpus=0 --temp-dir="$folder/ray" \
-        --include-dashboard="${DASHBOARD:-false}" --dashboard-port="$(free_port)"
+        --include-dashboard=false
     wait_for head
     # One after the other: two that start at once would give their sockets the same name.
     for number in $(seq "$1"); do

@@ -55,7 +55,8 @@ def test_local_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         up = subprocess.run([script, "up", "2"], capture_output=True, text=True, check=False)
         assert up.returncode == 0, up.stderr
         assert subprocess.run([script, "status"], check=False).returncode == 0
-        variable, address = up.stdout.split()[-11], up.stdout.split()[-1]
+        variable, address = up.stdout.split("\n")[1].split(" mmlab tune ")
+        address = address.split()[-1]
         assert variable == f"RAY_AUTH_TOKEN_PATH={folder}/token"
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", f"{folder}/token")
         monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
