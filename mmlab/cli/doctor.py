@@ -25,7 +25,7 @@ def doctor(
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show versions and hardware, and check the tracking store and a Ray cluster.
+    """Show versions and check the tracking store and a cluster.
 
     A tracking server is asked for its experiments, with the credentials of the environment. `mmlab
     cluster check` checks every node of a cluster.

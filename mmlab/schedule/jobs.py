@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -24,6 +25,10 @@ _MAX_SILENCE = 60.0
 #: Seconds that a stopped job has to close its runs. Ray's default of 3 is too short.
 _STOP_SECONDS = 60
 _INSTALL = "pip install 'mmlab[cluster]'"
+# Ray tells of every package and connection.
+for _name in ("job.sdk", "dashboard_sdk"):
+    logging.getLogger(f"ray.dashboard.modules.{_name}").setLevel(logging.WARNING)
+logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

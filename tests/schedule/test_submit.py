@@ -102,7 +102,8 @@ def test_a_command_as_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             job = json.loads(detached.stdout)["job"]
             wait_for_trials(tracking)
             second = run_mmlab(tmp_path, *submit, "--detach", "--json", "--", *tune)
-            assert json.loads(second.stdout)["job"] == job
+            first = run_mmlab(tmp_path, *submit, "--status", job)
+            assert json.loads(second.stdout)["job"] == job, first.stdout + job_log(session, job)
             assert "runs already, and is not started again" in second.stderr
             status = run_mmlab(tmp_path, *submit, "--status", job)
             assert status.stdout.startswith(f"Job {job}: RUNNING")
@@ -135,6 +136,12 @@ def test_a_command_as_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         shutil.rmtree(session)
 
 
+def job_log(session: Path, job: str) -> str:
+    """Return the log of a job, for the message of a failed test."""
+    (log,) = session.glob(f"session_2*/logs/job-driver-{job}.log")
+    return log.read_text()
+
+
 def runs(port: int) -> list[tuple[str, str]]:
     """Return name and status of the runs of a tracking server."""
     client = MlflowClient(f"http://127.0.0.1:{port}")
@@ -148,8 +155,8 @@ def statuses(port: int) -> dict[str, str]:
 
 
 def wait_for_trials(port: int) -> None:
-    """Wait until trials of the study "long" have ended."""
+    """Wait until trials of the search have ended."""
     deadline = time.monotonic() + 300
-    while len([name for name, status in runs(port) if status == "FINISHED"]) < 3:
+    while not [name for name, _ in runs(port) if name.startswith("markermap_supervised")]:
         assert time.monotonic() < deadline, runs(port)
         time.sleep(1)
