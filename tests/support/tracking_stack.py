@@ -151,6 +151,8 @@ class TrackingStack:
         command = [str(_find("weed")), "server", f"-dir={folder}", "-s3"]
         command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={folder}/s3.json"]
         command += [f"-s3.port={self.ports['s3']}", f"-s3.port.grpc={free_port()}"]
+        # Default ports of other services may be taken. Statistics are reported by default.
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
         for part in ("master", "volume", "filer"):
             command += [f"-{part}.port={free_port()}", f"-{part}.port.grpc={free_port()}"]
         client = self._s3_client()
