@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 import shlex
 import shutil
 from dataclasses import dataclass, field
@@ -64,7 +65,10 @@ class JobCommand:
         return f"mmlab-{self.arguments[0]}-{title}-{digest}"
 
     def fill(self, folder: Path, environment: dict[str, str]) -> None:
-        """Copy the files to the folder of the job, and write its environment there."""
+        """Copy the files to the folder of the job, and write its environment there.
+
+        Two jobs with equal folders would share one on the head: a random number makes them differ.
+        """
         for name, path in self.files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +78,8 @@ class JobCommand:
                 shutil.copyfile(path, target)
         secret = folder / ENVIRONMENT_FILE
         secret.touch(mode=0o600)
-        secret.write_text(json.dumps(environment))
+        content = {"job": secrets.token_hex(), "variables": environment}
+        secret.write_text(json.dumps(content))
 
 
 def parse_command(words: list[str]) -> JobCommand:

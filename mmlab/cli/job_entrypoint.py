@@ -24,7 +24,7 @@ def read_environment(folder: Path) -> None:
     Paths in the variables are relative to the folder.
     """
     file = folder / ENVIRONMENT_FILE
-    for name, value in json.loads(file.read_text()).items():
+    for name, value in json.loads(file.read_text())["variables"].items():
         is_file = name.endswith("_CERT_PATH") and (folder / value).is_file()
         os.environ[name] = str(folder / value) if is_file else value
     file.unlink()

@@ -23,7 +23,7 @@ def submit(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[-- COMMAND]",
+            metavar="-- COMMAND",
             help="tune, benchmark, robustness, sweep, run or promote, with its options.",
         ),
     ] = None,

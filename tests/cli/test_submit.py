@@ -70,6 +70,11 @@ def test_files_are_sent_and_nothing_else(folder: Path) -> None:
     sent = {path.relative_to(job).as_posix() for path in job.rglob("*") if path.is_file()}
     assert sent == {"inputs/data/cells.h5ad", "inputs/include/must.txt", ENVIRONMENT_FILE}
     assert (job / ENVIRONMENT_FILE).stat().st_mode & 0o777 == 0o600
+    # Jobs with equal folders would share one on the head, where the first removes the environment.
+    before = (job / ENVIRONMENT_FILE).read_text()
+    (job / ENVIRONMENT_FILE).unlink()
+    command.fill(job, {"A": "b"})
+    assert (job / ENVIRONMENT_FILE).read_text() != before
     store = parse_command(["benchmark", "--data", "cells.zarr", "--label-key", "type"])
     store.fill(folder, {})
     assert (folder / "inputs/data/cells.zarr/X/0").read_text() == "chunk"
@@ -183,7 +188,8 @@ def test_the_environment_of_a_job_is_read_once_and_kept_from_workers(
     (folder / "certificates").mkdir()
     (folder / "certificates" / "ca.pem").touch()
     certificate = {"MLFLOW_TRACKING_SERVER_CERT_PATH": "certificates/ca.pem"}
-    (folder / ENVIRONMENT_FILE).write_text(json.dumps({"MLFLOW_TRACKING_TOKEN": "t"} | certificate))
+    variables = {"MLFLOW_TRACKING_TOKEN": "t"} | certificate
+    (folder / ENVIRONMENT_FILE).write_text(json.dumps({"job": "1", "variables": variables}))
     for name in ("MLFLOW_TRACKING_TOKEN", *certificate):
         monkeypatch.setenv(name, "before")
     config = {"runtime_env": {"working_dir": "gcs://x.zip"}, "metadata": {"job_name": "j"}}
