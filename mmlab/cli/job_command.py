@@ -23,7 +23,7 @@ COMMANDS = ("tune", "benchmark", "robustness", "sweep", "run", "promote")
 #: Options and arguments that name files to read; those of genes may name genes instead.
 FILES = ("data", "search", "groups", "weights", "noise_matrix", "file", "include", "exclude")
 #: Options that name what is written.
-OUTPUTS = ("rows", "output")
+OUTPUTS = ("rows", "output", "metrics")
 #: Ray takes no more bytes in a request.
 _MAX_BYTES = 90_000_000
 #: Environment of the job, in its folder. The entry point reads and removes it.

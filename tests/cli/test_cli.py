@@ -86,7 +86,7 @@ def test_every_shared_option_is_in_its_panel() -> None:
     ]
     resources = ["--address", "--cpus-per-trial", "--gpus-per-trial", "--max-concurrent"]
     assert options["Resources"] == resources
-    assert options["Output"] == ["--tracking-uri", "--json", "--help"]
+    assert options["Output"] == ["--metrics", "--tracking-uri", "--json", "--help"]
 
 
 def test_version_is_printed() -> None:

@@ -16,6 +16,7 @@ import pytest
 from commands import call, mistake
 from ended_trials import complete_trial
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
@@ -147,7 +148,7 @@ def test_a_panel_that_no_disk_takes_is_in_the_message_and_in_the_output(
     def refuse(*_: Any, **__: Any) -> None:
         raise MlflowException("database or disk is full")
 
-    monkeypatch.setattr(MlflowClient, "log_artifacts", refuse)
+    monkeypatch.setattr(LocalArtifactRepository, "log_artifacts", refuse)
     text = mistake(*SELECT, "-o", "panel.csv")
     panel = pd.read_csv("panel.csv")["gene"].tolist()
     assert "did not take the result: database or disk is full." in text
@@ -189,18 +190,20 @@ def test_a_store_that_goes_away_at_the_end_of_a_search_keeps_its_trials(
     monkeypatch.chdir(tmp_path)
     options = ["--dataset", "pbmc68k_reduced", "-k", "5", "--replicates", "1"]
     options += ["--epochs", "2", "--trials", "2", "--name", "late"]
-    method = "set_terminated" if fault == "end" else "log_artifacts"
-    working = getattr(MlflowClient, method)
+    working = LocalArtifactRepository.log_artifacts
 
-    def refuse(client: MlflowClient, run_id: str, *arguments: Any, **options: Any) -> Any:
-        names = {path.name for path in Path(arguments[0]).iterdir()} if fault != "end" else set()
-        taken = {"study.json"} if fault == "results" else {"study.json", "trial.json"}
+    def refuse(owner: Any, target: str, *arguments: Any, **options: Any) -> Any:
+        names = {path.name for path in Path(target).iterdir()} if fault != "end" else set()
+        taken = {"study.json"} if fault == "results" else {"study.json", "panel.csv"}
         if names & taken:
-            return working(client, run_id, *arguments, **options)
+            return working(owner, target, *arguments, **options)
         raise MlflowException("unable to open database file")
 
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, method, refuse)
+        if fault == "end":
+            patch.setattr(MlflowClient, "set_terminated", refuse)
+        else:
+            patch.setattr(LocalArtifactRepository, "log_artifacts", refuse)
         done = call("tune", *options)
     store = f"sqlite:///{tmp_path}/mlflow.db"
     last = done.stderr.strip().splitlines()[-1]

@@ -48,7 +48,7 @@ def study_of(
     """Create a study with one trial and an artifact of 1000 bytes, used ``days`` ago."""
     study = create_study(store, name, COMPARISON, cells, {}, "")
     parent = (name, study.run_id)
-    trial = TrialRun.open(store, study.experiment_id, TRIAL, f"digest-{name}", cells, parent)
+    trial = TrialRun.create(store, study.experiment_id, TRIAL, f"digest-{name}", cells, parent)
     store.log_files(trial.run_id, lambda f: (f / "table").write_bytes(b"x" * 1000))
     close_trial(store, trial.run_id, Outcome.COMPLETE)
     if ended:
@@ -145,7 +145,7 @@ def test_running_promoted_and_compared_studies_are_kept(
 def test_named_studies_and_runs_without_a_study(store: TrackingStore, tiny_cells: Cells) -> None:
     study = study_of(store, tiny_cells, "benchmark-a", 1)
     study_of(store, tiny_cells, "benchmark-b", 2)
-    alone = TrialRun.open(store, study.experiment_id, TRIAL, "alone", tiny_cells)
+    alone = TrialRun.create(store, study.experiment_id, TRIAL, "alone", tiny_cells)
     close_trial(store, alone.run_id, Outcome.COMPLETE)
     foreign = store.client.create_run(study.experiment_id).info.run_id
 
