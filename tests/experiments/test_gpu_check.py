@@ -32,6 +32,7 @@ def run_check(output: Path, *options: str) -> dict[str, Any]:
     return results
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_gpu_check_runs_on_a_cpu(tmp_path: Path) -> None:
     options = ["--device", "cpu", "--small", "--only", *SECTIONS]

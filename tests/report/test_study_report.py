@@ -167,6 +167,7 @@ def test_the_study_file_of_the_champion_runs(folder: Path, promoted: dict[str, A
     assert len(json.loads(done.stdout)["trials"]) == 2 * 3
 
 
+@pytest.mark.long
 def test_a_second_promotion_finds_nothing_better_than_the_champion(
     folder: Path, promoted: dict[str, Any]
 ) -> None:

@@ -111,6 +111,7 @@ def wait_for_actor(raylet: int, driver: subprocess.Popen[str], folder: Path) -> 
         time.sleep(0.5)
 
 
+@pytest.mark.long
 def test_large_cells_are_copied_once_to_each_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

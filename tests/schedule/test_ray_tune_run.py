@@ -67,6 +67,7 @@ class Results(Recorder):
         self.complete.append(trial.last_result["number"])
 
 
+@pytest.mark.long
 def test_trial_whose_reused_actor_dies_is_lost_and_can_be_run_again(
     tmp_path: Path, tiny_cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:

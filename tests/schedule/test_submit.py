@@ -117,7 +117,7 @@ def test_a_command_as_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             node = ["--address", f"127.0.0.1:{port}"]
             checked = run_mmlab(tmp_path, "cluster", "check", *node)
             assert checked.returncode == 0, checked.stderr
-            assert re.search(r"^head .* ok *$", checked.stdout, flags=re.MULTILINE)
+            assert re.search(r"^ *head .* ok *$", checked.stdout, flags=re.MULTILINE)
             doctor = run_mmlab(tmp_path, "doctor", *node, *store)
             assert doctor.returncode == 0, doctor.stderr
             assert "cluster: 1 node, 2 CPUs, 0 GPUs" in doctor.stdout
