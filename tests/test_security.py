@@ -15,7 +15,6 @@ import mmlab
 
 ROOT = Path(__file__).parents[1]
 SELECT = ("select", "--dataset", "pbmc68k_reduced", "--method", "random", "-k", "5", "--json")
-LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 #: Modules and functions that execute what a file contains.
 EXECUTING = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 EXECUTING_CALLS = {"eval", "exec", "torch.load", "yaml.load", "np.load", "pd.read_pickle"}

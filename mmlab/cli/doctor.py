@@ -38,7 +38,7 @@ def doctor(
     checks: dict[str, Callable[[], str]] = {"tracking_store": lambda: _check_store(store)}
     if address is not None:
         checks["cluster"] = lambda: _check_cluster(address)
-    # At the same time: each takes up to ten seconds.
+    # In parallel, because each can last ten seconds.
     with ThreadPoolExecutor() as pool:
         running = {name: pool.submit(_state, check) for name, check in checks.items()}
         states = {name: state.result() for name, state in running.items()}

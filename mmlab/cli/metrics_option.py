@@ -11,6 +11,7 @@ import typer
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.output_checks import check_output_file
 from mmlab.errors import UserError
+from mmlab.schedule.metrics_file import METRICS_VARIABLE
 
 
 def _set_metrics(path: Path | None) -> Path | None:
@@ -20,8 +21,7 @@ def _set_metrics(path: Path | None) -> Path | None:
                 f"--metrics {path}: the name must end with .prom; node_exporter reads no others."
             )
         check_output_file("--metrics", path)
-        # mmlab.schedule, which reads the variable, is slow to import.
-        os.environ["MMLAB_METRICS"] = str(path.absolute())
+        os.environ[METRICS_VARIABLE] = str(path.absolute())
     return path
 
 

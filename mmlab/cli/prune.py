@@ -102,7 +102,7 @@ def _summary(store: TrackingStore, old: Sequence[OldStudy], size: int, deleted: 
         return "There is nothing to delete."
     n_runs = sum(len(study.runs) for study in old)
     n_loose = sum(not study.has_study for study in old)
-    studies = {1: "1 study"}.get(len(old) - n_loose, f"{len(old) - n_loose} studies")
+    studies = count(len(old) - n_loose, "study", "studies")
     text = f"{studies} and {count(n_loose, 'run')} of mmlab select, {count(n_runs, 'run')} in all, "
     text += f"{size / 1e6:.1f} MB of artifacts"
     if not deleted:

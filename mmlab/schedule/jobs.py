@@ -167,11 +167,6 @@ class Jobs:
         self.find(name)
         return bool(self._client.stop_job(name))
 
-    def log(self, name: str) -> str:
-        """Return the log of a job so far."""
-        self.find(name)
-        return str(self._client.get_job_logs(name))
-
     def follow(self, name: str, write: Callable[[str], None]) -> Job:
         """Write the log of a job from its beginning, as it grows, and return the job at its end.
 

@@ -39,11 +39,17 @@ def rescue_replicates(
     else:
         place = "could not be written elsewhere: the same command computes them again"
     console.print(
-        f"{count(n_trials, 'finished trial')} could not be sent to {study.store.uri}, nor be "
-        f"written to {outbox.unsent.folder} ({outbox.unsent.disk_error}). All finished replicates "
-        f"{place}.",
+        f"{describe_lost(study, outbox, n_trials)}. All finished replicates {place}.",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
     return True
+
+
+def describe_lost(study: StudyRun[Any], outbox: Outbox, n_trials: int) -> str:
+    """Return the beginning of a sentence on ended trials that are in memory alone."""
+    return (
+        f"{count(n_trials, 'finished trial')} could not be sent to {study.store.uri}, nor be "
+        f"written to {outbox.unsent.folder} ({outbox.unsent.disk_error})"
+    )

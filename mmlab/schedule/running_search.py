@@ -12,6 +12,7 @@ from mmlab.schedule.actor import SearchActor
 from mmlab.schedule.progress import SearchProgress
 from mmlab.schedule.ray_cluster import RayCluster
 from mmlab.schedule.ray_tune_run import TuneRun
+from mmlab.schedule.rescue import describe_lost
 from mmlab.schedule.search_algorithm import NewConfigurations, WarmStartASHA
 from mmlab.schedule.search_recorder import SearchRecorder
 from mmlab.schedule.search_summary import best_trial, write_summary
@@ -19,7 +20,6 @@ from mmlab.schedule.search_trials import SearchTrials
 from mmlab.schedule.shared_cells import share_cells
 from mmlab.selectors import resolve_params
 from mmlab.spec.search import SearchSpec
-from mmlab.system.words import count
 from mmlab.tracking import Outbox, StudyRun, TrialRecord, log_search_summary
 from mmlab.trial.outcome import ENDED
 
@@ -101,9 +101,8 @@ def _say_what_is_lost(study: StudyRun[SearchSpec], outbox: Outbox, console: Cons
     n_trials = outbox.unsent.flush()
     if n_trials:
         console.print(
-            f"{count(n_trials, 'finished trial')} could not be sent to {study.store.uri}, nor be "
-            f"written to {outbox.unsent.folder} ({outbox.unsent.disk_error}): they are run again "
-            "when the study is resumed.",
+            f"{describe_lost(study, outbox, n_trials)}: they are run again when the study is "
+            "resumed.",
             highlight=False,
             markup=False,
             soft_wrap=True,

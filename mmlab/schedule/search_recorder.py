@@ -42,7 +42,7 @@ class SearchRecorder(Recorder):
             epoch=report["epoch"],
             score=result[SCORE],
             params=trial.config["params"],
-            seconds=float(result["time_total_s"]),
+            seconds=report["seconds"],
         )
         self.progress.update(trial.trial_id, state)
         if report["metrics"]:

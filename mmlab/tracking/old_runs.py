@@ -7,11 +7,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mmlab.errors import UserError
 from mmlab.tracking.run_owner import owner_is_alive, owner_name
@@ -95,7 +94,7 @@ def delete_study(store: TrackingStore, study: OldStudy) -> None:
     """Delete the runs of a study with their artifacts, the study's own run first.
 
     The rows of runs leave a database at once. A tracking server keeps them, marked as deleted,
-    until ``mlflow gc`` is run beside it. Deleting goes on where an interrupted call stopped.
+    until ``mlflow gc`` is run on its machine. A second call completes an interrupted one.
 
     Raises
     ------
@@ -107,7 +106,7 @@ def delete_study(store: TrackingStore, study: OldStudy) -> None:
             stack.enter_context(lock_study(store, study.name))
         _require_ended(store, study)
         for run in study.runs:
-            _artifacts(store, run).delete_artifacts()  # type: ignore[no-untyped-call]
+            _artifacts(store, run).delete_artifacts()
             store.client.delete_run(run.info.run_id)
             # Servers have no request for this. `mlflow gc --run-ids` would also delete all
             # experiments that the user has moved to the bin.
@@ -165,8 +164,8 @@ def _require_ended(store: TrackingStore, study: OldStudy) -> None:
         raise UserError(f"study {study.name} cannot be deleted: {reason}. Wait until it ends.")
 
 
-def _artifacts(store: TrackingStore, run: Run) -> ArtifactRepository:
-    """Return the artifacts of a run.
+def _artifacts(store: TrackingStore, run: Run) -> Any:
+    """Return MLflow's repository of the artifacts of a run.
 
     Raises
     ------
@@ -175,7 +174,7 @@ def _artifacts(store: TrackingStore, run: Run) -> ArtifactRepository:
     """
     uri = str(run.info.artifact_uri)
     try:
-        return get_artifact_repository(uri, tracking_uri=store.connection_uri)
+        return store.artifacts(uri)
     except MlflowException as error:
         raise UserError(
             f"the artifacts of run {run.info.run_id} ({uri}) cannot be reached from {store.uri}. "
@@ -183,11 +182,11 @@ def _artifacts(store: TrackingStore, run: Run) -> ArtifactRepository:
         ) from error
 
 
-def _size(artifacts: ArtifactRepository) -> int:
+def _size(artifacts: Any) -> int:
     return sum(_sizes(artifacts, None))
 
 
-def _sizes(artifacts: ArtifactRepository, folder: str | None) -> Iterator[int]:
+def _sizes(artifacts: Any, folder: str | None) -> Iterator[int]:
     for file in artifacts.list_artifacts(folder):
         if file.is_dir:
             yield from _sizes(artifacts, file.path)

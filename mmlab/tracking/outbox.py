@@ -205,7 +205,8 @@ class Outbox:
         """Reopen the run of a trial, or create it if there is none."""
         study, store = self.study, self.study.store
         if self._stored is None:
-            self._stored = {record.digest for record in study.trials()}
+            runs = store.trial_runs(study.name, study.experiment_id)
+            self._stored = {run.data.tags.get("mmlab.digest", "") for run in runs}
         if trial.digest in self._stored:
             tags = {"mmlab.study": study.name, "mmlab.digest": trial.digest}
             for run in store.search(tags, experiment_ids=[study.experiment_id]):

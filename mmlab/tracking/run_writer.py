@@ -117,13 +117,18 @@ class RunWriter:
         """
         with tempfile.TemporaryDirectory(prefix="mmlab-") as folder:
             write(Path(folder))
-            if artifact_uri is None:
-                self.client.log_artifacts(run_id, folder)
-            else:
-                repository: Any = get_artifact_repository(
-                    artifact_uri, tracking_uri=self.connection_uri
-                )
-                repository.log_artifacts(folder)
+            uri = artifact_uri or str(self.client.get_run(run_id).info.artifact_uri)
+            self.artifacts(uri).log_artifacts(folder)
+
+    def artifacts(self, uri: str) -> Any:
+        """Return MLflow's ``ArtifactRepository`` of a run, from the URI of the run's artifacts.
+
+        Raises
+        ------
+        MlflowException
+            They can be reached through their tracking server alone.
+        """
+        return get_artifact_repository(uri, tracking_uri=self.connection_uri)
 
     def close(
         self,

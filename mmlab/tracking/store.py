@@ -151,6 +151,11 @@ class TrackingStore(RunWriter):
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
 
+    def trial_runs(self, study: str, experiment_id: str, *, status: str = "") -> Iterator[Run]:
+        """Yield the runs of a study's trials, of any or of one status, oldest first."""
+        tags = {"mmlab.study": study, "mmlab.kind": "trial"}
+        return self.search(tags, status=status, experiment_ids=[experiment_id])
+
     def search(
         self,
         tags: Mapping[str, str],

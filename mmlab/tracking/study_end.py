@@ -17,8 +17,7 @@ from mmlab.trial.outcome import ENDED, Outcome
 
 def close_open_trials(store: TrackingStore, study: str, experiment_id: str) -> None:
     """Close all trials of a study that are still RUNNING; unended ones become interrupted."""
-    tags = {"mmlab.study": study, "mmlab.kind": "trial"}
-    for run in store.search(tags, status="RUNNING", experiment_ids=[experiment_id]):
+    for run in store.trial_runs(study, experiment_id, status="RUNNING"):
         outcome = outcome_of(run)
         if outcome not in ENDED:
             outcome = Outcome.INTERRUPTED
@@ -36,8 +35,7 @@ def finish_study(
     tags = {"mmlab.study": study, "mmlab.kind": "method"}
     for run in store.search(tags, status="RUNNING", experiment_ids=[experiment_id]):
         store.close(run.info.run_id, "KILLED")
-    tags = {"mmlab.study": study, "mmlab.kind": "trial"}
-    counts = Counter(outcome_of(r) for r in store.search(tags, experiment_ids=[experiment_id]))
+    counts = Counter(map(outcome_of, store.trial_runs(study, experiment_id)))
     metrics = {f"trials/{outcome}": float(counts[outcome]) for outcome in sorted(ENDED)}
     store.log_metrics(run_id, metrics, 0)
     store.close(run_id, "FINISHED" if complete else "KILLED")

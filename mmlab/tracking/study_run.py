@@ -42,8 +42,7 @@ class StudyRun(Generic[SpecT_co]):
 
     def trials(self) -> list[TrialRecord]:
         """Return the records of all trials, oldest first."""
-        tags = {"mmlab.study": self.name, "mmlab.kind": "trial"}
-        runs = self.store.search(tags, experiment_ids=[self.experiment_id])
+        runs = self.store.trial_runs(self.name, self.experiment_id)
         return [record for run in runs if (record := read_record(run)) is not None]
 
     def panel(self, trial: TrialRecord) -> list[str]:

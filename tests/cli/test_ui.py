@@ -6,15 +6,14 @@ import json
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from processes import listening_sockets
-from servers import free_port
+from processes import LOOPBACK, listening_sockets
+from servers import free_port, is_ready
 
 from mmlab.tracking import TrackingStore
 
@@ -50,14 +49,10 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, int
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/health").close()
-                break
-            except urllib.error.URLError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline, "the server did not start"
-                time.sleep(0.3)
+        while not is_ready(port):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.3)
         yield address, run_id, process.pid
     finally:
         process.terminate()
@@ -74,7 +69,7 @@ def test_the_ui_listens_on_the_loopback_interface(ui: tuple[str, str, int]) -> N
     process = psutil.Process(ui[2])
     addresses = {address for _, address in listening_sockets(process.pid)}
     assert addresses
-    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert addresses <= LOOPBACK
     lines = [" ".join(p.cmdline()) for p in [process, *process.children(recursive=True)]]
     assert not [line for line in lines if "mlflow.db" in line]
 

@@ -1,4 +1,4 @@
-"""Clusters of plain processes: local_cluster.sh, and the SLURM job with a stand-in for srun."""
+"""Clusters of plain processes: local_cluster.sh, and the SLURM job with a simulated srun."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import listening_sockets, running_mmlab
+from processes import LOOPBACK, listening_sockets, running_mmlab
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -38,5 +38,5 @@ def test_a_local_run_listens_on_the_loopback_interface_only(
         assert driver.returncode == 0, (tmp_path / "stderr").read_text()
     names = {name.split("::")[0] for name, _ in listening}
     assert {"gcs_server", "raylet", "ray"} <= names
-    assert {address for _, address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert {address for _, address in listening} <= LOOPBACK
     assert not list(home.rglob("auth_token"))

@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+#: Addresses that other machines cannot reach.
+LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 SMALL = ["--dataset", "pbmc68k_reduced", "--n-markers", "10", "--replicates", "1"]
 
 

@@ -182,6 +182,18 @@ def test_a_trial_survives_a_store_that_is_away_and_the_end_of_the_process(
     assert (record.outcome, record.reason) == (Outcome.STOPPED, "poor")
 
 
+def test_a_trial_whose_record_is_damaged_keeps_its_run(
+    study: StudyRun[Any], tiny_cells: Cells, result: TrialResult
+) -> None:
+    for outcome in (Outcome.STOPPED, Outcome.COMPLETE):
+        with Outbox(study, tiny_cells) as outbox:
+            outbox.put(ended(study, result, outcome, 2))
+            assert outbox.drain() == 0, outbox.last_error
+        (run,) = study.store.search({"mmlab.kind": "trial"})
+        study.store.set_tags(run.info.run_id, {"mmlab.spec": "{"})
+    assert run.data.tags["mmlab.outcome"] == Outcome.COMPLETE
+
+
 def test_files_of_versions_without_outcome_are_read(
     study: StudyRun[Any], result: TrialResult
 ) -> None:

@@ -197,7 +197,7 @@ def http_server(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[s
 
 
 def credentials_needed(body: bytes) -> Answer:
-    """Answer as MLflow does to whoever is not "user" with the password "right"."""
+    """Answer like MLflow, whose only user is "user" with the password "right"."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         given = request.headers.get("Authorization", "")
