@@ -3,15 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo test test-long audit tables clean
+.PHONY: help demo test test-long test-faults audit tables clean
 
 help:
-	@echo "make demo       install into .venv and tune MarkerMap on real cells (minutes)"
-	@echo "make test       install into .venv and run the linters and the tests (25 minutes)"
-	@echo "make test-long  run the tests that take minutes each"
-	@echo "make audit      look up known vulnerabilities of the pinned dependencies"
-	@echo "make tables     update the tables of the README and of experiments/results"
-	@echo "make clean      remove .venv and the demo's study"
+	@echo "make demo         install into .venv and tune MarkerMap on real cells (minutes)"
+	@echo "make test         install into .venv and run the linters and the tests (25 minutes)"
+	@echo "make test-long    run the tests that take minutes each"
+	@echo "make test-faults  kill, hang and fill up everything that a study needs, one after the other"
+	@echo "make audit        look up known vulnerabilities of the pinned dependencies"
+	@echo "make tables       update the tables of the README and of experiments/results"
+	@echo "make clean        remove .venv and the demo's study"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -31,6 +32,9 @@ test: .venv/installed
 
 test-long: .venv/installed
 	$(BIN)/pytest -m long
+
+test-faults: .venv/installed
+	$(BIN)/pytest tests/faults
 
 audit:
 	PYTHON=$(PYTHON) .ci/audit

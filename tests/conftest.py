@@ -17,8 +17,8 @@ from tiny import MARKERS, as_cells, simulate_cells
 from mmlab.datasets.cells import Cells
 from mmlab.preprocessing.recipes import prepare_layers
 
-# Fixtures of a report with hostile names, for tests of the report folder and browser tests.
-pytest_plugins = ["hostile"]
+# Fixtures of a report with hostile names, and of a tracking server with all its parts.
+pytest_plugins = ["hostile", "tracking_stack"]
 
 # No deadline, because timing is not tested; derandomised, so that failures are reproducible.
 settings.register_profile("mmlab", deadline=None, derandomize=True, max_examples=60)

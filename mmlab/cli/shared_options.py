@@ -208,10 +208,18 @@ def resource_options(
             rich_help_panel=RESOURCES,
         ),
     ] = None,
+    minutes_per_trial: Annotated[
+        float | None,
+        typer.Option(
+            help="A trial that takes longer is started once more, and fails if that takes longer, "
+            "too. Default: no limit.",
+            rich_help_panel=RESOURCES,
+        ),
+    ] = None,
     metrics: MetricsOption = None,
 ) -> Resources:
     """Return where trials run, and what each of them gets."""
-    return Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent)
+    return Resources(address, cpus_per_trial, gpus_per_trial, max_concurrent, minutes_per_trial)
 
 
 # --- output

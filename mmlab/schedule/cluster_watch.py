@@ -18,6 +18,8 @@ from mmlab.system.interruption import Interruption
 
 #: Seconds for which the GCS of a cluster may be unreachable; a fault-tolerant one restarts.
 _GCS_TIMEOUT = 20.0
+#: What a client of HTTP/2, and so of gRPC, sends first: the preface and empty settings.
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 
 class ClusterWatch:
@@ -57,15 +59,29 @@ class ClusterWatch:
         return ""
 
     def _silent_gcs(self) -> str:
-        """Describe a head whose GCS takes no connection; empty if it does, or if it may restart."""
+        """Describe a head whose GCS does not answer; empty if it does, or if it may restart."""
         if not self._gcs:
             return ""
-        host, _, port = self._gcs.rpartition(":")
-        with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+        if responds(self._gcs):
             self._answered_at = time.monotonic()
         if time.monotonic() - self._answered_at < _GCS_TIMEOUT:
             return ""
-        return f"its head {self._gcs} has taken no connection for {_GCS_TIMEOUT:.0f} seconds"
+        return f"its head {self._gcs} has not answered for {_GCS_TIMEOUT:.0f} seconds"
+
+
+def responds(address: str, timeout: float = 5.0) -> bool:
+    """Return whether the server of gRPC at ``HOST:PORT`` answers within some seconds.
+
+    For a process that hangs, the operating system takes connections all the same.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout) as connection:
+            connection.sendall(_HTTP2_GREETING)
+            connection.recv(1)
+    except OSError:
+        return False
+    return True
 
 
 def _local_processes() -> dict[str, psutil.Process]:

@@ -95,7 +95,7 @@ class Progress:
         if trial is None:
             return
         trial.outcome = outcome
-        self._write_metrics()
+        self._write_metrics(now=False)
         if self.live is not None:
             self.live.update(self.render())
         else:

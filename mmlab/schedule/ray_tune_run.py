@@ -21,6 +21,7 @@ from mmlab.schedule.actor import Actor
 from mmlab.schedule.elastic_limit import ElasticLimit
 from mmlab.schedule.node_check import error_line
 from mmlab.schedule.ray_cluster import RayCluster
+from mmlab.schedule.time_limit import TimeLimit
 from mmlab.system.interruption import Interruption
 
 #: How often a configuration is started again in a round after its worker died.
@@ -35,7 +36,8 @@ class Recorder(Callback):
     """Base class of Tune callbacks that record ended trials on the driver.
 
     A round is a run of Tune. Trials that are lost in it, because their worker or machine failed,
-    have not ended and are run again.
+    have not ended and are run again; those that exceeded the time limit twice have failed.
+    A subclass records these in ``_fail``.
 
     Attributes
     ----------
@@ -43,6 +45,8 @@ class Recorder(Callback):
         Configurations of the trials that have ended since :meth:`start_round`.
     reason
         Why the last trial was lost; empty if none was in this round.
+    time_limit
+        The callback that ends trials which take too long.
     fruitless
         Number of rounds in a row in which trials were lost and none has ended.
     """
@@ -50,16 +54,18 @@ class Recorder(Callback):
     def __init__(self) -> None:
         self.ended: list[dict[str, Any]] = []
         self.reason = ""
+        self.time_limit = TimeLimit(None)
         self.fruitless = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
         return {}
 
-    def start_round(self) -> None:
+    def start_round(self, minutes_per_trial: float | None) -> None:
         """Forget the trials of the round before."""
         self.ended.clear()
         self.reason = ""
+        self.time_limit = TimeLimit(minutes_per_trial)
 
     def end_round(self) -> None:
         """Count the round if it was fruitless."""
@@ -67,6 +73,10 @@ class Recorder(Callback):
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
         """Note a lost trial, after the last retry; actors report failures of trials as results."""
+        if reason := self.time_limit.reason(trial):
+            self.ended.append(trial.config)
+            self._fail(trial, reason)
+            return
         # Tune's own accessor reads a copy of the trial's folder, which is brought up to date later.
         path = trial.error_file
         text = Path(path).read_text() if path and Path(path).exists() else ""
@@ -75,6 +85,9 @@ class Recorder(Callback):
     def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **_: Any) -> None:
         """Note an ended trial."""
         self.ended.append(trial.config)
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -142,7 +155,7 @@ class TuneRun:
             tune.with_parameters(self.actor, threads=resources.cpus_per_trial, **self.shared),
             self.cluster.placement(),
         )
-        self.recorder.start_round()
+        self.recorder.start_round(resources.minutes_per_trial)
         limit = ElasticLimit(self.cluster, searcher)
         tuner = tune.Tuner(
             trainable,
@@ -155,6 +168,7 @@ class TuneRun:
                 storage_path=tempfile.mkdtemp(prefix="tune-", dir=self.cluster.folder),
                 callbacks=[
                     self.recorder,
+                    self.recorder.time_limit,
                     _StopWhenInterrupted(self.cluster.interruption),
                     limit,
                 ],

@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
+from mmlab.schedule.actor import FAILED_SCORE
 from mmlab.schedule.progress import Progress, TrialProgress
 from mmlab.schedule.ray_tune_run import Recorder
 from mmlab.schedule.search_trials import SearchTrials
@@ -34,23 +35,25 @@ class SearchRecorder(Recorder):
     ) -> None:
         """Keep and show the latest epoch of a trial; record the trial once it has its result."""
         (report,) = result["trials"]
-        outcome = Outcome(report["outcome"])
-        state = TrialProgress(
-            digest=report["digest"][:8],
-            method=trial.config["selector"],
-            outcome=outcome,
-            epoch=report["epoch"],
-            score=result[SCORE],
-            params=trial.config["params"],
-            seconds=report["seconds"],
-        )
-        self.progress.update(trial.trial_id, state)
+        self._show(trial, report, result[SCORE])
         if report["metrics"]:
             self._keep_epoch(trial, report)
         # Tune keeps the last report of every trial in memory; drop the large result from it.
         text = report.pop("result")
-        if outcome in (Outcome.COMPLETE, Outcome.FAILED):
+        if report["outcome"] in (Outcome.COMPLETE, Outcome.FAILED):
             self._record(trial, report, TrialResult.from_json(text) if text else None)
+
+    def _show(self, trial: Trial, report: dict[str, Any], score: float) -> None:
+        state = TrialProgress(
+            digest=report["digest"][:8],
+            method=trial.config["selector"],
+            outcome=Outcome(report["outcome"]),
+            epoch=report["epoch"],
+            score=score,
+            params=trial.config["params"],
+            seconds=report["seconds"],
+        )
+        self.progress.update(trial.trial_id, state)
 
     def _keep_epoch(self, trial: Trial, report: dict[str, Any]) -> None:
         metrics: dict[str, float] = report["metrics"]
@@ -73,6 +76,18 @@ class SearchRecorder(Recorder):
                 f"{report['score']:.4f} was not among the best at that epoch."
             )
             self._record(trial, report | {"outcome": Outcome.STOPPED, "reason": reason}, None)
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        _, digest = self.trials.identify(trial.config["selector"], trial.config["params"])
+        report = {
+            "digest": digest,
+            "outcome": Outcome.FAILED,
+            "epoch": 0,
+            "seconds": self.time_limit.seconds(trial),
+            "reason": reason,
+        }
+        self._show(trial, report, FAILED_SCORE)
+        self._record(trial, report, None)
 
     def _record(self, trial: Trial, report: dict[str, Any], result: TrialResult | None) -> None:
         """Record an ended trial with its last report."""

@@ -41,7 +41,7 @@ def submit_trials(
     on_end
         Called with each ended trial.
     """
-    recorder = ComparisonRecorder(progress, on_end)
+    recorder = ComparisonRecorder(progress, on_end, cells.fingerprint)
     shared = {"cells": share_cells(cells, cluster.resources.address)}
     tune_run = TuneRun(name, ComparisonActor, shared, recorder, cluster)
     tune_run.run_each("group", groups)

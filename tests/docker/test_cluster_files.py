@@ -204,3 +204,17 @@ def test_check_passes() -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "passed   lock files agree with constraints.txt" in done.stdout
+
+
+def test_every_fault_in_the_table_has_its_test() -> None:
+    text = (DOCKER / "README.md").read_text()
+    numbers = [
+        number
+        for first, last in re.findall(r"^\| (\d+)(?: to (\d+))? \|.*::test_", text, re.MULTILINE)
+        for number in range(int(first), int(last or first) + 1)
+    ]
+    assert numbers == list(range(1, 29))
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
+    assert len(named) >= 24
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"

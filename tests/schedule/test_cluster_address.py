@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from servers import free_port
 
 from mmlab.errors import UserError
 from mmlab.schedule import cluster_address
+from mmlab.schedule.cluster_watch import responds
 
 pytestmark = pytest.mark.cluster
 
@@ -30,6 +32,15 @@ def other_server() -> Iterator[str]:
     yield f"127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
+
+
+def test_a_head_that_hangs_takes_connections_but_does_not_answer(other_server: str) -> None:
+    assert responds(other_server)
+    assert not responds(f"127.0.0.1:{free_port()}")
+    with socket.socket() as hung:
+        hung.bind(("127.0.0.1", 0))
+        hung.listen()
+        assert not responds(f"127.0.0.1:{hung.getsockname()[1]}", timeout=0.2)
 
 
 def test_nothing_listens_there() -> None:

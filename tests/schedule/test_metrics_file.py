@@ -11,6 +11,7 @@ import pytest
 from commands import mistake
 from rich.console import Console
 
+from mmlab.schedule import metrics_file
 from mmlab.schedule.metrics_file import METRICS
 from mmlab.schedule.progress import SearchProgress, TrialProgress
 from mmlab.trial.outcome import Outcome
@@ -29,10 +30,10 @@ def read(path: Path) -> dict[str, float]:
 def test_the_file_follows_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "study.prom"
     monkeypatch.setenv("MMLAB_METRICS", str(path))
-    console = Console(file=StringIO())
-    unsent = iter([0, 2, 1, 0])
+    monkeypatch.setattr(metrics_file, "_INTERVAL", 0.0)
+    console, unsent = Console(file=StringIO()), [0]
     ends = {"1": (Outcome.COMPLETE, 30.0), "2": (Outcome.FAILED, 4.5)}
-    with SearchProgress(console, 'a "b"', 5, ended=1, unsent=lambda: next(unsent)) as progress:
+    with SearchProgress(console, 'a "b"', 5, ended=1, unsent=unsent.__len__) as progress:
         assert read(path)["mmlab_trials_planned"] == 5
         for key in ("1", "2", "3"):
             seconds = ends.get(key, (None, 9.0))[1]

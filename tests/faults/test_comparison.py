@@ -15,82 +15,21 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-import yaml
 from processes import mmlab_command, ray_actors, ray_process, run_mmlab, running_mmlab
+from reference_study import (
+    N_TRIALS,
+    assert_complete,
+    printed,
+    result_rows,
+    run_study,
+    wait_for,
+    write_study,
+)
 from servers import free_port, server
 
 from mmlab.tracking import TrackingStore
-from mmlab.trial.outcome import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
-
-STUDY: dict[str, Any] = {
-    "study": "robustness",
-    "data": {"name": "pbmc68k_reduced"},
-    "levels": [0, 0.5, 1],
-    "n_markers": [10],
-    "replicates": 2,
-    "methods": [
-        "random",
-        "scanpy_t_test",
-        {
-            "selector": "markermap_supervised",
-            "params": {"max_epochs": 3, "min_epochs": 3, "hidden_size": 32},
-        },
-    ],
-}
-N_TRIALS = 3 * 3 * 2
-
-
-def write_study(folder: Path) -> None:
-    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
-
-
-def run_study(folder: Path, *arguments: str) -> dict[str, Any]:
-    done = run_mmlab(folder, "run", "study.yaml", "--json", *arguments)
-    assert done.returncode == 0, done.stderr
-    content: dict[str, Any] = json.loads(done.stdout)
-    return content
-
-
-def result_rows(content: dict[str, Any]) -> pd.DataFrame:
-    """Return the finished replicates without run times, which differ from run to run."""
-    rows = pd.DataFrame(content["trials"]).drop(columns=["seconds", "fit_seconds"])
-    assert rows["digest"].is_unique or set(rows["method"]) != {"random"}
-    return rows
-
-
-def wait_for(folder: Path, driver: subprocess.Popen[str], pattern: str) -> None:
-    deadline = time.monotonic() + 300
-    while not re.search(pattern, (folder / "stderr").read_text()):
-        assert time.monotonic() < deadline, (folder / "stderr").read_text()
-        assert driver.poll() is None, (folder / "stderr").read_text()
-        time.sleep(0.02)
-
-
-def assert_complete(uri: str, reference: dict[str, Any], content: dict[str, Any]) -> None:
-    """Assert that the results are those of the reference and each trial has one finished run."""
-    pd.testing.assert_frame_equal(result_rows(content), result_rows(reference))
-    store = TrackingStore(uri)
-    trials = list(store.search({"mmlab.kind": "trial"}))
-    digests = [run.data.tags["mmlab.digest"] for run in trials]
-    assert sorted(digests) == sorted(row["digest"] for row in reference["trials"])
-    assert {run.data.tags["mmlab.outcome"] for run in trials} == {Outcome.COMPLETE}
-    everything = list(store.search({}))
-    assert {run.info.status for run in everything} == {"FINISHED"}
-    for run in trials:
-        points = store.client.get_metric_history(run.info.run_id, "knn/accuracy")
-        assert len(points) == 1
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("reference")
-    write_study(folder)
-    content = run_study(folder)
-    assert len(content["trials"]) == N_TRIALS
-    assert_complete(f"sqlite:///{folder}/mlflow.db", content, content)
-    return content
 
 
 @pytest.mark.long
@@ -104,7 +43,7 @@ def test_driver_that_is_killed_repeatedly(reference: dict[str, Any], tmp_path: P
             processes += psutil.Process(driver.pid).children(recursive=True)
             driver.send_signal(signal.SIGKILL)
             driver.wait()
-        (n_trials,) = re.findall(r"(\d+) trials to compute", (tmp_path / "stderr").read_text())
+        (n_trials,) = re.findall(r"(\d+) trials to compute", printed(tmp_path))
         remaining.append(int(n_trials))
     assert remaining[0] == N_TRIALS
     assert remaining[0] > remaining[1] > remaining[2]
@@ -122,7 +61,7 @@ def test_lost_ray(reference: dict[str, Any], tmp_path: Path, name: str, ended: i
         wait_for(tmp_path, driver, rf"\[{ended}/" if ended else "trials to do")
         ray_process(driver.pid, name).kill()
         assert driver.wait(timeout=100) == 75
-    *progress, message = (tmp_path / "stderr").read_text().splitlines()
+    *progress, message = printed(tmp_path).splitlines()
     assert message.startswith(f"Ray on this machine was lost: its process {name} was killed")
     assert message.endswith(" run study.yaml")
     assert all(re.match(r"\d+ trials to|robustness-|\[\d+/", line) for line in progress), progress
@@ -142,7 +81,7 @@ def test_killed_workers(reference: dict[str, Any], tmp_path: Path) -> None:
             workers = ray_actors(driver.pid)
             assert workers
             rng.choice(workers).kill()
-        assert driver.wait(timeout=300) == 0, (tmp_path / "stderr").read_text()
+        assert driver.wait(timeout=300) == 0, printed(tmp_path)
     assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, run_study(tmp_path))
 
 
@@ -183,7 +122,7 @@ def test_tracking_server_that_is_killed_and_restarted(
             wait_for(tmp_path, driver, rf"\[{rng.randint(8, 11)}/")
             time.sleep(rng.random())
         with server(tmp_path, port):
-            assert driver.wait(timeout=300) == 0, (tmp_path / "stderr").read_text()
+            assert driver.wait(timeout=300) == 0, printed(tmp_path)
             assert_complete(uri, reference, run_study(tmp_path, "--tracking-uri", uri))
 
 
@@ -199,8 +138,8 @@ def test_results_reach_a_tracking_server_that_is_down_until_the_study_is_rerun(
     with running_mmlab(tmp_path, "run", "study.yaml", "--json", "--tracking-uri", uri) as driver:
         wait_for(tmp_path, driver, rf"\[{random.Random(3).randint(2, 6)}/")
         first.close()
-        assert driver.wait(timeout=300) == 75, (tmp_path / "stderr").read_text()
-    text = (tmp_path / "stderr").read_text()
+        assert driver.wait(timeout=300) == 75, printed(tmp_path)
+    text = printed(tmp_path)
     # The results are printed even if the tracking server does not have them.
     content = json.loads(text[text.index("{\n") : text.rindex("\n}") + 2])
     pd.testing.assert_frame_equal(result_rows(content), result_rows(reference))
@@ -211,3 +150,25 @@ def test_results_reach_a_tracking_server_that_is_down_until_the_study_is_rerun(
         assert done.returncode == 0, done.stderr
         assert "trials to compute" not in done.stderr
         assert_complete(uri, reference, json.loads(done.stdout))
+
+
+@pytest.mark.long
+def test_a_trial_that_hangs_has_failed_and_is_computed_when_the_study_is_run_again(
+    reference: dict[str, Any], tmp_path: Path
+) -> None:
+    write_study(tmp_path)
+    frozen: set[int] = set()
+    options = ["--minutes-per-trial", "0.2", "--max-concurrent", "1"]
+    with running_mmlab(tmp_path, "run", "study.yaml", *options) as driver:
+        wait_for(tmp_path, driver, r"\[5/")
+        while "failed" not in printed(tmp_path):
+            assert driver.poll() is None, printed(tmp_path)
+            for worker in ray_actors(driver.pid):
+                if worker.pid not in frozen:
+                    worker.send_signal(signal.SIGSTOP)
+                    frozen.add(worker.pid)
+            time.sleep(0.2)
+        assert driver.wait(timeout=300) == 1, printed(tmp_path)
+    assert "The trial took longer than --minutes-per-trial 0.2" in printed(tmp_path)
+    content = run_study(tmp_path)
+    pd.testing.assert_frame_equal(result_rows(content), result_rows(reference))
