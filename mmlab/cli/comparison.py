@@ -27,6 +27,7 @@ from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted, print_unsent
 from mmlab.cli.output_checks import check_output_file, check_output_folder
 from mmlab.cli.shared_options import JsonOption, TrackingOption
+from mmlab.cli.storage_option import StorageOption
 from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
@@ -48,6 +49,7 @@ class OutputOptions:
     rows: Path | None
     output: Path | None
     tracking_uri: str | None
+    storage: str
     as_json: bool
 
 
@@ -71,17 +73,18 @@ def output_options(
         ),
     ] = None,
     tracking_uri: TrackingOption = None,
+    storage: StorageOption = "",
     as_json: JsonOption = False,
 ) -> OutputOptions:
     """Return where the results of a comparison go."""
     check_output_file("--rows", rows)
     check_output_folder("--output", output)
-    return OutputOptions(rows, output, tracking_uri, as_json)
+    return OutputOptions(rows, output, tracking_uri, storage, as_json)
 
 
 def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOptions) -> None:
     """Run a comparison, save its tables and figures, and print them."""
-    store = open_store(options.tracking_uri, write=True)
+    store = open_store(options.tracking_uri, options.storage, write=True)
 
     from mmlab.schedule.comparison import run_comparison
     from mmlab.system.interruption import StudyInterruptedError
@@ -111,7 +114,7 @@ def run_and_print(spec: ComparisonSpec, resources: Resources, options: OutputOpt
         )
     if result.unsent:
         if not result.rescued:
-            print_unsent(result.unsent, store.uri, same_command())
+            print_unsent(result.unsent, store.uri, result.waiting_in, same_command())
         raise typer.Exit(TRY_AGAIN)
     if not options.as_json:
         print_message(f"Study {result.study.name} is saved in {store.uri}")

@@ -33,10 +33,10 @@ def end_interrupted(reason: str, advice: str) -> NoReturn:
     os._exit(TRY_AGAIN if reason else 130)
 
 
-def print_unsent(n_trials: int, uri: str, command: str) -> None:
+def print_unsent(n_trials: int, uri: str, place: str, command: str) -> None:
     """Print that finished trials wait for a tracking store that does not answer."""
     print_message(
-        f"{count(n_trials, 'finished trial')} could not be sent to {uri}: kept on this machine; "
+        f"{count(n_trials, 'finished trial')} could not be sent to {uri}: kept in {place}; "
         f"when it answers again, send what is kept with: {command}"
     )
 

@@ -20,14 +20,15 @@ from mmlab.cli.console import (
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.interrupted import end_interrupted
 from mmlab.cli.output_checks import check_output_folder
+from mmlab.cli.resource_options import resource_options
 from mmlab.cli.shared_options import (
     JsonOption,
     TrackingOption,
-    resource_options,
     shared,
     split_names,
     with_shared_options,
 )
+from mmlab.cli.storage_option import StorageOption
 from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.spec.resources import Resources
 
@@ -62,6 +63,7 @@ def promote(
         ),
     ] = Path("experiments/promoted"),
     tracking_uri: TrackingOption = None,
+    storage: StorageOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate the best trial and register it if it wins.
@@ -86,7 +88,7 @@ def promote(
 
     check_output_folder("--output", output, parents=True)
     command = recorded_command()
-    store = open_store(tracking_uri, write=True)
+    store = open_store(tracking_uri, storage, write=True)
     try:
         run_promotion(
             study,

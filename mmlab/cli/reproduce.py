@@ -10,9 +10,9 @@ import typer
 
 from mmlab.cli.console import print_json, print_text, same_command, stderr, stdout
 from mmlab.cli.interrupted import end_interrupted
+from mmlab.cli.resource_options import resource_options
 from mmlab.cli.shared_options import (
     JsonOption,
-    resource_options,
     shared,
     split_names,
     with_shared_options,

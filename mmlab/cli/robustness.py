@@ -18,12 +18,12 @@ from mmlab.cli.comparison_options import (
 )
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption
+from mmlab.cli.resource_options import resource_options
 from mmlab.cli.shared_options import (
     DataOptions,
     RecipeOption,
     SeedOption,
     data_options,
-    resource_options,
     shared,
     with_shared_options,
 )

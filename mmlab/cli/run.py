@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from mmlab.cli.comparison import OutputOptions, output_options, run_and_print
+from mmlab.cli.resource_options import resource_options
 from mmlab.cli.shared_options import (
     OfflineOption,
-    resource_options,
     shared,
     with_shared_options,
 )

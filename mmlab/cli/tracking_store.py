@@ -12,22 +12,25 @@ if TYPE_CHECKING:
     from mmlab.tracking import TrackingStore
 
 
-def open_store(uri: str | None, *, write: bool = False) -> TrackingStore:
+def open_store(uri: str | None, storage: str = "", *, write: bool = False) -> TrackingStore:
     """Return the store of --tracking-uri, and say so if an environment variable names it.
 
     Parameters
     ----------
+    storage
+        Value of --storage; empty: none.
     write
         Whether the command will write to the store.
 
     Raises
     ------
     UserError
-        The store does not answer within ten seconds or, with ``write``, cannot be written.
+        The store does not answer within ten seconds or, with ``write``, cannot be written; or
+        the storage cannot be written.
     """
-    from mmlab.tracking import URI_VARIABLE, TrackingStore
+    from mmlab.tracking import URI_VARIABLE, TrackingStore, check_storage
 
-    store = TrackingStore(uri)
+    store = TrackingStore(uri, check_storage(storage) if storage else "")
     if store.source == URI_VARIABLE:
         print_message(f"Tracking store: {store.uri} (from the variable {URI_VARIABLE})")
     if write:

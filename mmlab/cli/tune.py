@@ -19,16 +19,17 @@ from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted, print_unsent, resu
 from mmlab.cli.option_names import parse_options
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
+from mmlab.cli.resource_options import resource_options
 from mmlab.cli.search_output import describe_missing, print_result, search_json
 from mmlab.cli.shared_options import (
     DataOptions,
     JsonOption,
     TrackingOption,
     data_options,
-    resource_options,
     shared,
     with_shared_options,
 )
+from mmlab.cli.storage_option import StorageOption
 from mmlab.cli.tracking_store import open_store
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources
@@ -88,6 +89,7 @@ def tune(
     constraints: dict[str, Any] = shared(constraint_options),
     resources: Resources = shared(resource_options),
     tracking_uri: TrackingOption = None,
+    storage: StorageOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Search for the best hyperparameters of a method on a dataset.
@@ -111,7 +113,7 @@ def tune(
     else:
         _require_nothing_else(resume, requested, with_baselines)
 
-    store = open_store(tracking_uri, write=True)
+    store = open_store(tracking_uri, storage, write=True)
 
     from mmlab.schedule.search import resume_search, run_search
     from mmlab.system.interruption import StudyInterruptedError
@@ -132,7 +134,7 @@ def tune(
         print_result(result)
     if result.unsent:
         command = resume_command(result.study.name, tracking_uri, resources)
-        print_unsent(result.unsent, store.uri, command)
+        print_unsent(result.unsent, store.uri, result.waiting_in, command)
         raise typer.Exit(TRY_AGAIN)
     missing = describe_missing(result)
     if missing:

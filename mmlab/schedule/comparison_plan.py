@@ -61,8 +61,8 @@ class ComparisonResult:
         From :func:`mmlab.comparison.robustness.robustness_table`; empty unless the axis is noise.
     failed
         Reasons of the failed trials; the keys are "method, setting, replicate".
-    unsent
-        Number of ended trials that the tracking store did not accept.
+    unsent, waiting_in
+        Number of ended trials that the tracking store did not accept, and where they are kept.
     rows_error
         Why the file of finished replicates could not be written; empty if it was.
     rescued
@@ -82,6 +82,7 @@ class ComparisonResult:
     robustness: pd.DataFrame
     failed: dict[str, str]
     unsent: int
+    waiting_in: str = ""
     rows_error: str = ""
     rescued: bool = False
     umaps: dict[str, Figure] = field(default_factory=dict)

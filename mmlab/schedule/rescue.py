@@ -51,5 +51,5 @@ def describe_lost(study: StudyRun[Any], outbox: Outbox, n_trials: int) -> str:
     """Return the beginning of a sentence on ended trials that are in memory alone."""
     return (
         f"{count(n_trials, 'finished trial')} could not be sent to {study.store.uri}, nor be "
-        f"written to {outbox.unsent.folder} ({outbox.unsent.disk_error})"
+        f"written to {outbox.unsent.place} ({outbox.unsent.file_error})"
     )

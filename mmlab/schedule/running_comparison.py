@@ -128,6 +128,7 @@ class RunningComparison:
             *tables,
             self.failed,
             unsent,
+            waiting_in=self.outbox.unsent.place,
             rows_error=self.rows.error,
             umaps=umaps,
             leader=leader,

@@ -40,6 +40,8 @@ class SearchResult:
         The names of the genes of its panel, best first.
     unsent
         Number of ended trials that the tracking store has not accepted.
+    waiting_in
+        The folder, or place in an object store, where these are kept.
     """
 
     study: StudyRun[SearchSpec]
@@ -47,6 +49,7 @@ class SearchResult:
     best: TrialRecord | None
     panel: list[str]
     unsent: int = 0
+    waiting_in: str = ""
 
 
 def run_trials(
@@ -93,7 +96,7 @@ def run_trials(
             study.run_id, lambda folder: write_summary(study, records, best, folder)
         )
         log_search_summary(study, records, best)
-    return SearchResult(study, records, best, panel, unsent)
+    return SearchResult(study, records, best, panel, unsent, outbox.unsent.place)
 
 
 def _say_what_is_lost(study: StudyRun[SearchSpec], outbox: Outbox, console: Console) -> None:

@@ -43,6 +43,7 @@ from mmlab.tracking.promotion import (
 from mmlab.tracking.search_page import format_value, log_search_summary
 from mmlab.tracking.spec_params import constraint_params
 from mmlab.tracking.spec_tags import spec_tags
+from mmlab.tracking.storage import check_storage
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_end import close_abandoned
 from mmlab.tracking.study_lock import lock_results_file, lock_study
@@ -83,6 +84,7 @@ __all__ = [
     "artifact_bytes",
     "baseline_ahead",
     "baseline_scores",
+    "check_storage",
     "claim_study",
     "close_abandoned",
     "close_trial",

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
+#: Folder of the trials of a study that are still to be sent, in the folder of the study.
+OUTBOX = "outbox"
+
 
 def state_folder(uri: str) -> Path:
     """Return the local folder of a store.

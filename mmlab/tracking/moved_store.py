@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from mmlab.errors import UserError
-from mmlab.tracking.local_state import state_folder
+from mmlab.tracking.local_state import OUTBOX, state_folder
 from mmlab.tracking.run_owner import HEARTBEAT, owner_is_alive, owner_name
 from mmlab.tracking.tracking_uri import SQLITE
 
@@ -100,7 +100,7 @@ def _update(connection: sqlite3.Connection, file: Path, old: Path) -> int:
     before, after = (f"{(f / ARTIFACT_FOLDER).as_uri()}/" for f in (old, file.parent))
     _require_artifacts(connection, file, (before, after), old)
     waiting = state_folder(f"{SQLITE}{old / file.name}")
-    for outbox in waiting.glob("*/outbox"):
+    for outbox in waiting.glob(f"*/{OUTBOX}"):
         here = state_folder(f"{SQLITE}{file}") / outbox.relative_to(waiting)
         shutil.copytree(outbox, here, dirs_exist_ok=True)
     changed = 0

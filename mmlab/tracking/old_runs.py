@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from mmlab.errors import UserError
 from mmlab.tracking.run_owner import owner_is_alive, owner_name
+from mmlab.tracking.storage import STORAGE_TAG, describe_error
 from mmlab.tracking.store import TrackingStore
 from mmlab.tracking.study_lock import lock_study
 
@@ -123,9 +124,19 @@ def _old_study(
     reason = _running(runs)
     if not reason and name in protected:
         reason = "it belongs to a promotion or a registered model"
-    if not reason and any((store.study_folder(name) / "outbox").glob("*.json")):
-        reason = "results of it are still to be sent: resume it first"
+    if not reason:
+        reason = _unsent(store, name, runs[0].data.tags.get(STORAGE_TAG, ""))
     return OldStudy(name, used_at, runs, reason)
+
+
+def _unsent(store: TrackingStore, name: str, storage: str) -> str:
+    """Say that results of a study are still to be sent, or may be; empty if none are."""
+    try:
+        if not store.waiting_files(name, storage).names():
+            return ""
+    except OSError as error:
+        return f"{storage} may have results of it, but cannot be read: {describe_error(error)}"
+    return "results of it are still to be sent: resume it first"
 
 
 def _is_named(study: OldStudy, names: set[str]) -> bool:

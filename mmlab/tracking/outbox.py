@@ -18,13 +18,14 @@ from mmlab.tracking.ended_trial import EndedTrial, scored
 from mmlab.tracking.lease import HEARTBEAT_INTERVAL, LeaseLostError, renew_lease
 from mmlab.tracking.study_run import StudyRun
 from mmlab.tracking.trial_run import TrialRun
-from mmlab.tracking.unsent_trials import UnsentTrials
+from mmlab.tracking.unsent_trials import UnsentTrials, waiting_files
 from mmlab.trial.objective import SCORE
 from mmlab.trial.outcome import Outcome
 
 _log = logging.getLogger(__name__)
 
-#: Shortest and longest pause in seconds before the next attempt to reach the tracking store.
+#: Shortest and longest pause in seconds before the next attempt to reach the tracking store; at
+#: the end of a study all are short.
 _PAUSES = (1.0, 30.0)
 #: Seconds between writes of the epochs of running trials.
 _EPOCH_INTERVAL = 5.0
@@ -73,7 +74,7 @@ class Outbox:
         self.study = study
         self.cells = cells
         self._on_lost = on_lost
-        self.unsent = UnsentTrials(study.store.study_folder(study.name) / "outbox")
+        self.unsent = UnsentTrials(waiting_files(study))
         self.last_error = ""
         self._running: dict[str, RunningTrial] = {}
         self._runs: dict[str, TrialRun] = {}
@@ -83,6 +84,8 @@ class Outbox:
         self._best: dict[str, float] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
+        #: Set at the end of a study, to try again sooner.
+        self._draining = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="outbox", daemon=True)
         self._renewed_at = time.monotonic()
         self._epochs_sent_at = -math.inf
@@ -102,6 +105,7 @@ class Outbox:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
+        self._draining.set()
         self._wake.set()
         self._thread.join(timeout=_SECONDS_TO_STOP)
 
@@ -132,6 +136,7 @@ class Outbox:
         -------
         Number of trials that could not be sent; :attr:`last_error` is the reason.
         """
+        self._draining.set()
         left, progress_at = len(self.unsent), time.monotonic()
         while left and time.monotonic() - progress_at < timeout:
             self._wake.set()
@@ -163,7 +168,8 @@ class Outbox:
                 # The store may have done what it did not confirm.
                 self._stored = None
                 _log.debug("cannot send a trial to the tracking store; retrying", exc_info=True)
-                self._stop.wait(pause)
+                if self._draining.wait(pause):
+                    self._stop.wait(_PAUSES[0])
                 self._wake.set()
                 pause = min(2 * pause, _PAUSES[1])
 

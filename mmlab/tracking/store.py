@@ -19,9 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from mmlab.errors import UserError
 from mmlab.system.files import require_folder
 from mmlab.system.redaction import redact
-from mmlab.tracking.local_state import state_folder, study_folder
+from mmlab.tracking.local_state import OUTBOX, state_folder, study_folder
 from mmlab.tracking.moved_store import artifact_location
 from mmlab.tracking.run_writer import RunWriter
+from mmlab.tracking.storage import Files, files_in_storage
 from mmlab.tracking.store_checks import (
     require_reachable,
     require_writable,
@@ -47,12 +48,16 @@ class TrackingStore(RunWriter):
         The tracking URI without its password, to print and record.
     source
         Who set it: the option, an environment variable, or the default.
+    storage
+        Where trials wait until the store has them, see :mod:`mmlab.tracking.storage`; empty for
+        the place that a study has already, or a local folder.
     """
 
-    def __init__(self, uri: str | None = None) -> None:
+    def __init__(self, uri: str | None = None, storage: str = "") -> None:
         self.connection_uri = resolve_uri(uri)
         self.uri = redact(self.connection_uri)
         self.source = uri_source(uri)
+        self.storage = storage
         self._client: MlflowClient | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,6 +132,19 @@ class TrackingStore(RunWriter):
     def study_folder(self, study: str) -> Path:
         """Return the local folder of a study, below :attr:`state_folder`."""
         return study_folder(self.uri, study)
+
+    def waiting_files(self, study: str, storage: str) -> Files:
+        """Return the files of a study's trials that are still to be sent.
+
+        Parameters
+        ----------
+        storage
+            Where they are; empty: in the study's local folder.
+        """
+        folder = self.study_folder(study) / OUTBOX
+        if not storage:
+            return files_in_storage(str(folder))
+        return files_in_storage(storage, *folder.relative_to(self.state_folder.parent).parts)
 
     @property
     def folder(self) -> Path:

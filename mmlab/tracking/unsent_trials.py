@@ -1,16 +1,49 @@
-"""Ended trials that are still to be sent to the tracking store: on disk, or in memory."""
+"""Ended trials that are still to be sent to the tracking store: in files, or in memory."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
-from mmlab.system.files import atomic_write, require_folder, set_aside
+from mmlab.errors import UserError
 from mmlab.tracking.ended_trial import EndedTrial
+from mmlab.tracking.storage import STORAGE_TAG, Files, describe_error
+from mmlab.tracking.study_run import StudyRun
 
 _log = logging.getLogger(__name__)
+
+
+def waiting_files(study: StudyRun[Any]) -> Files:
+    """Return the files of a study's trials that are still to be sent.
+
+    They are in the storage of its tracking store, else in that which the study has already. If
+    the two differ, all files are moved.
+
+    Raises
+    ------
+    UserError
+        They cannot be reached or written.
+    """
+    store, recorded = study.store, study.tags().get(STORAGE_TAG, "")
+    storage = store.storage or recorded
+    files = store.waiting_files(study.name, storage)
+    try:
+        files.create()
+        if storage != recorded:
+            old = store.waiting_files(study.name, recorded)
+            for name in old.names():
+                files.write(name, old.read(name))
+                old.remove(name)
+    except OSError as error:
+        raise UserError(
+            f"study {study.name}: its results cannot be moved to {files.place} or kept there: "
+            f"{describe_error(error)}."
+        ) from error
+    if storage != recorded:
+        store.set_tags(study.run_id, {STORAGE_TAG: storage})
+    return files
 
 
 class UnsentTrials:
@@ -20,39 +53,42 @@ class UnsentTrials:
 
     Attributes
     ----------
-    folder
-        Folder of the files.
-    disk_error
-        Why a trial could not be written to disk; empty if all were.
+    place
+        Where the files are.
+    file_error
+        Why a trial could not be written to a file; empty if all were.
     """
 
-    def __init__(self, folder: Path) -> None:
-        require_folder(folder, "XDG_STATE_HOME")
-        self.folder = folder
-        self.disk_error = ""
+    def __init__(self, files: Files) -> None:
+        self.place = files.place
+        self.file_error = ""
+        self._files = files
+        #: Names of the files, oldest first: no other process writes or removes any meanwhile.
+        self._names = dict.fromkeys(files.names())
         self._in_memory: dict[str, EndedTrial] = {}
         #: A trial may be put again while it is being sent.
         self._lock = threading.Lock()
 
     def put(self, trial: EndedTrial) -> None:
-        """Write an ended trial to disk."""
+        """Write an ended trial to its file."""
         with self._lock:
             try:
                 self._write(trial)
             except OSError as error:
-                if not self.disk_error:
+                if not self.file_error:
                     _log.warning(
                         "finished trials cannot be written to %s (%s): they are kept in memory "
                         "until the tracking store has them",
-                        self.folder,
-                        error.strerror,
+                        self.place,
+                        describe_error(error),
                     )
-                self.disk_error = str(error.strerror)
+                self.file_error = describe_error(error)
                 self._in_memory[trial.digest] = trial
 
     def _write(self, trial: EndedTrial) -> None:
-        with atomic_write(self.folder / f"{trial.digest}.json") as path:
-            path.write_text(trial.to_json(), encoding="utf-8")
+        name = f"{trial.digest}.json"
+        self._files.write(name, trial.to_json())
+        self._names[name] = None
 
     def flush(self) -> int:
         """Try again to write the trials that are in memory; return how many are in memory alone."""
@@ -62,19 +98,18 @@ class UnsentTrials:
                     self._write(trial)
                     del self._in_memory[digest]
             except OSError as error:
-                self.disk_error = str(error.strerror)
+                self.file_error = describe_error(error)
             return len(self._in_memory)
 
     def __len__(self) -> int:
-        # A file may be sent and removed meanwhile.
-        return sum(1 for _ in self.folder.glob("*.json")) + len(self._in_memory)
+        return len(self._names) + len(self._in_memory)
 
     def all(self) -> list[EndedTrial]:
         """Return the trials, oldest first.
 
         Damaged files are set aside: their trials are computed again.
         """
-        trials = [self._read(path) for path in self._files()]
+        trials = [self._read(name) for name in list(self._names)]
         return [trial for trial, _ in trials if trial is not None] + list(self._in_memory.values())
 
     def take(self) -> Iterator[EndedTrial]:
@@ -82,27 +117,28 @@ class UnsentTrials:
 
         One that was put again meanwhile is kept.
         """
-        for path in self._files():
-            trial, text = self._read(path)
+        for name in list(self._names):
+            trial, text = self._read(name)
             if trial is None:
                 continue
             yield trial
             with self._lock:
-                if path.read_text(encoding="utf-8") == text:
-                    path.unlink()
+                if self._read(name)[1] == text:
+                    self._files.remove(name)
+                    del self._names[name]
         for digest, trial in list(self._in_memory.items()):
             yield trial
             with self._lock:
                 self._in_memory.pop(digest, None)
 
-    def _read(self, path: Path) -> tuple[EndedTrial | None, str]:
-        """Return the trial in a file and the file's text; no trial if the file is damaged."""
+    def _read(self, name: str) -> tuple[EndedTrial | None, str]:
+        """Return the trial in a file and the file's text; no trial if it is damaged or gone."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = self._files.read(name)
             return EndedTrial.from_json(text), text
+        except FileNotFoundError:
+            pass
         except (ValueError, KeyError, TypeError):
-            set_aside(path, "result of a trial that is still to be sent,")
-            return None, ""
-
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.json"), key=lambda path: (path.stat().st_mtime, path))
+            self._files.set_aside(name)
+        self._names.pop(name, None)
+        return None, ""

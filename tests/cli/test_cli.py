@@ -84,9 +84,11 @@ def test_every_shared_option_is_in_its_panel() -> None:
         *("--include", "--exclude", "--groups", "--max-per-group"),
         *("--max-mean-counts", "--min-per-type", "--weights"),
     ]
-    resources = ["--address", "--cpus-per-trial", "--gpus-per-trial", "--max-concurrent"]
-    assert options["Resources"] == resources
-    assert options["Output"] == ["--metrics", "--tracking-uri", "--json", "--help"]
+    assert options["Resources"] == [
+        *("--address", "--cpus-per-trial", "--gpus-per-trial", "--max-concurrent"),
+        "--minutes-per-trial",
+    ]
+    assert options["Output"] == ["--metrics", "--tracking-uri", "--storage", "--json", "--help"]
 
 
 def test_version_is_printed() -> None:

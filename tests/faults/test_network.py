@@ -24,8 +24,8 @@ from servers import free_port
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.long]
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-#: Addresses of the head and of the node, in a network for documentation (RFC 5737).
-HEAD, NODE = "192.0.2.1", "192.0.2.2"
+#: Addresses of the head and of the node, in a private network.
+HEAD, NODE = "10.77.0.1", "10.77.0.2"
 
 
 @dataclass(frozen=True)

