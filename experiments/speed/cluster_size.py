@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -95,15 +96,8 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, float]]
         cluster.wait_for_nodes(timeout=600)
         metrics = folder / "study.prom"
         command = ["benchmark", "--dataset", "pbmc68k_reduced", "--methods", "random", "-k", "10"]
-        command += [
-            "--replicates",
-            str(options.trials),
-            "--name",
-            "size",
-            "--metrics",
-            str(metrics),
-        ]
-        command += ["--address", cluster.address]
+        command += ["--replicates", str(options.trials), "--address", cluster.address]
+        command += ["--metrics", str(metrics)]
         command += ["--tracking-uri", options.uri] if options.uri else []
         script = DRIVER.format(folder=str(Path(__file__).parent))
         with (folder / "log").open("w") as log:
@@ -116,7 +110,8 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, float]]
     finally:
         cluster.shutdown()
     started = time.perf_counter()
-    report = [sys.executable, "-m", "mmlab", "report", "size", "-o", "report"]
+    (study,) = set(re.findall(r'study="([^"]*)"', metrics.read_text()))
+    report = [sys.executable, "-m", "mmlab", "report", study, "-o", "report"]
     report += ["--tracking-uri", options.uri] if options.uri else []
     subprocess.run(report, cwd=folder, check=True, capture_output=True)
     print(f"report: {time.perf_counter() - started:.0f} s")

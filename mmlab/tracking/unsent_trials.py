@@ -123,7 +123,7 @@ class UnsentTrials:
                 continue
             yield trial
             with self._lock:
-                if self._read(name)[1] == text:
+                if self._text(name) == text:
                     self._files.remove(name)
                     del self._names[name]
         for digest, trial in list(self._in_memory.items()):
@@ -134,11 +134,17 @@ class UnsentTrials:
     def _read(self, name: str) -> tuple[EndedTrial | None, str]:
         """Return the trial in a file and the file's text; no trial if it is damaged or gone."""
         try:
-            text = self._files.read(name)
-            return EndedTrial.from_json(text), text
-        except FileNotFoundError:
-            pass
+            text = self._text(name)
+            if text is not None:
+                return EndedTrial.from_json(text), text
         except (ValueError, KeyError, TypeError):
             self._files.set_aside(name)
         self._names.pop(name, None)
         return None, ""
+
+    def _text(self, name: str) -> str | None:
+        """Return the text of a file; None if somebody has removed it."""
+        try:
+            return self._files.read(name)
+        except FileNotFoundError:
+            return None

@@ -112,15 +112,15 @@ def test_results_in_a_bucket_outlive_the_machine_of_the_driver(
             first.close()
             assert driver.wait(timeout=300) == 75, printed(tmp_path)
         assert "kept in s3://mmlab/waiting/" in printed(tmp_path)
-        waiting = [name for name in stack.objects() if name.startswith("waiting/")]
-        assert waiting
+        assert [name for name in stack.objects() if name.endswith(".json")]
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
         with server(tmp_path, port):
             done = run_mmlab(tmp_path, "run", "study.yaml", "--json", *options[:2])
             assert done.returncode == 0, done.stderr
             assert "trials to compute" not in done.stderr
             assert_complete(options[1], reference, json.loads(done.stdout))
-        assert stack.objects() == []
+        # pyarrow leaves empty objects in place of folders.
+        assert [name for name in stack.objects() if not name.endswith("/")] == []
 
 
 def test_six_commands_at_once_create_a_database_and_write_to_it(tmp_path: Path) -> None:
