@@ -77,7 +77,7 @@ def output_options(
     as_json: JsonOption = False,
 ) -> OutputOptions:
     """Return where the results of a comparison go."""
-    check_output_file("--rows", rows)
+    check_output_file("--rows", rows, read=True)
     check_output_folder("--output", output)
     return OutputOptions(rows, output, tracking_uri, storage, as_json)
 

@@ -14,19 +14,27 @@ from mmlab.system.files import existing_folder, temporary_path
 _TRIAL_BYTES = 65_536
 
 
-def check_output_file(option: str, path: Path | None) -> None:
+def check_output_file(option: str, path: Path | None, *, read: bool = False) -> None:
     """Check that a file can be written; None is no file.
+
+    Parameters
+    ----------
+    read
+        Whether the file is read, too: it cannot be a device or a pipe then.
 
     Raises
     ------
     UserError
-        The path is a folder, its folder does not exist or cannot be written, or the disk is full.
+        The path is a folder or a link to nothing, its folder does not exist or cannot be written,
+        or the disk is full.
     """
     if path is None:
         return
     with _refusals(option, path):
         if path.is_dir():
             raise UserError(f"{option} {path} is a folder. Pass the name of a file in it.")
+        if read and path.exists() and not path.is_file():
+            raise UserError(f"{option} {path} is not a regular file. Pass another one.")
         _check_parent(option, path)
         if path.exists() and not os.access(path, os.W_OK):
             raise UserError(f"{option} {path} cannot be written. Pass another file.")
@@ -45,8 +53,8 @@ def check_output_folder(option: str, path: Path | None, *, parents: bool = False
     Raises
     ------
     UserError
-        The path is a file or the root of the file system, the folder above it does not exist or
-        cannot be written, or the disk is full.
+        The path is a file, a link to nothing or the root of the file system, the folder above it
+        does not exist or cannot be written, or the disk is full.
     """
     if path is None:
         return
@@ -80,8 +88,13 @@ def _try_folder(path: Path, folder: Path) -> None:
 
 @contextmanager
 def _refusals(option: str, path: Path) -> Iterator[None]:
-    """Turn what the system refuses within the block into a ``UserError``."""
+    """Turn what the system refuses within the block into a ``UserError``; refuse broken links."""
     try:
+        if path.is_symlink() and not path.exists():
+            raise UserError(
+                f"{option} {path} is a symbolic link to {path.readlink()}, which does not exist. "
+                "Create it, remove the link, or pass another path."
+            )
         yield
     except OSError as error:
         raise UserError(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmlab.comparison.row_checks import REQUIRED, find_bad_value
+from mmlab.comparison.row_checks import REQUIRED, check_rows
 from mmlab.errors import UserError
 from mmlab.metrics import METRICS
 from mmlab.metrics.stability import mean_jaccard, nogueira_stability
@@ -86,7 +86,7 @@ def read_rows(path: Path, n_genes: Mapping[str, int] | None = None) -> list[Resu
     try:
         table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises many types
-        raise UserError(f"{path} cannot be read as Parquet: {error}.") from error
+        raise UserError(f"{path} cannot be read as Parquet: {str(error).rstrip('.')}.") from error
     missing = [name for name in REQUIRED if name not in table.columns]
     if missing:
         raise UserError(
@@ -95,13 +95,7 @@ def read_rows(path: Path, n_genes: Mapping[str, int] | None = None) -> list[Resu
         )
     rows = [row_from_parquet(row) for row in table.to_dict(orient="records")]
     metrics = [name for name in map(str, table.columns) if is_metric(name)]
-    for number, row in enumerate(rows):
-        genes = (n_genes or {}).get(str(row.get("fingerprint")), math.inf)
-        if (bad := find_bad_value(row, metrics, genes)) is not None:
-            raise UserError(
-                f"{path}, row {number} (counted from 0), column {bad[0]}: {bad[1]}. Give a file "
-                "that an earlier comparison wrote."
-            )
+    check_rows(path, rows, metrics, n_genes or {})
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,9 @@ def read_manifest(path: Path) -> Manifest:
 
 def _require_inside(files: Iterable[str], folder: Path) -> None:
     """Raise ``ValueError`` if a file of a report, or what it links to, is outside its folder."""
-    root = folder.resolve()
+    root = os.path.realpath(folder)
     for name in files:
-        if "\0" in name or not (root / name).resolve().is_relative_to(root):
+        if "\0" in name or not Path(os.path.realpath(folder / name)).is_relative_to(root):
             raise ValueError(f"{name!r} is outside the folder")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmlab.comparison.result_table import ResultFile
+from mmlab.comparison.result_table import ResultFile, make_row
+from mmlab.comparison.row_checks import check_planned
 from mmlab.datasets import load_cells
 from mmlab.datasets.cells import Cells
 from mmlab.schedule.cluster import require_machine
@@ -83,6 +84,11 @@ def run_comparison(
         interruptible() as interruption,
     ):
         rows = ResultFile.read(results_file, {cells.fingerprint: len(cells.genes)})
+        planned = (
+            make_row(t.spec, t.digest, cells.fingerprint, {"replicate": t.spec.first_replicate})
+            for t in trials
+        )
+        check_planned(results_file, rows.by_digest, planned)
         close_abandoned(store)
         study = _open_study(store, name, spec, cells, command, parent_run_id)
         outbox, complete = Outbox(study, cells, interruption.request), False

@@ -185,6 +185,7 @@ def tabulate(
     finished = [
         row
         | {
+            "dataset": trial.spec.data.title,
             "method": trial.method.title,
             "setting": trial.setting.name,
             "n_markers": trial.setting.n_markers,

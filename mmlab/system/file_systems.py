@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,7 @@ _NETWORK = {
 
 def network_file_system(path: Path) -> str:
     """Return the type of the network file system that a path is on; empty on a local one."""
-    real = path.resolve()
+    real = Path(os.path.realpath(path))
     kind, depth = "", -1
     for mount in psutil.disk_partitions(all=True):
         point = Path(mount.mountpoint)

@@ -25,7 +25,7 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     cannot exchange folders, a process that is killed between the two steps leaves the old folder
     under a temporary name, and :func:`restore_folder` returns it to its place.
     """
-    folder = folder.resolve()
+    folder = Path(os.path.realpath(folder))
     restore_folder(folder)
     for kind in ("new", "old"):
         remove_leftovers(folder, kind)
@@ -40,7 +40,7 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 
 def restore_folder(folder: Path) -> None:
     """Return a folder to its place if a killed :func:`replace_folder` left none there."""
-    folder = folder.resolve()
+    folder = Path(os.path.realpath(folder))
     for old in leftovers(folder, "old")[:1]:
         # It is refused if the folder is there and not empty.
         with suppress(OSError):

@@ -76,3 +76,22 @@ def test_a_store_that_fails_at_the_end_loses_no_panel(
 def test_names_of_commands_and_labels_are_shown_as_text(folder: Path) -> None:
     result = call("datasets", "info", "x[/red]\x1b[31m")
     assert "x[/red]\\x1b[31m" in str(result.exception)
+
+
+def test_links_to_nothing_and_in_a_circle_are_refused(folder: Path) -> None:
+    (folder / "circle").symlink_to("circle")
+    (folder / "nothing").symlink_to("missing")
+    (folder / "full").symlink_to("/dev/full")
+    study = ["benchmark", *DATA, "--methods", "random"]
+    for name, target in {"circle": "circle", "nothing": "missing"}.items():
+        for option, command in {
+            "--output": [*SELECT, "-o", name],
+            "--rows": [*study, "--rows", name],
+            "-o": [*study, "-o", name],
+            "of a report": ["report", "study", "-o", name],
+        }.items():
+            assert f"{name} is a symbolic link to {target}, which" in mistake(*command), option
+    assert "--rows full is not a regular file." in mistake(*study, "--rows", "full")
+    assert "cannot read circle: Too many levels" in mistake("reproduce", "circle")
+    assert "circle" in mistake(*study, "--tracking-uri", "sqlite:///circle")
+    assert sorted(path.name for path in folder.iterdir()) == ["circle", "full", "nothing"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from mmlab.comparison.result_table import ResultFile, read_rows
+from mmlab.comparison.row_checks import check_planned
 from mmlab.errors import UserError
 
 ROW: dict[str, Any] = {
@@ -27,6 +29,8 @@ ROW: dict[str, Any] = {
     "knn/accuracy": 0.9,
     "linear/explained_variance": -3.0,
     "linear/l2": 7.0,
+    "confusion/knn": [[3, 0], [1, 2]],
+    "per_class_f1/knn": [0.5, math.nan],
 }
 
 
@@ -39,9 +43,9 @@ def write(folder: Path, **changes: Any) -> Path:
 
 
 def test_possible_values_are_accepted(tmp_path: Path) -> None:
-    rows = read_rows(write(tmp_path, **{"knn/accuracy": np.nan}), {"f": 10})
+    rows = read_rows(write(tmp_path, **{"linear/l2": np.nan}), {"f": 10})
     assert [row["panel"] for row in rows] == [[0, 2, 9]] * 2
-    assert "knn/accuracy" not in rows[1]
+    assert "linear/l2" not in rows[1]
     # The number of genes of other data is not known.
     assert len(read_rows(write(tmp_path), {"g": 3})) == 2
 
@@ -60,6 +64,12 @@ def test_possible_values_are_accepted(tmp_path: Path) -> None:
         ({"seconds": -1.0}, "seconds: must be a number of seconds, got -1.0"),
         ({"noise_level": 2.0}, "noise_level: must be between 0 and 1, got 2.0"),
         ({"replicate": -1}, "replicate: must be a non-negative integer, got -1"),
+        ({"panel": [0, 2]}, "panel: must have n_markers = 3 genes, got 2"),
+        ({"knn/accuracy": math.nan}, "knn/accuracy: is missing"),
+        ({"seconds": 1e300}, "seconds: must be a number of seconds, got 1e+300"),
+        ({"epochs": -2}, "epochs: must be a non-negative integer, got -2"),
+        ({"confusion/knn": [[3, 0]]}, "confusion/knn: must be a square matrix of numbers of cells"),
+        ({"digest": "cd" * 32, "seed": 1}, "digest: is that of row 0, which has other values"),
     ],
 )
 def test_impossible_values_are_refused(
@@ -76,9 +86,25 @@ def test_text_is_no_number_and_no_panel(tmp_path: Path) -> None:
     pd.DataFrame([ROW | {"knn/accuracy": "high"}]).to_parquet(path)
     with pytest.raises(UserError, match="column knn/accuracy: must be a number, got 'high'"):
         read_rows(path)
+    pd.DataFrame([ROW | {"per_class_f1/knn": ["a"]}]).to_parquet(path)
+    with pytest.raises(UserError, match="column per_class_f1/knn: must be a list of numbers, got"):
+        read_rows(path)
     pd.DataFrame([ROW | {"panel": ["Gene1"]}]).to_parquet(path)
     with pytest.raises(UserError, match="column panel: must be a list of gene indices, got"):
         read_rows(path)
+
+
+def test_a_row_of_another_trial_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    rows = ResultFile.read(path).by_digest
+    check_planned(path, rows, [ROW, ROW | {"digest": "ef" * 32, "replicate": 1}])
+    for column, value in {"replicate": 3, "fingerprint": "g", "selector": "cosg"}.items():
+        with pytest.raises(UserError) as error:
+            check_planned(path, rows, [ROW | {column: value}])
+        assert str(error.value).startswith(
+            f"{path}, row with digest abababab, column {column}: must be {value!r} as in the "
+            f"trial with this digest, got {ROW[column]!r}"
+        )
 
 
 def test_a_torn_file_is_set_aside_and_another_file_is_left_alone(
