@@ -9,7 +9,7 @@ import typer
 
 from mmlab.cli.console import print_json, print_message, print_text, stdout
 from mmlab.cli.datasets_check import check
-from mmlab.cli.file_options import LayerOption, file_options
+from mmlab.cli.file_options import LabelKeyOption, LayerOption, file_options, label_key_error
 from mmlab.cli.help_panels import command_with_panels, help_without_command
 from mmlab.cli.option_names import parse_options
 from mmlab.cli.shared_options import JsonOption, OfflineOption, shared, with_shared_options
@@ -185,7 +185,7 @@ def simulate(
 @with_shared_options
 def add(
     file: Annotated[Path, typer.Argument(help="An .h5ad file or AnnData .zarr with raw counts.")],
-    label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
+    label_key: LabelKeyOption = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the dataset. Default: that of the file.")
     ] = None,
@@ -200,6 +200,8 @@ def add(
     from mmlab.datasets import add_file
     from mmlab.spec.trial import FileOptions
 
+    if label_key is None:
+        raise label_key_error(str(file), file)
     options = parse_options(FileOptions, file_fields)
     _print_record(add_file(file, label_key, layer, name or file.stem, options), as_json)
 

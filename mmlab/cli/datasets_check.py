@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmlab.cli.console import print_json, print_text
-from mmlab.cli.file_options import LayerOption, file_options
+from mmlab.cli.file_options import (
+    LabelKeyOption,
+    LayerOption,
+    file_options,
+    label_key_error,
+)
 from mmlab.cli.option_names import parse_options
 from mmlab.cli.shared_options import JsonOption, shared, with_shared_options
 from mmlab.errors import UserError, join_problems
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 @with_shared_options
 def check(
     file: Annotated[Path, typer.Argument(help="An .h5ad file or AnnData .zarr with raw counts.")],
-    label_key: Annotated[str, typer.Option(help="The obs column that holds the cell types.")],
+    label_key: LabelKeyOption = None,
     layer: LayerOption = None,
     file_fields: dict[str, Any] = shared(file_options),
     as_json: JsonOption = False,
@@ -38,6 +43,8 @@ def check(
             f"{file} is a dataset of mmlab, not a file, and needs no check: see "
             f"`mmlab datasets info {file}`."
         )
+    if label_key is None:
+        raise label_key_error(str(file), file)
     options = parse_options(FileOptions, file_fields)
     checked = check_file(str(file), label_key, layer, options)
     if as_json:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mmlab.cli.help_panels import DATA
+from mmlab.errors import UserError
+
+#: Of the commands whose argument is a file.
+LabelKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The obs column that holds the cell types. Required; without it, the columns are "
+        "listed."
+    ),
+]
 
 LayerOption = Annotated[
     str | None,
@@ -68,3 +79,17 @@ def file_options(
         "gene_names": gene_names,
         "round_counts": round_counts,
     }
+
+
+def label_key_error(what: str, file: Path) -> UserError:
+    """Return the error that the label column of a file is not given, with its columns if known."""
+    from mmlab.datasets.io.open_source import open_source
+
+    try:
+        with open_source(str(file)) as source:
+            existing = f" (columns: {', '.join(source.obs_columns) or 'none'})"
+    except UserError:
+        existing = ""
+    return UserError(
+        f"{what} requires --label-key, the column of obs with the cell types{existing}."
+    )

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.console import print_json, print_message, stderr
+from mmlab.cli.console import print_json, print_message
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.option_names import parse_options
 from mmlab.cli.output_checks import check_output_file
 from mmlab.cli.panel_constraints import constraint_options
 from mmlab.cli.quick_option import QuickOption, quick_params
 from mmlab.cli.select_output import print_panel
+from mmlab.cli.select_progress import SelectProgress
 from mmlab.cli.shared_options import (
     DataOptions,
     JsonOption,
@@ -105,11 +106,12 @@ def select(
 
     from mmlab.tracking import UnrecordedResultError, close_abandoned, run_page, run_tracked
 
-    with stderr().status(f"selecting {n_markers} of {len(cells.genes)} genes with {method}"):
+    title = f"Selecting {n_markers} of {len(cells.genes)} genes with {method}"
+    with SelectProgress(title, spec.params.get("max_epochs")) as progress:
         store.initialise()
         close_abandoned(store)
         try:
-            run_id, result = run_tracked(store, spec, cells)
+            run_id, result = run_tracked(store, spec, cells, progress.update)
         except UnrecordedResultError as error:
             _write_panel(error.result, output, str(error.panel_file))
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmlab.cli.console import stdout
+from mmlab.system.words import count
 
 if TYPE_CHECKING:
     from mmlab.trial.result import TrialResult
@@ -61,7 +62,8 @@ def print_panel(result: TrialResult, classes: list[str]) -> None:
 def hardest_types(result: TrialResult, classes: list[str]) -> str:
     """Return the cell types with the lowest F1 in words; empty if all types are told apart.
 
-    F1 is that of the k-nearest neighbours, averaged over the replicates.
+    F1 is that of the k-nearest neighbours, averaged over the replicates; test cells are those of
+    all replicates.
     """
     import numpy as np
 
@@ -69,7 +71,10 @@ def hardest_types(result: TrialResult, classes: list[str]) -> str:
 
     f1 = np.mean(np.stack(result.replicates[f"{PER_CLASS_F1}knn"].to_list()), axis=0)
     hard = [i for i in np.argsort(f1, kind="stable") if f1[i] < _HARD_F1][:_N_HARD]
-    listed = ", ".join(f"{classes[i]} {f1[i]:.2f}" for i in hard)
+    n_cells = result.confusion["knn"].sum(axis=1)
+    listed = ", ".join(
+        f"{classes[i]} {f1[i]:.2f} ({count(int(n_cells[i]), 'test cell')})" for i in hard
+    )
     return f"Hardest types (F1 of k-nearest neighbours): {listed}" if hard else ""
 
 

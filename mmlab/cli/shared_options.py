@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmlab.cli.file_options import LayerOption, file_options
+from mmlab.cli.file_options import LayerOption, file_options, label_key_error
 from mmlab.cli.help_panels import DATA, OUTPUT
 from mmlab.cli.option_names import option_name, parse_options
 from mmlab.errors import UserError
@@ -133,9 +133,7 @@ class DataOptions:
         if self.dataset is not None and self.data is not None:
             raise UserError("pass either --dataset or --data, not both.")
         if self.data is not None and self.label_key is None:
-            raise UserError(
-                f"--data {self.data} requires --label-key, the column of obs with the cell types."
-            )
+            raise label_key_error(f"--data {self.data}", self.data)
         of_files = asdict(self).keys() - {"dataset", "data"}
         given = [name for name in asdict(self) if name in of_files and getattr(self, name)]
         if self.dataset is not None and given:

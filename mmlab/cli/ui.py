@@ -72,11 +72,16 @@ def ui(
         print_message(_exposed_hint(host, port, [*own, *names], named=bool(names)))
     command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
+    # Without a line for each request of the browser: the address stays in sight.
+    command += ["--uvicorn-opts", "--log-level warning"]
     # MLflow's job workers take 2 GB of memory and half a minute to start; mmlab uses none.
     environment = os.environ | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         # Not an option: all users of the machine see the command lines of processes.
         "MLFLOW_BACKEND_STORE_URI": store.connection_uri,
+        "MLFLOW_REGISTRY_STORE_URI": store.connection_uri,
+        # Libraries warn of each other's outdated calls, which no user can change.
+        "PYTHONWARNINGS": "ignore",
     }
     os.execve(command[0], command, environment | host_variables([*own, *names]))
 

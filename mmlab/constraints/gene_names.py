@@ -13,6 +13,8 @@ from mmlab.spec.trial import TrialSpec
 
 SpecT = TypeVar("SpecT", bound=TrialSpec | ConstrainedSpec)
 
+#: What stands between the parts of a name, and becomes a dot in R.
+_SEPARATORS = re.compile(r"[-._ ]")
 #: Version at the end of an Ensembl identifier: ENSG00000141510.18.
 _VERSION = re.compile(r"(?<=\d)\.\d+$")
 
@@ -52,20 +54,33 @@ class GeneHints:
     def quote(self, name: str) -> str:
         """Return a name quoted, followed by the nearest known name if there is one.
 
-        The nearest name differs only in the version of an Ensembl identifier, else only in case,
-        else in a few letters.
+        The nearest name differs only in the version of an Ensembl identifier, else only in case
+        and separators, else in a few letters. Other numbers are other genes: CD31 is not CHD3.
         """
         near = (
             self._without_version.get(_VERSION.sub("", name))
-            or self._in_lower_case.get(name.lower())
-            or next(iter(difflib.get_close_matches(name, self.names, n=1, cutoff=0.75)), None)
+            or self._plain.get(_plain(name))
+            or self._similar(name)
         )
         return repr(name) + (f" (did you mean {near!r}?)" if near else "")
+
+    def _similar(self, name: str) -> str | None:
+        near = difflib.get_close_matches(name, self.names, cutoff=0.75)
+        return next((other for other in near if _digits(other) == _digits(name)), None)
 
     @cached_property
     def _without_version(self) -> dict[str, str]:
         return {_VERSION.sub("", name): name for name in self.names if name.startswith("ENS")}
 
     @cached_property
-    def _in_lower_case(self) -> dict[str, str]:
-        return {name.lower(): name for name in self.names}
+    def _plain(self) -> dict[str, str]:
+        return {_plain(name): name for name in self.names}
+
+
+def _digits(name: str) -> list[str]:
+    return re.findall(r"\d", name)
+
+
+def _plain(name: str) -> str:
+    """Return a name in lower case and without separators."""
+    return _SEPARATORS.sub("", name.lower())

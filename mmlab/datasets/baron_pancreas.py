@@ -41,7 +41,7 @@ DATASET = Dataset(
     notes=(
         f"Types with fewer than {MIN_CELLS_PER_TYPE} cells are left out (min_cells_per_type): "
         "t_cell with 2 cells. Of schwann (5) and mast (8), one or two cells are test cells.",
-        "The data files name genes as R does, HLA-B as HLA.B: every `.` is read as `-`.",
+        "The data files name genes as R does, HLA-B as HLA.B: every dot is read as a hyphen.",
         f"Of 20125 genes, those found in at least {MIN_CELLS_PER_GENE} of these cells are kept.",
     ),
 )

@@ -190,10 +190,12 @@ def _confusion_section(result: ComparisonResult, cells: Cells, best: str) -> Sec
     }
     title = f"{cells.name}, {first}: k-nearest neighbours on test cells"
     figure = figures.confusion_matrices(matrices, cells.classes, title)
+    n_left_out = len(means) - len(drawn)
+    shown = f", of the {len(drawn)} methods with the highest accuracy" if n_left_out else ""
     caption = (
         "Confusion matrices of the k-nearest neighbours classifier on the test cells of all "
-        f"replicates, {first}. Rows: true type; columns: predicted type. Colour: share of the "
-        "cells of the true type; numbers, if shown: cells."
+        f"replicates, {first}{shown}. Rows: true type; columns: predicted type. Colour: share of "
+        "the cells of the true type; numbers, if shown: cells."
     )
     return Section(
         _CONFUSION_TITLES[spec.protocol],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -183,8 +183,15 @@ def _final_points(
     return metric_points(metrics, len(result.history), at_ms)
 
 
-def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[str, TrialResult]:
+def run_tracked(
+    store: TrackingStore,
+    spec: TrialSpec,
+    cells: Cells,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> tuple[str, TrialResult]:
     """Run a trial in this process and log it as a run without a study.
+
+    ``on_epoch`` is called with the metrics of every epoch.
 
     Returns
     -------
@@ -207,6 +214,8 @@ def run_tracked(store: TrackingStore, spec: TrialSpec, cells: Cells) -> tuple[st
                 # Epochs that the store does not take now are sent with later ones.
                 with suppress(*STORE_ERRORS):
                     run.log_epoch(epoch)
+                if on_epoch is not None:
+                    on_epoch(epoch)
             result = trial.result()
         try:
             run.add_result(result)

@@ -84,7 +84,9 @@ def test_the_report_fits_the_window_and_shows_hostile_names_as_text(
     assert not complaints(chromium)
 
 
-def test_wide_and_long_tables_are_whole_or_scroll(chromium: Any, tmp_path: Path) -> None:
+def test_wide_and_long_tables_and_commands_are_whole_or_scroll(
+    chromium: Any, tmp_path: Path
+) -> None:
     header = ["trial", "method", "outcome", "score", *PARAMETERS]
     row = ["ad7651cb", "markermap_unsupervised", "complete", "0.9413", *["0.0001345"] * 5]
     tables = [
@@ -92,8 +94,9 @@ def test_wide_and_long_tables_are_whole_or_scroll(chromium: Any, tmp_path: Path)
         Table("Long", header, [row] * 61, n_text_columns=3),
         Table("Wide", header * 3, [row * 3] * 2, n_text_columns=3),
     ]
-    report = Report("title", "question", [], [Section("Tables", [], tables)], [])
-    write_report(report, about(), tmp_path / "report")
+    command = f"mmlab benchmark --methods {','.join(['markermap_unsupervised'] * 20)}"
+    section = Section("Tables", [], tables, commands=[command])
+    write_report(Report("title", "question", [], [section], []), about(), tmp_path / "report")
     resize(chromium, DESKTOP)
     chromium.get((tmp_path / "report" / "report.html").as_uri())
     boxes = chromium.execute_script(
@@ -101,6 +104,9 @@ def test_wide_and_long_tables_are_whole_or_scroll(chromium: Any, tmp_path: Path)
         "b => [b.scrollWidth > b.clientWidth, b.scrollHeight > b.clientHeight])"
     )
     assert boxes == [[False, False], [False, True], [True, False]]
+    # A command wraps.
+    box = "(b => b.scrollWidth > b.clientWidth)(document.querySelector('pre'))"
+    assert not chromium.execute_script(f"return {box}")
     # A name that contains no space is on one line.
     heights = chromium.execute_script(
         "return [...document.querySelectorAll('tbody tr')].slice(0, 60).map(r => r.offsetHeight)"

@@ -257,20 +257,56 @@ def test_select_prints_a_table_and_where_the_run_is(counts: Path) -> None:
     assert "sqlite:///" in result.stderr
 
 
+def test_select_says_what_it_does_and_how_far_it_is(
+    counts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmlab.cli.select_progress.LINE_SECONDS", 0.0)
+    options = ["--data", str(counts), "--label-key", "cell_type", "-k", "5"]
+    result = call("select", *options, "--param", "max_epochs=2", "--param", "min_epochs=1")
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Selecting ")]
+    assert re.fullmatch(r"Selecting 5 of \d+ genes with markermap_supervised", lines[0])
+    shown = [line.removeprefix(f"{lines[0]}: ") for line in lines[1:]]
+    assert [line.partition(",")[0] for line in shown] == [
+        "epoch 1 of at most 2",
+        "epoch 2 of at most 2",
+    ]
+    assert all(re.search(r", validation score \d\.\d{4}$", line) for line in shown)
+
+
 @pytest.mark.parametrize(
     ("f1", "sentence"),
     [
         (
             [[0.9, 0.2, 0.7, 0.6, 0.79], [0.9, 0.0, 0.7, 0.6, 0.79]],
-            "Hardest types (F1 of k-nearest neighbours): b 0.10, d 0.60, c 0.70",
+            "Hardest types (F1 of k-nearest neighbours): b 0.10 (1 test cell), "
+            "d 0.60 (4 test cells), c 0.70 (3 test cells)",
         ),
-        ([[0.9, 0.8, 0.7, 1.0, 0.9]], "Hardest types (F1 of k-nearest neighbours): c 0.70"),
+        (
+            [[0.9, 0.8, 0.7, 1.0, 0.9]],
+            "Hardest types (F1 of k-nearest neighbours): c 0.70 (3 test cells)",
+        ),
         ([[0.9, 0.8, 0.8, 1.0, 0.9]], ""),
     ],
 )
 def test_the_hardest_types_are_those_of_the_lowest_f1(f1: list[list[float]], sentence: str) -> None:
-    result: Any = SimpleNamespace(replicates=pd.DataFrame({"per_class_f1/knn": f1}))
+    # Rows are true types: one cell of b, three of c, four of d.
+    matrix = [[2, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 2, 0, 0], [1, 1, 1, 1, 0], [0, 0, 0, 0, 5]]
+    confusion = {"knn": np.array(matrix)}
+    result: Any = SimpleNamespace(
+        replicates=pd.DataFrame({"per_class_f1/knn": f1}), confusion=confusion
+    )
     assert hardest_types(result, list("abcde")) == sentence
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["select", "--data"], ["tune", "--data"], ["datasets", "check"], ["datasets", "add"]],
+)
+def test_without_a_label_key_the_columns_are_listed(command: list[str], counts: Path) -> None:
+    text = mistake(*command, str(counts))
+    assert "requires --label-key, the column of obs with the cell types (columns: " in text
+    assert "cell_type" in text.partition("(columns: ")[2]
 
 
 @pytest.mark.parametrize(

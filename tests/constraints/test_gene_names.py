@@ -77,6 +77,10 @@ def test_names_of_cells_with_one_name_are_kept(tiny_cells: Cells) -> None:
         ("ENSG00000000003.9", "ENSG00000000003.4"),
         ("sym12", "SYM12"),
         ("SYMM31", "SYM31"),
+        ("sym-12", "SYM12"),
+        ("Sym.1.2", "SYM12"),
+        ("SYN12", "SYM12"),
+        ("SYM120", None),
         ("CD3E", None),
     ],
 )

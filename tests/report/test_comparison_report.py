@@ -122,6 +122,19 @@ def test_the_largest_area_is_not_that_of_a_control_or_of_few_replicates() -> Non
     assert "0.675 (95 % confidence interval" in text[-1]
 
 
+@pytest.mark.parametrize(
+    ("methods", "which"),
+    [(list(METHODS), ", of the 3 methods with the highest accuracy. Rows"), (["cosg"], "50. Rows")],
+)
+def test_a_caption_says_which_methods_have_a_confusion_matrix(
+    methods: list[str], which: str
+) -> None:
+    result = result_of([], methods)
+    sections = result_sections(result, comparison_tables(result), CELLS, "cosg")
+    (section,) = [section for section in sections if section.title.startswith("Confusion")]
+    assert which in section.figures[0].caption
+
+
 def test_the_report_shows_and_writes_the_tests_of_every_metric() -> None:
     result = result_of([], list(METHODS), n_markers=[10, 50])
     comparison = comparison_tables(result)
