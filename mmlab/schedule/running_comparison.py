@@ -19,12 +19,12 @@ from mmlab.schedule.comparison_plan import (
     ComparisonResult,
     PlannedTrial,
     ResultTables,
-    group_trials,
     tabulate,
 )
 from mmlab.schedule.progress import ComparisonProgress
 from mmlab.schedule.study_size import describe_size
 from mmlab.schedule.submit import submit_trials
+from mmlab.schedule.trial_groups import group_trials
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import ComparisonSpec
 from mmlab.spec.resources import Resources

@@ -19,7 +19,8 @@ from mmlab.schedule import actor as actor_module
 from mmlab.schedule import running_comparison
 from mmlab.schedule.actor import ComparisonActor
 from mmlab.schedule.comparison import run_comparison
-from mmlab.schedule.comparison_plan import PlannedTrial, group_trials, plan_trials, tabulate
+from mmlab.schedule.comparison_plan import PlannedTrial, plan_trials, tabulate
+from mmlab.schedule.trial_groups import group_trials
 from mmlab.selectors import control_methods
 from mmlab.spec.comparison import ComparisonSpec, MethodSpec
 from mmlab.spec.resources import Resources
