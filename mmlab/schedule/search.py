@@ -72,8 +72,6 @@ def run_search(
         require_new(name, store)
         cells = load_cells(spec.data)
         check_search(spec, cells)
-        store.initialise()
-        close_abandoned(store)
         params = {
             "selector": spec.search.selector,
             "n_markers": spec.n_markers,
@@ -84,6 +82,8 @@ def run_search(
             **constraint_params(spec),
         }
         with interruptible() as stop, cluster(resources, stop, console) as ray_cluster:
+            store.initialise()
+            close_abandoned(store)
             study = create_study(store, name, spec, cells, params, command)
             return _run(study, cells, ray_cluster, console)
 

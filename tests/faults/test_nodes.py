@@ -48,6 +48,7 @@ def test_node_without_mmlab_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
         assert done.returncode == 2, done.stderr
         assert "can run trials: bare (ImportError: no mmlab on this node)." in done.stderr
         assert "Traceback" not in done.stderr
+        assert not (tmp_path / "mlflow.db").exists()
         checked = run_mmlab(tmp_path, "cluster", "check", "--address", cluster.address)
         assert checked.returncode == 1, checked.stderr
         named = "1 of 1 nodes have problems: bare (ImportError: no mmlab on this node)"
@@ -100,6 +101,28 @@ def test_a_node_that_is_killed_and_comes_back(
             wait_for(tmp_path, driver, rf"\[{ended}/")
             cluster.kill(second)
             cluster.add("second again")
+            assert driver.wait(timeout=300) == 0, printed(tmp_path)
+    assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, run_study(tmp_path))
+
+
+@pytest.mark.long
+def test_a_node_that_is_taken_away_with_notice(
+    reference: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spot machine: Ray is told seconds before that the node goes, then it is killed."""
+    write_study(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with ray_nodes("first") as cluster:
+        second = cluster.add("second")
+        with running_mmlab(tmp_path, "run", "study.yaml", "--address", cluster.address) as driver:
+            wait_until(lambda: runs_trials(second), driver, tmp_path)
+            wait_for(tmp_path, driver, r"\[2/")
+            drain = [sys.executable, "-m", "ray.scripts.scripts", "drain-node"]
+            drain += [f"--address={cluster.address}", f"--node-id={second.node_id}"]
+            drain += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
+            subprocess.run([*drain, "--deadline-remaining-seconds=5"], check=True)
+            time.sleep(5)
+            cluster.kill(second)
             assert driver.wait(timeout=300) == 0, printed(tmp_path)
     assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, run_study(tmp_path))
 
