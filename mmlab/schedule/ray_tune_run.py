@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from mmlab.system.interruption import Interruption
 
 #: How often a configuration is started again in a round after its worker died.
 _RETRIES = 1
+#: Configurations of a round of a grid: at least, and for each trial that runs at the same time.
+#: Tune keeps all of a round in memory, and a round ends with its slowest trial.
+_MIN_ROUND, _ROUND_PER_SLOT = 1000, 50
 #: Rounds in which trials are lost and none ends, after which the study ends.
 _MAX_FRUITLESS = 3
 #: Seconds in which the watch notices that a process of Ray has ended.
@@ -114,8 +118,14 @@ class TuneRun:
     recorder: Recorder
     cluster: RayCluster
 
+    @cached_property
+    def _actor_with_data(self) -> Any:
+        """The actor with what is shared, which Tune puts into the object store for good."""
+        threads = self.cluster.resources.cpus_per_trial
+        return tune.with_parameters(self.actor, threads=threads, **self.shared)
+
     def run_each(self, name: str, values: Sequence[Any], **fixed: Any) -> None:
-        """Run one trial per value of a parameter, until all have ended.
+        """Run one trial per value of a parameter, in rounds, until all have ended.
 
         Raises
         ------
@@ -123,7 +133,8 @@ class TuneRun:
             See :meth:`fit`.
         """
         while values:
-            self.fit(fixed | {name: tune.grid_search(list(values))})
+            size = max(_MIN_ROUND, _ROUND_PER_SLOT * self.cluster.max_slots)
+            self.fit(fixed | {name: tune.grid_search(list(values[:size]))})
             ended = {json.dumps(config[name], sort_keys=True) for config in self.recorder.ended}
             values = [v for v in values if json.dumps(v, sort_keys=True) not in ended]
 
@@ -151,10 +162,7 @@ class TuneRun:
             Trials were lost again and again, and no other one ended meanwhile: the study ends.
         """
         resources = self.cluster.resources
-        trainable = tune.with_resources(
-            tune.with_parameters(self.actor, threads=resources.cpus_per_trial, **self.shared),
-            self.cluster.placement(),
-        )
+        trainable = tune.with_resources(self._actor_with_data, self.cluster.placement())
         self.recorder.start_round(resources.minutes_per_trial)
         limit = ElasticLimit(self.cluster, searcher)
         tuner = tune.Tuner(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import statistics
 import subprocess
 from collections import Counter
 from contextlib import ExitStack
@@ -113,6 +114,8 @@ def test_a_study_backup_restore_and_prune_through_the_server(
             print(f"{sum(requests.values())} requests for 3 finished trials:")
             for request, n in requests.most_common():
                 print(f"{n:5} {request}")
+            milliseconds = 1000 * statistics.median(r[3] for r in stack.requests())
+            print(f"median of all requests: {milliseconds:.0f} ms in the server")
             assert sum(requests.values()) == 3 * REQUESTS_PER_TRIAL
             busy = stack.script("restore.sh", str(folder / "backup"))
             assert (busy.returncode, "Stop the server" in busy.stderr) == (2, True)
