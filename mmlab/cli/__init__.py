@@ -31,6 +31,7 @@ from mmlab.cli import (
 from mmlab.cli.console import print_message
 from mmlab.cli.help_panels import command_with_panels, help_without_command
 from mmlab.errors import UserError
+from mmlab.system.library_caches import provide_library_caches
 from mmlab.system.memory import is_out_of_memory
 from mmlab.system.redaction import redact
 
@@ -77,6 +78,7 @@ def _options(
     ] = False,
 ) -> None:
     _require_home()
+    provide_library_caches()
     help_without_command(context)
 
 
