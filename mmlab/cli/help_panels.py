@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import typer
@@ -30,7 +31,8 @@ class CommandWithPanels(TyperCommand):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                panels.setdefault(self._panel(parameter), []).append(record)
+                name, text = record
+                panels.setdefault(self._panel(parameter), []).append((_plain_type(name), text))
         for title, records in panels.items():
             with formatter.section(title):
                 formatter.write_dl(records)
@@ -41,6 +43,14 @@ class CommandWithPanels(TyperCommand):
         if parameter.name == "help":
             return OUTPUT
         return str(getattr(parameter, "rich_help_panel", None) or self.own_panel)
+
+
+def _plain_type(name: str) -> str:
+    """Return an option and its type, without Python's and click's own words for types.
+
+    The range of a number and the repetition of an option stand in its help.
+    """
+    return re.sub(r"<(?:list\[)?(\w+)(?: range|\])?>", r"<\1>", name)
 
 
 def command_with_panels(title: str) -> type[CommandWithPanels]:

@@ -36,6 +36,13 @@ if TYPE_CHECKING:
     from mmlab.champion.promote import Promotion
 
 
+#: Above the tables of the two comparisons of a promotion.
+_TITLES = (
+    "Held-out test set, which no search has seen",
+    "Random splits of all cells, most of which the search has seen",
+)
+
+
 @with_shared_options
 def promote(
     study: Annotated[str, typer.Argument(help="Name of a search, as mmlab tune printed it.")],
@@ -118,7 +125,8 @@ def _save_and_print(result: Promotion, command: str, folder: Path, as_json: bool
             print_json(_json(result))
             return
         print_text(result.decision.headline + "\n")
-        for tables in outputs:
+        for title, tables in zip(_TITLES, outputs, strict=True):
+            print_text(f"{title}\n")
             print_tables(tables)
         _print(result, folder)
 

@@ -25,7 +25,7 @@ _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 def prune(
     studies: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[STUDY]...", help="Names of studies. Default: all old ones."),
+        typer.Argument(metavar="STUDY", help="Names of studies. Default: all old ones."),
     ] = None,
     older_than: Annotated[
         str | None,
@@ -69,7 +69,7 @@ def prune(
     for study, size in zip(old, sizes, strict=True):
         print_text(_line(study, size))
     for study in kept:
-        print_text(f"{study.name}: kept, {study.reason}")
+        print_text(f"{study.title}: kept, {study.reason}")
     print_message(_summary(store, old, sum(sizes), delete))
 
 
@@ -94,7 +94,7 @@ def _delete(store: TrackingStore, studies: Sequence[OldStudy]) -> None:
 
 def _line(study: OldStudy, size: int) -> str:
     day = time.strftime("%Y-%m-%d", time.localtime(study.used_at))
-    return f"{day}  {study.name}: {count(len(study.runs), 'run')}, {size / 1e6:.1f} MB"
+    return f"{day}  {study.title}: {count(len(study.runs), 'run')}, {size / 1e6:.1f} MB"
 
 
 def _summary(store: TrackingStore, old: Sequence[OldStudy], size: int, deleted: bool) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
-from mmlab.cli.console import print_text, stdout
+from mmlab.cli.console import print_text, program_name, stdout
 from mmlab.cli.tracking_store import page_hint, page_link
 from mmlab.system.words import count
 
@@ -69,6 +70,11 @@ def print_result(result: SearchResult) -> None:
         print_text(f"First markers: {', '.join(result.panel[:10])}")
     if not result.unsent:
         print_text(f"Study {study.name} is saved in {study.store.uri}")
+        if best is not None:
+            name = shlex.quote(study.name)
+            print_text(
+                f"Evaluate it on the held-out test set with: {program_name()} promote {name}"
+            )
         print_text(page_hint(study.store, study_page(study.experiment_id, study.run_id)))
 
 

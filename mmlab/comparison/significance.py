@@ -178,7 +178,7 @@ def bold_note(tests: pd.DataFrame) -> str:
         "Bold: not distinguishable from the best method, that is, not significantly worse "
         f"({names}, Holm's correction over the methods, p >= {SIGNIFICANCE}) on "
         "the replicates that both have. The best method is the best of those with all replicates; "
-        "controls do not compete."
+        "controls do not compete. Columns without bold were not tested."
     )
     over_replicates = tested[tested["test"] == TEST]["n"]
     if over_replicates.max() < FEW_REPLICATES:

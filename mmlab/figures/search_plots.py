@@ -16,6 +16,8 @@ from mmlab.figures.style import DPI, figure_text
 
 _SCORE = "validation score"
 _STOPPED = "stopped early (last score)"
+#: Least number of ticks of a logarithmic axis.
+_MIN_TICKS = 3
 #: Ratio of the largest to the smallest value above which a logarithmic axis has a tick a decade.
 _MANY_DECADES = 300
 
@@ -105,12 +107,23 @@ def parameter_importances(importances: Mapping[str, float]) -> Figure:
 def _use_log_scale(axes: Axes, low: float, high: float) -> None:
     """Make the x-axis logarithmic, with few ticks in plain notation."""
     axes.set_xscale("log")
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1,) if high / low > _MANY_DECADES else (1, 2, 5)
-    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    left, right = low / 1.15, high * 1.15
+    ticks = _log_ticks(left, right)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlim(low / 1.15, high * 1.15)
+    axes.set_xlim(left, right)
+
+
+def _log_ticks(left: float, right: float) -> list[float]:
+    """Return the ticks of a logarithmic axis: round numbers, at least three."""
+    decades = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
+    few = (1,) if right / left > _MANY_DECADES else (1, 2, 5)
+    for steps in (few, range(1, 10)):
+        ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
+        if len(seen := [tick for tick in ticks if left <= tick <= right]) >= _MIN_TICKS:
+            return seen
+    linear = MaxNLocator(4, min_n_ticks=_MIN_TICKS).tick_values(left, right)
+    return [float(tick) for tick in linear if left <= tick <= right]
 
 
 def _scatter(axes: Axes, x: Any, trials: pd.DataFrame, color: str) -> None:

@@ -190,8 +190,9 @@ def _confusion_section(result: ComparisonResult, cells: Cells, best: str) -> Sec
     }
     title = f"{cells.name}, {first}: k-nearest neighbours on test cells"
     figure = figures.confusion_matrices(matrices, cells.classes, title)
-    n_left_out = len(means) - len(drawn)
-    shown = f", of the {len(drawn)} methods with the highest accuracy" if n_left_out else ""
+    shown = ""
+    if len(drawn) < len(means):
+        shown = f", of {best} and the {len(drawn) - 1} others with the highest accuracy"
     caption = (
         "Confusion matrices of the k-nearest neighbours classifier on the test cells of all "
         f"replicates, {first}{shown}. Rows: true type; columns: predicted type. Colour: share of "

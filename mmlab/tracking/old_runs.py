@@ -45,6 +45,11 @@ class OldStudy:
         """False for a run without a study."""
         return "mmlab.study" in self.runs[0].data.tags
 
+    @property
+    def title(self) -> str:
+        """Name of the study; name and id of a run without a study."""
+        return self.name if self.has_study else f"{self.runs[0].info.run_name}, run {self.name}"
+
 
 def find_old_studies(
     store: TrackingStore, names: Collection[str] = (), older_than: float = 0.0

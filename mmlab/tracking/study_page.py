@@ -61,11 +61,17 @@ def run_page(experiment_id: str, run_id: str) -> str:
 
 
 def latest_study_page(store: TrackingStore) -> str | None:
-    """Return the page of the study that is running or ended last; None if there is none."""
+    """Return the page of the study that is running or ended last; None if there is none.
+
+    The page of a benchmark that a promotion ran is that of the promotion, which has the verdict.
+    """
     runs = list(store.search({"mmlab.kind": "study"}))
     if not runs:
         return None
-    latest = max(runs, key=_last_use).info
+    newest = max(runs, key=_last_use)
+    latest = newest.info
+    if promotion := newest.data.tags.get("mlflow.parentRunId"):
+        return run_page(latest.experiment_id, promotion)
     tags = store.client.get_experiment(latest.experiment_id).tags
     has_view = _VIEW_TAG + latest.run_id in tags
     return study_page(latest.experiment_id, latest.run_id, has_view=has_view)

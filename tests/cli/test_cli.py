@@ -60,6 +60,7 @@ PANELS = {
     "promote": ["Arguments", "Evaluation", "Resources", "Output"],
     "run": ["Arguments", "Data", "Resources", "Output"],
     "reproduce": ["Arguments", "Options", "Resources", "Output"],
+    "prune": ["Arguments", "Options", "Output"],
 }
 
 
@@ -68,6 +69,7 @@ def test_help_lists_options_in_panels(command: str) -> None:
     text = call(command, "--help").output
     assert re.findall(r"^(\w[\w ]*):$", text, flags=re.MULTILINE) == PANELS[command]
     assert max(map(len, text.splitlines())) <= 80
+    assert not re.search(r"<\w+ range>|<list\[", text)
 
 
 def test_every_shared_option_is_in_its_panel() -> None:

@@ -101,6 +101,25 @@ def test_parameter_scores_have_one_plot_per_parameter() -> None:
     assert "0.001" in [label.get_text() for label in rate.get_xticklabels()]
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0.4425, 0.6297, 0.8426, 0.6], ["0.4", "0.5", "0.6", "0.7", "0.8", "0.9"]),
+        ([1e-4, 3e-4, 2e-3, 1e-3], ["0.0001", "0.0002", "0.0005", "0.001", "0.002"]),
+        ([1e-5, 1e-4, 1e-1, 1e-2], ["1e-05", "0.0001", "0.001", "0.01", "0.1"]),
+        ([3.0, 3.0, 3.0, 3.0], ["2.75", "3", "3.25"]),
+    ],
+)
+def test_a_logarithmic_axis_of_any_range_has_some_ticks(
+    values: list[float], labels: list[str]
+) -> None:
+    trials = search_trials()[["score", "stopped"]].assign(rate=values)
+    (axes,) = figures.parameter_scores(trials, {"rate"}).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == labels
+    low, high = axes.get_xlim()
+    assert all(low <= tick <= high for tick in axes.get_xticks())
+
+
 def test_parameter_importances_are_bars_with_the_largest_at_the_top() -> None:
     (axes,) = figures.parameter_importances({"beta": 0.2, "learning_rate": 0.8}).axes
     assert [bar.get_width() for bar in axes.patches] == [0.2, 0.8]

@@ -124,7 +124,10 @@ def test_the_largest_area_is_not_that_of_a_control_or_of_few_replicates() -> Non
 
 @pytest.mark.parametrize(
     ("methods", "which"),
-    [(list(METHODS), ", of the 3 methods with the highest accuracy. Rows"), (["cosg"], "50. Rows")],
+    [
+        (list(METHODS), "k=50, of cosg and the 2 others with the highest accuracy. Rows"),
+        (["cosg"], "k=50. Rows"),
+    ],
 )
 def test_a_caption_says_which_methods_have_a_confusion_matrix(
     methods: list[str], which: str

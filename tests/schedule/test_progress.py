@@ -127,6 +127,8 @@ def test_a_baseline_that_is_ahead_is_named(
     assert f"**Baselines:** scanpy_t_test 0.9378, random 0.5000. {ahead}".rstrip() in note
     print_result(SearchResult(study, records, best, ["a", "b"]))
     shown = capsys.readouterr().out
+    assert "\nEvaluate it on the held-out test set with: " in shown
+    assert " promote search\n" in shown
     rows = [line.split() for line in shown.splitlines() if "baseline " in line]
     assert rows == [["baseline", "scanpy_t_test", "0.9378"], ["baseline", "random", "0.5000"]]
     for text in (note, shown):

@@ -147,13 +147,14 @@ def test_named_studies_and_runs_without_a_study(store: TrackingStore, tiny_cells
     study_of(store, tiny_cells, "benchmark-b", 2)
     alone = TrialRun.create(store, study.experiment_id, TRIAL, "alone", tiny_cells)
     close_trial(store, alone.run_id, Outcome.COMPLETE)
+    name = store.client.get_run(alone.run_id).info.run_name
     foreign = store.client.create_run(study.experiment_id).info.run_id
 
     prune(store, study.run_id, "--delete")
     names = {run.data.tags.get("mmlab.study") for run in store.search({"mmlab.kind": "study"})}
     assert names == {"benchmark-b"}
     text = run("prune", "--older-than", "0h", "--delete", "--tracking-uri", store.uri)[1]
-    assert f"{alone.run_id}: 1 run, " in text
+    assert f"{name}, run {alone.run_id}: 1 run, " in text
     # What mmlab did not make is not touched.
     assert [run.info.run_id for run in store.search({})] == [foreign]
 

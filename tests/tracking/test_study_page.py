@@ -8,7 +8,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from mmlab.tracking import TrackingStore, latest_study_page, page_address, study_page
+from mmlab.tracking import (
+    TrackingStore,
+    latest_study_page,
+    page_address,
+    run_page,
+    study_page,
+)
 from mmlab.tracking.study_page import log_view
 
 
@@ -62,6 +68,17 @@ def test_the_latest_study_is_the_one_that_runs_or_ended_last(store: TrackingStor
     assert ids["first"] in str(latest_study_page(store))
     store.reopen(ids["second"])
     assert ids["second"] in str(latest_study_page(store))
+
+
+def test_after_a_promotion_the_latest_page_has_its_verdict(store: TrackingStore) -> None:
+    experiment = store.experiment("tiny")
+    search = store.create_run(experiment, "search", {"mmlab.kind": "study"})
+    store.close(search, "FINISHED")
+    tags = {"mmlab.kind": "promotion", "mlflow.parentRunId": search}
+    promotion = store.create_run(experiment, "promotion", tags)
+    tags = {"mmlab.kind": "study", "mlflow.parentRunId": promotion}
+    store.close(store.create_run(experiment, "benchmark", tags), "FINISHED")
+    assert latest_study_page(store) == run_page(experiment, promotion)
 
 
 @pytest.mark.parametrize(
