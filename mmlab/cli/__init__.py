@@ -30,6 +30,7 @@ from mmlab.cli import (
 )
 from mmlab.cli.console import print_message
 from mmlab.cli.help_panels import command_with_panels, help_without_command
+from mmlab.cli.interrupted import comes_from_interrupt
 from mmlab.errors import UserError
 from mmlab.system.library_caches import provide_library_caches
 from mmlab.system.memory import is_out_of_memory
@@ -122,7 +123,8 @@ for _name, _command in (("ui", ui.ui), ("prune", prune.prune), ("doctor", doctor
 def main() -> None:
     """Run the command line.
 
-    A user's mistake, or a file that the system refuses, is one sentence on stderr and exit code 2.
+    A user's mistake, or a file that the system refuses, is one sentence on stderr and exit code 2;
+    Ctrl-C, also while a library is imported, is one and 130.
     """
     # Figures are never shown. A notebook's value names a module that its cells alone can import.
     os.environ["MPLBACKEND"] = "agg"
@@ -136,7 +138,14 @@ def main() -> None:
             _print_traceback()
         print_message(f"Error: {error.filename}: {error.strerror}.")
         sys.exit(2)
+    except SystemExit as end:
+        if comes_from_interrupt(end):
+            print_message("Interrupted.")
+        raise
     except Exception as error:
+        if comes_from_interrupt(error):
+            print_message("Interrupted.")
+            sys.exit(130)
         if is_out_of_memory(error):
             print_message(
                 "Error: there is not enough memory. Choose smaller values of the method's "

@@ -33,6 +33,16 @@ def end_interrupted(reason: str, advice: str) -> NoReturn:
     os._exit(TRY_AGAIN if reason else 130)
 
 
+def comes_from_interrupt(error: BaseException | None) -> bool:
+    """Return whether an exception is, or was raised because of, a ``KeyboardInterrupt``.
+
+    Typer ends the process then, and compiled modules raise ``ImportError``.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def print_unsent(n_trials: int, uri: str, place: str, command: str) -> None:
     """Print that finished trials wait for a tracking store that does not answer."""
     print_message(

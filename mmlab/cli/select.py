@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ from mmlab.cli.shared_options import (
 )
 from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.errors import UserError
+from mmlab.system.files import atomic_write
 
 if TYPE_CHECKING:
     from mmlab.spec.base import Scalar
@@ -141,11 +143,14 @@ def select(
 
 
 def _write_panel(result: TrialResult, output: Path | None, elsewhere: str) -> None:
-    """Write the panel to the file of the user; if that fails, say where it is."""
+    """Write the panel to the user's file; if that fails, keep an older one, and say where it is."""
     if output is None:
         return
+    # A device, a pipe, or a link to one, such as /dev/stdout, is written to, not replaced.
+    regular = not output.is_symlink() and (output.is_file() or not output.exists())
     try:
-        result.panel.to_csv(output, index=False)
+        with atomic_write(output) if regular else nullcontext(output) as path:
+            result.panel.to_csv(path, index=False)
     except OSError as error:
         raise UserError(
             f"--output {output} could not be written: {error.strerror or error}. The panel is in "

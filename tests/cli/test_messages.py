@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import anndata as ad
@@ -150,3 +152,22 @@ def test_a_column_of_measurements_is_not_taken_for_types(
     assert "min-cells-per-type" not in str(result.exception)
     checked = call("datasets", "check", "cells.h5ad", "--label-key", "cluster")
     assert "3 cell types in obs['cluster']" in checked.stdout
+
+
+def test_ctrl_c_is_one_sentence_also_while_a_compiled_module_is_imported() -> None:
+    program = """
+import sys
+from mmlab.cli import main, report
+def interrupted(*_, **__):
+    {body}
+report.check_output_folder = interrupted
+sys.argv = ["mmlab", "report", "study", "-o", "folder"]
+main()
+"""
+    for body in (
+        "raise KeyboardInterrupt",
+        "raise ImportError('initialization failed') from KeyboardInterrupt()",
+    ):
+        command = [sys.executable, "-c", program.format(body=body)]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")

@@ -95,3 +95,22 @@ def test_links_to_nothing_and_in_a_circle_are_refused(folder: Path) -> None:
     assert "cannot read circle: Too many levels" in mistake("reproduce", "circle")
     assert "circle" in mistake(*study, "--tracking-uri", "sqlite:///circle")
     assert sorted(path.name for path in folder.iterdir()) == ["circle", "full", "nothing"]
+
+
+def test_a_panel_that_cannot_be_written_to_its_end_leaves_the_older_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = pd.DataFrame.to_csv
+
+    def full(table: pd.DataFrame, path: Path, **options: object) -> None:
+        if Path(path).absolute().parent == folder:
+            Path(path).write_text("rank,ge")
+            raise OSError(28, "No space left on device")
+        write(table, path, **options)  # type: ignore[call-overload]
+
+    (folder / "panel.csv").write_text("older")
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    message = mistake(*SELECT, "-o", "panel.csv")
+    assert "--output panel.csv could not be written: No space left on device" in message
+    assert (folder / "panel.csv").read_text() == "older"
+    assert not list(folder.glob(".panel.csv*"))
