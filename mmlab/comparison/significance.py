@@ -178,8 +178,11 @@ def bold_note(tests: pd.DataFrame) -> str:
         "Bold: not distinguishable from the best method, that is, not significantly worse "
         f"({names}, Holm's correction over the methods, p >= {SIGNIFICANCE}) on "
         "the replicates that both have. The best method is the best of those with all replicates; "
-        "controls do not compete. Columns without bold were not tested."
+        "controls do not compete."
     )
+    if (tested["test"] != TEST).all():
+        # Only the metrics that have a value per cell.
+        note += " Columns without bold were not tested."
     over_replicates = tested[tested["test"] == TEST]["n"]
     if over_replicates.max() < FEW_REPLICATES:
         note += (

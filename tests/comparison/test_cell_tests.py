@@ -203,3 +203,5 @@ def test_the_protocol_decides_the_test_of_a_comparison(protocol: str, test: str)
     note = bold_note(tests)
     assert test in note
     assert ("With fewer than" in note) == (protocol == "paper")
+    # Only over cells are metrics left untested that are shown beside tested ones.
+    assert ("Columns without bold were not tested." in note) == (protocol == "locked")
