@@ -10,7 +10,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from tiny import MARKERS, as_cells, simulate_cells
 
@@ -20,8 +20,15 @@ from mmlab.preprocessing.recipes import prepare_layers
 # Fixtures of a report with hostile names, and of a tracking server with all its parts.
 pytest_plugins = ["hostile", "tracking_stack"]
 
-# No deadline, because timing is not tested; derandomised, so that failures are reproducible.
-settings.register_profile("mmlab", deadline=None, derandomize=True, max_examples=60)
+# Timing is not tested: no deadline, and a busy machine may be slow. Derandomised, so that failures
+# are reproducible.
+settings.register_profile(
+    "mmlab",
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("mmlab")
 
 

@@ -21,6 +21,7 @@ from mmlab.schedule.shared_cells import share_cells
 from mmlab.selectors import resolve_params
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outbox, StudyRun, TrialRecord, log_search_summary
+from mmlab.tracking.unsent_trials import UnsentTrials, waiting_files
 from mmlab.trial.outcome import ENDED
 
 
@@ -52,17 +53,22 @@ class SearchResult:
     waiting_in: str = ""
 
 
+def n_missing(study: StudyRun[SearchSpec], cells: Cells) -> int:
+    """Return how many trials of a search have not ended yet."""
+    unsent = UnsentTrials(waiting_files(study)).all()
+    return study.spec.n_trials - SearchTrials(study, cells, unsent).n_all_ended()
+
+
 def run_trials(
     study: StudyRun[SearchSpec],
     cells: Cells,
-    cluster: RayCluster,
+    cluster: RayCluster | None,
     console: Console,
     outbox: Outbox,
 ) -> SearchResult:
-    """Run the missing trials and write the summary."""
+    """Run the missing trials and write the summary; without a cluster, no trial may be missing."""
     trials = SearchTrials(study, cells, outbox.unsent.all())
-    total = study.spec.trials + len(study.spec.baselines)
-    ended = sum(record.outcome in ENDED for record in trials.all())
+    total, ended = study.spec.n_trials, trials.n_all_ended()
     search, best = study.spec.search, best_trial(study, trials.all())
     with SearchProgress(
         console,
@@ -74,14 +80,15 @@ def run_trials(
         best=None if best is None else best.score,
         unsent=outbox.unsent.__len__,
     ) as progress:
-        recorder = SearchRecorder(trials, outbox, progress)
-        shared = {
-            "cells": share_cells(cells, cluster.resources.address),
-            "spec": study.spec,
-        }
-        tune_run = TuneRun(study.name, SearchActor, shared, recorder, cluster)
-        _run_baselines(trials, tune_run)
-        _run_search(trials, tune_run)
+        if cluster is not None:
+            recorder = SearchRecorder(trials, outbox, progress)
+            shared = {
+                "cells": share_cells(cells, cluster.resources.address),
+                "spec": study.spec,
+            }
+            tune_run = TuneRun(study.name, SearchActor, shared, recorder, cluster)
+            _run_baselines(trials, tune_run)
+            _run_search(trials, tune_run)
     unsent = outbox.drain()
     if unsent:
         _say_what_is_lost(study, outbox, console)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from rich.console import Console
 
@@ -13,13 +13,13 @@ from mmlab.datasets.cells import Cells
 from mmlab.errors import UserError
 from mmlab.schedule.cluster import cluster, require_machine
 from mmlab.schedule.ray_cluster import RayCluster
-from mmlab.schedule.running_search import SearchResult, run_trials
+from mmlab.schedule.running_search import SearchResult, n_missing, run_trials
 from mmlab.schedule.search_checks import check_search, require_new
 from mmlab.schedule.study_size import check_size
 from mmlab.spec.names import check_name, name_from
 from mmlab.spec.resources import Resources
 from mmlab.spec.search import SearchSpec
-from mmlab.system.interruption import StudyInterruptedError, interruptible
+from mmlab.system.interruption import Interruption, StudyInterruptedError, interruptible
 from mmlab.system.redaction import redact
 from mmlab.system.words import count
 from mmlab.tracking import (
@@ -65,7 +65,7 @@ def run_search(
         stamp = time.strftime("%Y%m%d-%H%M%S")
         name = f"tune-{name_from(spec.data.title)}-{stamp}-{secrets.token_hex(2)}"
     check_name(name, "study")
-    check_size(spec.trials + len(spec.baselines), store)
+    check_size(spec.n_trials, store)
     require_machine(resources)
     # The name is taken before the store is searched for it, or two drivers would both find it free.
     with lock_study(store, name):
@@ -85,7 +85,7 @@ def run_search(
             store.initialise()
             close_abandoned(store)
             study = create_study(store, name, spec, cells, params, command)
-            return _run(study, cells, ray_cluster, console)
+            return _run(study, cells, ray_cluster, stop, console)
 
 
 def resume_search(
@@ -123,24 +123,32 @@ def resume_search(
                 "and --trials may only be raised. Leave it out to finish the study."
             )
         spec = spec.model_copy(update={"trials": trials})
-    check_size(spec.trials + len(spec.baselines), store)
+    check_size(spec.n_trials, store)
     study = existing.with_spec(spec)
     require_machine(resources)
     with lock_study(store, study.name):
         cells = load_cells(study.spec.data)
         study.require_data(cells, "start a new study")
         store.initialise()
-        with interruptible() as stop, cluster(resources, stop, console) as ray_cluster:
+        with interruptible() as stop, ExitStack() as stack:
+            ray_cluster = None
+            # Without anything to compute, what waits is sent without Ray.
+            if n_missing(study, cells):
+                ray_cluster = stack.enter_context(cluster(resources, stop, console))
             claim_study(study)
             store.set_tags(study.run_id, spec_tags(study.spec))
-            return _run(study, cells, ray_cluster, console)
+            return _run(study, cells, ray_cluster, stop, console)
 
 
 def _run(
-    study: StudyRun[SearchSpec], cells: Cells, cluster: RayCluster, console: Console
+    study: StudyRun[SearchSpec],
+    cells: Cells,
+    cluster: RayCluster | None,
+    interruption: Interruption,
+    console: Console,
 ) -> SearchResult:
     """Run the missing trials, write the summary, and close the study's run."""
-    outbox = Outbox(study, cells, cluster.interruption.request)
+    outbox = Outbox(study, cells, interruption.request)
     try:
         with outbox:
             result = run_trials(study, cells, cluster, console, outbox)
@@ -155,9 +163,10 @@ def _run(
             f"can be written again, go on with: mmlab tune --resume {study.name}."
         ) from error
     except KeyboardInterrupt as interrupt:
-        cluster.end_workers()
+        if cluster is not None:
+            cluster.end_workers()
         _finish_incomplete(study, outbox)
-        raise StudyInterruptedError(study.name, cluster.interruption.reason) from interrupt
+        raise StudyInterruptedError(study.name, interruption.reason) from interrupt
     except BaseException:
         _finish_incomplete(study, outbox)
         raise

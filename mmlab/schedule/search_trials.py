@@ -67,6 +67,10 @@ class SearchTrials:
         """Return how many trials of a selector have ended."""
         return sum(record.outcome in ENDED for record in self.of(selector))
 
+    def n_all_ended(self) -> int:
+        """Return how many trials of all selectors have ended."""
+        return sum(record.outcome in ENDED for record in self.all())
+
     def all(self) -> list[TrialRecord]:
         """Return all trials, in the order of their start."""
         return list(self._records.values())

@@ -107,6 +107,11 @@ class SearchSpec(ConstrainedSpec):
     )
     seed: Seed = 0
 
+    @property
+    def n_trials(self) -> int:
+        """Number of trials, including the baselines."""
+        return self.trials + len(self.baselines)
+
     def trial(self, selector: str, params: dict[str, Scalar]) -> TrialSpec:
         """Return a trial of this study; it never uses the held-out test set."""
         return TrialSpec(
