@@ -21,7 +21,7 @@ from mmlab.schedule.shared_cells import share_cells
 from mmlab.selectors import resolve_params
 from mmlab.spec.search import SearchSpec
 from mmlab.tracking import Outbox, StudyRun, TrialRecord, log_search_summary
-from mmlab.tracking.unsent_trials import UnsentTrials, waiting_files
+from mmlab.tracking.unsent_trials import recorded_trials
 from mmlab.trial.outcome import ENDED
 
 
@@ -54,8 +54,8 @@ class SearchResult:
 
 
 def n_missing(study: StudyRun[SearchSpec], cells: Cells) -> int:
-    """Return how many trials of a search have not ended yet."""
-    unsent = UnsentTrials(waiting_files(study)).all()
+    """Return how many trials of a search have not ended yet, without claiming the study."""
+    unsent = recorded_trials(study)
     return study.spec.n_trials - SearchTrials(study, cells, unsent).n_all_ended()
 
 

@@ -46,6 +46,24 @@ def waiting_files(study: StudyRun[Any]) -> Files:
     return files
 
 
+def recorded_trials(study: StudyRun[Any]) -> list[EndedTrial]:
+    """Return the trials that wait in the storage which the study has already, and leave them there.
+
+    Raises
+    ------
+    UserError
+        They cannot be reached.
+    """
+    files = study.store.waiting_files(study.name, study.tags().get(STORAGE_TAG, ""))
+    try:
+        return UnsentTrials(files).all()
+    except OSError as error:
+        raise UserError(
+            f"study {study.name}: its results in {files.place} cannot be read: "
+            f"{describe_error(error)}."
+        ) from error
+
+
 class UnsentTrials:
     """Ended trials of a study, one file per trial.
 
