@@ -26,8 +26,7 @@ from mmlab.cli.console import (
 from mmlab.cli.help_panels import OUTPUT
 from mmlab.cli.interrupted import TRY_AGAIN, end_interrupted, print_unsent
 from mmlab.cli.output_checks import check_output_file, check_output_folder
-from mmlab.cli.shared_options import JsonOption, TrackingOption
-from mmlab.cli.storage_option import StorageOption
+from mmlab.cli.shared_options import JsonOption, StorageOption, TrackingOption
 from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources

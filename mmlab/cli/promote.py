@@ -23,12 +23,12 @@ from mmlab.cli.output_checks import check_output_folder
 from mmlab.cli.resource_options import resource_options
 from mmlab.cli.shared_options import (
     JsonOption,
+    StorageOption,
     TrackingOption,
     shared,
     split_names,
     with_shared_options,
 )
-from mmlab.cli.storage_option import StorageOption
 from mmlab.cli.tracking_store import open_store, page_hint, page_link
 from mmlab.spec.resources import Resources
 

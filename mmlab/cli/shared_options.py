@@ -189,6 +189,17 @@ TrackingOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+StorageOption = Annotated[
+    str,
+    typer.Option(
+        "--storage",
+        metavar="FOLDER|s3://...",
+        envvar="MMLAB_STORAGE",
+        help="Where finished trials wait until the tracking server has them, if it should outlive "
+        "this machine. Default: a local folder.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 JsonOption = Annotated[
     bool,
     typer.Option(

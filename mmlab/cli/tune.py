@@ -24,12 +24,12 @@ from mmlab.cli.search_output import describe_missing, print_result, search_json
 from mmlab.cli.shared_options import (
     DataOptions,
     JsonOption,
+    StorageOption,
     TrackingOption,
     data_options,
     shared,
     with_shared_options,
 )
-from mmlab.cli.storage_option import StorageOption
 from mmlab.cli.tracking_store import open_store
 from mmlab.errors import UserError
 from mmlab.spec.resources import Resources

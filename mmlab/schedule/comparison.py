@@ -87,6 +87,7 @@ def run_comparison(
         planned = (
             make_row(t.spec, t.digest, cells.fingerprint, {"replicate": t.spec.first_replicate})
             for t in trials
+            if t.digest in rows.by_digest
         )
         check_planned(results_file, rows.by_digest, planned)
         close_abandoned(store)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ray.tune import Callback
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, Searcher
 
+from mmlab.schedule.driver_callback import DriverCallback
 from mmlab.schedule.ray_cluster import RayCluster
 
 #: Seconds after which the nodes are counted again.
 _INTERVAL = 5.0
 
 
-class ElasticLimit(Callback):
+class ElasticLimit(DriverCallback):
     """Tune callback that lets as many trials run as fit on the nodes that there are.
 
     Attributes
@@ -33,10 +33,6 @@ class ElasticLimit(Callback):
         else:
             self.search_algorithm = ConcurrencyLimiter(searcher, cluster.max_slots)
         self._counted_at = time.monotonic()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
-        return {}
 
     def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
         """Count the nodes again, from time to time."""

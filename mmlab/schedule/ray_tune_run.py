@@ -14,11 +14,11 @@ from typing import Any
 
 from ray import tune
 from ray.exceptions import OutOfMemoryError
-from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from mmlab.schedule.actor import Actor
+from mmlab.schedule.driver_callback import DriverCallback
 from mmlab.schedule.elastic_limit import ElasticLimit
 from mmlab.schedule.node_check import error_line
 from mmlab.schedule.ray_cluster import RayCluster
@@ -36,7 +36,7 @@ _MAX_FRUITLESS = 3
 _SECONDS_TO_NOTICE = 5.0
 
 
-class Recorder(Callback):
+class Recorder(DriverCallback):
     """Base class of Tune callbacks that record ended trials on the driver.
 
     A round is a run of Tune. Trials that are lost in it, because their worker or machine failed,
@@ -60,10 +60,6 @@ class Recorder(Callback):
         self.reason = ""
         self.time_limit = TimeLimit(None)
         self.fruitless = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
-        return {}
 
     def start_round(self, minutes_per_trial: float | None) -> None:
         """Forget the trials of the round before."""
@@ -209,15 +205,11 @@ class TuneRun:
         )
 
 
-class _StopWhenInterrupted(Callback):
+class _StopWhenInterrupted(DriverCallback):
     """Stops Tune for good once the study is interrupted, so that it uses a lost Ray no further."""
 
     def __init__(self, interruption: Interruption) -> None:
         self.interruption = interruption
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
-        return {}
 
     def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
         """Wait for the end of the process, which is near."""

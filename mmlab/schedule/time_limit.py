@@ -7,14 +7,15 @@ import time
 from typing import Any
 
 import ray
-from ray.tune import Callback
 from ray.tune.experiment import Trial
+
+from mmlab.schedule.driver_callback import DriverCallback
 
 #: How many times a trial may take too long before it has failed.
 _ATTEMPTS = 2
 
 
-class TimeLimit(Callback):
+class TimeLimit(DriverCallback):
     """Tune callback that kills the worker of a trial that takes too long.
 
     A worker that hangs, in a library or on a disk that does not respond, would keep its CPUs and
@@ -33,10 +34,6 @@ class TimeLimit(Callback):
         self._workers: dict[str, tuple[Any, float]] = {}
         #: After how many seconds each worker of a trial was killed.
         self._killed: dict[str, list[float]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Tune writes its callbacks to disk, and mmlab never reads them back."""
-        return {}
 
     def reason(self, trial: Trial) -> str:
         """Return why a trial has failed; empty unless two of its workers were killed."""

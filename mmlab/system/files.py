@@ -112,9 +112,14 @@ def set_aside(path: Path, what: str) -> None:
     what
         What the file is, for the warning.
     """
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    aside = path.with_name(aside_name(path.name))
     path.replace(aside)
     _log.warning("the %s %s is damaged: moved to %s", what, path, aside.name)
+
+
+def aside_name(name: str) -> str:
+    """Return the name that a damaged file gets."""
+    return f"{name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def file_hash(path: Path) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pyarrow import fs
 
 from mmlab.errors import UserError
-from mmlab.system.files import atomic_write
+from mmlab.system.files import aside_name, atomic_write
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class Files:
 
     def set_aside(self, name: str) -> None:
         """Rename a damaged file, so that its trial is computed again, and warn."""
-        aside = f"{name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        aside = aside_name(name)
         self._system.move(self._path(name), self._path(aside))
         path = f"{self.place}/{name}"
         _log.warning(
