@@ -15,16 +15,16 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from processes import mmlab_command, ray_actors, ray_process, run_mmlab, running_mmlab
-from reference_study import (
-    N_TRIALS,
-    assert_complete,
+from processes import (
+    mmlab_command,
     printed,
-    result_rows,
-    run_study,
+    ray_actors,
+    ray_process,
+    run_mmlab,
+    running_mmlab,
     wait_for,
-    write_study,
 )
+from reference_study import N_TRIALS, assert_complete, result_rows, run_study, write_study
 from servers import free_port, server
 
 from mmlab.tracking import TrackingStore

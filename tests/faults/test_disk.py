@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import running_mmlab
-from reference_study import assert_complete, printed, run_study, wait_for, write_study
+from processes import printed, running_mmlab, wait_for
+from reference_study import assert_complete, run_study, write_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.long]
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 import pytest
-from processes import ray_actors, running_mmlab
-from reference_study import assert_complete, printed, run_study, wait_for, write_study
+from processes import printed, ray_actors, running_mmlab, wait_for, wait_until
+from reference_study import assert_complete, run_study, write_study
 from servers import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.long]
@@ -121,9 +121,7 @@ def test_a_link_that_goes_down_and_comes_back(
             running_mmlab(tmp_path, "run", "study.yaml", "--address", address)
         )
         wait_for(tmp_path, driver, r"\[2/")
-        while not ray_actors(node.pid):
-            assert driver.poll() is None, printed(tmp_path)
-            time.sleep(0.1)
+        wait_until(lambda: bool(ray_actors(node.pid)), driver, tmp_path)
         link.set("down")
         time.sleep(seconds)
         link.set("up")

@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import SMALL, run_mmlab, running_mmlab, tune
-from ray_clusters import freeze, ray_nodes, runs_trials, thaw
-from reference_study import assert_complete, printed, run_study, wait_for, write_study
+from processes import SMALL, printed, run_mmlab, running_mmlab, tune, wait_for, wait_until
+from ray_clusters import RayNodes, freeze, ray_nodes, runs_trials, thaw
+from reference_study import assert_complete, run_study, write_study
 
 from mmlab.tracking import TrackingStore
 
@@ -27,13 +28,21 @@ _LARGE = (
 )
 
 
-def wait_until(condition: Callable[[], bool], driver: subprocess.Popen[str], folder: Path) -> None:
-    """Wait until something holds while a command runs in a folder."""
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert driver.poll() is None, printed(folder)
-        assert time.monotonic() < deadline, printed(folder)
-        time.sleep(0.1)
+@contextmanager
+def disturbed_study(
+    reference: dict[str, Any], folder: Path
+) -> Iterator[tuple[RayNodes, Any, subprocess.Popen[str]]]:
+    """Run the study on two nodes; yield cluster, second node and driver, to do harm to.
+
+    After the block the study has to end, with the table of an undisturbed run.
+    """
+    write_study(folder)
+    with ray_nodes("first") as cluster:
+        second = cluster.add("second")
+        with running_mmlab(folder, "run", "study.yaml", "--address", cluster.address) as driver:
+            yield cluster, second, driver
+            assert driver.wait(timeout=300) == 0, printed(folder)
+    assert_complete(f"sqlite:///{folder}/mlflow.db", reference, run_study(folder))
 
 
 def test_node_without_mmlab_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,16 +102,11 @@ def test_a_node_that_is_killed_and_comes_back(
     reference: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: int
 ) -> None:
     """The table of the study is that of an undisturbed run, whenever it happens."""
-    write_study(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with ray_nodes("first") as cluster:
-        second = cluster.add("second")
-        with running_mmlab(tmp_path, "run", "study.yaml", "--address", cluster.address) as driver:
-            wait_for(tmp_path, driver, rf"\[{ended}/")
-            cluster.kill(second)
-            cluster.add("second again")
-            assert driver.wait(timeout=300) == 0, printed(tmp_path)
-    assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, run_study(tmp_path))
+    with disturbed_study(reference, tmp_path) as (cluster, second, driver):
+        wait_for(tmp_path, driver, rf"\[{ended}/")
+        cluster.kill(second)
+        cluster.add("second again")
 
 
 @pytest.mark.long
@@ -110,21 +114,16 @@ def test_a_node_that_is_taken_away_with_notice(
     reference: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A spot machine: Ray is told seconds before that the node goes, then it is killed."""
-    write_study(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with ray_nodes("first") as cluster:
-        second = cluster.add("second")
-        with running_mmlab(tmp_path, "run", "study.yaml", "--address", cluster.address) as driver:
-            wait_until(lambda: runs_trials(second), driver, tmp_path)
-            wait_for(tmp_path, driver, r"\[2/")
-            drain = [sys.executable, "-m", "ray.scripts.scripts", "drain-node"]
-            drain += [f"--address={cluster.address}", f"--node-id={second.node_id}"]
-            drain += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
-            subprocess.run([*drain, "--deadline-remaining-seconds=5"], check=True)
-            time.sleep(5)
-            cluster.kill(second)
-            assert driver.wait(timeout=300) == 0, printed(tmp_path)
-    assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, run_study(tmp_path))
+    with disturbed_study(reference, tmp_path) as (cluster, second, driver):
+        wait_until(lambda: runs_trials(second), driver, tmp_path)
+        wait_for(tmp_path, driver, r"\[2/")
+        drain = [sys.executable, "-m", "ray.scripts.scripts", "drain-node"]
+        drain += [f"--address={cluster.address}", f"--node-id={second.node_id}"]
+        drain += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
+        subprocess.run([*drain, "--deadline-remaining-seconds=5"], check=True)
+        time.sleep(5)
+        cluster.kill(second)
 
 
 @pytest.mark.long
@@ -133,18 +132,13 @@ def test_a_node_that_hangs_and_goes_on(
     reference: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     """A short pause does no harm; after a long one, what the node still does does not count."""
-    write_study(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with ray_nodes("first") as cluster:
-        second = cluster.add("second")
-        with running_mmlab(tmp_path, "run", "study.yaml", "--address", cluster.address) as driver:
-            wait_until(lambda: runs_trials(second), driver, tmp_path)
-            wait_for(tmp_path, driver, r"\[2/")
-            frozen = freeze(second)
-            time.sleep(seconds)
-            thaw(frozen)
-            assert driver.wait(timeout=300) == 0, printed(tmp_path)
-    assert_complete(f"sqlite:///{tmp_path}/mlflow.db", reference, run_study(tmp_path))
+    with disturbed_study(reference, tmp_path) as (_, second, driver):
+        wait_until(lambda: runs_trials(second), driver, tmp_path)
+        wait_for(tmp_path, driver, r"\[2/")
+        frozen = freeze(second)
+        time.sleep(seconds)
+        thaw(frozen)
 
 
 @pytest.mark.long

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from processes import SMALL, ray_actors, ray_process, run_mmlab, running_mmlab, tune
+from processes import (
+    SMALL,
+    printed,
+    ray_actors,
+    ray_process,
+    run_mmlab,
+    running_mmlab,
+    tune,
+    wait_until,
+)
 
 from mmlab.tracking import StudyRun, TrackingStore, open_study
 from mmlab.trial.outcome import Outcome
@@ -27,10 +33,10 @@ def study_of(folder: Path, name: str) -> StudyRun:
 def test_killed_study_resumes_up_to_the_requested_number_of_trials(tmp_path: Path) -> None:
     options = ["--trials", "5", "--epochs", "60", "--seed", "3"]
     with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:
-        wait_for(lambda: "[1/5]" in (tmp_path / "stderr").read_text(), driver)
+        wait_until(lambda: "[1/5]" in printed(tmp_path), driver, tmp_path)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
-    name = (tmp_path / "stderr").read_text().split(":")[0]
+    name = printed(tmp_path).split(":")[0]
     study = study_of(tmp_path, name)
     before = {t.run_id: t for t in study.trials()}
     ended = {r for r, t in before.items() if t.outcome in ("complete", "stopped")}
@@ -62,11 +68,11 @@ def test_killed_study_resumes_up_to_the_requested_number_of_trials(tmp_path: Pat
 def test_lost_ray_ends_a_search_and_its_workers(tmp_path: Path) -> None:
     options = ["--trials", "3", "--epochs", "60"]
     with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:
-        wait_for(lambda: "[1/3]" in (tmp_path / "stderr").read_text(), driver)
+        wait_until(lambda: "[1/3]" in printed(tmp_path), driver, tmp_path)
         processes = psutil.Process(driver.pid).children(recursive=True)
         ray_process(driver.pid, "gcs_server").kill()
         assert driver.wait(timeout=100) == 75
-    message = (tmp_path / "stderr").read_text().splitlines()[-1]
+    message = printed(tmp_path).splitlines()[-1]
     assert message.startswith("Ray on this machine was lost: its process gcs_server was killed")
     name = message.split()[-1]
     study = study_of(tmp_path, name)
@@ -83,8 +89,8 @@ def test_lost_ray_ends_a_search_and_its_workers(tmp_path: Path) -> None:
 def test_second_driver_of_a_running_study_is_refused(tmp_path: Path) -> None:
     options = ["--trials", "3", "--epochs", "100"]
     with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:
-        wait_for(lambda: ": 3 of 3 trials to do" in (tmp_path / "stderr").read_text(), driver)
-        name = (tmp_path / "stderr").read_text().split(":")[0]
+        wait_until(lambda: ": 3 of 3 trials to do" in printed(tmp_path), driver, tmp_path)
+        name = printed(tmp_path).split(":")[0]
         second = run_mmlab(tmp_path, "tune", "--resume", name)
         driver.send_signal(signal.SIGTERM)
         assert driver.wait(timeout=120) == 130
@@ -95,24 +101,16 @@ def test_second_driver_of_a_running_study_is_refused(tmp_path: Path) -> None:
     assert all(t.outcome != Outcome.RUNNING for t in study.trials())
 
 
-def wait_for(condition: Any, driver: subprocess.Popen[str], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert driver.poll() is None, f"the driver ended early with {driver.returncode}"
-        assert time.monotonic() < deadline, f"condition not met after {seconds} s"
-        time.sleep(0.2)
-
-
 def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path: Path) -> None:
     options = ["--trials", "3", "--epochs", "40", "--max-concurrent", "1"]
     with running_mmlab(tmp_path, "tune", *SMALL, *options) as driver:
-        wait_for(lambda: "[1/3]" in (tmp_path / "stderr").read_text(), driver)
+        wait_until(lambda: "[1/3]" in printed(tmp_path), driver, tmp_path)
         workers = ray_actors(driver.pid)
         assert workers
         for worker in workers:
             worker.kill()
         assert driver.wait(timeout=300) == 0
-    name = (tmp_path / "stderr").read_text().split(":")[0]
+    name = printed(tmp_path).split(":")[0]
     outcomes = [trial.outcome for trial in study_of(tmp_path, name).trials()]
     assert len(outcomes) == 3
     assert set(outcomes) <= {Outcome.COMPLETE, Outcome.STOPPED}
@@ -145,16 +143,16 @@ def test_a_trial_that_hangs_is_ended_and_the_others_continue(tmp_path: Path) -> 
     options = ["--trials", "3", "--epochs", "40", "--max-concurrent", "1", "--name", "hangs"]
     frozen: set[int] = set()
     with running_mmlab(tmp_path, "tune", *SMALL, *options, "--minutes-per-trial", "0.4") as driver:
-        wait_for(lambda: "[1/3]" in (tmp_path / "stderr").read_text(), driver)
+        wait_until(lambda: "[1/3]" in printed(tmp_path), driver, tmp_path)
 
         def has_failed() -> bool:
             for worker in ray_actors(driver.pid):
                 if worker.pid not in frozen:
                     worker.send_signal(signal.SIGSTOP)
                     frozen.add(worker.pid)
-            return "[2/3]" in (tmp_path / "stderr").read_text()
+            return "[2/3]" in printed(tmp_path)
 
-        wait_for(has_failed, driver)
+        wait_until(has_failed, driver, tmp_path)
         assert driver.wait(timeout=300) == 0
     trials = study_of(tmp_path, "hangs").trials()
     (failed,) = [trial for trial in trials if trial.outcome == Outcome.FAILED]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import mmlab_command, run_mmlab, running_mmlab
-from reference_study import assert_complete, printed, run_study, wait_for, write_study
+from processes import mmlab_command, printed, run_mmlab, running_mmlab, wait_for
+from reference_study import assert_complete, run_study, write_study
 from servers import free_port, server
 from tracking_stack import TrackingStack, family
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,25 @@ def running_mmlab(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[st
         finally:
             driver.kill()
             driver.wait()
+
+
+def printed(folder: Path) -> str:
+    """Return what a command started by ``running_mmlab`` has printed so far."""
+    return (folder / "stderr").read_text()
+
+
+def wait_until(condition: Callable[[], bool], driver: subprocess.Popen[str], folder: Path) -> None:
+    """Wait until something holds while a command started by ``running_mmlab`` runs."""
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline, printed(folder)
+        assert driver.poll() is None, printed(folder)
+        time.sleep(0.02)
+
+
+def wait_for(folder: Path, driver: subprocess.Popen[str], pattern: str) -> None:
+    """Wait until a running command prints a line that matches a regular expression."""
+    wait_until(lambda: bool(re.search(pattern, printed(folder))), driver, folder)
 
 
 def keep_ray_token() -> None:

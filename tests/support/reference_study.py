@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +49,6 @@ def result_rows(content: dict[str, Any]) -> pd.DataFrame:
     rows = pd.DataFrame(content["trials"]).drop(columns=["seconds", "fit_seconds"])
     assert rows["digest"].is_unique or set(rows["method"]) != {"random"}
     return rows
-
-
-def printed(folder: Path) -> str:
-    """Return what a command started by ``running_mmlab`` has printed so far."""
-    return (folder / "stderr").read_text()
-
-
-def wait_for(folder: Path, driver: subprocess.Popen[str], pattern: str) -> None:
-    """Wait until a running command prints a line that matches a regular expression."""
-    deadline = time.monotonic() + 300
-    while not re.search(pattern, printed(folder)):
-        assert time.monotonic() < deadline, printed(folder)
-        assert driver.poll() is None, printed(folder)
-        time.sleep(0.02)
 
 
 def assert_complete(uri: str, reference: dict[str, Any], content: dict[str, Any]) -> None:
